@@ -1,0 +1,59 @@
+"""ARC tasks in, puzzle set out: grids, tasks, augmentations and the puzzle set they are stored in."""
+
+from augment.build import SourcedTasks, build_puzzle_set
+from augment.canvas import task_canvas
+from augment.distinct import count_distinct, draw_augmentations, stabiliser
+from augment.grid import COLOURS, MAX_SIDE, Grid, GridError, grid_hash, parse_grid
+from augment.puzzle import IDENTITY, Augmentation, decode_numbers, parse_puzzle_key, puzzle_key
+from augment.source import SOURCES, SourceError, find_source_label, load_tasks
+from augment.store import PuzzleSet, open_puzzle_set, write_puzzle_set
+from augment.task import Pair, Selection, Task, TaskError, parse_task, select_tasks
+from augment.transform import (
+    DIHEDRAL_INVERSE,
+    DIHEDRAL_PRODUCT,
+    DIHEDRALS,
+    TRANSPOSES,
+    apply,
+    invert,
+    source_cell,
+)
+
+__all__ = [
+    "COLOURS",
+    "DIHEDRALS",
+    "DIHEDRAL_INVERSE",
+    "DIHEDRAL_PRODUCT",
+    "IDENTITY",
+    "MAX_SIDE",
+    "SOURCES",
+    "TRANSPOSES",
+    "Augmentation",
+    "Grid",
+    "GridError",
+    "Pair",
+    "PuzzleSet",
+    "Selection",
+    "SourceError",
+    "SourcedTasks",
+    "Task",
+    "TaskError",
+    "apply",
+    "build_puzzle_set",
+    "count_distinct",
+    "decode_numbers",
+    "draw_augmentations",
+    "find_source_label",
+    "grid_hash",
+    "invert",
+    "load_tasks",
+    "open_puzzle_set",
+    "parse_grid",
+    "parse_puzzle_key",
+    "parse_task",
+    "puzzle_key",
+    "select_tasks",
+    "source_cell",
+    "stabiliser",
+    "task_canvas",
+    "write_puzzle_set",
+]

@@ -1,0 +1,76 @@
+"""The eight dihedral transforms of a grid with a change of colours: a grid goes in, a new grid comes out.
+
+Numbered as in the published TRM: 0 identity, 1 to 3 that many quarter turns counter-clockwise, 4 left-right
+flip, 5 up-down flip, 6 transpose, 7 left-right flip of 1. Colours change first, then the cells move.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from augment.grid import Grid
+
+DIHEDRALS = 8
+DIHEDRAL_INVERSE = (0, 3, 2, 1, 4, 5, 6, 7)
+
+DIHEDRAL_PRODUCT = np.array(
+    [
+        [0, 1, 2, 3, 4, 5, 6, 7],
+        [1, 2, 3, 0, 6, 7, 5, 4],
+        [2, 3, 0, 1, 5, 4, 7, 6],
+        [3, 0, 1, 2, 7, 6, 4, 5],
+        [4, 7, 5, 6, 0, 2, 3, 1],
+        [5, 6, 4, 7, 2, 0, 1, 3],
+        [6, 4, 7, 5, 1, 3, 0, 2],
+        [7, 5, 6, 4, 3, 1, 2, 0],
+    ],
+    dtype=np.uint8,
+)
+"""(8, 8): [a, b] is the transform that equals b first, then a."""
+
+TRANSPOSES = (False, True, False, True, False, False, True, True)
+"""Per dihedral: does it swap height and width?"""
+
+# Every transform is: flip the rows or not, flip the columns or not, then transpose or not.
+_TRANSPOSES = np.array(TRANSPOSES)
+_FLIPS_ROWS = np.array([False, False, True, True, False, True, False, True])
+_FLIPS_COLUMNS = np.array([False, True, True, False, True, False, False, True])
+
+
+@njit(cache=True)
+def source_cell(dihedral: int, row: int, column: int, height: int, width: int) -> tuple[int, int]:
+    """Which cell of the original (height x width) grid lands on (row, column) of the transformed grid."""
+    if _TRANSPOSES[dihedral]:
+        row, column = column, row
+    if _FLIPS_ROWS[dihedral]:
+        row = height - 1 - row
+    if _FLIPS_COLUMNS[dihedral]:
+        column = width - 1 - column
+    return row, column
+
+
+def apply(grid: Grid, dihedral: int, colours: NDArray[np.uint8]) -> Grid:
+    """The grid with every colour c replaced by colours[c] (shape (10,)), then moved by the transform.
+
+    (height, width) -> (height, width), or (width, height) where TRANSPOSES[dihedral].
+    """
+    return _transform(np.ascontiguousarray(grid), dihedral, colours)
+
+
+def invert(grid: Grid, dihedral: int, colours: NDArray[np.uint8]) -> Grid:
+    """Undo `apply` with the same arguments."""
+    # Argsort of a permutation is its inverse.
+    inverse = np.argsort(colours).astype(np.uint8)
+    return _transform(np.ascontiguousarray(grid), DIHEDRAL_INVERSE[dihedral], inverse)
+
+
+@njit(cache=True)
+def _transform(grid: Grid, dihedral: int, colours: NDArray[np.uint8]) -> Grid:
+    height, width = grid.shape
+    shape = (width, height) if _TRANSPOSES[dihedral] else (height, width)
+    result = np.empty(shape, dtype=np.uint8)
+    for row in range(shape[0]):
+        for column in range(shape[1]):
+            source_row, source_column = source_cell(dihedral, row, column, height, width)
+            result[row, column] = colours[grid[source_row, source_column]]
+    return result

@@ -1,0 +1,234 @@
+"""The command line: python -m pipeline COMMAND (also installed as arc-trm); --help lists commands and their options.
+
+Every command is a few lines around a stage of the story. Bad input ends in one message and exit code 2, never in a
+traceback, unless --debug is given anywhere on the line.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console as Screen
+from rich.panel import Panel
+from rich.text import Text
+
+from augment import Selection, load_tasks, open_puzzle_set
+from pipeline.config import ConfigError, RunConfig, SelectionSettings, override, parse_assignments
+from pipeline.prepare import describe, describe_tasks, gather, prepare
+from pipeline.recipes import RECIPES, recipe
+from pipeline.rundir import Console, RunFolder
+
+app = typer.Typer(
+    help=__doc__.split("\n")[0] if __doc__ else None,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+Source = Annotated[str, typer.Argument(help="A name such as arc-agi-1/training, a challenges file, or a folder of tasks")]
+Tasks = Annotated[str, typer.Option("--tasks", metavar="ID,ID", help="Only these scored tasks")]
+MaxSide = Annotated[int | None, typer.Option(help="Only tasks whose demonstrations and test inputs fit this side", min=1)]
+Limit = Annotated[int | None, typer.Option(help="Only the first N task IDs that are left", min=1)]
+Recipe = Annotated[str, typer.Option("--recipe", help=f"One of {', '.join(RECIPES)}")]
+Train = Annotated[list[str] | None, typer.Option("--train", metavar="SOURCE", help="Train on every pair of this source too")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a setting: train.lr=3e-4")]
+Checkpoint = Annotated[Path | None, typer.Option(help="Start from this checkpoint's weights and ID rows")]
+Budget = Annotated[str | None, typer.Option(help="Time for everything: 11h50m, 10m, 90s")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")]
+
+
+@app.callback()
+def options(debug: Debug = False) -> None:
+    """From ARC tasks to a pass@2 submission with Tiny Recursive Models."""
+
+
+@app.command()
+def solve(
+    source: Annotated[str | None, typer.Argument(help="What to score; by default the recipe's own source")] = None,
+    recipe_name: Recipe = "cpu",
+    train: Train = None,
+    assignments: Set = None,
+    checkpoint: Checkpoint = None,
+    budget: Budget = None,
+    run: Annotated[Path | None, typer.Option(help="The run's folder; by default a new one under runs/")] = None,
+    tasks: Tasks = "",
+    max_side: MaxSide = None,
+    limit: Limit = None,
+) -> None:
+    """Every stage in order: build, train, predict, vote, score, report."""
+    from pipeline.run import solve as run_all
+
+    chosen = recipe(recipe_name)
+    if source and source != chosen.source:
+        chosen = chosen.model_copy(update={"source": source, "selection": SelectionSettings()})
+    changes = {"selection." + name: value for name, value in _selected(tasks, max_side, limit).items()}
+    changes |= {"train_sources": train} if train else {}
+    run_all(_configure(chosen, changes, assignments, checkpoint, budget), run or _new_run(recipe_name))
+
+
+@app.command()
+def build(
+    out: Annotated[Path, typer.Option(help="The new folder")],
+    score: Annotated[list[str] | None, typer.Option("--score", metavar="SOURCE", help="Predict its test inputs")] = None,
+    train: Train = None,
+    augmentations: Annotated[int, typer.Option(help="Augmented puzzles per task besides the original", min=0)] = 1000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="Processes", min=1)] = 1,
+    tasks: Tasks = "",
+    max_side: MaxSide = None,
+    limit: Limit = None,
+) -> None:
+    """Build a puzzle set: tasks under distinct augmentations, each with its own ID."""
+    from pipeline.config import PuzzleSettings
+
+    if not score and not train:
+        raise ConfigError("build: name at least one source, with --score or --train")
+    if out.exists():
+        raise ConfigError(f"{out}: exists already and is not overwritten; name another folder with --out")
+    sources = gather(score or [], Selection(**_selected(tasks, max_side, limit)), train or [])
+    settings = PuzzleSettings(augmentations=augmentations, workers=workers)
+    Console().show(describe(prepare(out, sources, settings, seed)))
+
+
+@app.command()
+def train(
+    puzzles: Annotated[Path, typer.Option(help="A puzzle set's folder")],
+    run: Annotated[Path, typer.Option(help="The run's folder")],
+    recipe_name: Recipe = "cpu",
+    checkpoint: Checkpoint = None,
+    budget: Budget = None,
+    assignments: Set = None,
+) -> None:
+    """Train a model on a puzzle set."""
+    from pipeline import budget as clock
+    from pipeline.train import train as run_training
+
+    puzzle_set = open_puzzle_set(puzzles)
+    chosen = recipe(recipe_name).model_copy(update={"source": str(puzzles), "selection": SelectionSettings()})
+    config = _configure(chosen, {}, assignments, checkpoint, budget)
+    run_training(config, puzzle_set, RunFolder(run, config), clock.Budget(config.budget))
+
+
+@app.command()
+def predict(
+    puzzles: Annotated[Path, typer.Option(help="The puzzle set's folder")],
+    checkpoint: Annotated[Path, typer.Option(help="A checkpoint's folder, such as RUN/checkpoints/final")],
+    out: Annotated[Path, typer.Option(help="The new predictions folder")],
+    assignments: Set = None,
+) -> None:
+    """Answer every test input of a puzzle set under every augmentation."""
+    from pipeline.checkpoint import load_checkpoint
+    from pipeline.config import build_config
+    from pipeline.predict import predict as run_prediction
+
+    loaded, puzzle_set = load_checkpoint(checkpoint), open_puzzle_set(puzzles)
+    config = override(build_config(loaded.config), parse_assignments(assignments or []))
+    if out.exists():
+        raise ConfigError(f"{out}: exists already and is not overwritten; name another folder with --out")
+    run_prediction(loaded, puzzle_set, config.predict, out, Console(), checkpoint=str(checkpoint))
+
+
+@app.command()
+def vote(
+    predictions: Annotated[Path, typer.Argument(help="A predictions folder")],
+    source: Source,
+    out: Annotated[Path, typer.Option(help="The submission to write")],
+    ranker: Annotated[str, typer.Option(help="How candidates are ranked")] = "count",
+    tasks: Tasks = "",
+    max_side: MaxSide = None,
+    limit: Limit = None,
+) -> None:
+    """Vote predictions into a submission."""
+    from pipeline.submit import vote_file
+
+    vote_file(predictions, source, Selection(**_selected(tasks, max_side, limit)), ranker, out)
+
+
+@app.command()
+def score(
+    what: Annotated[Path, typer.Argument(help="A submission.json, a predictions folder, or a run's folder")],
+    source: Annotated[str | None, typer.Argument(help="What it answers; a run knows its own source")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
+    tasks: Tasks = "",
+    max_side: MaxSide = None,
+    limit: Limit = None,
+) -> None:
+    """Score against the source's solutions."""
+    from pipeline.submit import score_anything, score_table
+
+    result = score_anything(what, source, Selection(**_selected(tasks, max_side, limit)))
+    if as_json:
+        print(json.dumps(result.to_json()))
+    else:
+        Console().show(score_table(result))
+
+
+@app.command()
+def validate(
+    submission: Annotated[Path, typer.Argument(help="A submission.json")],
+    source: Source,
+    tasks: Tasks = "",
+    max_side: MaxSide = None,
+    limit: Limit = None,
+) -> None:
+    """Check a submission by the competition's rules."""
+    from submissions import read_submission, validate_submission
+
+    wanted = load_tasks(source, Selection(**_selected(tasks, max_side, limit)))
+    counts = validate_submission(read_submission(submission), wanted, submission)
+    Console().log(f"{submission}: valid, {counts.tasks} tasks, {counts.entries} entries")
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="A run's folder")]) -> None:
+    """Draw a run's report again."""
+    from pipeline.submit import redraw_report
+
+    Console().log(f"written: {redraw_report(run)}")
+
+
+@app.command("tasks")
+def show_tasks(source: Source, tasks: Tasks = "", max_side: MaxSide = None, limit: Limit = None) -> None:
+    """Check a source and count what is in it."""
+    Console().show(describe_tasks(source, load_tasks(source, Selection(**_selected(tasks, max_side, limit)))))
+
+
+def _configure(
+    chosen: RunConfig, changes: dict, assignments: list[str] | None, checkpoint: Path | None, budget: str | None
+) -> RunConfig:
+    """The recipe with what the command line says on top."""
+    changes = dict(changes)
+    changes |= {"checkpoint": str(checkpoint)} if checkpoint else {}
+    changes |= {"budget": budget} if budget else {}
+    return override(chosen, changes | parse_assignments(assignments or []))
+
+
+def _selected(tasks: str, max_side: int | None, limit: int | None) -> dict:
+    """The selection options that were given."""
+    chosen = {"tasks": tuple(filter(None, tasks.split(","))), "max_side": max_side, "limit": limit}
+    return {name: value for name, value in chosen.items() if value}
+
+
+def _new_run(name: str) -> Path:
+    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; a user's error becomes one message and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    try:
+        app([word for word in words if word != "--debug"])
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        Screen(stderr=True, highlight=False).print(Panel(Text(str(error)), title="error", border_style="red"))
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""What a run is: one frozen, validated object, from a recipe (`pipeline.recipes`) and `--set` overrides.
+
+In: a recipe and dotted overrides such as "train.lr=3e-4". Out: a `RunConfig`, or a `ConfigError` naming the field.
+"""
+
+import difflib
+import json
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from augment import Selection
+from pipeline.budget import parse_duration
+from solver.model import ModelConfig
+
+
+class ConfigError(ValueError):
+    """A setting that does not exist or cannot be."""
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PuzzleSettings(Settings):
+    """How tasks become puzzles."""
+
+    augmentations: Annotated[int, Field(ge=0)] = 1000
+    """augmented puzzles per task besides the original"""
+    workers: Annotated[int, Field(ge=1)] = 1
+
+
+class TrainSettings(Settings):
+    """How the model learns. Defaults are the published ones, but for the number of steps."""
+
+    steps: Annotated[int, Field(ge=1)] = 500_000
+    batch_size: Annotated[int, Field(ge=1)] = 768
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    id_lr: Annotated[float, Field(gt=0)] = 1e-2
+    id_weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    warmup: Annotated[int, Field(ge=0)] = 2000
+    min_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """the learning rate at the last step as a share of its peak; 1 keeps it constant"""
+    average: Annotated[float, Field(ge=0, lt=1)] | None = 0.999
+    """decay of the moving average of the weights; null for none"""
+    shift: bool = True
+    """draw a fresh place on the board for every example"""
+    hold_out: Annotated[int, Field(ge=0)] = 0
+    """keep one demonstration of this many tasks out of training and report the accuracy on them"""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
+    log_every: Annotated[int, Field(ge=1)] = 50
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> "TrainSettings":
+        if self.warmup > self.steps:
+            raise ValueError(f"warmup ({self.warmup}) must not exceed steps ({self.steps})")
+        return self
+
+
+class PredictSettings(Settings):
+    """How test inputs are answered."""
+
+    augmentations: Annotated[int, Field(ge=0)] | None = None
+    """use this many augmented puzzles of each task besides the original; null for all of the set"""
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """supervision steps, none of them skipped by halting; null for as many as in training"""
+    ranker: str = "count"
+
+
+class SelectionSettings(Settings):
+    """Which tasks of the scored source."""
+
+    tasks: tuple[str, ...] = ()
+    max_side: Annotated[int, Field(ge=1, le=30)] | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+
+    def selection(self) -> Selection:
+        """The same as `augment` takes it."""
+        return Selection(self.tasks, self.max_side, self.limit)
+
+
+class RunConfig(Settings):
+    """A whole run. `source` is scored: its demonstrations are trained on, its test inputs predicted."""
+
+    recipe: str
+    source: str
+    selection: SelectionSettings = SelectionSettings()
+    train_sources: tuple[str, ...] = ()
+    checkpoint: str | None = None
+    """start from this checkpoint's weights and ID rows instead of from scratch"""
+    budget: Annotated[float, BeforeValidator(parse_duration), Field(gt=0)] | None = None
+    """seconds for everything, or a duration such as "10m"; training stops in time to predict"""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    puzzles: PuzzleSettings = PuzzleSettings()
+    model: ModelConfig = ModelConfig()
+    train: TrainSettings = TrainSettings()
+    predict: PredictSettings = PredictSettings()
+
+
+def override(config: RunConfig, assignments: dict[str, Any]) -> RunConfig:
+    """`config` with values replaced by dotted name, validated as a whole."""
+    values = config.model_dump()
+    for name, value in assignments.items():
+        *path, last = name.split(".")
+        if name not in field_names(values):
+            close = difflib.get_close_matches(name, field_names(values), n=3, cutoff=0.4)
+            raise ConfigError(f"{name}: no such setting; the nearest are {', '.join(close) or ', '.join(values)}")
+        place = values
+        for part in path:
+            place = place[part]
+        if isinstance(value, bool) and not isinstance(place[last], bool):
+            raise ConfigError(f"{name}: true or false is not a possible value (now {place[last]!r})")
+        place[last] = value
+    return build_config(values)
+
+
+def build_config(values: dict[str, Any]) -> RunConfig:
+    """A config from plain values, for example a run folder's config.json; ConfigError where they cannot be."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_describe(error)) from None
+
+
+def parse_assignments(texts: list[str]) -> dict[str, Any]:
+    """["train.lr=3e-4", ...] as {"train.lr": 3e-4}; values are JSON (3e-4, true, null, [1, 2]) or plain text."""
+    assignments = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text}: write it as NAME=VALUE, for example --set train.lr=3e-4")
+        try:
+            assignments[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            assignments[name.strip()] = value
+    return assignments
+
+
+def field_names(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """Every dotted name that `--set` knows."""
+    names = []
+    for name, value in values.items():
+        names += field_names(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
+    return names
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """The settings that differ, one "name: old -> new" each."""
+    lines = []
+    for name in {**old, **new}:
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            lines.append(f"{prefix}{name}: {before!r} -> {after!r}")
+    return lines
+
+
+def _describe(error: ValidationError) -> str:
+    """A pydantic error in one line a field: what, allowed, given."""
+    lines = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
+        given = "" if problem["type"] == "value_error" else f" (given: {problem['input']!r})"
+        lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}{given}")
+    return "\n".join(lines)

@@ -1,0 +1,49 @@
+"""Recipes: functions that return a whole config. Each says the command, how long it takes, on what, and what to expect."""
+
+from collections.abc import Callable
+
+from pipeline.config import ConfigError, PredictSettings, PuzzleSettings, RunConfig, SelectionSettings, TrainSettings
+from solver.model import ModelConfig
+
+
+def smoke() -> RunConfig:
+    """A walk through every stage; its score means nothing.
+
+    python -m pipeline solve --recipe smoke         under 30 seconds on 2 cores
+    """
+    return RunConfig(
+        recipe="smoke",
+        source="arc-agi-1/training",
+        selection=SelectionSettings(max_side=3, limit=4),
+        puzzles=PuzzleSettings(augmentations=3),
+        model=ModelConfig(hidden=32, heads=2, h_cycles=1, l_cycles=2, id_slots=1, max_steps=2, canvas="task"),
+        train=TrainSettings(steps=20, batch_size=16, lr=1e-3, warmup=5, average=0.9, log_every=5),
+        predict=PredictSettings(batch_size=64),
+    )
+
+
+def cpu() -> RunConfig:
+    """Learn 25 real ARC tasks from scratch on a plain machine: every ARC-AGI-1 training task up to 5x5.
+
+    python -m pipeline solve --recipe cpu           10 minutes on 2 cores
+    """
+    return RunConfig(
+        recipe="cpu",
+        source="arc-agi-1/training",
+        selection=SelectionSettings(max_side=5),
+        budget=600,
+        puzzles=PuzzleSettings(augmentations=31),
+        model=ModelConfig(hidden=96, heads=4, h_cycles=1, l_cycles=3, id_slots=1, max_steps=4, canvas="task"),
+        train=TrainSettings(steps=1900, batch_size=64, lr=1e-3, warmup=100, average=0.99, shift=False),
+        predict=PredictSettings(steps=8),
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {"smoke": smoke, "cpu": cpu}
+
+
+def recipe(name: str) -> RunConfig:
+    """The recipe's config; ConfigError listing the recipes where there is none of that name."""
+    if name not in RECIPES:
+        raise ConfigError(f"--recipe {name}: no such recipe; there are {', '.join(RECIPES)}")
+    return RECIPES[name]()

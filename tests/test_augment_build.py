@@ -1,0 +1,123 @@
+"""Puzzle sets from tasks: who is trained on what, and the same set from any number of workers."""
+
+import numpy as np
+import pytest
+
+from augment import PuzzleSet, Selection, SourcedTasks, Task, build_puzzle_set, load_tasks
+from augment.build import TASKS_PER_JOB
+
+TRAINING = load_tasks("arc-agi-1/training", Selection(limit=TASKS_PER_JOB + 5))
+ONE, TWO = TRAINING[:3], TRAINING[2:5]
+
+
+def sourced(name: str, role: str, tasks: list[Task]) -> SourcedTasks:
+    return SourcedTasks(name, role, tasks)  # type: ignore[arg-type]
+
+
+def build(*sources: SourcedTasks, augmentations: int = 4, seed: int = 0, workers: int = 1) -> PuzzleSet:
+    return build_puzzle_set(list(sources), augmentations, seed, workers)
+
+
+def rows(puzzle_set: PuzzleSet) -> dict[str, list[int]]:
+    """Augmentation numbers by task ID."""
+    starts = puzzle_set.starts.tolist()
+    return {
+        task.id: puzzle_set.augmentations[start:end].tolist()
+        for task, start, end in zip(puzzle_set.tasks, starts, starts[1:], strict=False)
+    }
+
+
+def test_tasks_are_sorted_and_start_unchanged() -> None:
+    puzzle_set = build(sourced("z", "train", TWO[1:]), sourced("a", "scored", ONE[::-1]))
+    assert [task.id for task in puzzle_set.tasks] == [task.id for task in ONE + TWO[1:]]
+    assert puzzle_set.roles == ("scored",) * 3 + ("train",) * 2
+    assert puzzle_set.sources == ("a",) * 3 + ("z",) * 2
+    assert all(numbers[0] == 0 and len(set(numbers)) == 5 for numbers in rows(puzzle_set).values())
+    assert (len(puzzle_set), puzzle_set.requested, puzzle_set.starts[-1]) == (25, 4, 25)
+    assert puzzle_set.canvases.shape == (5, 2)
+
+
+def test_scored_tasks_lose_their_test_outputs_and_train_tasks_train_on_them() -> None:
+    puzzle_set = build(sourced("a", "scored", ONE), sourced("z", "train", TWO[1:]))
+    for index, task in enumerate(ONE + TWO[1:]):
+        stored = puzzle_set.tasks[index]
+        assert stored.has_solutions == (index >= 3)
+        known = task.demonstrations + (task.tests if index >= 3 else ())
+        assert puzzle_set.training_pairs(index) == known
+
+
+def test_hidden_tests_of_a_train_task_are_not_trained_on() -> None:
+    hidden = [task.hidden() for task in ONE]
+    assert build(sourced("a", "train", hidden)).training_pairs(0) == ONE[0].demonstrations
+
+
+def test_rows_have_keys_and_tasks() -> None:
+    puzzle_set = build(sourced("a", "scored", ONE))
+    keys = puzzle_set.keys()
+    assert keys == [puzzle_set.key(row) for row in range(len(puzzle_set))]
+    assert len(set(keys)) == 15
+    assert keys[5] == ONE[1].id
+    assert keys[6].startswith(f"{ONE[1].id}|||t")
+    assert [puzzle_set.task_of(row) for row in (0, 4, 5, 14)] == [0, 0, 1, 2]
+    for row in (-1, 15):
+        with pytest.raises(IndexError):
+            puzzle_set.task_of(row)
+
+
+def test_puzzles_depend_on_seed_and_task_alone() -> None:
+    alone = rows(build(sourced("a", "scored", ONE[1:2])))
+    together = rows(build(sourced("x", "scored", TRAINING), workers=2))
+    assert together.items() > alone.items()
+    assert together == rows(build(sourced("x", "scored", TRAINING[::-1])))
+    other_seed = rows(build(sourced("x", "scored", TRAINING), seed=1))
+    assert all(together[task_id] != numbers for task_id, numbers in other_seed.items())
+    assert len({tuple(numbers) for numbers in together.values()}) == len(TRAINING)
+
+
+def test_the_first_train_source_by_name_keeps_a_task() -> None:
+    shared = TWO[0].id
+    for sources in ((("b", ONE), ("a", TWO)), (("a", TWO), ("b", ONE))):
+        puzzle_set = build(*(sourced(name, "train", tasks) for name, tasks in sources))
+        assert len(puzzle_set.tasks) == 5
+        assert puzzle_set.sources[2] == "a"
+        assert puzzle_set.dropped == ((shared, "b"),)
+
+
+def test_a_task_both_scored_and_trained_on_is_refused() -> None:
+    shared = TWO[0].id
+    with pytest.raises(
+        ValueError, match=rf"task {shared} is both scored and in the train source late: .*Leave"
+    ):
+        build(sourced("early", "scored", ONE), sourced("late", "train", TWO))
+    with pytest.raises(ValueError, match=r"45 tasks \(.*, \.\.\.\) are both scored"):
+        build(sourced("early", "scored", TRAINING), sourced("late", "train", TRAINING))
+
+
+def test_a_task_scored_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match=f"task {TWO[0].id} is scored by more than one source"):
+        build(sourced("one", "scored", ONE), sourced("two", "scored", TWO))
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"augmentations": -1}, "augmentations"),
+        ({"workers": 0}, "workers"),
+        ({"board_side": 0}, "board_side"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is"):
+        build_puzzle_set([sourced("a", "train", ONE)], **({"augmentations": 1, "seed": 0} | settings))
+
+
+def test_unknown_roles_and_empty_builds_are_refused() -> None:
+    with pytest.raises(ValueError, match="role of a is 'score'"):
+        sourced("a", "score", ONE)
+    with pytest.raises(ValueError, match="no tasks to build from"):
+        build(sourced("a", "train", []))
+
+
+def test_no_augmentations_means_the_tasks_unchanged() -> None:
+    puzzle_set = build(sourced("a", "train", ONE), augmentations=0)
+    np.testing.assert_array_equal(puzzle_set.augmentations, [0, 0, 0])

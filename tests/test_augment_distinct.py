@@ -1,0 +1,145 @@
+"""Distinct augmentations: the algebra against rendering every puzzle."""
+
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+
+import numpy as np
+import pytest
+from augment_strategies import pairs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from augment import Augmentation, Grid, Pair, Task, count_distinct, draw_augmentations, load_tasks, stabiliser
+
+few_pairs = st.lists(pairs(), min_size=1, max_size=3)
+
+
+def used_colours(task_pairs: Sequence[Pair]) -> list[int]:
+    return sorted({int(c) for pair in task_pairs for grid in pair.grids() for c in np.unique(grid)} - {0})
+
+
+def every_variant(used: Sequence[int]) -> Iterator[Augmentation]:
+    """Each way to treat the used colours under each dihedral transform."""
+    unused = [colour for colour in range(1, 10) if colour not in used]
+    for dihedral in range(8):
+        for choice in permutations(range(1, 10), len(used)):
+            rest = [colour for colour in range(1, 10) if colour not in choice]
+            goes_to = dict(zip([0, *used, *unused], [0, *choice, *rest], strict=True))
+            yield Augmentation(dihedral, tuple(goes_to[colour] for colour in range(10)))
+
+
+def render(task_pairs: Sequence[Pair], augmentation: Augmentation) -> frozenset:
+    """The puzzle as the set of its rendered pairs."""
+
+    def cells(grid: Grid | None) -> tuple | None:
+        return (
+            None
+            if grid is None
+            else (grid.shape, augmentation.apply(grid).tobytes(), augmentation.apply(grid).shape)
+        )
+
+    return frozenset((cells(pair.input), cells(pair.output)) for pair in task_pairs)
+
+
+def draw(task_pairs: Sequence[Pair], count: int, seed: int = 0) -> list[Augmentation]:
+    numbers = draw_augmentations(task_pairs, count, np.random.default_rng(seed))
+    assert numbers.dtype == np.uint32
+    return [Augmentation.from_number(number) for number in numbers.tolist()]
+
+
+def check_against_rendering(task_pairs: Sequence[Pair]) -> None:
+    puzzles = {render(task_pairs, variant) for variant in every_variant(used_colours(task_pairs))}
+    assert count_distinct(task_pairs) == len(puzzles)
+    drawn = draw(task_pairs, 10_000)
+    assert len(drawn) == len(puzzles)
+    assert {render(task_pairs, augmentation) for augmentation in drawn} == puzzles
+
+
+@settings(max_examples=40)
+@given(few_pairs)
+def test_small_pairs_have_as_many_puzzles_as_rendering_finds(task_pairs: list[Pair]) -> None:
+    check_against_rendering(task_pairs)
+
+
+@pytest.fixture(scope="module")
+def training_tasks() -> list[Task]:
+    return load_tasks("arc-agi-1/training")
+
+
+def test_symmetric_real_tasks_have_as_many_puzzles_as_rendering_finds(training_tasks: list[Task]) -> None:
+    symmetric = [task for task in training_tasks if count_distinct(task.demonstrations + task.tests) < 576]
+    counts = [count_distinct(task.demonstrations + task.tests) for task in symmetric]
+    assert sorted(counts) == [18, *[72] * 8, 288]
+    for task in symmetric:
+        check_against_rendering(task.demonstrations + task.tests)
+
+
+def test_the_two_subsets_have_the_known_numbers_of_puzzles(training_tasks: list[Task]) -> None:
+    def small_counts(tasks: list[Task]) -> dict[int, int]:
+        counts = [count_distinct(task.demonstrations + task.tests) for task in tasks]
+        return {count: counts.count(count) for count in sorted(set(counts)) if count <= 576}
+
+    assert small_counts(training_tasks) == {18: 1, 72: 8, 288: 1, 576: 68}
+    hidden = [task.hidden() for task in load_tasks("arc-agi-1/evaluation")]
+    assert small_counts(hidden) == {9: 1, 72: 10, 288: 1, 576: 50}
+
+
+@settings(max_examples=40)
+@given(few_pairs, st.integers(0, 30), st.integers(0, 3))
+def test_draws_give_different_puzzles_and_the_unchanged_one_first(
+    task_pairs: list[Pair], count: int, seed: int
+) -> None:
+    drawn = draw(task_pairs, count, seed)
+    assert len(drawn) == min(count + 1, count_distinct(task_pairs))
+    assert len({render(task_pairs, augmentation) for augmentation in drawn}) == len(drawn)
+    assert drawn[0].number == 0
+
+
+@settings(max_examples=40)
+@given(few_pairs)
+def test_symmetries_leave_the_task_as_it_is(task_pairs: list[Pair]) -> None:
+    symmetries = stabiliser(task_pairs)
+    assert symmetries[0].number == 0
+    assert len(set(symmetries)) == len(symmetries)
+    unchanged = {(variant.dihedral, variant.colours) for variant in same_puzzle_variants(task_pairs)}
+    assert {(symmetry.dihedral, symmetry.colours) for symmetry in symmetries} == unchanged
+
+
+def same_puzzle_variants(task_pairs: Sequence[Pair]) -> Iterator[Augmentation]:
+    """By rendering: the variants that keep the set of pairs, and so also the set of used colours."""
+    used = used_colours(task_pairs)
+    original = render(task_pairs, Augmentation.from_number(0))
+    return (variant for variant in every_variant(used) if render(task_pairs, variant) == original)
+
+
+def test_a_hidden_output_matches_hidden_outputs_only() -> None:
+    dot, other = np.array([[1, 0]], dtype=np.uint8), np.array([[0, 1]], dtype=np.uint8)
+    assert len(stabiliser([Pair(dot, None), Pair(other, None)])) == 4
+    assert len(stabiliser([Pair(dot, dot), Pair(other, None)])) == 2
+
+
+def test_a_repeated_pair_changes_nothing() -> None:
+    pair = Pair(np.array([[1, 2]], dtype=np.uint8), np.array([[2]], dtype=np.uint8))
+    assert count_distinct([pair, pair]) == count_distinct([pair]) == 288
+
+
+def test_draws_spread_evenly_over_transforms_and_colours() -> None:
+    grid = np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint8)
+    drawn = draw([Pair(grid, grid)], 4000)[1:]
+    dihedrals = np.bincount([augmentation.dihedral for augmentation in drawn])
+    new_ones = np.bincount([augmentation.colours[1] for augmentation in drawn])[1:]
+    assert dihedrals.min() > 400
+    assert new_ones.min() > 350
+    assert draw([Pair(grid, grid)], 50, seed=1) != draw([Pair(grid, grid)], 50, seed=2)
+
+
+def test_every_task_of_all_nine_colours_is_drawn_from_all_permutations() -> None:
+    grid = np.arange(10, dtype=np.uint8).reshape(2, 5)
+    assert count_distinct([Pair(grid, None)]) == 8 * 362_880
+    assert len(draw([Pair(grid, None)], 100)) == 101
+
+
+def test_a_black_task_has_dihedral_puzzles_only() -> None:
+    grid = np.zeros((1, 2), dtype=np.uint8)
+    assert count_distinct([Pair(grid, None)]) == 2
+    assert len(draw([Pair(grid, None)], 5)) == 2

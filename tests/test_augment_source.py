@@ -1,0 +1,207 @@
+"""Tasks from every kind of source, and what is said of sources that are broken."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from augment_strategies import json_values, task_values
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from augment import SOURCES, Selection, SourceError, Task, TaskError, find_source_label, load_tasks
+
+GRID, OUTPUT = [[1, 2]], [[2], [1]]
+VALUE = {"train": [{"input": GRID, "output": OUTPUT}], "test": [{"input": GRID}, {"input": OUTPUT}]}
+SOLUTION = [OUTPUT, GRID]
+
+
+def write(path: Path, value: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+    return path
+
+
+def written(task: Task) -> dict[str, list]:
+    """The task as JSON holds it."""
+
+    def pairs(of: Any) -> list[dict]:
+        return [
+            {"input": pair.input.tolist()} | ({} if pair.output is None else {"output": pair.output.tolist()})
+            for pair in of
+        ]
+
+    return {"train": pairs(task.demonstrations), "test": pairs(task.tests)}
+
+
+@pytest.mark.parametrize(
+    ("source", "tasks", "outputs"),
+    [
+        ("arc-agi-1/training", 400, 416),
+        ("arc-agi-1/evaluation", 400, 419),
+        ("arc-agi-2/training", 1000, 1076),
+        ("arc-agi-2/evaluation", 120, 167),
+        ("kaggle-2024/training", 400, 416),
+        ("kaggle-2024/evaluation", 400, 419),
+        ("kaggle-2025/training", 1000, 1076),
+        ("kaggle-2025/evaluation", 120, 172),
+    ],
+)
+def test_named_sources_have_their_known_sizes(source: str, tasks: int, outputs: int) -> None:
+    loaded = load_tasks(source)
+    assert (len(loaded), sum(len(task.tests) for task in loaded)) == (tasks, outputs)
+    assert [task.id for task in loaded] == sorted({task.id for task in loaded})
+    assert all(task.has_solutions for task in loaded)
+
+
+def test_the_public_test_file_is_the_first_training_tasks_without_outputs() -> None:
+    tests, training = load_tasks("kaggle-2025/test"), load_tasks("kaggle-2025/training")
+    assert (len(tests), sum(len(task.tests) for task in tests)) == (240, 259)
+    assert [written(task) for task in tests] == [written(task.hidden()) for task in training[:240]]
+
+
+def test_the_25_small_training_tasks_are_selected_by_side() -> None:
+    small = load_tasks("arc-agi-1/training", Selection(max_side=5))
+    assert (len(small), sum(len(task.tests) for task in small)) == (25, 31)
+
+
+@settings(max_examples=15)
+@given(st.dictionaries(st.text("abc0", min_size=1, max_size=3), task_values, max_size=3, min_size=1))
+def test_a_challenges_file_loads_what_was_written(tmp_path_factory: Any, values: dict) -> None:
+    file = write(tmp_path_factory.mktemp("challenges") / "mine_challenges.json", values)
+    assert {task.id: written(task) for task in load_tasks(file)} == values
+
+
+@pytest.mark.parametrize("source", ["mine_challenges.json", "mine", "mine_"])
+def test_solutions_beside_a_challenges_file_are_found(tmp_path: Path, source: str) -> None:
+    write(tmp_path / "mine_challenges.json", {"b": VALUE, "a": VALUE})
+    assert [task.has_solutions for task in load_tasks(tmp_path / source)] == [False, False]
+    write(tmp_path / "mine_solutions.json", {"a": SOLUTION, "b": SOLUTION})
+    tasks = load_tasks(str(tmp_path / source))
+    assert [task.id for task in tasks] == ["a", "b"]
+    assert [[test["output"] for test in written(task)["test"]] for task in tasks] == [SOLUTION, SOLUTION]
+
+
+def test_a_folder_has_one_task_per_file(tmp_path: Path) -> None:
+    write(tmp_path / "b.json", VALUE)
+    write(tmp_path / "a.json", VALUE)
+    write(tmp_path / "inner" / "c.json", VALUE)
+    write(tmp_path / "notes.txt", "not JSON")
+    assert [task.id for task in load_tasks(tmp_path)] == ["a", "b"]
+    assert written(load_tasks(tmp_path / "a.json")[0]) == VALUE
+
+
+def test_a_folder_of_folders_is_searched_through(tmp_path: Path) -> None:
+    write(tmp_path / "Center" / "Center1.json", VALUE)
+    write(tmp_path / "Above" / "deep" / "Above1.json", VALUE)
+    assert [task.id for task in load_tasks(tmp_path)] == ["Above1", "Center1"]
+    write(tmp_path / "Below" / "Above1.json", VALUE)
+    with pytest.raises(
+        SourceError, match=r"task Above1 is in both .*deep/Above1.json and .*Below/Above1.json"
+    ):
+        load_tasks(tmp_path)
+
+
+def test_the_label_is_the_name_or_the_plain_path(tmp_path: Path) -> None:
+    assert [find_source_label(name) for name in SOURCES] == list(SOURCES)
+    assert find_source_label(f"{tmp_path}/./sub//") == str(tmp_path / "sub")
+
+
+@pytest.mark.parametrize(
+    ("solutions", "complaint"),
+    [
+        ({"a": SOLUTION}, "task b has no solution"),
+        ({"a": SOLUTION, "b": SOLUTION, "c": SOLUTION}, "task c has no challenge"),
+        ({"a": SOLUTION, "b": SOLUTION[:1]}, "task b: 1 outputs for 2 test inputs"),
+        ({"a": 5, "b": SOLUTION}, "task a: no list of outputs for 2 test inputs"),
+        ([SOLUTION], "must hold one JSON object"),
+        ("{", "line 1, column 2"),
+    ],
+)
+def test_solutions_that_do_not_match_are_refused(tmp_path: Path, solutions: object, complaint: str) -> None:
+    write(tmp_path / "mine_challenges.json", {"a": VALUE, "b": VALUE})
+    write(tmp_path / "mine_solutions.json", solutions)
+    with pytest.raises(SourceError, match=rf"mine_solutions.json.*{complaint}"):
+        load_tasks(tmp_path / "mine")
+
+
+def test_outputs_said_twice_must_agree(tmp_path: Path) -> None:
+    value = VALUE | {"test": [{"input": GRID, "output": GRID}]}
+    write(tmp_path / "mine_challenges.json", {"a": value})
+    write(tmp_path / "mine_solutions.json", {"a": [GRID]})
+    assert load_tasks(tmp_path / "mine")[0].has_solutions
+    write(tmp_path / "mine_solutions.json", {"a": [OUTPUT]})
+    with pytest.raises(SourceError, match="task a: output 0 differs"):
+        load_tasks(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('{"a":\n {"train": [}}', r"x_challenges.json, line 2, column 13: not JSON"),
+        ("", "line 1, column 1"),
+        ("[" * 100_000, "cannot be read"),
+        ('{"a": ' + "1" * 5000 + "}", "cannot be read"),
+        ("{}", "at least one task"),
+        ("[]", "one JSON object of tasks"),
+        ('{"a": 3}', "x_challenges.json: task a: .* not int"),
+        ('{"a": {"train": NaN, "test": []}}', 'task a: "train" must be'),
+        (
+            json.dumps({"a": VALUE, "b": {"train": [{"input": [[1.5]]}], "test": []}}),
+            "task b: train pair 0 input",
+        ),
+    ],
+)
+def test_broken_challenges_are_refused_with_file_and_place(
+    tmp_path: Path, content: str, complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint) as caught:
+        load_tasks(write(tmp_path / "x_challenges.json", content))
+    assert str(tmp_path / "x_challenges.json") in str(caught.value)
+
+
+@settings(max_examples=60)
+@given(st.dictionaries(st.sampled_from("ab"), json_values | task_values) | json_values)
+def test_any_json_loads_or_is_refused_with_its_file(tmp_path_factory: Any, value: object) -> None:
+    file = write(tmp_path_factory.mktemp("any") / "any.json", value)
+    try:
+        answer = {task.id: written(task) for task in load_tasks(file)}
+    except ValueError as error:
+        answer = str(error)
+    assert answer == value or str(file) in answer
+
+
+@settings(max_examples=60)
+@given(st.binary(max_size=12))
+def test_any_bytes_are_refused(tmp_path_factory: Any, content: bytes) -> None:
+    file = tmp_path_factory.mktemp("bytes") / "any.json"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"any.json"):
+        load_tasks(file)
+
+
+def test_folders_that_are_no_sources_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"holds no \.json file"):
+        load_tasks(tmp_path)
+    write(tmp_path / "package.json", {"name": "viewer"})
+    with pytest.raises(TaskError, match=r"package.json: task package: \"train\" must be"):
+        load_tasks(tmp_path)
+    write(tmp_path / "mine_challenges.json", {"a": VALUE})
+    with pytest.raises(SourceError, match=r"mine_challenges\.json holds many tasks"):
+        load_tasks(tmp_path)
+
+
+def test_a_solutions_file_is_no_source(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="give the challenges file"):
+        load_tasks(write(tmp_path / "mine_solutions.json", {"a": SOLUTION}))
+
+
+def test_unknown_sources_are_answered_with_close_ones() -> None:
+    with pytest.raises(SourceError, match=r"no source arc-agi-1/train; did you mean arc-agi-1/training"):
+        load_tasks("arc-agi-1/train")
+    with pytest.raises(
+        SourceError, match=r"no source nowhere/at-all\. A source is one of arc-agi-1/training.* path"
+    ):
+        load_tasks("nowhere/at-all")
+    with pytest.raises(TaskError, match=r"arc-agi-1/training has no task 007bbfb8 .*close matches: 007bbfb7"):
+        load_tasks("arc-agi-1/training", Selection(tasks=("007bbfb8",)))
