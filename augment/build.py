@@ -130,9 +130,7 @@ def _draw_all(entries: list[_Entry], count: int, seed: int, workers: int) -> lis
 
 
 def _draw_job(entries: list[_Entry], count: int, seed: int) -> list[NDArray[np.uint32]]:
-    return [
-        draw_augmentations(_all_pairs(entry.task), count, _stream(seed, entry.task.id)) for entry in entries
-    ]
+    return [draw_augmentations(_all_pairs(entry.task), count, _stream(seed, entry.task.id)) for entry in entries]
 
 
 def _all_pairs(task: Task) -> tuple[Pair, ...]:

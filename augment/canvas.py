@@ -34,9 +34,7 @@ def _longest_side(task: Task, axis: int, board_side: int) -> int:
 def _predicted_side(task: Task, axis: int) -> int:
     """Longest side of a test output if outputs keep one ratio to their inputs along this axis, else 0."""
     sides = [
-        (pair.input.shape[axis], pair.output.shape[axis])
-        for pair in task.demonstrations
-        if pair.output is not None
+        (pair.input.shape[axis], pair.output.shape[axis]) for pair in task.demonstrations if pair.output is not None
     ]
     before, after = sides[0]
     # Cross products keep the comparison of ratios exact.

@@ -72,18 +72,13 @@ def _match_grid(source: Grid, target: Grid, dihedral: int, colours: NDArray[np.i
 @njit(cache=True)
 def _match_cells(source: Grid, target: Grid, dihedral: int, colours: NDArray[np.int8]) -> bool:
     """Extend the colour map in place so that it takes the transformed source to the target, if one can."""
-    taken = np.zeros(COLOURS, dtype=np.bool_)
-    for colour in range(COLOURS):
-        if colours[colour] >= 0:
-            taken[colours[colour]] = True
     height, width = source.shape
     for row in range(target.shape[0]):
         for column in range(target.shape[1]):
             source_row, source_column = source_cell(dihedral, row, column, height, width)
             old, new = source[source_row, source_column], target[row, column]
-            if colours[old] == -1 and not taken[new]:
+            if colours[old] == -1:
                 colours[old] = new
-                taken[new] = True
             elif colours[old] != new:
                 return False
     return True
@@ -107,15 +102,14 @@ def draw_augmentations(pairs: Sequence[Pair], count: int, rng: np.random.Generat
         np.array([symmetry.dihedral for symmetry in symmetries], dtype=np.uint8),
         np.array([symmetry.colours for symmetry in symmetries], dtype=np.uint8),
     )
-    found = _smallest_in_cosets(np.array([rank_choice(used)]), *coset)
+    # The unchanged task: the used colours in ascending order, the smallest variant of its coset.
+    found = np.array([rank_choice(used)])
     # Drawing would mostly meet what it has met when half of all puzzles or more are wanted: then list them.
     if 2 * count >= variants // len(symmetries):
         found = _add_unseen(found, _smallest_in_cosets(rng.permutation(variants), *coset))
     while len(found) <= min(count, variants // len(symmetries) - 1):
         found = _add_unseen(found, _smallest_in_cosets(rng.integers(variants, size=2 * count), *coset))
-    numbers = _complete(found[: count + 1], used, variants // DIHEDRALS)
-    numbers[0] = 0  # The smallest variant in the unchanged task's coset may be another.
-    return numbers.astype(np.uint32)
+    return _complete(found[: count + 1], used, variants // DIHEDRALS).astype(np.uint32)
 
 
 def _used_colours(pairs: Sequence[Pair]) -> NDArray[np.uint8]:

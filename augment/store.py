@@ -137,7 +137,7 @@ def open_puzzle_set(folder: Path | str) -> PuzzleSet:
         sources=tuple(tasks["source"]),
         canvases=np.array([tasks["canvas_rows"], tasks["canvas_columns"]], dtype=np.uint8).T.copy(),
         starts=np.searchsorted(puzzles["task"].to_numpy(), np.arange(len(tasks["id"]) + 1)).astype(np.int64),
-        augmentations=np.array(puzzles["augmentation"], dtype=np.uint32),
+        augmentations=puzzles["augmentation"].to_numpy().copy(),
         seed=summary["seed"],
         requested=summary["requested"],
         board_side=summary["board_side"],
@@ -184,9 +184,7 @@ def _decode_pairs(pairs: list[dict]) -> tuple[Pair, ...]:
 
 
 def _encode_grid(grid: Grid | None) -> dict | None:
-    return (
-        None if grid is None else {"height": grid.shape[0], "width": grid.shape[1], "cells": grid.tobytes()}
-    )
+    return None if grid is None else {"height": grid.shape[0], "width": grid.shape[1], "cells": grid.tobytes()}
 
 
 def _decode_grid(grid: dict) -> Grid:
@@ -218,9 +216,7 @@ def _sealed(summary: dict) -> str:
 def _unsealed(path: Path) -> dict:
     """Undo `_sealed`, refusing what was altered or another version wrote."""
     if not path.is_file():
-        raise ValueError(
-            f"{path} is missing: {path.parent} is no puzzle set; make one with the build command"
-        )
+        raise ValueError(f"{path} is missing: {path.parent} is no puzzle set; make one with the build command")
     try:
         summary = json.loads(path.read_bytes())
         checksum = summary.pop("sha256")
@@ -229,9 +225,7 @@ def _unsealed(path: Path) -> dict:
     if checksum != _checksum(json.dumps(summary).encode()):
         raise ValueError(_damaged(path))
     if summary["format"] != FORMAT:
-        raise ValueError(
-            f"{path} has format {summary['format']}, this version reads {FORMAT}; build the set again"
-        )
+        raise ValueError(f"{path} has format {summary['format']}, this version reads {FORMAT}; build the set again")
     return summary
 
 

@@ -74,8 +74,7 @@ def _parse_pairs(task: dict, part: str, outputs_required: bool, where: str) -> t
     if not isinstance(pairs, list) or not pairs:
         raise TaskError(f'{where}: "{part}" must be a list of at least one pair')
     return tuple(
-        _parse_pair(pair, outputs_required, f"{where}: {part} pair {number}")
-        for number, pair in enumerate(pairs)
+        _parse_pair(pair, outputs_required, f"{where}: {part} pair {number}") for number, pair in enumerate(pairs)
     )
 
 
@@ -100,9 +99,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.max_side is not None and not 1 <= self.max_side <= MAX_SIDE:
-            raise ValueError(
-                f"max_side is {self.max_side}; give a side from 1 to {MAX_SIDE}, or nothing for all tasks"
-            )
+            raise ValueError(f"max_side is {self.max_side}; give a side from 1 to {MAX_SIDE}, or nothing for all tasks")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is {self.limit}; give at least 1, or nothing for all tasks")
 
@@ -115,9 +112,7 @@ def select_tasks(tasks: Sequence[Task], selection: Selection, source: str = "the
     side = selection.max_side or MAX_SIDE
     left = [task for task in by_id.values() if task.id in wanted and task.max_side <= side]
     if not left:
-        raise TaskError(
-            f"{source}: none of the {len(wanted)} tasks asked for has sides up to {side}; raise max_side"
-        )
+        raise TaskError(f"{source}: none of the {len(wanted)} tasks asked for has sides up to {side}; raise max_side")
     return left[: selection.limit]
 
 
@@ -127,9 +122,7 @@ def _refuse_unknown(wanted: Sequence[str], known: Sequence[str], source: str) ->
         return
     matches = [match for task_id in unknown[:5] for match in get_close_matches(task_id, known, n=2)]
     hint = (
-        f"close matches: {', '.join(dict.fromkeys(matches))}"
-        if matches
-        else f"it starts with {', '.join(known[:3])}"
+        f"close matches: {', '.join(dict.fromkeys(matches))}" if matches else f"it starts with {', '.join(known[:3])}"
     )
     more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
     raise TaskError(f"{source} has no task {', '.join(unknown[:5])}{more} ({len(known)} tasks; {hint})")

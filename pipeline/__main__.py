@@ -20,6 +20,7 @@ from pipeline.config import ConfigError, RunConfig, SelectionSettings, override,
 from pipeline.prepare import describe, describe_tasks, gather, prepare
 from pipeline.recipes import RECIPES, recipe
 from pipeline.rundir import Console, RunFolder
+from solver.model import ModelConfig
 
 app = typer.Typer(
     help=__doc__.split("\n")[0] if __doc__ else None,
@@ -29,12 +30,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Source = Annotated[str, typer.Argument(help="A name such as arc-agi-1/training, a challenges file, or a folder of tasks")]
+Source = Annotated[
+    str, typer.Argument(help="A name such as arc-agi-1/training, a challenges file, or a folder of tasks")
+]
 Tasks = Annotated[str, typer.Option("--tasks", metavar="ID,ID", help="Only these scored tasks")]
-MaxSide = Annotated[int | None, typer.Option(help="Only tasks whose demonstrations and test inputs fit this side", min=1)]
+MaxSide = Annotated[
+    int | None, typer.Option(help="Only tasks whose demonstrations and test inputs fit this side", min=1)
+]
 Limit = Annotated[int | None, typer.Option(help="Only the first N task IDs that are left", min=1)]
 Recipe = Annotated[str, typer.Option("--recipe", help=f"One of {', '.join(RECIPES)}")]
-Train = Annotated[list[str] | None, typer.Option("--train", metavar="SOURCE", help="Train on every pair of this source too")]
+Train = Annotated[
+    list[str] | None, typer.Option("--train", metavar="SOURCE", help="Train on every pair of this source too")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a setting: train.lr=3e-4")]
 Checkpoint = Annotated[Path | None, typer.Option(help="Start from this checkpoint's weights and ID rows")]
 Budget = Annotated[str | None, typer.Option(help="Time for everything: 11h50m, 10m, 90s")]
@@ -73,7 +80,9 @@ def solve(
 @app.command()
 def build(
     out: Annotated[Path, typer.Option(help="The new folder")],
-    score: Annotated[list[str] | None, typer.Option("--score", metavar="SOURCE", help="Predict its test inputs")] = None,
+    score: Annotated[
+        list[str] | None, typer.Option("--score", metavar="SOURCE", help="Predict its test inputs")
+    ] = None,
     train: Train = None,
     augmentations: Annotated[int, typer.Option(help="Augmented puzzles per task besides the original", min=0)] = 1000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -191,6 +200,26 @@ def report(run: Annotated[Path, typer.Argument(help="A run's folder")]) -> None:
     Console().log(f"written: {redraw_report(run)}")
 
 
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A published checkpoint: .safetensors, or saved by torch")],
+    out: Annotated[Path, typer.Option(help="The new checkpoint's folder")],
+    identifiers: Annotated[
+        Path | None, typer.Option(help="identifiers.json, which names the rows of the ID table")
+    ] = None,
+    assignments: Set = None,
+) -> None:
+    """Turn a published checkpoint into one of ours."""
+    from pipeline.convert import convert as convert_file
+
+    chosen = parse_assignments(assignments or [])
+    override(recipe("smoke").model_copy(update={"model": ModelConfig()}), chosen)
+    foreign = [name for name in chosen if not name.startswith("model.")]
+    if foreign:
+        raise ConfigError(f"{foreign[0]}: a checkpoint has model settings only, such as model.heads=8")
+    convert_file(file, out, identifiers, {name.removeprefix("model."): v for name, v in chosen.items()}, Console())
+
+
 @app.command("tasks")
 def show_tasks(source: Source, tasks: Tasks = "", max_side: MaxSide = None, limit: Limit = None) -> None:
     """Check a source and count what is in it."""
@@ -198,7 +227,11 @@ def show_tasks(source: Source, tasks: Tasks = "", max_side: MaxSide = None, limi
 
 
 def _configure(
-    chosen: RunConfig, changes: dict, assignments: list[str] | None, checkpoint: Path | None, budget: str | None
+    chosen: RunConfig,
+    changes: dict,
+    assignments: list[str] | None,
+    checkpoint: Path | None,
+    budget: str | None,
 ) -> RunConfig:
     """The recipe with what the command line says on top."""
     changes = dict(changes)

@@ -83,10 +83,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint; ValueError naming the file that is missing, cut short or altered."""
     if not (folder / "checkpoint.json").is_file():
-        raise ValueError(f"{folder}: not a checkpoint (no checkpoint.json); name a folder such as RUN/checkpoints/final")
+        raise ValueError(
+            f"{folder}: not a checkpoint (no checkpoint.json); name a folder such as RUN/checkpoints/final"
+        )
     about = read_json(folder / "checkpoint.json")
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise ValueError(f"{folder / 'checkpoint.json'}: format {FORMAT} is expected; it is from another version or damaged")
+        raise ValueError(
+            f"{folder / 'checkpoint.json'}: format {FORMAT} is expected; it is from another version or damaged"
+        )
     for name, digest in about["sha256"].items():
         if not (folder / name).is_file() or _sha256(folder / name) != digest:
             raise ValueError(f"{folder / name}: missing, cut short or altered; use another checkpoint")
@@ -105,16 +109,22 @@ def match_rows(checkpoint: Checkpoint, keys: list[str]) -> tuple[IdTable, int]:
     """An ID table for `keys`: rows matched by key, the others at the mean of the trained ones; and how many matched."""
     place = {key: row for row, key in enumerate(checkpoint.keys)}
     found = torch.tensor([place.get(key, -1) for key in keys])
-    mean = checkpoint.id_rows.mean(dim=0, keepdim=True)
-    table = IdTable(len(keys), checkpoint.id_rows.shape[1])
-    table.weights_PI.copy_(torch.cat([checkpoint.id_rows, mean])[found])
+    known = checkpoint.id_rows
+    mean = known.mean(dim=0, keepdim=True) if len(known) else known.new_zeros(1, known.shape[1])
+    table = IdTable(len(keys), known.shape[1])
+    table.weights_PI.copy_(torch.cat([known, mean])[found])
     return table, int((found >= 0).sum())
 
 
 def _group_keys(keys: list[str]) -> dict[str, list[int]]:
+    """Rows by task; a task's rows must stand together, or reading them back would change their order."""
     groups: dict[str, list[int]] = {}
+    last = None
     for task, number in map(parse_puzzle_key, keys):
+        if task != last and task in groups:
+            raise ValueError(f"the ID rows of task {task} do not stand together; sort the rows by task")
         groups.setdefault(task, []).append(number)
+        last = task
     return groups
 
 

@@ -7,15 +7,30 @@ import difflib
 import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from augment import Selection
 from pipeline.budget import parse_duration
 from solver.model import ModelConfig
+from submissions.vote import RANKERS
 
 
 class ConfigError(ValueError):
     """A setting that does not exist or cannot be."""
+
+
+def _known_ranker(name: str) -> str:
+    if name not in RANKERS:
+        raise ValueError(f"no such ranker; there are {', '.join(RANKERS)}")
+    return name
 
 
 class Settings(BaseModel):
@@ -69,7 +84,7 @@ class PredictSettings(Settings):
     batch_size: Annotated[int, Field(ge=1)] = 256
     steps: Annotated[int, Field(ge=1)] | None = None
     """supervision steps, none of them skipped by halting; null for as many as in training"""
-    ranker: str = "count"
+    ranker: Annotated[str, AfterValidator(_known_ranker)] = "count"
 
 
 class SelectionSettings(Settings):
@@ -108,8 +123,7 @@ def override(config: RunConfig, assignments: dict[str, Any]) -> RunConfig:
     for name, value in assignments.items():
         *path, last = name.split(".")
         if name not in field_names(values):
-            close = difflib.get_close_matches(name, field_names(values), n=3, cutoff=0.4)
-            raise ConfigError(f"{name}: no such setting; the nearest are {', '.join(close) or ', '.join(values)}")
+            raise ConfigError(f"{name}: no such setting; near it are {', '.join(_nearest(name, field_names(values)))}")
         place = values
         for part in path:
             place = place[part]
@@ -147,6 +161,14 @@ def field_names(values: dict[str, Any], prefix: str = "") -> list[str]:
     for name, value in values.items():
         names += field_names(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
     return names
+
+
+def _nearest(name: str, known: list[str]) -> list[str]:
+    """The three names most like this one, those in the same group first."""
+    group = name.rpartition(".")[0]
+    return sorted(known, key=lambda other: (
+        other.rpartition(".")[0] != group, -difflib.SequenceMatcher(None, name, other).ratio()
+    ))[:3]  # fmt: skip
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -6,21 +6,26 @@ rows of the ID table.
 Published names may carry the prefixes "_orig_mod.", "model." and "inner.", in that order, each or none.
 """
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from augment.puzzle import parse_puzzle_key, puzzle_key
+from pipeline.checkpoint import Checkpoint, save_checkpoint
+from pipeline.config import RunConfig
+from pipeline.rundir import Console, read_json
+from solver.layers import inner_size
 from solver.model import ModelConfig, RecursiveModel
 
 PREFIX = "model.inner."
 ID_ROWS = "puzzle_emb.weights"
+BLANK = "<blank>"
+NOT_IN_THE_FILE = ("h_cycles", "l_cycles", "heads", "id_slots", "max_steps")
 # Published name -> ours; {} is the number of a block.
 NAMES = {
     "H_init": "h_start",
@@ -60,7 +65,7 @@ def to_published(weights: Mapping[str, Tensor], id_rows: Tensor | None = None) -
 def infer_config(weights: Mapping[str, Tensor], id_rows: Tensor | None = None, **overrides: Any) -> ModelConfig:
     """The settings that the tensors' shapes tell; `overrides` give the others (heads, cycles, id_slots ...).
 
-    The expansion is the smallest whole one that gives the inner size of the file.
+    The expansion is the published 4 where that gives the file's inner sizes, else the smallest that does.
     """
     missing = [name for name in ("token_embedding.weight", "network.0.mlp.down.weight") if name not in weights]
     if missing:
@@ -70,7 +75,7 @@ def infer_config(weights: Mapping[str, Tensor], id_rows: Tensor | None = None, *
         "hidden": hidden,
         "vocabulary": vocabulary,
         "layers": 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("network.")),
-        "expansion": _expansion(hidden, weights["network.0.mlp.down.weight"].shape[1]),
+        "expansion": _expansion(weights),
         "mixer": "mlp" if "network.0.mixer.down.weight" in weights else "attention",
         "id_size": None if id_rows is None else id_rows.shape[1],
     }
@@ -96,12 +101,14 @@ def _empty_model(config: ModelConfig) -> RecursiveModel:
         return RecursiveModel(config)
 
 
-def _expansion(hidden: int, inner: int) -> float:
-    """The smallest whole expansion whose inner size, a multiple of 256, is the one given."""
-    for expansion in range(1, 65):
-        if -(-round(expansion * hidden * 2 / 3) // 256) * 256 == inner:
+def _expansion(weights: Mapping[str, Tensor]) -> float:
+    """An expansion that gives every SwiGLU of the first block its inner size."""
+    names = ("network.0.mlp.down.weight", "network.0.mixer.down.weight")
+    sizes = [tuple(weights[name].shape) for name in names if name in weights]
+    for expansion in (4, *range(1, 65)):
+        if all(inner_size(size, expansion) == inner for size, inner in sizes):
             return float(expansion)
-    raise ValueError(f"no expansion of hidden size {hidden} gives the inner size {inner}")
+    raise ValueError(f"no whole expansion gives the (size, inner size) of the SwiGLU layers, {sizes}")
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:
@@ -109,7 +116,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # on bytes that are no pickle the unpickler fails in every way there is
         raise ValueError(f"{file}: cannot be read as a checkpoint ({error}); fetch the file again") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise ValueError(f"{file}: holds something else than named tensors; give the weights file of a checkpoint")
@@ -132,3 +139,35 @@ def _rename(name: str, names: Mapping[str, str]) -> str:
     if number is None:
         return names[name]
     return names[name.replace(number[0], ".{}.", 1)].format(number[1])
+
+
+def convert(file: Path, out: Path, identifiers: Path | None, overrides: Mapping[str, Any], console: Console) -> None:
+    """Write a published checkpoint as one of ours (`pipeline.checkpoint`).
+
+    Args:
+        identifiers: the published identifiers.json, which names the ID rows; without it the ID table is left out.
+        overrides: model settings that the file does not hold (heads, cycles, id_slots, board_side, max_steps).
+    """
+    if out.exists():
+        raise ValueError(f"{out}: exists already and is not overwritten; name another folder with --out")
+    weights, id_rows = read_published(file)
+    model = infer_config(weights, id_rows, **overrides)
+    check_weights(weights, model, file)
+    keys, rows = _name_rows(id_rows, identifiers, model)
+    config = RunConfig(recipe="converted", source=str(file), model=model)
+    save_checkpoint(out, Checkpoint(weights, None, rows, keys, 0, config.model_dump(mode="json")))
+    assumed = {name: getattr(model, name) for name in NOT_IN_THE_FILE if name not in overrides}
+    for name, value in assumed.items():
+        console.log(f"model.{name} is not in the file: taken to be {value} (set it with --set model.{name}=...)")
+    console.log(f"{out}: {sum(tensor.numel() for tensor in weights.values()):,} values, {len(keys):,} ID rows")
+
+
+def _name_rows(id_rows: Tensor | None, identifiers: Path | None, model: ModelConfig) -> tuple[list[str], Tensor]:
+    """The keys of the ID rows and the rows that have one; the blank row goes."""
+    if id_rows is None or identifiers is None:
+        return [], torch.zeros(0, model.id_length)
+    names = read_json(identifiers)
+    if not isinstance(names, list) or len(names) != len(id_rows):
+        raise ValueError(f"{identifiers}: must be a list of {len(id_rows)} names, one per ID row of the checkpoint")
+    named = [row for row, name in enumerate(names) if name != BLANK]
+    return [puzzle_key(*parse_puzzle_key(names[row])) for row in named], id_rows[named]

@@ -27,7 +27,12 @@ from submissions.prediction import Prediction, Predictions, read_predictions, wr
 
 
 def predict(
-    checkpoint: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings, folder: Path, run: Console, **about: Any
+    trained: Checkpoint,
+    puzzle_set: PuzzleSet,
+    settings: PredictSettings,
+    folder: Path,
+    run: Console,
+    **about: str,
 ) -> Predictions:
     """Answer every test input of the set; the answers are returned and written to `folder`.
 
@@ -37,13 +42,13 @@ def predict(
     if folder.exists():
         run.log(f"predictions were already made: {folder}")
         return read_predictions(folder)
-    predictor = Predictor(*load_model(checkpoint, puzzle_set), puzzle_set, settings)
+    predictor = Predictor(*load_model(trained, puzzle_set), puzzle_set, settings)
     rows: dict[int, Prediction] = {}
     with Progress(run, "predict", len(predictor.puzzles)) as progress:
         for places in predictor.batches():
             rows.update(zip(places.tolist(), predictor.answer(places), strict=True))
             progress.advance(len(places))
-    metadata = {**about, **_origin(puzzle_set), "step": checkpoint.step, "supervision_steps": predictor.steps}
+    metadata = {**about, **_origin(puzzle_set), "step": trained.step, "supervision_steps": predictor.steps}
     predictions = Predictions(metadata, [rows[place] for place in range(len(rows))])
     write_predictions(folder, predictions)
     return predictions

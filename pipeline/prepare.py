@@ -7,7 +7,16 @@ from pathlib import Path
 
 from rich.table import Table
 
-from augment import PuzzleSet, Selection, SourcedTasks, Task, build_puzzle_set, load_tasks, open_puzzle_set, write_puzzle_set
+from augment import (
+    PuzzleSet,
+    Selection,
+    SourcedTasks,
+    Task,
+    build_puzzle_set,
+    load_tasks,
+    open_puzzle_set,
+    write_puzzle_set,
+)
 from augment.source import find_source_label
 from pipeline.config import PuzzleSettings
 
@@ -63,7 +72,8 @@ def describe_tasks(source: str, tasks: list[Task]) -> Table:
         "tasks": f"{len(tasks):,}",
         "demonstrations": f"{sum(len(task.demonstrations) for task in tasks):,}",
         "test inputs": f"{sum(len(task.tests) for task in tasks):,}",
-        "solutions": f"known for {known:,} tasks" + (f", hidden for {len(tasks) - known:,}" if known < len(tasks) else ""),
+        "solutions": f"known for {known:,} tasks"
+        + (f", hidden for {len(tasks) - known:,}" if known < len(tasks) else ""),
         "cells per grid": f"{cells[0]} to {cells[-1]}, median {cells[len(cells) // 2]}",
         "tasks by largest side": ", ".join(f"up to {n}: {sum(side <= n for side in sides):,}" for n in (5, 10, 20, 30)),
         "checks": "every grid is rectangular, 1 to 30 cells a side, colours 0 to 9",

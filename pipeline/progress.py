@@ -21,7 +21,11 @@ class Progress:
         self._start = self._last_line = time.monotonic()
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
         self._bar = Bar(
-            *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=run.screen, disable=not run.screen.is_terminal
+            *columns,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=run.screen,
+            disable=not run.screen.is_terminal,
         )
         self._task = self._bar.add_task(name, total=total, note="")
 

@@ -2,7 +2,14 @@
 
 from collections.abc import Callable
 
-from pipeline.config import ConfigError, PredictSettings, PuzzleSettings, RunConfig, SelectionSettings, TrainSettings
+from pipeline.config import (
+    ConfigError,
+    PredictSettings,
+    PuzzleSettings,
+    RunConfig,
+    SelectionSettings,
+    TrainSettings,
+)
 from solver.model import ModelConfig
 
 

@@ -1,6 +1,6 @@
 """A run's folder: what it is (config, versions, commit) and what it said (log, metrics), all plain files.
 
-    config.json versions.json log.txt metrics.jsonl puzzles/ checkpoints/ predictions/ submission.json score.json report.html
+config.json versions.json log.txt metrics.jsonl puzzles/ checkpoints/ predictions/ submission.json score.json report.html
 """
 
 import json

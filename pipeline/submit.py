@@ -9,7 +9,13 @@ from augment import Selection, Task, load_tasks
 from augment.source import find_source_label
 from pipeline.config import build_config
 from pipeline.rundir import RunFolder, read_json, write_json
-from submissions.format import Submission, make_submission, read_submission, validate_submission, write_submission
+from submissions.format import (
+    Submission,
+    make_submission,
+    read_submission,
+    validate_submission,
+    write_submission,
+)
 from submissions.prediction import Predictions, read_predictions
 from submissions.report import write_report
 from submissions.score import Figures, Score, score_submission

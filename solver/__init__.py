@@ -1,4 +1,4 @@
-"""Batches in, logits out: the recursive model, its loss, its optimizers and its supervision. Knows no files."""
+"""Batches in, logits out: recursive model, loss, optimizers, supervision. Knows no files."""
 
 from solver.batches import Batch
 from solver.ema import MovingAverage

@@ -133,7 +133,9 @@ class Examples:
             (puzzle, pair)
             for task in range(len(self.trained))
             for pair in range(begin[task], end[task])
-            for puzzle in range(starts[task], starts[task + 1] if most is None else min(starts[task + 1], starts[task] + most))
+            for puzzle in range(
+                starts[task], starts[task + 1] if most is None else min(starts[task + 1], starts[task] + most)
+            )
         ]
         puzzles, pairs = np.array(found, np.int64).reshape(-1, 2).T
         return puzzles, pairs

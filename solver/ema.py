@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class MovingAverage:
-    """state: parameter name -> average, from the values at construction on; no bias correction, no buffers."""
+    """state: parameter name -> average, starting at the values at construction; no bias correction."""
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
         self.model, self.decay = model, decay

@@ -42,7 +42,7 @@ def rms_norm(x: Tensor, epsilon: float) -> Tensor:
 
 
 def rotary_tables(length: int, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and signed sines of positions 0..length-1, each (length, head_size), float32 (RoFormer, eq. 34).
+    """Cosines and signed sines of positions 0..length-1, (length, head_size), float32 (RoFormer, eq. 34).
 
     The first half of the sines is negated, which turns the rotation into x * cos + swap_halves(x) * sin.
     """
@@ -56,12 +56,17 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
 
 
+def inner_size(size: int, expansion: float) -> int:
+    """Two thirds of expansion x size, rounded up to a multiple of 256."""
+    return math.ceil(round(expansion * size * 2 / 3) / 256) * 256
+
+
 class SwiGLU(nn.Module):
-    """down(silu(gate) * up) over the last axis; the inner size is a multiple of 256 (Shazeer 2020)."""
+    """down(silu(gate) * up) over the last axis (Shazeer 2020)."""
 
     def __init__(self, size: int, expansion: float):
         super().__init__()
-        inner = math.ceil(round(expansion * size * 2 / 3) / 256) * 256
+        inner = inner_size(size, expansion)
         self.gate_up = linear(size, 2 * inner)
         self.down = linear(inner, size)
 

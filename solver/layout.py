@@ -1,7 +1,7 @@
-"""Where a batch's positions are: packed rows for the layers, (B, S) rows for attention, and both directions.
+"""Where a batch's positions are: packed for the layers, (B, S) for attention, and the way back and forth.
 
-A batch whose examples have different numbers of cells is padded to the widest. Layers that look at one position
-at a time run on the T positions in use only; attention sees the padded form, its padding masked.
+A batch whose examples have different numbers of cells is padded to the widest. Layers that look at one
+position at a time run on the T positions in use only; attention sees the padded form, its padding masked.
 
 Shape letters: B examples, S positions (ID slots, then cells), T positions in use, K head size.
 """

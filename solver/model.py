@@ -58,13 +58,12 @@ class ModelConfig:
         room = self.id_slots * self.hidden
         _require(self.id_length <= room, "id_size", self.id_size, f"must fit id_slots x hidden = {room}")
         joint = self.mixer == "mlp" and self.canvas == "task"
-        _require(not joint, "canvas", self.canvas, 'must be "full" with mixer="mlp", which mixes all positions')
+        _require(not joint, "canvas", self.canvas, 'must be "full" with mixer="mlp"')
 
     def _check_number(self, name: str, value: object) -> None:
         if isinstance(value, int | float):
-            least = 0 if name == "exploration" else 1 if isinstance(value, int) else None
-            allowed = value > 0 if least is None else value >= least
-            _require(allowed, name, value, "must be positive" if least is None else f"must be at least {least}")
+            zero_allowed = name == "exploration" and value == 0
+            _require(value > 0 or zero_allowed, name, value, "must be positive")
 
     @property
     def id_length(self) -> int:
@@ -84,7 +83,7 @@ def _require(holds: bool, field: str, value: object, rule: str) -> None:
 
 @dataclass(frozen=True)
 class Output:
-    """What one supervision step gives: detached latents, logits (B, C, V), halting and continue logits (B,)."""
+    """One supervision step: detached latents, logits (B, C, V), halting and continue logits (B,)."""
 
     latents: Latents
     logits_BCV: Tensor

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class AdamAtan2(torch.optim.Optimizer):
-    """Adam with atan2(m, sqrt(v)) in place of m / (sqrt(v) + epsilon): no epsilon, no scale (Everett et al. 2024).
+    """Adam with atan2(m, sqrt(v)) for m / (sqrt(v) + epsilon): no epsilon, no scale (Everett et al. 2024).
 
     The order of operations is that of the published TRM, bit for bit on a CPU. A parameter without a gradient
     counts as one whose gradient is zero, so it decays too.

@@ -16,14 +16,10 @@ Network = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Latents:
-    """The state carried between supervision steps: z_h, the answer so far, and z_l, the reasoning behind it."""
+    """The state between supervision steps: z_h, the answer so far, and z_l, the reasoning behind it."""
 
     z_h: Tensor
     z_l: Tensor
-
-    def detach(self) -> "Latents":
-        """The same values, cut from the graph."""
-        return Latents(self.z_h.detach(), self.z_l.detach())
 
 
 def cycle(network: Network, latents: Latents, x: Tensor, l_cycles: int) -> Latents:

@@ -1,4 +1,4 @@
-"""Deep supervision: many steps on the same data, the latents carried from each to the next (TRM, section 2.4).
+"""Deep supervision: many steps on the same data, latents carried from each to the next (TRM, section 2.4).
 
 `Learner.step` takes one offered batch and makes one training step; `predict_steps` takes one batch and gives
 the output of every supervision step.
@@ -40,7 +40,7 @@ def start_carry(model: RecursiveModel, batch_size: int) -> Carry:
     zeros_B = torch.zeros(batch_size, dtype=torch.int64, device=device)
     empty_B0 = zeros_B[:, None][:, :0]
     batch = Batch(empty_B0, empty_B0, empty_B0, zeros_B)
-    return Carry(model.initial_latents(batch_size, 0), batch, zeros_B, torch.ones_like(zeros_B, dtype=torch.bool))
+    return Carry(model.initial_latents(batch_size, 0), batch, zeros_B, zeros_B == 0)
 
 
 def refill(carry: Carry, offered: Batch, model: RecursiveModel) -> Carry:
@@ -50,7 +50,7 @@ def refill(carry: Carry, offered: Batch, model: RecursiveModel) -> Carry:
     that no row uses.
     """
     if len(offered) != len(carry.batch):
-        raise ValueError(f"{len(offered)} examples offered to {len(carry.batch)} batch slots: offer one for each")
+        raise ValueError(f"{len(offered)} examples offered to {len(carry.batch)} batch slots: offer one each")
     width = max(offered.cells_BS.shape[1], carry.batch.cells_BS.shape[1])
     batch = _choose_rows(carry.halted_B, _pad(offered, width), _pad(carry.batch, width))
     width = _used_width(batch.cells_BS)
@@ -160,7 +160,7 @@ class Learner:
         self.steps = 0
 
     def step(self, offered: Batch) -> StepResult:
-        """One supervision step on the slots, refilled from the offered batch, and one update of everything."""
+        """One supervision step on the slots, refilled from the offered batch, and one update of all."""
         self.steps += 1
         carry = refill(self.carry or start_carry(self.model, len(offered)), offered, self.model)
         ids_BI = self.table.lookup(carry.batch.puzzles_B)
@@ -197,9 +197,9 @@ class Learner:
     def _advance(self, carry: Carry, output: Output) -> Carry:
         """The slots after a step: new latents, one more step, halted or not."""
         config, steps_B = self.model.config, carry.steps_B + 1
-        minimum_B = minimum_steps(
-            self.config.seed, self.steps, len(steps_B), config.max_steps, config.exploration
-        ).to(steps_B.device)
+        minimum_B = minimum_steps(self.config.seed, self.steps, len(steps_B), config.max_steps, config.exploration).to(
+            steps_B.device
+        )
         halted_B = halting(steps_B, output.halt_B.detach(), minimum_B, config.max_steps)
         return Carry(output.latents, carry.batch, steps_B, halted_B)
 

@@ -67,7 +67,9 @@ def _token(pixels, start, height, width, dihedral, colours, row, column):
 
 
 @njit(cache=True)
-def render_examples(pixels, starts, sizes, dihedrals, colours, canvases, origins, contents, side, tokens, labels, cells):
+def render_examples(
+    pixels, starts, sizes, dihedrals, colours, canvases, origins, contents, side, tokens, labels, cells
+):
     """Fill `tokens`, `labels` and `cells` (examples, columns) with one example a row, in place.
 
     pixels: all grids end to end; starts (examples, 2) and sizes (examples, 2, 2): first pixel, height and width of each

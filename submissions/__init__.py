@@ -11,6 +11,7 @@ from submissions.format import (
     write_submission,
 )
 from submissions.prediction import Prediction, Predictions, read_predictions, write_predictions
+from submissions.report import write_report
 from submissions.score import Figures, Score, score_submission
 from submissions.vote import RANKERS, Ballot, Candidate, rank_candidates, vote
 
@@ -34,5 +35,6 @@ __all__ = [
     "validate_submission",
     "vote",
     "write_predictions",
+    "write_report",
     "write_submission",
 ]

@@ -39,8 +39,7 @@ def make_submission(ballot: Ballot, tasks: Iterable[Task]) -> Submission:
     A single candidate is given twice, as published; without any, both attempts are the filler [[0]].
     """
     return {
-        task.id: [_to_entry(candidates) for candidates in ballot.get(task.id, [[]] * len(task.tests))]
-        for task in tasks
+        task.id: [_to_entry(candidates) for candidates in ballot.get(task.id, [[]] * len(task.tests))] for task in tasks
     }
 
 
@@ -75,9 +74,7 @@ def read_submission(path: str | Path) -> Submission:
     return submission
 
 
-def validate_submission(
-    submission: Submission, tasks: Iterable[Task], file: str | Path = "submission"
-) -> Counts:
+def validate_submission(submission: Submission, tasks: Iterable[Task], file: str | Path = "submission") -> Counts:
     """Check every rule of the format against `tasks`; SubmissionError lists the problems of `file`."""
     tasks = list(tasks)
     problems = _find_mismatches(submission, tasks) + _find_wrong_names(submission)

@@ -6,6 +6,7 @@ In: grids. Out: for each a Picture to refer to; the sheet lists the symbols that
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from augment.grid import COLOURS, Grid, grid_hash
 
@@ -59,14 +60,15 @@ def draw_symbol(picture: Picture, grid: Grid) -> Symbol:
 
 
 def find_boxes(mask: np.ndarray) -> list[Box]:
-    """Cover the true cells of `mask` (height, width) with rectangles: runs along rows, grown down while they fit."""
+    """Cover the true cells of `mask` (height, width) with rectangles: runs in a row, then grown down."""
     left = mask.copy()
     boxes = []
     for row, column in np.argwhere(mask).tolist():
         if left[row, column]:
-            width = _count_leading(left[row, column:])
-            height = _count_leading(left[row:, column : column + width].all(axis=1))
-            left[row : row + height, column : column + width] = False
+            below = left[row:, column:]
+            width = _count_leading(below[0])
+            height = _count_leading(below[:, :width].all(axis=1))
+            below[:height, :width] = False
             boxes.append((row, column, height, width))
     return boxes
 
@@ -76,8 +78,9 @@ def mark_cells(mask: np.ndarray) -> str:
     return "".join(f"M{column + 0.5:g} {row + 0.5:g}h0" for row, column in np.argwhere(mask).tolist())
 
 
-def _count_leading(flags: np.ndarray) -> int:
-    return len(flags) if flags.all() else int(np.argmin(flags))
+def _count_leading(flags: ArrayLike) -> int:
+    """How many are true before the first that is not."""
+    return int(np.argmin(np.append(flags, False)))
 
 
 def _to_path(box: Box) -> str:

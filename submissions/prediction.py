@@ -1,7 +1,7 @@
 """What the model answered: one grid per test input and augmentation, back in the task's own frame.
 
-In: the rows made by the prediction stage. Out: a folder with `predictions.parquet` (a row each, in the order first
-seen) and `predictions.json` (where they came from), and the same rows read back.
+In: the rows made by the prediction stage. Out: a folder with `predictions.parquet` (a row each, in the order
+first seen) and `predictions.json` (where they came from), and the same rows read back.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """One HTML page that shows what was asked, what was answered and what was right; it opens offline.
 
-In: tasks, their submission, and where there are, the ballot and the score. Out: a file without any external request.
-This module says what is shown; `report.html.j2` says how it looks.
+In: tasks, their submission and, where there are, the ballot and the score. Out: a file without any external
+request. This module says what is shown; `report.html.j2` says how it looks.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class VoteView:
-    """A candidate: place, picture, number of votes and their share, mean halting probability, and if it is right."""
+    """A candidate: place, picture, votes and their share, mean halting probability, and if it is right."""
 
     place: int
     picture: Picture
@@ -81,12 +81,18 @@ class TestView:
 
 @dataclass(frozen=True)
 class TaskView:
-    """A task; `side` is the longest side, in cells, of the grids asked and expected."""
+    """A task, its demonstrations as (input, output)."""
 
     id: str
     demonstrations: list[tuple[Picture, Picture]]
     tests: list[TestView]
-    side: int
+
+    @property
+    def side(self) -> int:
+        """Longest side of all its pictures, in cells."""
+        pictures = [picture for pair in self.demonstrations for picture in pair]
+        pictures += [picture for test in self.tests for picture in test.pictures]
+        return max(max(picture.height, picture.width) for picture in pictures)
 
     @property
     def column(self) -> int:
@@ -96,10 +102,10 @@ class TaskView:
     @property
     def outcome(self) -> str:
         """One of OUTCOMES."""
-        outcomes = [test.outcome for test in self.tests]
-        if "hidden" in outcomes or set(outcomes) == {"solved"}:
-            return "hidden" if "hidden" in outcomes else "solved"
-        return "partly" if "solved" in outcomes else min(outcomes)  # "found" comes before "missed"
+        outcomes = {test.outcome for test in self.tests}
+        if outcomes > {"solved"} and "hidden" not in outcomes:
+            return "partly"
+        return next(outcome for outcome in ("hidden", "solved", "found", "missed") if outcome in outcomes)
 
 
 def write_report(
@@ -135,34 +141,37 @@ def view_task(task: Task, submission: Submission, ballot: Ballot, sheet: Sheet) 
     entries = submission.get(task.id, [])
     entries = entries + [{}] * (len(task.tests) - len(entries))
     lists = ballot.get(task.id, [[]] * len(task.tests))
-    known = [grid for pair in (*task.demonstrations, *task.tests) for grid in (pair.input, pair.output)]
+    shown = [(pair.input, pair.output) for pair in task.demonstrations if pair.output is not None]
     return TaskView(
         task.id,
-        [
-            (sheet.draw(pair.input), sheet.draw(pair.output))
-            for pair in task.demonstrations
-            if pair.output is not None
-        ],
-        [view_test(*shown, sheet) for shown in zip(task.tests, entries, lists, strict=True)],
-        max(max(grid.shape) for grid in known if grid is not None),
+        [(sheet.draw(asked), sheet.draw(answer)) for asked, answer in shown],
+        [view_test(*test, sheet) for test in zip(task.tests, entries, lists, strict=True)],
     )
 
 
 def view_test(pair: Pair, entry: dict, candidates: list[Candidate], sheet: Sheet) -> TestView:
     """Everything shown of one test input and its `entry` in the submission."""
-    right = [_same(candidate.grid, pair.output) for candidate in candidates]
+    truth = None if pair.output is None else sheet.draw(pair.output)
     grids = [_to_answer(entry.get(name), candidates) for name in ATTEMPTS]
     attempts = [view_attempt(place, grids, pair.output, sheet) for place in range(len(ATTEMPTS))]
+    votes = view_votes(candidates, pair.output, sheet)
     voters = sum(candidate.count for candidate in candidates)
-    votes = [
-        VoteView(place, sheet.draw(it.grid), it.count, it.count / voters, it.confidence, right[place - 1])
-        for place, it in enumerate(candidates, 1)
-        if place <= CANDIDATES_SHOWN or right[place - 1]
-    ]
-    truth = None if pair.output is None else sheet.draw(pair.output)
-    found = "found" if any(right) else "missed"
-    outcome = "hidden" if truth is None else "solved" if any(attempt.right for attempt in attempts) else found
+    unsolved = "found" if any(vote.right for vote in votes) else "missed"
+    scored = "solved" if any(attempt.right for attempt in attempts) else unsolved
+    outcome = "hidden" if truth is None else scored
     return TestView(sheet.draw(pair.input), truth, attempts, votes, voters, outcome)
+
+
+def view_votes(candidates: list[Candidate], truth: Grid | None, sheet: Sheet) -> list[VoteView]:
+    """The first candidates, and the right one wherever it stands."""
+    voters = sum(candidate.count for candidate in candidates)
+    views = []
+    for place, candidate in enumerate(candidates, 1):
+        right = _same(candidate.grid, truth)
+        if right or place <= CANDIDATES_SHOWN:
+            share, picture = candidate.count / voters, sheet.draw(candidate.grid)
+            views.append(VoteView(place, picture, candidate.count, share, candidate.confidence, right))
+    return views
 
 
 def view_attempt(place: int, grids: list[Grid | None], truth: Grid | None, sheet: Sheet) -> AttemptView:
@@ -176,7 +185,7 @@ def view_attempt(place: int, grids: list[Grid | None], truth: Grid | None, sheet
     if truth is None or _same(grid, truth):
         return AttemptView(label, picture, truth is not None, "right" if truth is not None else "", "")
     if grid.shape != truth.shape:
-        return AttemptView(label, picture, False, "wrong size", "")
+        return AttemptView(label, picture, False, f"{_size(grid)}, not {_size(truth)}", "")
     wrong = grid != truth
     return AttemptView(label, picture, False, f"{wrong.sum()} of {wrong.size} wrong", mark_cells(wrong))
 
@@ -185,6 +194,10 @@ def _to_answer(grid: list[list[int]] | None, candidates: list[Candidate]) -> Gri
     """The grid of an attempt, None for filler that nobody voted for."""
     voted = any(candidate.grid.tolist() == FILLER for candidate in candidates)
     return None if grid is None or (grid == FILLER and not voted) else parse_grid(grid, "attempt")
+
+
+def _size(grid: Grid) -> str:
+    return "×".join(map(str, grid.shape))
 
 
 def _same(grid: Grid, other: Grid | None) -> bool:

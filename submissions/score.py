@@ -71,9 +71,7 @@ class Score:
         return score
 
 
-def score_submission(
-    submission: Submission, tasks: Iterable[Task], source: str, ballot: Ballot | None = None
-) -> Score:
+def score_submission(submission: Submission, tasks: Iterable[Task], source: str, ballot: Ballot | None = None) -> Score:
     """Score `submission` on `tasks`; what is missing from it counts as wrong, what is malformed is refused.
 
     ValueError for tasks without solutions; SubmissionError for malformed grids, for more entries than a task
@@ -154,7 +152,8 @@ def wilson_interval(fraction: float, number: int) -> Interval:
     square = NORMAL_95**2 / number
     centre = (fraction + square / 2) / (1 + square)
     reach = math.sqrt(square * (fraction * (1 - fraction) + square / 4)) / (1 + square)
-    return max(0.0, float(centre - reach)), min(1.0, float(centre + reach))
+    # Rounded so that 0 and 1 come out as such.
+    return abs(round(float(centre - reach), 12)), round(float(centre + reach), 12)
 
 
 def _middle(values: np.ndarray) -> Interval:

@@ -1,12 +1,13 @@
-"""Puzzle sets from tasks: who is trained on what, and the same set from any number of workers."""
+"""Puzzle sets from tasks: who is trained on what, and what the draws depend on."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from augment import PuzzleSet, Selection, SourcedTasks, Task, build_puzzle_set, load_tasks
-from augment.build import TASKS_PER_JOB
 
-TRAINING = load_tasks("arc-agi-1/training", Selection(limit=TASKS_PER_JOB + 5))
+TRAINING = load_tasks("arc-agi-1/training", Selection(limit=45))
 ONE, TWO = TRAINING[:3], TRAINING[2:5]
 
 
@@ -14,8 +15,8 @@ def sourced(name: str, role: str, tasks: list[Task]) -> SourcedTasks:
     return SourcedTasks(name, role, tasks)  # type: ignore[arg-type]
 
 
-def build(*sources: SourcedTasks, augmentations: int = 4, seed: int = 0, workers: int = 1) -> PuzzleSet:
-    return build_puzzle_set(list(sources), augmentations, seed, workers)
+def build(*sources: SourcedTasks, augmentations: int = 4, seed: int = 0) -> PuzzleSet:
+    return build_puzzle_set(list(sources), augmentations, seed)
 
 
 def rows(puzzle_set: PuzzleSet) -> dict[str, list[int]]:
@@ -46,6 +47,11 @@ def test_scored_tasks_lose_their_test_outputs_and_train_tasks_train_on_them() ->
         assert puzzle_set.training_pairs(index) == known
 
 
+def test_a_scored_task_trains_on_no_test_output_even_where_it_is_known() -> None:
+    scored = replace(build(sourced("a", "train", ONE)), roles=("scored",) * 3)
+    assert scored.training_pairs(0) == ONE[0].demonstrations
+
+
 def test_hidden_tests_of_a_train_task_are_not_trained_on() -> None:
     hidden = [task.hidden() for task in ONE]
     assert build(sourced("a", "train", hidden)).training_pairs(0) == ONE[0].demonstrations
@@ -66,7 +72,7 @@ def test_rows_have_keys_and_tasks() -> None:
 
 def test_puzzles_depend_on_seed_and_task_alone() -> None:
     alone = rows(build(sourced("a", "scored", ONE[1:2])))
-    together = rows(build(sourced("x", "scored", TRAINING), workers=2))
+    together = rows(build(sourced("x", "scored", TRAINING)))
     assert together.items() > alone.items()
     assert together == rows(build(sourced("x", "scored", TRAINING[::-1])))
     other_seed = rows(build(sourced("x", "scored", TRAINING), seed=1))
@@ -85,9 +91,7 @@ def test_the_first_train_source_by_name_keeps_a_task() -> None:
 
 def test_a_task_both_scored_and_trained_on_is_refused() -> None:
     shared = TWO[0].id
-    with pytest.raises(
-        ValueError, match=rf"task {shared} is both scored and in the train source late: .*Leave"
-    ):
+    with pytest.raises(ValueError, match=rf"task {shared} is both scored and in the train source late: .*Leave"):
         build(sourced("early", "scored", ONE), sourced("late", "train", TWO))
     with pytest.raises(ValueError, match=r"45 tasks \(.*, \.\.\.\) are both scored"):
         build(sourced("early", "scored", TRAINING), sourced("late", "train", TRAINING))

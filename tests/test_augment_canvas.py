@@ -48,11 +48,7 @@ def test_a_smaller_board_caps_the_canvas_and_refuses_larger_grids() -> None:
 
 def test_few_outputs_of_hidden_tasks_are_larger_than_their_canvas() -> None:
     outputs = [
-        (pair.output, task_canvas(task.hidden()))
-        for task in load_tasks("arc-agi-1/evaluation")
-        for pair in task.tests
+        (pair.output, task_canvas(task.hidden())) for task in load_tasks("arc-agi-1/evaluation") for pair in task.tests
     ]
-    larger = [
-        1 for output, canvas in outputs if output is not None and (np.array(output.shape) > canvas).any()
-    ]
+    larger = [1 for output, canvas in outputs if output is not None and (np.array(output.shape) > canvas).any()]
     assert (len(larger), len(outputs)) == (5, 419)

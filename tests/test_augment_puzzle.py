@@ -68,9 +68,7 @@ def test_numbers_of_no_augmentation_are_refused(number: int) -> None:
         Augmentation.from_number(number)
 
 
-@pytest.mark.parametrize(
-    ("dihedral", "colours"), [(8, IDENTITY.colours), (0, (0, 1, 2)), (0, (1, 0, *range(2, 10)))]
-)
+@pytest.mark.parametrize(("dihedral", "colours"), [(8, IDENTITY.colours), (0, (0, 1, 2)), (0, (1, 0, *range(2, 10)))])
 def test_impossible_augmentations_are_refused(dihedral: int, colours: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"dihedral|colours"):
         Augmentation(dihedral, colours)

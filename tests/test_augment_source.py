@@ -96,9 +96,7 @@ def test_a_folder_of_folders_is_searched_through(tmp_path: Path) -> None:
     write(tmp_path / "Above" / "deep" / "Above1.json", VALUE)
     assert [task.id for task in load_tasks(tmp_path)] == ["Above1", "Center1"]
     write(tmp_path / "Below" / "Above1.json", VALUE)
-    with pytest.raises(
-        SourceError, match=r"task Above1 is in both .*deep/Above1.json and .*Below/Above1.json"
-    ):
+    with pytest.raises(SourceError, match=r"task Above1 is in both .*deep/Above1.json and .*Below/Above1.json"):
         load_tasks(tmp_path)
 
 
@@ -152,9 +150,7 @@ def test_outputs_said_twice_must_agree(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_broken_challenges_are_refused_with_file_and_place(
-    tmp_path: Path, content: str, complaint: str
-) -> None:
+def test_broken_challenges_are_refused_with_file_and_place(tmp_path: Path, content: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint) as caught:
         load_tasks(write(tmp_path / "x_challenges.json", content))
     assert str(tmp_path / "x_challenges.json") in str(caught.value)
@@ -199,9 +195,7 @@ def test_a_solutions_file_is_no_source(tmp_path: Path) -> None:
 def test_unknown_sources_are_answered_with_close_ones() -> None:
     with pytest.raises(SourceError, match=r"no source arc-agi-1/train; did you mean arc-agi-1/training"):
         load_tasks("arc-agi-1/train")
-    with pytest.raises(
-        SourceError, match=r"no source nowhere/at-all\. A source is one of arc-agi-1/training.* path"
-    ):
+    with pytest.raises(SourceError, match=r"no source nowhere/at-all\. A source is one of arc-agi-1/training.* path"):
         load_tasks("nowhere/at-all")
     with pytest.raises(TaskError, match=r"arc-agi-1/training has no task 007bbfb8 .*close matches: 007bbfb7"):
         load_tasks("arc-agi-1/training", Selection(tasks=("007bbfb8",)))

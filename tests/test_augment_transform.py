@@ -53,9 +53,7 @@ def test_invert_undoes_apply(grid: Grid, augmentation: Augmentation) -> None:
 def test_views_give_the_same_as_copies(grid: Grid) -> None:
     for dihedral in range(DIHEDRALS):
         view = grid[::-1, ::-1].T
-        np.testing.assert_array_equal(
-            apply(view, dihedral, NO_CHANGE), apply(view.copy(), dihedral, NO_CHANGE)
-        )
+        np.testing.assert_array_equal(apply(view, dihedral, NO_CHANGE), apply(view.copy(), dihedral, NO_CHANGE))
 
 
 @pytest.mark.parametrize("first", range(DIHEDRALS))

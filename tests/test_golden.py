@@ -1,11 +1,9 @@
-"""Parity with the published TRM: its weights and batches in, its logits, gradients and trained weights expected.
+"""Parity with the published TRM: its weights and batches in, its logits, gradients, trained weights expected.
 
 Runs on every set in the folder ARC_TRM_GOLDEN (default tests/golden): sizes, seeds and numbers of steps are
 those of the set. A part that a set lacks is skipped with its reason, never passed.
 """
 
-import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,21 +20,24 @@ from torch.testing import assert_close
 from pipeline.convert import check_weights, infer_config, read_published, to_published
 from solver import Batch, IdTable, Learner, LearnerConfig, RecursiveModel, StepResult, predict_steps
 from solver.optim import scheduled_rate
+from tests.golden_data import (  # noqa: F401  (collected here, so that one file runs every part of a set)
+    test_augmentations_have_the_published_names_and_effects,
+    test_batches_are_sampled_by_the_published_rule,
+    test_dihedral_transforms_and_inverses,
+    test_encodings_of_grids_at_every_shift,
+    test_grid_and_puzzle_hashes,
+    test_grids_are_extracted_from_answers_of_every_kind,
+    test_the_tiny_build_has_our_puzzles_under_the_published_names,
+)
+from tests.golden_set import FOLDER, need, read_json
+from tests.golden_vote import (  # noqa: F401
+    test_attempts_are_the_published_ones_but_never_empty_nor_missing,
+    test_candidates_have_the_published_counts_and_confidences,
+    test_order_of_candidates_is_the_published_one,
+    test_pass_at_k_is_the_published_one,
+)
 
-FOLDER = Path(os.environ.get("ARC_TRM_GOLDEN", Path(__file__).parent / "golden"))
 ACTIVATIONS, GRADIENTS, ID_VALUES, WEIGHTS, AVERAGES = 1e-4, 5e-6, 1e-5, 1e-5, 1e-6
-
-
-@cache
-def read_json(name: str) -> dict[str, Any]:
-    file = FOLDER / name
-    return json.loads(file.read_text()) if file.exists() else {}
-
-
-def need(file: Path) -> Path:
-    if not file.exists():
-        pytest.skip(f"this set has no {file.name}")
-    return file
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class Golden:
     @property
     def config(self) -> dict[str, Any]:
         return self.settings["config"]
+
+    @property
+    def id_slots(self) -> int:
+        """The length given, else as many slots as the ID vector needs."""
+        given = self.settings.get("puzzle_emb_len") or self.config.get("puzzle_emb_len")
+        return given or -(-self.config["puzzle_emb_ndim"] // self.config["hidden_size"])
 
     def file(self, kind: str) -> Path:
         return need(FOLDER / f"{self.name}.{kind}.safetensors")
@@ -81,7 +88,7 @@ class Golden:
             expansion=float(settings["expansion"]),
             h_cycles=settings["H_cycles"],
             l_cycles=settings["L_cycles"],
-            id_slots=self.settings["puzzle_emb_len"],
+            id_slots=self.id_slots,
             board_side=round(settings["seq_len"] ** 0.5),
             max_steps=settings["halt_max_steps"],
             exploration=settings["halt_exploration_prob"],
@@ -106,7 +113,11 @@ class TrainedStep:
 
 
 def load(name: str) -> Golden:
-    return Golden(name, read_json("model_golden.json")["models"][name], load_file(need(FOLDER / f"{name}.io.safetensors")))
+    return Golden(
+        name,
+        read_json("model_golden.json")["models"][name],
+        load_file(need(FOLDER / f"{name}.io.safetensors")),
+    )
 
 
 @cache
@@ -146,7 +157,7 @@ def one_thread() -> Iterator[None]:
 def golden(request: pytest.FixtureRequest) -> Golden:
     if not read_json("model_golden.json"):
         pytest.skip(f"no model_golden.json in {FOLDER}")
-    if not request.param.startswith("trm"):
+    if request.param.startswith("hrm"):
         pytest.skip(f"{request.param}: only TRM and TRM-MLP are built so far")
     return load(request.param)
 
@@ -185,7 +196,7 @@ def test_training_loss(golden: Golden) -> None:
         parts = {"loss": actual.total, "metric.lm_loss": actual.cells, "metric.q_halt_loss": actual.halting}
         for part, value in parts.items():
             expected = golden.io[f"train.step{number}.{part}"][0]
-            check(value, expected, ACTIVATIONS * len(golden.batch(0)), f"step {number}, {part}")
+            check(value, expected, ACTIVATIONS, f"step {number}, {part}")
 
 
 def test_training_logits(golden: Golden) -> None:
@@ -211,6 +222,7 @@ def test_first_gradients(golden: Golden) -> None:
     first = train(golden.name)[0][0]
     expected, _ = read_published(golden.file("grads_step1"))
     check_named(first.gradients, expected, GRADIENTS)
+    golden.steps("train", "puzzle_emb_local_grad")
     expected_ids = golden.io["train.step1.puzzle_emb_local_grad"]
     check(first.result.id_gradients_BI, expected_ids, GRADIENTS, "ID vectors")
 
@@ -258,7 +270,8 @@ def test_fresh_weights(golden: Golden) -> None:
         noise = 6 * std / values.numel() ** 0.5
         assert abs(values.mean() - mean) < noise, name
         assert abs(values.std() - std) < noise, name
-        assert 0.8 * widest < values.abs().max() < 1.2 * widest, name
+        if values.numel() >= 1000:
+            assert values.abs().max() == pytest.approx(widest, rel=0.05), name
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.model.inner.", "model._orig_mod.inner.", "inner.", ""])

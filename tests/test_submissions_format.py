@@ -103,9 +103,7 @@ def test_the_largest_grid_is_valid():
 
 def test_all_problems_are_counted_and_the_first_ten_shown():
     with pytest.raises(SubmissionError) as caught:
-        validate_submission(
-            broken(a=[entry([[99]], [])], **{f"x{n:02}": [entry()] for n in range(10)}), TASKS
-        )
+        validate_submission(broken(a=[entry([[99]], [])], **{f"x{n:02}": [entry()] for n in range(10)}), TASKS)
     lines = str(caught.value).splitlines()
     assert "12 problems" in lines[0]
     assert len(lines) == 12

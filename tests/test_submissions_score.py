@@ -50,11 +50,7 @@ def half_right() -> dict:
 
 
 def figures(score) -> list[float]:
-    return [
-        figure
-        for part in (score.pass_1, score.pass_2)
-        for figure in (part.macro, part.micro, part.all_or_nothing)
-    ]
+    return [figure for part in (score.pass_1, score.pass_2) for figure in (part.macro, part.micro, part.all_or_nothing)]
 
 
 def test_a_perfect_submission():
@@ -148,6 +144,12 @@ def test_wilson_by_hand():
     # reach sqrt(0.0614634 + 0.0368920) / 1.384146 = 0.226577.
     assert wilson_interval(0.8, 10) == pytest.approx((0.490162, 0.943318), abs=1e-6)
     assert wilson_interval(0.0, 25) == pytest.approx((0.0, 3.841459 / 28.841459), abs=1e-6)
+
+
+@pytest.mark.parametrize("number", [1, 3, 7, 25, 120, 400])
+def test_intervals_end_exactly_at_none_and_all(number):
+    assert wilson_interval(0.0, number)[0] == 0.0
+    assert wilson_interval(1.0, number)[1] == 1.0
 
 
 def test_bootstrap_is_repeatable_and_close_to_the_normal_interval():

@@ -48,9 +48,7 @@ def test_full_ties_keep_the_order_first_seen():
 
 
 def test_empty_and_malformed_crops_are_never_candidates():
-    assert ranked(answers((None, 9.0), (None, 9.0), (np.zeros((0, 3), np.uint8), 9.0), (RED, -9.0))) == [
-        ([[2]], 1)
-    ]
+    assert ranked(answers((None, 9.0), (None, 9.0), (np.zeros((0, 3), np.uint8), 9.0), (RED, -9.0))) == [([[2]], 1)]
 
 
 def test_grids_of_another_shape_with_the_same_cells_are_others():

@@ -1,12 +1,11 @@
-"""Vote order, attempts and pass@K against the published TRM, for the set in the folder ARC_TRM_GOLDEN names.
+"""Vote order, attempts and pass@K against the published TRM: tests that `tests/test_golden.py` collects.
 
 Declared differences only: an empty grid is never an attempt; a task without predictions gets filler.
 """
 
-import json
 import math
-import os
-from pathlib import Path
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,42 +13,30 @@ import pytest
 from augment.grid import grid_hash, parse_grid
 from augment.puzzle import Augmentation, parse_puzzle_key
 from augment.task import Pair, Task
+from solver.tokens import decode
 from submissions.format import FILLER, make_submission, validate_submission
 from submissions.prediction import Prediction, Predictions
 from submissions.score import candidate_ranks, measure_macro
-from submissions.vote import vote
+from submissions.vote import Ballot, vote
+from tests.golden_data import read_board
+from tests.golden_set import pipeline_part
 
-GOLDEN = Path(os.environ.get("ARC_TRM_GOLDEN", "tests/golden"))
 EMPTY_HASH = grid_hash(np.zeros((0, 0), np.uint8))
 
 
-def read_vote():
-    file = GOLDEN / "pipeline_golden.json"
-    golden = json.loads(file.read_text()).get("vote") if file.exists() else None
-    if golden is None:
-        pytest.skip(f"{file} holds no vote")
-    return golden
+@cache
+def read_vote() -> tuple[dict[str, Any], list[Task], Ballot]:
+    """The golden vote, its tasks, and our ballot on its predictions."""
+    golden = pipeline_part("vote")
+    tasks = read_tasks(golden)
+    return golden, tasks, vote(read_predictions(golden, tasks), tasks)
 
 
 def read_tasks(golden):
     def pair(value):
         return Pair(parse_grid(value["input"], "golden"), parse_grid(value["output"], "golden"))
 
-    return [
-        Task(task_id, (), tuple(map(pair, task["test"]))) for task_id, task in golden["test_puzzles"].items()
-    ]
-
-
-def crop(sequence):
-    """Largest rectangle of colours from the corner, of equal areas the one with fewest rows; may be empty."""
-    side = math.isqrt(len(sequence))
-    board = np.array([int(token, 16) for token in sequence]).reshape(side, side)
-    width, best = side, (0, 0)
-    for height, row in enumerate(board, 1):
-        width = min(width, int(np.argmax(np.append(row, 0) < 2)))
-        if height * width > best[0] * best[1]:
-            best = (height, width)
-    return (board[: best[0], : best[1]] - 2).astype(np.uint8)
+    return [Task(task_id, (), tuple(map(pair, task["test"]))) for task_id, task in golden["test_puzzles"].items()]
 
 
 def read_predictions(golden, tasks):
@@ -65,29 +52,15 @@ def read_predictions(golden, tasks):
             continue
         task_id, number = parse_puzzle_key(name)
         augmentation = Augmentation.from_number(number)
-        place = places[task_id, grid_hash(augmentation.invert(crop(prediction["input_seq"])))]
-        answer = crop(prediction["pred_seq"])
-        grid = augmentation.invert(answer) if answer.size else None
+        asked, answer = (decode(read_board(prediction[name])) for name in ("input_seq", "pred_seq"))
+        place = places[task_id, grid_hash(augmentation.invert(asked))]
+        grid = None if answer is None else augmentation.invert(answer)
         rows.append(Prediction(task_id, place, augmentation.name, grid, prediction["q_halt_logit"]))
     return Predictions({}, rows)
 
 
-@pytest.fixture(scope="module")
-def golden():
-    return read_vote()
-
-
-@pytest.fixture(scope="module")
-def tasks(golden):
-    return read_tasks(golden)
-
-
-@pytest.fixture(scope="module")
-def ballot(golden, tasks):
-    return vote(read_predictions(golden, tasks), tasks)
-
-
-def test_candidates_have_the_published_counts_and_confidences(golden, tasks, ballot):
+def test_candidates_have_the_published_counts_and_confidences() -> None:
+    golden, tasks, ballot = read_vote()
     for task in tasks:
         pools = golden["pools_by_input_hash"].get(task.id, {})
         for pair, candidates in zip(task.tests, ballot[task.id], strict=True):
@@ -95,39 +68,31 @@ def test_candidates_have_the_published_counts_and_confidences(golden, tasks, bal
             for row in pools.get(grid_hash(pair.input), []):
                 expected.setdefault(row["pred_sha256"], []).append(row["sigmoid_q"])
             expected.pop(EMPTY_HASH, None)
-            assert {grid_hash(c.grid): c.count for c in candidates} == {
-                h: len(q) for h, q in expected.items()
-            }
+            assert {grid_hash(c.grid): c.count for c in candidates} == {h: len(q) for h, q in expected.items()}
             for candidate in candidates:
-                assert candidate.confidence == pytest.approx(
-                    np.mean(expected[grid_hash(candidate.grid)]), abs=1e-12
-                )
+                assert candidate.confidence == pytest.approx(np.mean(expected[grid_hash(candidate.grid)]), abs=1e-12)
 
 
 def submissions_of(golden):
-    return {
-        int(name.removeprefix("submission_K")): golden[name]
-        for name in golden
-        if name.startswith("submission_K")
-    }
+    return {int(name.removeprefix("submission_K")): golden[name] for name in golden if name.startswith("submission_K")}
 
 
-def test_order_of_candidates_is_the_published_one(golden, tasks, ballot):
+def test_order_of_candidates_is_the_published_one() -> None:
     """The published lists, without empty grids and without rank 1 repeated where candidates ran out."""
+    golden, tasks, ballot = read_vote()
     for depth, published in submissions_of(golden).items():
         for task in tasks:
             for entry, candidates in zip(published["submission"][task.id], ballot[task.id], strict=False):
                 attempts = [entry[f"attempt_{place}"] for place in range(1, depth + 1)]
-                expected = [
-                    grid for place, grid in enumerate(attempts) if grid and grid not in attempts[:place]
-                ]
+                expected = [grid for place, grid in enumerate(attempts) if grid and grid not in attempts[:place]]
                 got = [candidate.grid.tolist() for candidate in candidates]
                 assert got[: len(expected)] == expected
                 ran_out = attempts[-1] in attempts[:-1]
                 assert len(got) == len(expected) or not ran_out
 
 
-def test_attempts_are_the_published_ones_but_never_empty_nor_missing(golden, tasks, ballot):
+def test_attempts_are_the_published_ones_but_never_empty_nor_missing() -> None:
+    golden, tasks, ballot = read_vote()
     submission = make_submission(ballot, tasks)
     validate_submission(submission, tasks)
     published = golden["submission_K2"]["submission"]
@@ -150,8 +115,9 @@ def empty_rank(golden, task, place):
     return order.index(EMPTY_HASH) + 1 if EMPTY_HASH in order else math.inf
 
 
-def test_pass_at_k_is_the_published_one(golden, tasks, ballot):
+def test_pass_at_k_is_the_published_one() -> None:
     """Equal when the published places are kept, where an empty grid takes one; never less without it."""
+    golden, tasks, ballot = read_vote()
     ranks = [candidate_ranks(ballot, task) for task in tasks]
     with_empty = [
         [rank + (rank >= empty_rank(golden, task, place)) for place, rank in enumerate(task_ranks)]

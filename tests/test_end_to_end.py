@@ -1,0 +1,167 @@
+"""The whole story on real ARC tasks, by the commands a user types, and each stage by itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.__main__ import main
+
+SMALL = ["--set", "train.steps=6", "--set", "train.warmup=2", "--set", "puzzles.augmentations=2"]
+
+
+def run(*arguments: str | Path) -> int:
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished smoke run."""
+    folder = tmp_path_factory.mktemp("runs") / "smoke"
+    assert run("solve", "--recipe", "smoke", "--run", folder) == 0
+    return folder
+
+
+def test_a_run_holds_everything_it_promises(solved: Path) -> None:
+    names = {path.name for path in solved.iterdir()}
+    assert names >= {
+        *(
+            "config.json",
+            "versions.json",
+            "log.txt",
+            "metrics.jsonl",
+            "puzzles",
+            "checkpoints",
+            "predictions",
+        ),
+        *("submission.json", "score.json", "report.html"),
+    }
+    metrics = [json.loads(line) for line in (solved / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in metrics][-1] == 20
+    assert metrics[-1]["loss"] < metrics[0]["loss"], "twenty steps on four tasks must teach something"
+    assert json.loads((solved / "versions.json").read_text())["torch"]
+
+
+def test_its_submission_is_valid_and_scored(solved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ("arc-agi-1/training", "--max-side", "3", "--limit", "4")
+    assert run("validate", solved / "submission.json", *chosen) == 0
+    assert "4 tasks, 7 entries" in capsys.readouterr().out
+    figures = []
+    for what in (solved, solved / "predictions"):
+        assert run("score", what, "--json") == 0
+        figures.append(json.loads(capsys.readouterr().out))
+    assert figures[0] == figures[1] == json.loads((solved / "score.json").read_text())
+    assert (figures[0]["tasks"], figures[0]["outputs"]) == (4, 7)
+    assert run("score", solved / "submission.json", *chosen, "--json") == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["pass@2"] == figures[0]["pass@2"]
+    assert "coverage" not in plain, "a submission alone does not say what else was predicted"
+
+
+def test_a_subset_is_not_passed_off_as_the_source(solved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("validate", solved / "submission.json", "arc-agi-1/training") == 2
+    assert "396" in capsys.readouterr().err
+    assert run("score", solved / "submission.json", "arc-agi-1/training") == 2
+
+
+def test_the_same_run_again_repeats_nothing(solved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (solved / "submission.json").read_bytes()
+    assert run("solve", "--recipe", "smoke", "--run", solved) == 0
+    said = capsys.readouterr().out
+    assert "already done" in said
+    assert "already made" in said
+    assert (solved / "submission.json").read_bytes() == before
+
+
+def test_another_config_does_not_touch_the_run(solved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in solved.rglob("*") if path.is_file()}
+    assert run("solve", "--recipe", "smoke", "--run", solved, "--set", "train.lr=0.5") == 2
+    assert "train.lr: 0.001 -> 0.5" in " ".join(capsys.readouterr().err.split())
+    assert {path: path.read_bytes() for path in solved.rglob("*") if path.is_file()} == before
+
+
+def test_the_same_seed_gives_the_same_submission(tmp_path: Path) -> None:
+    submissions = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert run("solve", "--recipe", "smoke", "--run", tmp_path / name, *SMALL, "--set", f"seed={seed}") == 0
+        submissions.append((tmp_path / name / "predictions" / "predictions.parquet").read_bytes())
+    assert submissions[0] == submissions[1] != submissions[2]
+
+
+def test_the_stages_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ("--max-side", "4", "--limit", "3")
+    puzzles, trained, answers, out = (tmp_path / name for name in ("set", "run", "answers", "submission.json"))
+    source = "arc-agi-1/evaluation"
+    assert run("build", "--score", source, *chosen, "--out", puzzles, "--augmentations", "2", "--workers", "2") == 0
+    assert run("train", "--puzzles", puzzles, "--recipe", "smoke", "--run", trained, *SMALL[:4]) == 0
+    checkpoint = trained / "checkpoints" / "final"
+    assert run("predict", "--puzzles", puzzles, "--checkpoint", checkpoint, "--out", answers) == 0
+    assert run("vote", answers, source, *chosen, "--out", out) == 0
+    assert run("validate", out, source, *chosen) == 0
+    capsys.readouterr()
+    assert run("score", answers, source, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["tasks"] == 3
+
+
+def test_training_goes_on_from_a_checkpoint(solved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ("--max-side", "3", "--limit", "6", "--checkpoint", solved / "checkpoints" / "final")
+    assert run("solve", "--recipe", "smoke", "--run", tmp_path / "more", *more, *SMALL[:4]) == 0
+    assert "16 matched by key, 8 new" in " ".join(capsys.readouterr().out.split())
+
+
+def test_untrained_puzzles_are_refused(solved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("build", "--score", "arc-agi-1/evaluation", "--limit", "2", "--out", tmp_path / "set") == 0
+    final = solved / "checkpoints" / "final"
+    assert run("predict", "--puzzles", tmp_path / "set", "--checkpoint", final, "--out", tmp_path / "out") == 2
+    assert "no ID row" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_budget_ends_training_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = ("--set", "train.steps=1000000", "--set", "train.hold_out=2", "--budget", "8s")
+    assert run("solve", "--recipe", "smoke", "--run", tmp_path / "run", *long) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the budget ended training" in said
+    assert "held out" in said
+    assert (
+        run(
+            "validate",
+            tmp_path / "run" / "submission.json",
+            "arc-agi-1/training",
+            "--max-side",
+            "3",
+            "--limit",
+            "4",
+        )
+        == 0
+    )
+
+
+def test_hidden_tasks_get_a_submission_without_a_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ("--max-side", "4", "--limit", "3")
+    assert run("solve", "kaggle-2025/test", "--recipe", "smoke", "--run", tmp_path / "run", *chosen, *SMALL) == 0
+    assert run("validate", tmp_path / "run" / "submission.json", "kaggle-2025/test", *chosen) == 0
+    assert not (tmp_path / "run" / "score.json").exists()
+    assert (tmp_path / "run" / "report.html").exists()
+    assert run("score", tmp_path / "run") == 2
+    assert "no known outputs" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_kaggles_test_set_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("solve", "kaggle-2025/test", "--recipe", "smoke", "--run", tmp_path / "k") == 0
+    capsys.readouterr()
+    assert run("validate", tmp_path / "k" / "submission.json", "kaggle-2025/test") == 0
+    assert "240 tasks, 259 entries" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_cpu_recipe_learns_real_tasks(tmp_path: Path) -> None:
+    # The recipe's budget is lifted: how fast a machine is must not decide a test.
+    assert run("solve", "--recipe", "cpu", "--run", tmp_path / "cpu", "--budget", "2h") == 0
+    score = json.loads((tmp_path / "cpu" / "score.json").read_text())
+    assert (score["tasks"], score["outputs"]) == (25, 31)
+    assert score["pass@2"]["micro"] * 31 >= 8

@@ -1,0 +1,87 @@
+"""Settings: recipes are valid, overrides are checked, durations are read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.budget import Budget, format_duration, parse_duration
+from pipeline.config import ConfigError, RunConfig, build_config, differences, override, parse_assignments
+from pipeline.recipes import RECIPES, recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_survives_json_and_says_how_to_run_it(name: str) -> None:
+    config = recipe(name)
+    assert config.recipe == name
+    assert build_config(config.model_dump(mode="json")) == config
+    assert f"python -m pipeline solve --recipe {name}" in (RECIPES[name].__doc__ or "")
+
+
+def change(*texts: str) -> RunConfig:
+    return override(recipe("smoke"), parse_assignments(list(texts)))
+
+
+def test_overrides_reach_every_level() -> None:
+    config = change("seed=7", "train.lr=3e-4", "model.canvas=full", "predict.augmentations=null", "budget=10m")
+    assert (config.seed, config.train.lr, config.model.canvas) == (7, 3e-4, "full")
+    assert config.predict.augmentations is None
+    assert config.budget == 600
+    assert change("train.betas=[0.8, 0.9]").train.betas == (0.8, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("train.learning_rate=1", "train.lr"),
+        ("train=1", "no such setting"),
+        ("model.hiden=64", "model.hidden"),
+        ("train.steps=many", "train.steps"),
+        ("train.steps=0", "greater than or equal to 1"),
+        ("train.steps=true", "train.steps"),
+        ("train.lr=-1", "train.lr"),
+        ("model.heads=5", "multiple of"),
+        ("model.canvas=tasks", "'full' or 'task'"),
+        ("model.mixer=mlp", "canvas"),
+        ("model.rms_epsilon=soft", "rms_epsilon"),
+        ("train.warmup=1000", "warmup"),
+        ("budget=soon", "duration"),
+        ("seed", "NAME=VALUE"),
+        ("predict.ranker=best", "count"),
+    ],
+)
+def test_impossible_settings_name_the_field_and_what_is_allowed(text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as caught:
+        change(text)
+    assert text.partition("=")[0].split(".")[-1].rstrip("s")[:3] in str(caught.value)
+
+
+def test_unknown_recipe_lists_the_known() -> None:
+    with pytest.raises(ConfigError, match="smoke"):
+        recipe("best")
+
+
+def test_differences_name_what_changed() -> None:
+    old, new = (config.model_dump(mode="json") for config in (change("seed=1"), change("seed=2", "train.lr=0.5")))
+    assert differences(old, new) == ["seed: 1 -> 2", "train.lr: 0.001 -> 0.5"]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("10m", 600), ("11h50m", 42_600), ("90s", 90), ("1.5h", 5400)])
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@given(st.integers(0, 59))
+def test_short_durations_read_back(seconds: int) -> None:
+    assert parse_duration(format_duration(seconds)) == seconds
+
+
+@pytest.mark.parametrize("text", ["10", "m", "10x", "1h-3m", ""])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="11h50m"):
+        parse_duration(text)
+
+
+def test_a_budget_runs_down() -> None:
+    assert Budget(None).left() == float("inf")
+    assert 99 < Budget(100).left() <= 100
+    assert Budget(100).left(reserve=100) <= 0
