@@ -5,13 +5,8 @@ megabytes. The folder holds `tasks.parquet` (grids, role, source, canvas), `puzz
 augmentation number) and `puzzle_set.json` (settings, counts, checksums). The same build gives the same bytes.
 """
 
-import json
-import os
-import secrets
-import shutil
 from bisect import bisect_right
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from augment.folder import new_folder, seal, unseal
 from augment.grid import Grid
 from augment.puzzle import decode_numbers, puzzle_key
 from augment.task import KEY_SEPARATOR, Pair, Task
@@ -105,30 +101,16 @@ class PuzzleSet:
 
 def write_puzzle_set(puzzle_set: PuzzleSet, folder: Path | str) -> None:
     """Write the set into a new folder, whole or not at all; an existing folder raises ValueError."""
-    folder = Path(folder)
-    if folder.exists():
-        raise ValueError(f"{folder} exists already and is left as it is; choose another folder or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.partial")
-    partial.mkdir()
-    try:
-        pq.write_table(_task_table(puzzle_set), partial / TASKS_FILE, compression="zstd")
-        pq.write_table(_puzzle_table(puzzle_set), partial / PUZZLES_FILE, compression="zstd")
-        (partial / SUMMARY_FILE).write_text(_sealed(_summary(puzzle_set, partial)), encoding="utf-8")
-        for path in [*partial.iterdir(), partial]:
-            _sync(path)
-        partial.rename(folder)
-        _sync(folder.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_folder(Path(folder)) as unfinished:
+        pq.write_table(_task_table(puzzle_set), unfinished / TASKS_FILE, compression="zstd")
+        pq.write_table(_puzzle_table(puzzle_set), unfinished / PUZZLES_FILE, compression="zstd")
+        seal(unfinished, SUMMARY_FILE, _summary(puzzle_set))
 
 
 def open_puzzle_set(folder: Path | str) -> PuzzleSet:
     """Read what `write_puzzle_set` wrote; anything missing or altered raises ValueError naming the file."""
     folder = Path(folder)
-    summary = _unsealed(folder / SUMMARY_FILE)
-    for name, checksum in summary["files"].items():
-        _check(folder / name, checksum)
+    summary = unseal(folder / SUMMARY_FILE, "puzzle set", FORMAT, "build the set again")
     tasks = _read_table(folder / TASKS_FILE).to_pydict()
     puzzles = _read_table(folder / PUZZLES_FILE)
     return PuzzleSet(
@@ -191,7 +173,7 @@ def _decode_grid(grid: dict) -> Grid:
     return np.frombuffer(grid["cells"], dtype=np.uint8).reshape(grid["height"], grid["width"]).copy()
 
 
-def _summary(puzzle_set: PuzzleSet, folder: Path) -> dict:
+def _summary(puzzle_set: PuzzleSet) -> dict:
     return {
         "format": FORMAT,
         "tasks": len(puzzle_set.tasks),
@@ -204,47 +186,4 @@ def _summary(puzzle_set: PuzzleSet, folder: Path) -> dict:
         "requested": puzzle_set.requested,
         "board_side": puzzle_set.board_side,
         "dropped": puzzle_set.dropped,
-        "files": {name: _checksum((folder / name).read_bytes()) for name in (PUZZLES_FILE, TASKS_FILE)},
     }
-
-
-def _sealed(summary: dict) -> str:
-    """The summary as JSON with a checksum of its own as the last field."""
-    return json.dumps(summary | {"sha256": _checksum(json.dumps(summary).encode())}, indent=2) + "\n"
-
-
-def _unsealed(path: Path) -> dict:
-    """Undo `_sealed`, refusing what was altered or another version wrote."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: {path.parent} is no puzzle set; make one with the build command")
-    try:
-        summary = json.loads(path.read_bytes())
-        checksum = summary.pop("sha256")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(_damaged(path)) from error
-    if checksum != _checksum(json.dumps(summary).encode()):
-        raise ValueError(_damaged(path))
-    if summary["format"] != FORMAT:
-        raise ValueError(f"{path} has format {summary['format']}, this version reads {FORMAT}; build the set again")
-    return summary
-
-
-def _check(path: Path, checksum: str) -> None:
-    if not path.is_file() or _checksum(path.read_bytes()) != checksum:
-        raise ValueError(_damaged(path))
-
-
-def _damaged(path: Path) -> str:
-    return f"{path} is missing, cut short or altered; remove {path.parent} and build the set again"
-
-
-def _checksum(content: bytes) -> str:
-    return sha256(content).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

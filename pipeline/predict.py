@@ -1,7 +1,7 @@
 """Checkpoint in, predictions out: the third stage of a run.
 
-Every test input is answered under every augmentation of the set, at all supervision steps without halting, with averaged
-weights; each answer is taken back to the task's own frame.
+Every test input is answered under every augmentation of the set, at all supervision steps without halting, with
+averaged weights; each answer is taken back to the task's own frame.
 """
 
 import time

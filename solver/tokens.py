@@ -1,8 +1,8 @@
 """Grids to tokens and back, both directions in one place.
 
-A board is `side` x `side` cells, row-major. Token 0 is empty (pad), 1 an end mark, colour c is c + 2. The end mark fills
-the row under the grid over the grid's width and the column right of it over its height, where the board has room; the
-corner stays empty (published TRM, `build_arc_dataset.py`). `encode` and `decode` are the plain, readable pair;
+A board is `side` x `side` cells, row-major. Token 0 is empty (pad), 1 an end mark, colour c is c + 2. The end mark
+fills the row under the grid over the grid's width and the column right of it over its height, where the board has room;
+the corner stays empty (published TRM, `build_arc_dataset.py`). `encode` and `decode` are the plain, readable pair;
 `render_examples` is the kernel that does the same for a whole batch, augmentation, shift and canvas included.
 """
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from augment.folder import write_file
 from augment.grid import GridError, parse_grid
 from augment.task import Task
-from submissions.atomic import write_file
 from submissions.vote import Ballot, Candidate
 
 Submission = dict[str, list[dict[str, list[list[int]]]]]

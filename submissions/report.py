@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from augment.folder import write_file
 from augment.grid import Grid, parse_grid
 from augment.task import Pair, Task
-from submissions.atomic import write_file
 from submissions.format import ATTEMPTS, FILLER, Submission
 from submissions.picture import Picture, Sheet, mark_cells
 from submissions.score import Score

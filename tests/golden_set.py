@@ -1,4 +1,4 @@
-"""The folder of golden files, and its parts; a part that a set lacks skips the test that asks for it, with the reason."""
+"""The folder of golden files; a part that a set lacks skips the test that asks for it, with the reason."""
 
 import json
 import os

@@ -53,6 +53,7 @@ def read_predictions(golden, tasks):
         task_id, number = parse_puzzle_key(name)
         augmentation = Augmentation.from_number(number)
         asked, answer = (decode(read_board(prediction[name])) for name in ("input_seq", "pred_seq"))
+        assert asked is not None
         place = places[task_id, grid_hash(augmentation.invert(asked))]
         grid = None if answer is None else augmentation.invert(answer)
         rows.append(Prediction(task_id, place, augmentation.name, grid, prediction["q_halt_logit"]))

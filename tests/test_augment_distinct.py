@@ -66,11 +66,11 @@ def test_small_pairs_have_as_many_puzzles_as_rendering_finds(task_pairs: list[Pa
         ([[[1, 1], [0, 0]]], {"t0|||0123456789", "t4|||0123456789"}),
         ([[[1, 0], [2, 0]]], {"t0|||0123456789", "t5|||0213456789"}),
         ([[[1]], [[2]], [[3], [0]]], {f"t{d}|||0{c}3456789" for d in (0, 4) for c in ("12", "21")}),
-        ([[[1, 2], [3, 0]], [[2, 0], [1, 3]]], {"t0|||0123456789"}),
+        ([[[1, 2], [3, 0]], [[2, 0], [1, 3]]], {"t0|||0123456789", "t5|||0132456789"}),
     ],
 )
 def test_lopsided_symmetries_count_as_rendering_finds(grids: list, symmetries: set[str]) -> None:
-    """A single flip and a single swap of colours: multiplying them from the wrong side would show."""
+    """Single flips and single swaps of colours: joining them to a variant from the wrong side would show."""
     task_pairs = [Pair(np.array(grid, dtype=np.uint8), None) for grid in grids]
     assert {symmetry.name for symmetry in stabiliser(task_pairs)} == symmetries
     check_against_rendering(task_pairs)

@@ -38,7 +38,7 @@ def test_full_canvas_renders_what_encode_does(puzzle_set: PuzzleSet, shift: tupl
     puzzles, pairs = np.arange(len(puzzle_set)), np.zeros(len(puzzle_set), np.int64)
     batch = examples.render(puzzles, pairs, np.tile(shift, (len(puzzles), 1)))
     for row, puzzle in enumerate(puzzles):
-        board, answer = plain_boards(examples, puzzle, 0, shift)
+        board, answer = plain_boards(examples, int(puzzle), 0, shift)
         assert np.array_equal(batch.tokens_BS[row].numpy(), board.ravel())
         assert np.array_equal(batch.labels_BS[row].numpy(), answer.ravel())
 
@@ -49,7 +49,7 @@ def test_task_canvas_shows_the_same_cells_at_their_places(puzzle_set: PuzzleSet,
     puzzles = np.arange(len(puzzle_set))
     batch = examples.render(puzzles, np.zeros_like(puzzles), np.tile(shift, (len(puzzles), 1)))
     for row, puzzle in enumerate(puzzles):
-        board, answer = (plain.ravel() for plain in plain_boards(examples, puzzle, 0, shift))
+        board, answer = (plain.ravel() for plain in plain_boards(examples, int(puzzle), 0, shift))
         cells = batch.cells_BS[row]
         used = cells[cells >= 0].numpy()
         assert np.array_equal(batch.tokens_BS[row, : len(used)].numpy(), board[used])
@@ -65,7 +65,7 @@ def test_test_outputs_of_scored_tasks_are_nowhere(puzzle_set: PuzzleSet) -> None
     scored = [task for task, role in zip(puzzle_set.tasks, puzzle_set.roles, strict=True) if role == "scored"]
     assert len(puzzles) == sum(len(task.tests) * (puzzle_set.requested + 1) for task in scored)
     assert examples.render(puzzles, pairs).labels_BS.sum() == 0
-    drawn = [batch for batch in islice(examples.training_batches(16, seed=0), 30)]
+    drawn = list(islice(examples.training_batches(16, seed=0), 30))
     assert all((batch.labels_BS > 0).any(dim=1).all() for batch in drawn)
 
 

@@ -1,0 +1,111 @@
+"""Files and folders that are there whole or not at all, and folders that know when they were altered.
+
+In: what should be on disk. Out: the finished file or folder, written beside its place, synced, then renamed, so that a
+crash half way leaves what was there before. A sealed folder has one JSON file that holds the SHA-256 of all the others
+and of itself.
+"""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write `text` (UTF-8) to `path`, replacing a file that is already there in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = _beside(path)
+    try:
+        unfinished.write_text(text, encoding="utf-8", newline="")
+        _sync(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+@contextmanager
+def new_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
+    """Yield an empty folder to fill: it becomes `folder` when the block ends well, else it is removed.
+
+    Raises:
+        ValueError: where `folder` exists and is not to be replaced.
+    """
+    if folder.exists() and not replace:
+        raise ValueError(f"{folder} already exists and is not overwritten: name another folder or remove it")
+    unfinished, old = _beside(folder), _beside(folder)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        for path in [*unfinished.iterdir(), unfinished]:
+            _sync(path)
+        if folder.exists():
+            folder.rename(old)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    _sync(folder.parent)
+
+
+def seal(folder: Path, name: str, about: dict[str, Any]) -> None:
+    """Write `about` to the file `name`, with the SHA-256 of every other file in the folder and of itself."""
+    files = {path.name: _digest(path.read_bytes()) for path in sorted(folder.iterdir())}
+    sealed = json.loads(json.dumps(about | {"files": files}))
+    text = json.dumps(sealed | {"sha256": _digest_json(sealed)}, indent=2) + "\n"
+    (folder / name).write_text(text, encoding="utf-8")
+
+
+def unseal(file: Path, kind: str, version: int, fix: str) -> dict[str, Any]:
+    """What `seal` was given, once every file of the folder is checked.
+
+    Args:
+        file: the JSON file that seals its folder.
+        kind: what the folder is, for messages.
+        version: the "format" that it must say.
+        fix: what to do about a damaged one.
+
+    Raises:
+        ValueError: naming the file that is missing, cut short, altered, or of another format.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist: {file.parent} is no {kind}; {fix}")
+    try:
+        about = json.loads(file.read_bytes())
+        found = about["format"]
+        whole = _digest_json({key: value for key, value in about.items() if key != "sha256"}) == about["sha256"]
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise ValueError(f"{file} was cut short or altered; {fix}") from None
+    if found != version:
+        raise ValueError(f"{file} has format {found}, and this version reads {version}; {fix}")
+    if not whole:
+        raise ValueError(f"{file} was cut short or altered; {fix}")
+    for name, digest in about["files"].items():
+        if not (file.parent / name).is_file() or _digest((file.parent / name).read_bytes()) != digest:
+            raise ValueError(f"{file.parent / name} is missing, cut short or altered; {fix}")
+    return about
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
+
+
+def _digest(content: bytes) -> str:
+    return sha256(content).hexdigest()
+
+
+def _digest_json(value: Any) -> str:
+    return _digest(json.dumps(value, sort_keys=True).encode())
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
