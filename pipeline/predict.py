@@ -77,14 +77,14 @@ def load_model(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> tuple[Recursive
 
 
 def seconds_needed(config: RunConfig, puzzle_set: PuzzleSet) -> float:
-    """An estimate of the time that predictions will take, from two batches of an untrained model."""
+    """A cautious estimate of the time for all predictions, from two batches of an untrained model."""
     model, table = RecursiveModel(config.model), IdTable(len(puzzle_set), config.model.id_length)
     predictor = Predictor(model, table, puzzle_set, config.predict)
     first = predictor.batches()[0]
     for _ in range(2):  # the first compiles kernels
         start = time.monotonic()
         predictor.answer(first)
-    return (time.monotonic() - start) * len(predictor.puzzles) / len(first)
+    return 2 + 1.2 * (time.monotonic() - start) * len(predictor.puzzles) / len(first)
 
 
 class Predictor:

@@ -19,11 +19,12 @@ from submissions.score import Score
 
 def solve(config: RunConfig, path: Path) -> Score | None:
     """Run every stage; returns the score where solutions are known. Stages already done are not repeated."""
-    budget, run = Budget(config.budget), RunFolder(path, config)
-    tasks = load_tasks(config.source, config.selection.selection())
+    budget, chosen = Budget(config.budget), config.selection.selection()
+    tasks = load_tasks(config.source, chosen)
+    sources = gather([config.source], chosen, list(config.train_sources))
+    run = RunFolder(path, config)
     if not run.submission.exists():
         write_submission(run.submission, filler_submission(tasks))
-    sources = gather([config.source], config.selection.selection(), list(config.train_sources))
     puzzle_set = prepare(run.puzzles, sources, config.puzzles, config.seed, config.model.board_side)
     run.show(describe(puzzle_set))
     reserve = seconds_needed(config, puzzle_set) if config.budget else 0.0
