@@ -47,9 +47,12 @@ def new_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
         if folder.exists():
             folder.rename(old)
         unfinished.rename(folder)
-    finally:
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
     _sync(folder.parent)
 
 

@@ -1,6 +1,6 @@
 """What a recipe scores, over seeds, and how long it takes: the figures its docstring states.
 
-    python benchmarks/bench_recipe.py --recipe cpu --seeds 0,1,2 --out benchmarks/results/NAME.md
+    python -m benchmarks.bench_recipe --recipe cpu --seeds 0,1,2 --out benchmarks/results/NAME.md
 
 Each seed is a whole `python -m pipeline solve` in a process of its own, one after the other. The result file names
 commit, command, versions and hardware.
@@ -21,12 +21,15 @@ from pipeline.rundir import read_json
 
 
 def run_seed(recipe: str, seed: int, folder: Path) -> dict:
-    """Score, seconds and steps of one seed."""
+    """Score, seconds and steps of one seed; ValueError for a folder that exists, whose figures may be old."""
+    if folder.exists():
+        raise ValueError(f"{folder} exists already; remove it or name another folder with --runs")
     words = ["solve", "--recipe", recipe, "--run", str(folder), "--set", f"seed={seed}"]
     start = time.monotonic()
     subprocess.run([sys.executable, "-m", "pipeline", *words], check=True)
     seconds, metrics = time.monotonic() - start, (folder / "metrics.jsonl").read_text().splitlines()
-    return {"seed": seed, "seconds": seconds, **json.loads(metrics[-1]), "score": read_json(folder / "score.json")}
+    score = read_json(folder / "score.json")
+    return json.loads(metrics[-1]) | {"seed": seed, "seconds": seconds, "score": score}
 
 
 def describe(recipe: str, results: list[dict], versions: dict) -> str:
@@ -43,7 +46,7 @@ def describe(recipe: str, results: list[dict], versions: dict) -> str:
         "|---|---|---|---|---|---|---|---|---|",
         *map(row, results),
         "",
-        f"Command: `python benchmarks/bench_recipe.py --recipe {recipe} "
+        f"Command: `python -m benchmarks.bench_recipe --recipe {recipe} "
         f"--seeds {','.join(str(result['seed']) for result in results)}`",
         "",
         f"Hardware: {processor()}, {versions['cores']} cores. Commit {versions['commit']}.",

@@ -1,6 +1,6 @@
 """Settings for the `cpu` recipe, tried on tasks that it is not scored on.
 
-    python benchmarks/try_settings.py NAME [--seed N] [--threads N] [--set train.lr=2e-3]...
+    python -m benchmarks.try_settings NAME [--seed N] [--threads N] [--set train.lr=2e-3]...
 
 The development tasks are the 21 ARC-AGI-1 training tasks whose largest side is 6 and the 6 evaluation tasks up to 5x5
 (29 test outputs); none of them is among the recipe's own. One line comes out: examples seen, seconds, exact accuracy

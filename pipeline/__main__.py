@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console as Screen
-from rich.panel import Panel
 from rich.text import Text
 
 from augment import Selection, load_tasks, open_puzzle_set
@@ -20,7 +19,6 @@ from pipeline.config import ConfigError, RunConfig, SelectionSettings, override,
 from pipeline.prepare import describe, describe_tasks, gather, prepare
 from pipeline.recipes import RECIPES, recipe
 from pipeline.rundir import Console, RunFolder
-from solver.model import ModelConfig
 
 app = typer.Typer(
     help=__doc__.split("\n")[0] if __doc__ else None,
@@ -72,6 +70,8 @@ def solve(
     chosen = recipe(recipe_name)
     if source and source != chosen.source:
         chosen = chosen.model_copy(update={"source": source, "selection": SelectionSettings()})
+    if tasks:  # named tasks are meant as they are, whatever else the recipe would select
+        chosen = chosen.model_copy(update={"selection": SelectionSettings()})
     changes = {"selection." + name: value for name, value in _selected(tasks, max_side, limit).items()}
     changes |= {"train_sources": train} if train else {}
     run_all(_configure(chosen, changes, assignments, checkpoint, budget), run or _new_run(recipe_name))
@@ -87,6 +87,7 @@ def build(
     augmentations: Annotated[int, typer.Option(help="Augmented puzzles per task besides the original", min=0)] = 1000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     workers: Annotated[int, typer.Option(help="Processes", min=1)] = 1,
+    board_side: Annotated[int, typer.Option(help="Side of the board in cells", min=1, max=255)] = 30,
     tasks: Tasks = "",
     max_side: MaxSide = None,
     limit: Limit = None,
@@ -100,7 +101,7 @@ def build(
         raise ConfigError(f"{out}: exists already and is not overwritten; name another folder with --out")
     sources = gather(score or [], Selection(**_selected(tasks, max_side, limit)), train or [])
     settings = PuzzleSettings(augmentations=augmentations, workers=workers)
-    Console().show(describe(prepare(out, sources, settings, seed)))
+    Console().show(describe(prepare(out, sources, settings, seed, board_side)))
 
 
 @app.command()
@@ -114,12 +115,16 @@ def train(
 ) -> None:
     """Train a model on a puzzle set."""
     from pipeline import budget as clock
+    from pipeline.train import start_from
     from pipeline.train import train as run_training
 
     puzzle_set = open_puzzle_set(puzzles)
     chosen = recipe(recipe_name).model_copy(update={"source": str(puzzles), "selection": SelectionSettings()})
     config = _configure(chosen, {}, assignments, checkpoint, budget)
-    run_training(config, puzzle_set, RunFolder(run, config), clock.Budget(config.budget))
+    start_from(config)
+    folder = RunFolder(run, config)
+    run_training(config, puzzle_set, folder, clock.Budget(config.budget))
+    folder.log(f"written: {folder.final_checkpoint}")
 
 
 @app.command()
@@ -139,6 +144,7 @@ def predict(
     if out.exists():
         raise ConfigError(f"{out}: exists already and is not overwritten; name another folder with --out")
     run_prediction(loaded, puzzle_set, config.predict, out, Console(), checkpoint=str(checkpoint))
+    Console().log(f"written: {out}")
 
 
 @app.command()
@@ -155,6 +161,7 @@ def vote(
     from pipeline.submit import vote_file
 
     vote_file(predictions, source, Selection(**_selected(tasks, max_side, limit)), ranker, out)
+    Console().log(f"written: {out}")
 
 
 @app.command()
@@ -169,11 +176,12 @@ def score(
     """Score against the source's solutions."""
     from pipeline.submit import score_anything, score_table
 
-    result = score_anything(what, source, Selection(**_selected(tasks, max_side, limit)))
+    console = Console(stderr=as_json)
+    result = score_anything(what, source, Selection(**_selected(tasks, max_side, limit)), console)
     if as_json:
         print(json.dumps(result.to_json()))
     else:
-        Console().show(score_table(result))
+        console.show(score_table(result))
 
 
 @app.command()
@@ -212,12 +220,7 @@ def convert(
     """Turn a published checkpoint into one of ours."""
     from pipeline.convert import convert as convert_file
 
-    chosen = parse_assignments(assignments or [])
-    override(recipe("smoke").model_copy(update={"model": ModelConfig()}), chosen)
-    foreign = [name for name in chosen if not name.startswith("model.")]
-    if foreign:
-        raise ConfigError(f"{foreign[0]}: a checkpoint has model settings only, such as model.heads=8")
-    convert_file(file, out, identifiers, {name.removeprefix("model."): v for name, v in chosen.items()}, Console())
+    convert_file(file, out, identifiers, parse_assignments(assignments or []), Console())
 
 
 @app.command("tasks")
@@ -242,7 +245,7 @@ def _configure(
 
 def _selected(tasks: str, max_side: int | None, limit: int | None) -> dict:
     """The selection options that were given."""
-    chosen = {"tasks": tuple(filter(None, tasks.split(","))), "max_side": max_side, "limit": limit}
+    chosen = {"tasks": tuple(filter(None, map(str.strip, tasks.split(",")))), "max_side": max_side, "limit": limit}
     return {name: value for name, value in chosen.items() if value}
 
 
@@ -259,7 +262,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         if debug:
             raise
-        Screen(stderr=True, highlight=False).print(Panel(Text(str(error)), title="error", border_style="red"))
+        Screen(stderr=True, highlight=False).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(2)
 
 

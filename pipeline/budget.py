@@ -11,12 +11,14 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 def parse_duration(value: Any) -> Any:
-    """Seconds of a duration such as "11h50m", "10m" or "90s"; anything but text is passed on as it is."""
+    """Seconds of a duration such as "11h50m", "10m", "90s" or "90"; anything but text is passed on as it is."""
     if not isinstance(value, str):
         return value
+    if re.fullmatch(r"\d+(\.\d+)?", value.strip()):
+        return float(value)
     parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", value.strip())
     if not parts or "".join(number + unit for number, unit in parts) != value.strip():
-        raise ValueError(f"{value!r} is not a duration: write 11h50m, 10m or 90s")
+        raise ValueError(f"{value!r} is not a duration: write 11h50m, 10m, 90s or seconds")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 

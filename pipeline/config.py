@@ -20,6 +20,7 @@ from pydantic import (
 from augment import Selection
 from pipeline.budget import parse_duration
 from solver.model import ModelConfig
+from solver.tokens import VOCABULARY
 from submissions.vote import RANKERS
 
 
@@ -36,7 +37,7 @@ def _known_ranker(name: str) -> str:
 class Settings(BaseModel):
     """Base of all settings: frozen, unknown names refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PuzzleSettings(Settings):
@@ -69,12 +70,6 @@ class TrainSettings(Settings):
     checkpoint_every: Annotated[int, Field(ge=1)] = 1000
     log_every: Annotated[int, Field(ge=1)] = 50
 
-    @model_validator(mode="after")
-    def _warmup_ends(self) -> "TrainSettings":
-        if self.warmup > self.steps:
-            raise ValueError(f"warmup ({self.warmup}) must not exceed steps ({self.steps})")
-        return self
-
 
 class PredictSettings(Settings):
     """How test inputs are answered."""
@@ -103,6 +98,8 @@ class RunConfig(Settings):
     """A whole run. `source` is scored: its demonstrations are trained on, its test inputs predicted."""
 
     recipe: str
+    remark: str = ""
+    """what a reader of the score must know; said at the end of the run"""
     source: str
     selection: SelectionSettings = SelectionSettings()
     train_sources: tuple[str, ...] = ()
@@ -115,6 +112,12 @@ class RunConfig(Settings):
     model: ModelConfig = ModelConfig()
     train: TrainSettings = TrainSettings()
     predict: PredictSettings = PredictSettings()
+
+    @model_validator(mode="after")
+    def _holds_arc(self) -> "RunConfig":
+        if self.model.vocabulary < VOCABULARY:
+            raise ValueError(f"model.vocabulary is {self.model.vocabulary}; ARC needs {VOCABULARY} tokens")
+        return self
 
 
 def override(config: RunConfig, assignments: dict[str, Any]) -> RunConfig:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from augment.puzzle import parse_puzzle_key, puzzle_key
 from pipeline.checkpoint import Checkpoint, save_checkpoint
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, override
 from pipeline.rundir import Console, read_json
 from solver.layers import inner_size
 from solver.model import ModelConfig, RecursiveModel
@@ -146,17 +146,19 @@ def convert(file: Path, out: Path, identifiers: Path | None, overrides: Mapping[
 
     Args:
         identifiers: the published identifiers.json, which names the ID rows; without it the ID table is left out.
-        overrides: model settings that the file does not hold (heads, cycles, id_slots, board_side, max_steps).
+        overrides: settings that the file does not hold, such as {"model.heads": 8} (NOT_IN_THE_FILE).
     """
     if out.exists():
         raise ValueError(f"{out}: exists already and is not overwritten; name another folder with --out")
     weights, id_rows = read_published(file)
-    model = infer_config(weights, id_rows, **overrides)
+    heads = {"heads": 1}  # any number that divides the hidden size: the settings given come next
+    inferred = RunConfig(recipe="converted", source=str(file), model=infer_config(weights, id_rows, **heads))
+    config = override(inferred, {"model.heads": 8} | overrides)
+    model = config.model
     check_weights(weights, model, file)
     keys, rows = _name_rows(id_rows, identifiers, model)
-    config = RunConfig(recipe="converted", source=str(file), model=model)
     save_checkpoint(out, Checkpoint(weights, None, rows, keys, 0, config.model_dump(mode="json")))
-    assumed = {name: getattr(model, name) for name in NOT_IN_THE_FILE if name not in overrides}
+    assumed = {name: getattr(model, name) for name in NOT_IN_THE_FILE if f"model.{name}" not in overrides}
     for name, value in assumed.items():
         console.log(f"model.{name} is not in the file: taken to be {value} (set it with --set model.{name}=...)")
     console.log(f"{out}: {sum(tensor.numel() for tensor in weights.values()):,} values, {len(keys):,} ID rows")

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from augment import PuzzleSet
+from augment import MAX_SIDE, PuzzleSet
 from augment.puzzle import Augmentation
 from pipeline.checkpoint import Checkpoint, match_rows
 from pipeline.config import PredictSettings, RunConfig, build_config
 from pipeline.progress import Progress
 from pipeline.rundir import Console
 from pipeline.train import load_weights, start_accelerator
-from solver.batches import Examples
+from solver.batches import Examples, check_board
 from solver.embedding import IdTable
 from solver.model import RecursiveModel
-from solver.supervision import predict_steps
+from solver.supervision import last_output, predict_steps
 from solver.tokens import decode
 from submissions.prediction import Prediction, Predictions, read_predictions, write_predictions
 
@@ -55,12 +55,14 @@ def predict(
 
 
 def _origin(puzzle_set: PuzzleSet) -> dict[str, Any]:
-    """The scored source and every task of it that the set holds."""
-    scored = [number for number, role in enumerate(puzzle_set.roles) if role == "scored"]
-    if not scored:
+    """Every task of each scored source that the set holds, predicted or not."""
+    asked: dict[str, list[str]] = {}
+    for task, role, source in zip(puzzle_set.tasks, puzzle_set.roles, puzzle_set.sources, strict=True):
+        if role == "scored":
+            asked.setdefault(source, []).append(task.id)
+    if not asked:
         raise ValueError("the puzzle set has no scored task, so there is nothing to predict; build it with --score")
-    sources = sorted({puzzle_set.sources[number] for number in scored})
-    return {"source": ", ".join(sources), "tasks": [puzzle_set.tasks[number].id for number in scored]}
+    return {"sources": asked}
 
 
 def load_model(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> tuple[RecursiveModel, IdTable]:
@@ -84,7 +86,8 @@ def seconds_needed(config: RunConfig, puzzle_set: PuzzleSet) -> float:
     for _ in range(2):  # the first compiles kernels
         start = time.monotonic()
         predictor.answer(first)
-    return 2 + 1.2 * (time.monotonic() - start) * len(predictor.puzzles) / len(first)
+    cells = predictor.examples.canvas_sizes(predictor.puzzles).prod(axis=1)
+    return 2 + 1.2 * (time.monotonic() - start) * cells.sum() / cells[first].sum()
 
 
 class Predictor:
@@ -94,7 +97,8 @@ class Predictor:
         self.device = start_accelerator().device
         self.model, self.table = model.to(self.device).eval(), table
         self.table.weights_PI = self.table.weights_PI.to(self.device)
-        self.examples = Examples(puzzle_set, model.config.board_side, model.config.canvas)
+        check_board(puzzle_set, model.config.board_side)
+        self.examples = Examples(puzzle_set, model.config.canvas)
         most = None if settings.augmentations is None else settings.augmentations + 1
         self.puzzles, self.pairs = self.examples.test_inputs(most)
         self.batch_size, self.steps = settings.batch_size, settings.steps or model.config.max_steps
@@ -109,7 +113,7 @@ class Predictor:
         """The predictions at these places."""
         puzzles, pairs = self.puzzles[places], self.pairs[places]
         batch = self.examples.render(puzzles, pairs).to(self.device)
-        *_, output = predict_steps(self.model, self.table, batch, self.steps)
+        output = last_output(predict_steps(self.model, self.table, batch, self.steps))
         tokens = output.logits_BCV.argmax(-1).to(torch.uint8).cpu().numpy()
         canvases = self.examples.canvas_sizes(puzzles)
         shown = zip(puzzles.tolist(), pairs.tolist(), tokens, canvases.tolist(), output.halt_B.tolist(), strict=True)
@@ -121,5 +125,5 @@ class Predictor:
         augmentation = Augmentation.from_number(int(self.examples.puzzle_set.augmentations[puzzle]))
         grid = decode(tokens[: canvas[0] * canvas[1]].reshape(canvas))
         first_test = int(self.examples.trained[task] + self.examples.held[task])
-        undone = None if grid is None else augmentation.invert(grid)
+        undone = None if grid is None or max(grid.shape) > MAX_SIDE else augmentation.invert(grid)
         return Prediction(self.examples.puzzle_set.tasks[task].id, pair - first_test, augmentation.name, undone, halt)

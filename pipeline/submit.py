@@ -8,12 +8,11 @@ from rich.table import Table
 from augment import Selection, Task, load_tasks
 from augment.source import find_source_label
 from pipeline.config import build_config
-from pipeline.rundir import RunFolder, read_json, write_json
+from pipeline.rundir import Console, RunFolder, read_json, write_json
 from submissions.format import (
     Submission,
     make_submission,
     read_submission,
-    validate_submission,
     write_submission,
 )
 from submissions.prediction import Predictions, read_predictions
@@ -44,64 +43,80 @@ def vote_file(folder: Path, source: str, selection: Selection, ranker: str, out:
     write_submission(out, make_submission(vote(predictions, tasks, ranker), tasks))
 
 
-def score_anything(what: Path, source: str | None, selection: Selection) -> Score:
+def score_anything(what: Path, source: str | None, selection: Selection, console: Console) -> Score:
     """Score a submission file, a predictions folder or a run's folder against the source's solutions.
 
-    Predictions and runs know their source and what was asked of it; a source or a selection given here holds instead.
+    Predictions and runs know their source and which of its tasks were asked for; the selection narrows that down.
     Every task selected counts, answered or not.
     """
-    about = _about(what)
-    same = source is None or about.source == find_source_label(source)
-    source = source or about.source
-    if source is None:
-        raise ValueError(f"{what}: a submission does not say what it answers; name the SOURCE after it")
-    if same and selection == Selection():
-        selection = about.selection
-    tasks = load_tasks(source, selection)
-    predictions = read_predictions(about.predictions) if about.predictions else None
-    ballot = vote(predictions, tasks, about.ranker) if predictions else None
-    if about.submission:
-        submission = read_submission(about.submission)
-        validate_submission(submission, tasks, about.submission)
-    else:
-        submission = make_submission(ballot or {}, tasks)
-    return score_submission(submission, tasks, source, ballot)
+    answer = find_answer(what)
+    source = find_source_label(source or answer.only_source())
+    tasks = load_tasks(source, answer.narrow(source, selection))
+    ballot = answer.ballot(tasks)
+    submission = (
+        make_submission(ballot or {}, tasks) if answer.submission is None else read_submission(answer.submission)
+    )
+    missing = [task.id for task in tasks if task.id not in submission]
+    if missing:
+        console.log(f"{len(missing)} of {len(tasks)} tasks are not in {what} and count as wrong (first: {missing[0]})")
+    wanted = {task.id for task in tasks}
+    if submission and not wanted & submission.keys():
+        raise ValueError(f"{what}: has no task of {source} that is selected; name the source it answers")
+    return score_submission({name: submission[name] for name in submission if name in wanted}, tasks, source, ballot)
 
 
 @dataclass(frozen=True)
-class _About:
-    """What there is to score, and what it knows of where it came from."""
+class Answer:
+    """What there is to score: a submission, predictions or both, and which tasks of which source were asked for."""
 
+    path: Path
     submission: Path | None
     predictions: Path | None
-    source: str | None = None
-    selection: Selection = field(default_factory=Selection)
+    asked: dict[str, Selection] = field(default_factory=dict)
     ranker: str = "count"
 
+    def only_source(self) -> str:
+        """The source it answers; ValueError where there is none or more than one."""
+        if len(self.asked) != 1:
+            known = f"answers {', '.join(self.asked)}" if self.asked else "does not say what it answers"
+            raise ValueError(f"{self.path}: {known}; name the SOURCE after it")
+        return next(iter(self.asked))
 
-def _about(what: Path) -> _About:
+    def narrow(self, source: str, selection: Selection) -> Selection:
+        """The selection given, and where it leaves something open, what was asked for."""
+        asked = self.asked.get(source, Selection())
+        sides = [side for side in (selection.max_side, asked.max_side) if side]
+        limits = [limit for limit in (selection.limit, asked.limit) if limit]
+        return Selection(selection.tasks or asked.tasks, min(sides, default=None), min(limits, default=None))
+
+    def ballot(self, tasks: list[Task]) -> Ballot | None:
+        """The vote of its predictions, where there are some."""
+        return vote(read_predictions(self.predictions), tasks, self.ranker) if self.predictions else None
+
+
+def find_answer(what: Path) -> Answer:
+    """Whatever there is to score at this path: a run's folder, a predictions folder or a submission."""
     if (what / "config.json").is_file():
         config = build_config(read_json(what / "config.json"))
-        predictions = what / "predictions"
-        label, chosen = find_source_label(config.source), config.selection.selection()
-        found = predictions if predictions.exists() else None
-        return _About(what / "submission.json", found, label, chosen, config.predict.ranker)
+        predictions = what / "predictions" if (what / "predictions").exists() else None
+        asked = {find_source_label(config.source): config.selection.selection()}
+        return Answer(what, what / "submission.json", predictions, asked, config.predict.ranker)
     if what.is_dir():
-        metadata = read_predictions(what).metadata
-        return _About(None, what, metadata.get("source"), Selection(tuple(metadata.get("tasks", ()))))
-    return _About(what, None)
+        sources = read_predictions(what).metadata.get("sources", {})
+        return Answer(what, None, what, {name: Selection(tuple(ids)) for name, ids in sources.items()})
+    return Answer(what, what, None)
 
 
 def redraw_report(path: Path) -> Path:
     """Draw a run's report again from its submission and predictions; returns the file."""
-    about = _about(path)
-    if about.source is None:
+    if not (path / "config.json").is_file():
         raise ValueError(f"{path}: not a run's folder (no config.json)")
-    tasks = load_tasks(about.source, about.selection)
-    ballot = vote(read_predictions(about.predictions), tasks, about.ranker) if about.predictions else None
-    submission = read_submission(path / "submission.json")
+    answer = find_answer(path)
+    source = answer.only_source()
+    tasks = load_tasks(source, answer.asked[source])
+    ballot, submission = answer.ballot(tasks), read_submission(path / "submission.json")
     known = all(task.has_solutions for task in tasks)
-    score = score_submission(submission, tasks, about.source, ballot) if known else None
+    score = score_submission(submission, tasks, source, ballot) if known else None
     draw_report(path, tasks, submission, ballot, score)
     return path / "report.html"
 
@@ -116,8 +131,8 @@ def draw_report(
         "source": config["source"],
         "seed": config["seed"],
         "augmentations": config["puzzles"]["augmentations"],
-        "commit": made["commit"] or "unknown",
-        "torch": made["torch"],
+        "commit": made.get("commit") or "unknown",
+        "torch": made.get("torch"),
     }
     title = f"{config['source']}, recipe {config['recipe']}"
     write_report(path / "report.html", tasks, submission, title=title, ballot=ballot, score=score, run_info=info)

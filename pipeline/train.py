@@ -15,15 +15,21 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from augment import PuzzleSet
-from pipeline.budget import Budget
+from pipeline.budget import Budget, format_duration
 from pipeline.checkpoint import Checkpoint, load_checkpoint, match_rows, save_checkpoint
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, build_config
 from pipeline.progress import Progress
 from pipeline.rundir import RunFolder
-from solver.batches import Batch, Examples
+from solver.batches import Batch, Examples, check_board
 from solver.embedding import IdTable
 from solver.model import RecursiveModel
-from solver.supervision import Learner, LearnerConfig, StepResult, predict_steps
+from solver.supervision import Learner, LearnerConfig, StepResult, last_output, predict_steps
+
+SAME_NETWORK = (
+    *("hidden", "heads", "expansion", "layers", "mixer", "id_slots", "id_length", "vocabulary"),
+    *("rope_theta", "rms_epsilon"),
+)
+"""Model settings that must be those of the checkpoint that training starts from."""
 
 
 def train(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, budget: Budget, reserve: float = 0.0) -> Checkpoint:
@@ -37,7 +43,8 @@ def train(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, budget: Budg
         return load_checkpoint(run.final_checkpoint)
     accelerator = start_accelerator()
     torch.manual_seed(config.seed)
-    examples = Examples(puzzle_set, config.model.board_side, config.model.canvas, choose_held_out(config, puzzle_set))
+    check_board(puzzle_set, config.model.board_side)
+    examples = Examples(puzzle_set, config.model.canvas, choose_held_out(config, puzzle_set))
     learner = make_learner(config, puzzle_set.keys(), accelerator, run)
     session = Session(config, puzzle_set.keys(), examples, learner, run)
     batches = examples.training_batches(config.train.batch_size, config.seed, config.train.shift)
@@ -46,7 +53,8 @@ def train(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, budget: Budg
             result = learner.step(next(batches).to(accelerator.device))
             session.follow(result, progress)
     if learner.steps < config.train.steps:
-        run.log(f"the budget ended training at step {learner.steps} of {config.train.steps}")
+        kept = f", {format_duration(reserve)} being kept for prediction" if reserve else ""
+        run.log(f"the budget ended training at step {learner.steps} of {config.train.steps}{kept}")
     return session.finish()
 
 
@@ -70,21 +78,33 @@ def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]
 def make_learner(config: RunConfig, keys: list[str], accelerator: Accelerator, run: RunFolder) -> Learner:
     """A learner from scratch, or from config.checkpoint: its weights, and its ID rows matched by key."""
     model, table = RecursiveModel(config.model), IdTable(len(keys), config.model.id_length)
-    if config.checkpoint:
-        model, table = continue_from(config, keys, run)
+    checkpoint = start_from(config)
+    if checkpoint:
+        load_weights(model, checkpoint, str(config.checkpoint))
+        table, matched = match_rows(checkpoint, keys)
+        run.log(f"ID rows: {matched} matched by key, {len(keys) - matched} new ones start at the mean of the trained")
     model = accelerator.prepare(model)
     table.weights_PI = table.weights_PI.to(accelerator.device)
     return Learner(model, table, learner_config(config), accelerator.backward)
 
 
-def continue_from(config: RunConfig, keys: list[str], run: RunFolder) -> tuple[RecursiveModel, IdTable]:
-    """Model and ID table from another run's checkpoint; ValueError where its model has other sizes."""
-    checkpoint = load_checkpoint(Path(str(config.checkpoint)))
-    model = RecursiveModel(config.model)
-    load_weights(model, checkpoint, str(config.checkpoint))
-    table, matched = match_rows(checkpoint, keys)
-    run.log(f"ID rows: {matched} matched by key, {len(keys) - matched} new ones start at the mean of the trained")
-    return model, table
+def start_from(config: RunConfig) -> Checkpoint | None:
+    """The checkpoint that training starts from, if any; ValueError where its network is another one.
+
+    Cycles, steps, exploration, canvas and board may change from one training to the next.
+    """
+    if config.checkpoint is None:
+        return None
+    checkpoint = load_checkpoint(Path(config.checkpoint))
+    theirs, ours = build_config(checkpoint.config).model, config.model
+    other = [
+        f"model.{name} is {getattr(theirs, name)!r} there and {getattr(ours, name)!r} here"
+        for name in SAME_NETWORK
+        if getattr(theirs, name) != getattr(ours, name)
+    ]
+    if other:
+        raise ValueError(f"{config.checkpoint} holds another network: {'; '.join(other)}; set them alike with --set")
+    return checkpoint
 
 
 def load_weights(model: RecursiveModel, checkpoint: Checkpoint, name: str) -> None:
@@ -143,7 +163,8 @@ class Session:
         with learner.average.averaged() if learner.average else nullcontext():
             for batch in example_batches(self.examples, *self.examples.held_out(), self.config.predict.batch_size):
                 batch = batch.to(learner.table.weights_PI.device)
-                *_, output = predict_steps(learner.model, learner.table, batch, self.config.predict.steps)
+                steps = predict_steps(learner.model, learner.table, batch, self.config.predict.steps)
+                output = last_output(steps)
                 right_BS = (output.logits_BCV.argmax(-1) == batch.labels_BS) | (batch.labels_BS == 0)
                 rights += right_BS.all(dim=1).tolist()
         return sum(rights) / len(rights)

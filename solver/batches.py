@@ -75,14 +75,22 @@ def endless_visits(starts: Rows, pair_counts: Rows, seed: int) -> Iterator[tuple
 # ---- how they are put together ------------------------------------------------------------------------------------
 
 
+def check_board(puzzle_set: PuzzleSet, board_side: int) -> None:
+    """ValueError where a model's board is not the one the set was built for: cell numbers would mean other places."""
+    if puzzle_set.board_side != board_side:
+        raise ValueError(
+            f"the puzzle set was built for a board of side {puzzle_set.board_side}, but model.board_side is "
+            f"{board_side}: build the set with --board-side {board_side}, or change the setting"
+        )
+
+
 class Examples:
     """All pairs of a puzzle set, ready to be rendered under any of its augmentations.
 
     A task's pairs are numbered from 0: those trained on, then those held out, then the test inputs of a scored task.
 
     Args:
-        puzzle_set: the tasks and their augmentations.
-        board_side: side of the board in cells.
+        puzzle_set: the tasks and their augmentations; its board is the one rendered.
         canvas: "full" renders the whole board, "task" each task's canvas only (`augment.canvas`).
         held_out: of these tasks (by number) the last demonstration is kept out of training.
     """
@@ -90,11 +98,10 @@ class Examples:
     def __init__(
         self,
         puzzle_set: PuzzleSet,
-        board_side: int = 30,
         canvas: Literal["full", "task"] = "task",
         held_out: tuple[int, ...] = (),
     ):
-        self.puzzle_set, self.side, self.canvas = puzzle_set, board_side, canvas
+        self.puzzle_set, self.side, self.canvas = puzzle_set, puzzle_set.board_side, canvas
         self.tasks = np.repeat(np.arange(len(puzzle_set.tasks)), np.diff(puzzle_set.starts))
         self.dihedrals, self.colours = decode_numbers(puzzle_set.augmentations)
         grids, counts = [], []

@@ -3,6 +3,7 @@
 Shape letters: B examples, C cells of the canvas, S positions (ID slots, then cells), D hidden, V vocabulary.
 """
 
+import math
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
@@ -53,6 +54,7 @@ class ModelConfig:
         _require(self.mixer in get_args(Mixer), "mixer", self.mixer, 'must be "attention" or "mlp"')
         _require(self.canvas in get_args(Canvas), "canvas", self.canvas, 'must be "full" or "task"')
         _require(self.exploration <= 1, "exploration", self.exploration, "must be between 0 and 1")
+        _require(self.board_side <= 255, "board_side", self.board_side, "must be at most 255")
         fits = self.hidden % (2 * self.heads) == 0
         _require(fits, "hidden", self.hidden, f"must be a multiple of 2 x heads = {2 * self.heads}")
         room = self.id_slots * self.hidden
@@ -62,6 +64,7 @@ class ModelConfig:
 
     def _check_number(self, name: str, value: object) -> None:
         if isinstance(value, int | float):
+            _require(math.isfinite(value), name, value, "must be a finite number")
             zero_allowed = name == "exploration" and value == 0
             _require(value > 0 or zero_allowed, name, value, "must be positive")
 

@@ -99,7 +99,7 @@ def minimum_steps(seed: int, step: int, batch_size: int, max_steps: int, probabi
 
     A function of its arguments alone; int64, (B,).
     """
-    rng = np.random.Generator(np.random.Philox(key=[seed, step]))
+    rng = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, 2]))
     explores_B = rng.random(batch_size) < probability
     return torch.from_numpy(explores_B * rng.integers(min(2, max_steps), max_steps + 1, batch_size))
 
@@ -202,6 +202,13 @@ class Learner:
         )
         halted_B = halting(steps_B, output.halt_B.detach(), minimum_B, config.max_steps)
         return Carry(output.latents, carry.batch, steps_B, halted_B)
+
+
+def last_output(outputs: Iterator[Output]) -> Output:
+    """The last of several outputs; those before it are not kept, latents are large."""
+    for output in outputs:  # noqa: B007
+        pass
+    return output  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
 @torch.no_grad()

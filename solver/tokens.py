@@ -11,10 +11,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from augment.grid import Grid
-from augment.transform import source_cell
+from augment.transform import TRANSPOSES, source_cell
 
 PAD, END, COLOUR = 0, 1, 2
 VOCABULARY = 12
+_TRANSPOSES = np.array(TRANSPOSES)
 
 Tokens = NDArray[np.uint8]
 
@@ -57,7 +58,7 @@ def _largest_corner(tokens):
 @njit(cache=True)
 def _token(pixels, start, height, width, dihedral, colours, row, column):
     """Token at (row, column) relative to the transformed grid's top left corner."""
-    tall, wide = (width, height) if dihedral in (1, 3, 6, 7) else (height, width)
+    tall, wide = (width, height) if _TRANSPOSES[dihedral] else (height, width)
     if row < 0 or column < 0 or row > tall or column > wide or (row == tall and column == wide):
         return PAD
     if row == tall or column == wide:

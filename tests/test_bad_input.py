@@ -20,7 +20,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     assert ended.value.code == 2, captured
     assert "Traceback" not in captured.err + captured.out
     assert len(captured.err.splitlines()) < 25, "more than a screen"
-    return " ".join(captured.err.replace("│", " ").split())
+    return " ".join(captured.err.split())
 
 
 def write_folder(folder: Path, **tasks: Any) -> Path:

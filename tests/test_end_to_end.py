@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from augment import Selection, Task, load_tasks
 from pipeline.__main__ import main
 
-SMALL = ["--set", "train.steps=6", "--set", "train.warmup=2", "--set", "puzzles.augmentations=2"]
+SHORT = ["--set", "train.steps=4"]
+SMALL = [*SHORT, "--set", "puzzles.augmentations=2"]
 
 
 def run(*arguments: str | Path) -> int:
@@ -22,6 +24,7 @@ def solved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished smoke run."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
     assert run("solve", "--recipe", "smoke", "--run", folder) == 0
+    assert "its score means nothing" in (folder / "log.txt").read_text()
     return folder
 
 
@@ -64,7 +67,38 @@ def test_its_submission_is_valid_and_scored(solved: Path, capsys: pytest.Capture
 def test_a_subset_is_not_passed_off_as_the_source(solved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("validate", solved / "submission.json", "arc-agi-1/training") == 2
     assert "396" in capsys.readouterr().err
-    assert run("score", solved / "submission.json", "arc-agi-1/training") == 2
+    assert run("score", solved / "submission.json", "arc-agi-1/training", "--json") == 0
+    captured = capsys.readouterr()
+    score = json.loads(captured.out)
+    assert (score["tasks"], score["outputs"]) == (400, 416), "every task counts, answered or not"
+    assert "396 of 400 tasks are not in" in captured.err
+
+
+def test_a_score_can_be_narrowed_to_some_of_the_tasks(solved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("score", solved, "--limit", "2", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["tasks"] == 2
+    one = sorted(json.loads((solved / "submission.json").read_text()))[0]
+    assert run("score", solved / "predictions", "arc-agi-1/training", "--tasks", one, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["tasks"] == 1
+
+
+def perfect(task: Task) -> list:
+    return [{"attempt_1": [[0]], "attempt_2": pair.output.tolist()} for pair in task.tests if pair.output is not None]
+
+
+@pytest.mark.parametrize(("answered", "expected"), [(4, 1.0), (0, 0.0), (2, 0.5)])
+def test_perfect_empty_and_half_right_submissions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], answered: int, expected: float
+) -> None:
+    """Four tasks with seven test outputs, three of them of one task; tasks that are missing count as wrong."""
+    tasks = load_tasks("arc-agi-1/training", Selection(max_side=3, limit=4))
+    (tmp_path / "s.json").write_text(json.dumps({task.id: perfect(task) for task in tasks[:answered]}))
+    assert run("score", tmp_path / "s.json", "arc-agi-1/training", "--max-side", "3", "--limit", "4", "--json") == 0
+    score = json.loads(capsys.readouterr().out)
+    solved = sum(len(task.tests) for task in tasks[:answered])
+    assert score["pass@2"]["macro"] == score["pass@2"]["all_or_nothing"] == expected
+    assert score["pass@2"]["micro"] == solved / 7
+    assert score["pass@1"]["macro"] == 0, "the first attempts are all wrong"
 
 
 def test_the_same_run_again_repeats_nothing(solved: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +130,7 @@ def test_the_stages_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str
     puzzles, trained, answers, out = (tmp_path / name for name in ("set", "run", "answers", "submission.json"))
     source = "arc-agi-1/evaluation"
     assert run("build", "--score", source, *chosen, "--out", puzzles, "--augmentations", "2", "--workers", "2") == 0
-    assert run("train", "--puzzles", puzzles, "--recipe", "smoke", "--run", trained, *SMALL[:4]) == 0
+    assert run("train", "--puzzles", puzzles, "--recipe", "smoke", "--run", trained, *SHORT) == 0
     checkpoint = trained / "checkpoints" / "final"
     assert run("predict", "--puzzles", puzzles, "--checkpoint", checkpoint, "--out", answers) == 0
     assert run("vote", answers, source, *chosen, "--out", out) == 0
@@ -108,7 +142,7 @@ def test_the_stages_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_training_goes_on_from_a_checkpoint(solved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ("--max-side", "3", "--limit", "6", "--checkpoint", solved / "checkpoints" / "final")
-    assert run("solve", "--recipe", "smoke", "--run", tmp_path / "more", *more, *SMALL[:4]) == 0
+    assert run("solve", "--recipe", "smoke", "--run", tmp_path / "more", *more, *SHORT) == 0
     assert "16 matched by key, 8 new" in " ".join(capsys.readouterr().out.split())
 
 

@@ -1,3 +1,6 @@
+"""Published checkpoints: names go back and forth, settings are found, and what does not fit is named."""
+
+import json
 from pathlib import Path
 
 import pytest
@@ -6,7 +9,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.testing import assert_close
 
-from pipeline.convert import check_weights, infer_config, read_published, to_published
+from pipeline.checkpoint import load_checkpoint
+from pipeline.config import build_config
+from pipeline.convert import check_weights, convert, infer_config, read_published, to_published
+from pipeline.rundir import Console
 from solver import ModelConfig, RecursiveModel
 
 ATTENTION = ModelConfig(hidden=32, heads=2, board_side=4, id_slots=2, layers=3, expansion=13.0, id_size=8)
@@ -85,3 +91,38 @@ def test_a_file_that_is_not_there_or_holds_something_else_is_named(tmp_path: Pat
 def test_weights_of_something_else_have_no_settings() -> None:
     with pytest.raises(ValueError, match="not a TRM"):
         infer_config({"layer.weight": torch.ones(1)})
+
+
+SETTINGS = {"model.heads": 2, "model.board_side": 4, "model.id_slots": 2, "model.expansion": 13.0}
+
+
+def test_a_converted_checkpoint_keeps_the_rows_that_have_a_name(tmp_path: Path) -> None:
+    tensors = published(ATTENTION)
+    names = ["<blank>", "00d62c1b", "00d62c1b|||t3|||0981543267", "007bbfb7", "007bbfb7|||t0|||0213456789"]
+    (tmp_path / "identifiers.json").write_text(json.dumps(names))
+    convert(write(tensors, tmp_path), tmp_path / "ours", tmp_path / "identifiers.json", SETTINGS, Console())
+    checkpoint = load_checkpoint(tmp_path / "ours")
+    assert checkpoint.keys == names[1:]
+    assert torch.equal(checkpoint.id_rows, tensors["model.inner.puzzle_emb.weights"][1:])
+    model = RecursiveModel(build_config(checkpoint.config).model)
+    model.load_state_dict(checkpoint.best_weights())
+    assert torch.equal(model.cell_head.weight, tensors["model.inner.lm_head.weight"])
+
+
+def test_rows_without_names_are_left_out_and_settings_taken_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert(write(published(ATTENTION), tmp_path), tmp_path / "ours", None, SETTINGS, Console())
+    assert load_checkpoint(tmp_path / "ours").keys == []
+    said = capsys.readouterr().out
+    assert "model.h_cycles is not in the file: taken to be 3" in said
+    assert "model.heads" not in said, "it was given"
+
+
+def test_identifiers_of_another_checkpoint_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "identifiers.json").write_text('["<blank>", "00d62c1b"]')
+    with pytest.raises(ValueError, match="list of 5 names"):
+        convert(
+            write(published(ATTENTION), tmp_path), tmp_path / "ours", tmp_path / "identifiers.json", SETTINGS, Console()
+        )
+    assert not (tmp_path / "ours").exists()

@@ -1,5 +1,6 @@
 """Batches: the published sampling rule, rendering on full and task canvases, shifts, and what is never shown."""
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -15,7 +16,8 @@ from solver.tokens import encode
 def puzzle_set() -> PuzzleSet:
     scored = load_tasks("arc-agi-1/training", Selection(max_side=6, limit=8))
     train = load_tasks("arc-agi-1/evaluation", Selection(max_side=6, limit=4))
-    return build_puzzle_set([SourcedTasks("a", "scored", scored), SourcedTasks("b", "train", train)], 5, seed=3)
+    sources = [SourcedTasks("a", "scored", scored), SourcedTasks("b", "train", train)]
+    return build_puzzle_set(sources, 5, seed=3, board_side=12)
 
 
 def plain_boards(examples: Examples, puzzle: int, pair: int, shift: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +36,7 @@ def plain_boards(examples: Examples, puzzle: int, pair: int, shift: tuple[int, i
 
 @pytest.mark.parametrize("shift", [(0, 0), (2, 5), (4, 4)])
 def test_full_canvas_renders_what_encode_does(puzzle_set: PuzzleSet, shift: tuple[int, int]) -> None:
-    examples = Examples(puzzle_set, board_side=12, canvas="full")
+    examples = Examples(puzzle_set, canvas="full")
     puzzles, pairs = np.arange(len(puzzle_set)), np.zeros(len(puzzle_set), np.int64)
     batch = examples.render(puzzles, pairs, np.tile(shift, (len(puzzles), 1)))
     for row, puzzle in enumerate(puzzles):
@@ -45,7 +47,7 @@ def test_full_canvas_renders_what_encode_does(puzzle_set: PuzzleSet, shift: tupl
 
 @pytest.mark.parametrize("shift", [(0, 0), (3, 2), (6, 6)])
 def test_task_canvas_shows_the_same_cells_at_their_places(puzzle_set: PuzzleSet, shift: tuple[int, int]) -> None:
-    examples = Examples(puzzle_set, board_side=12, canvas="task")
+    examples = Examples(puzzle_set, canvas="task")
     puzzles = np.arange(len(puzzle_set))
     batch = examples.render(puzzles, np.zeros_like(puzzles), np.tile(shift, (len(puzzles), 1)))
     for row, puzzle in enumerate(puzzles):
@@ -60,7 +62,7 @@ def test_task_canvas_shows_the_same_cells_at_their_places(puzzle_set: PuzzleSet,
 
 
 def test_test_outputs_of_scored_tasks_are_nowhere(puzzle_set: PuzzleSet) -> None:
-    examples = Examples(puzzle_set, board_side=12)
+    examples = Examples(puzzle_set)
     puzzles, pairs = examples.test_inputs()
     scored = [task for task, role in zip(puzzle_set.tasks, puzzle_set.roles, strict=True) if role == "scored"]
     assert len(puzzles) == sum(len(task.tests) * (puzzle_set.requested + 1) for task in scored)
@@ -89,7 +91,7 @@ def test_the_last_puzzle_of_a_batch_is_cut_to_fit() -> None:
 
 def test_batches_are_a_function_of_the_seed(puzzle_set: PuzzleSet) -> None:
     def draw(seed: int) -> list[Batch]:
-        return list(islice(Examples(puzzle_set, board_side=12).training_batches(16, seed), 5))
+        return list(islice(Examples(puzzle_set).training_batches(16, seed), 5))
 
     same = zip(draw(5), draw(5), strict=True)
     assert all(torch.equal(a.tokens_BS, b.tokens_BS) and torch.equal(a.cells_BS, b.cells_BS) for a, b in same)
@@ -97,7 +99,7 @@ def test_batches_are_a_function_of_the_seed(puzzle_set: PuzzleSet) -> None:
 
 
 def test_shifts_keep_both_grids_on_the_board_and_reach_its_edges(puzzle_set: PuzzleSet) -> None:
-    examples = Examples(puzzle_set, board_side=9, canvas="full")
+    examples = Examples(replace(puzzle_set, board_side=9), canvas="full")
     firsts, lasts = [], []
     for batch in islice(examples.training_batches(32, seed=0), 40):
         for tokens, labels in zip(batch.tokens_BS, batch.labels_BS, strict=True):
@@ -112,7 +114,7 @@ def test_shifts_keep_both_grids_on_the_board_and_reach_its_edges(puzzle_set: Puz
 
 def test_held_out_demonstrations_are_never_trained_on(puzzle_set: PuzzleSet) -> None:
     held = (0, 2)
-    examples = Examples(puzzle_set, board_side=12, held_out=held)
+    examples = Examples(puzzle_set, held_out=held)
     puzzles, pairs = examples.held_out()
     assert puzzles.tolist() == [int(puzzle_set.starts[task]) for task in held]
     assert pairs.tolist() == [len(puzzle_set.training_pairs(task)) - 1 for task in held]
