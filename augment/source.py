@@ -132,14 +132,22 @@ def _add_outputs(tests: list[dict], outputs: object, where: str) -> None:
         count = len(outputs) if isinstance(outputs, list) else "no list of"
         raise SourceError(f"{where}: {count} outputs for {len(tests)} test inputs; give one for each, in order")
     for number, (test, output) in enumerate(zip(tests, outputs, strict=True)):
-        if test.get("output", output) != output:
+        if test.get("output") not in (None, output):
             raise SourceError(f"{where}: output {number} differs from the one in the challenges file; remove one")
         test["output"] = output
 
 
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is in it twice")
+    return value
+
+
 def _read_json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
+        return json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_refuse_repeated)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise SourceError(f"{file}, {place}: not JSON ({error.msg}); mend or replace the file") from error

@@ -15,7 +15,7 @@ from rich.console import Console as Screen
 from rich.text import Text
 
 from augment import Selection, load_tasks, open_puzzle_set
-from pipeline.config import ConfigError, RunConfig, SelectionSettings, override, parse_assignments
+from pipeline.config import ConfigError, PuzzleSettings, RunConfig, SelectionSettings, override, parse_assignments
 from pipeline.prepare import describe, describe_tasks, gather, prepare
 from pipeline.recipes import RECIPES, recipe
 from pipeline.rundir import Console, RunFolder
@@ -93,8 +93,6 @@ def build(
     limit: Limit = None,
 ) -> None:
     """Build a puzzle set: tasks under distinct augmentations, each with its own ID."""
-    from pipeline.config import PuzzleSettings
-
     if not score and not train:
         raise ConfigError("build: name at least one source, with --score or --train")
     if out.exists():
@@ -119,7 +117,10 @@ def train(
     from pipeline.train import train as run_training
 
     puzzle_set = open_puzzle_set(puzzles)
-    chosen = recipe(recipe_name).model_copy(update={"source": str(puzzles), "selection": SelectionSettings()})
+    made = PuzzleSettings(augmentations=puzzle_set.requested)
+    chosen = recipe(recipe_name).model_copy(
+        update={"source": str(puzzles), "selection": SelectionSettings(), "puzzles": made}
+    )
     config = _configure(chosen, {}, assignments, checkpoint, budget)
     start_from(config)
     folder = RunFolder(run, config)

@@ -153,7 +153,7 @@ def convert(file: Path, out: Path, identifiers: Path | None, overrides: Mapping[
     weights, id_rows = read_published(file)
     heads = {"heads": 1}  # any number that divides the hidden size: the settings given come next
     inferred = RunConfig(recipe="converted", source=str(file), model=infer_config(weights, id_rows, **heads))
-    config = override(inferred, {"model.heads": 8} | overrides)
+    config = override(inferred, {"model.heads": 8, **overrides})
     model = config.model
     check_weights(weights, model, file)
     keys, rows = _name_rows(id_rows, identifiers, model)

@@ -152,7 +152,8 @@ def view_task(task: Task, submission: Submission, ballot: Ballot, sheet: Sheet) 
 def view_test(pair: Pair, entry: dict, candidates: list[Candidate], sheet: Sheet) -> TestView:
     """Everything shown of one test input and its `entry` in the submission."""
     truth = None if pair.output is None else sheet.draw(pair.output)
-    grids = [_to_answer(entry.get(name), candidates) for name in ATTEMPTS]
+    answers = [candidate.grid for candidate in candidates] + ([] if pair.output is None else [pair.output])
+    grids = [_to_answer(entry.get(name), answers) for name in ATTEMPTS]
     attempts = [view_attempt(place, grids, pair.output, sheet) for place in range(len(ATTEMPTS))]
     votes = view_votes(candidates, pair.output, sheet)
     voters = sum(candidate.count for candidate in candidates)
@@ -190,10 +191,10 @@ def view_attempt(place: int, grids: list[Grid | None], truth: Grid | None, sheet
     return AttemptView(label, picture, False, f"{wrong.sum()} of {wrong.size} wrong", mark_cells(wrong))
 
 
-def _to_answer(grid: list[list[int]] | None, candidates: list[Candidate]) -> Grid | None:
-    """The grid of an attempt, None for filler that nobody voted for."""
-    voted = any(candidate.grid.tolist() == FILLER for candidate in candidates)
-    return None if grid is None or (grid == FILLER and not voted) else parse_grid(grid, "attempt")
+def _to_answer(grid: list[list[int]] | None, answers: list[Grid]) -> Grid | None:
+    """The grid of an attempt, None for filler that nobody voted for and that is not the truth by chance."""
+    meant = any(answer.tolist() == FILLER for answer in answers)
+    return None if grid is None or (grid == FILLER and not meant) else parse_grid(grid, "attempt")
 
 
 def _size(grid: Grid) -> str:

@@ -199,3 +199,17 @@ def test_unknown_sources_are_answered_with_close_ones() -> None:
         load_tasks("nowhere/at-all")
     with pytest.raises(TaskError, match=r"arc-agi-1/training has no task 007bbfb8 .*close matches: 007bbfb7"):
         load_tasks("arc-agi-1/training", Selection(tasks=("007bbfb8",)))
+
+
+def test_a_task_that_is_in_a_file_twice_is_refused(tmp_path: Path) -> None:
+    task = '{"train": [{"input": [[1]], "output": [[1]]}], "test": [{"input": [[1]]}]}'
+    (tmp_path / "x_challenges.json").write_text(f'{{"aaaa": {task}, "aaaa": {task}}}')
+    with pytest.raises(SourceError, match="aaaa is in it twice"):
+        load_tasks(str(tmp_path / "x_challenges.json"))
+
+
+def test_null_outputs_are_filled_from_the_solutions(tmp_path: Path) -> None:
+    task = '{"train": [{"input": [[1]], "output": [[1]]}], "test": [{"input": [[1]], "output": null}]}'
+    (tmp_path / "x_challenges.json").write_text(f'{{"aaaa": {task}}}')
+    (tmp_path / "x_solutions.json").write_text('{"aaaa": [[[7]]]}')
+    assert load_tasks(str(tmp_path / "x"))[0].tests[0].output.tolist() == [[7]]  # pyright: ignore[reportOptionalMemberAccess]
