@@ -41,7 +41,9 @@ def prepare(
 
 def describe(puzzle_set: PuzzleSet) -> Table:
     """A table of the set: a row for each source and one for all."""
-    table = Table("source", "role", "tasks", "trained pairs", "test inputs", "puzzles", "short tasks", box=None)
+    table = Table(
+        "source", "role", "tasks", "trained pairs", "test inputs", "puzzles", "tasks with fewer than asked", box=None
+    )
     numbers = range(len(puzzle_set.tasks))
     groups = sorted({(puzzle_set.sources[n], puzzle_set.roles[n]) for n in numbers})
     for source, role in groups:
@@ -49,6 +51,9 @@ def describe(puzzle_set: PuzzleSet) -> Table:
         table.add_row(source, role, *_count(puzzle_set, members))
     if len(groups) > 1:
         table.add_row("total", "", *_count(puzzle_set, list(numbers)), style="bold")
+    if puzzle_set.dropped:
+        named = ", ".join(f"{task} of {source}" for task, source in puzzle_set.dropped[:3])
+        table.caption = f"{len(puzzle_set.dropped)} tasks left out, their ID being in an earlier source: {named} ..."
     return table
 
 

@@ -17,7 +17,7 @@ class Progress:
     """Count `total` units of work under a name; `advance` tells how far it is and what to show beside it."""
 
     def __init__(self, run: Console, name: str, total: int):
-        self.run, self.name, self.total, self.done = run, name, total, 0
+        self.run, self.name, self.total, self.done, self.note = run, name, total, 0, ""
         self._start = self._last_line = time.monotonic()
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
         self._bar = Bar(
@@ -40,10 +40,10 @@ class Progress:
         """`units` more are done; the note stands beside the bar until the next one."""
         self.done += units
         self._bar.advance(self._task, units)
-        if note:
-            self._bar.update(self._task, note=note)
+        self.note = note or self.note
+        self._bar.update(self._task, note=self.note)
         now = time.monotonic()
         if self._bar.disable and now - self._last_line > LINE_EVERY:
             self._last_line = now
             left = (now - self._start) / self.done * (self.total - self.done)
-            self.run.log(f"{self.name} {self.done}/{self.total} {note} ({format_duration(left)} left)")
+            self.run.log(f"{self.name} {self.done}/{self.total} {self.note} ({format_duration(left)} left)")
