@@ -15,10 +15,26 @@ from rich.console import Console as Screen
 from rich.text import Text
 
 from augment import Selection, load_tasks, open_puzzle_set
-from pipeline.config import ConfigError, PuzzleSettings, RunConfig, SelectionSettings, override, parse_assignments
+from pipeline.budget import Budget
+from pipeline.checkpoint import load_checkpoint
+from pipeline.config import (
+    ConfigError,
+    PuzzleSettings,
+    RunConfig,
+    SelectionSettings,
+    build_config,
+    override,
+    parse_assignments,
+)
+from pipeline.convert import convert
+from pipeline.predict import predict
 from pipeline.prepare import describe, describe_tasks, gather, prepare
 from pipeline.recipes import RECIPES, recipe
+from pipeline.run import solve
 from pipeline.rundir import Console, RunFolder
+from pipeline.submit import redraw_report, score_anything, score_table, vote_file
+from pipeline.train import start_from, train
+from submissions import read_submission, validate_submission
 
 app = typer.Typer(
     help=__doc__.split("\n")[0] if __doc__ else None,
@@ -41,8 +57,8 @@ Train = Annotated[
     list[str] | None, typer.Option("--train", metavar="SOURCE", help="Train on every pair of this source too")
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a setting: train.lr=3e-4")]
-Checkpoint = Annotated[Path | None, typer.Option(help="Start from this checkpoint's weights and ID rows")]
-Budget = Annotated[str | None, typer.Option(help="Time for everything: 11h50m, 10m, 90s")]
+CheckpointFolder = Annotated[Path | None, typer.Option(help="Start from this checkpoint's weights and ID rows")]
+BudgetText = Annotated[str | None, typer.Option(help="Time for everything: 11h50m, 10m, 90s")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")]
 
 
@@ -51,39 +67,37 @@ def options(debug: Debug = False) -> None:
     """From ARC tasks to a pass@2 submission with Tiny Recursive Models."""
 
 
-@app.command()
-def solve(
+@app.command("solve")
+def solve_command(
     source: Annotated[str | None, typer.Argument(help="What to score; by default the recipe's own source")] = None,
     recipe_name: Recipe = "cpu",
-    train: Train = None,
+    train_sources: Train = None,
     assignments: Set = None,
-    checkpoint: Checkpoint = None,
-    budget: Budget = None,
+    checkpoint: CheckpointFolder = None,
+    budget: BudgetText = None,
     run: Annotated[Path | None, typer.Option(help="The run's folder; by default a new one under runs/")] = None,
     tasks: Tasks = "",
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:
     """Every stage in order: build, train, predict, vote, score, report."""
-    from pipeline.run import solve as run_all
-
     chosen = recipe(recipe_name)
     if source and source != chosen.source:
         chosen = chosen.model_copy(update={"source": source, "selection": SelectionSettings()})
     if tasks:  # named tasks are meant as they are, whatever else the recipe would select
         chosen = chosen.model_copy(update={"selection": SelectionSettings()})
     changes = {"selection." + name: value for name, value in _selected(tasks, max_side, limit).items()}
-    changes |= {"train_sources": train} if train else {}
-    run_all(_configure(chosen, changes, assignments, checkpoint, budget), run or _new_run(recipe_name))
+    changes |= {"train_sources": train_sources} if train_sources else {}
+    solve(_configure(chosen, changes, assignments, checkpoint, budget), run or _new_run(recipe_name))
 
 
-@app.command()
-def build(
+@app.command("build")
+def build_command(
     out: Annotated[Path, typer.Option(help="The new folder")],
-    score: Annotated[
+    scored: Annotated[
         list[str] | None, typer.Option("--score", metavar="SOURCE", help="Predict its test inputs")
     ] = None,
-    train: Train = None,
+    train_sources: Train = None,
     augmentations: Annotated[int, typer.Option(help="Augmented puzzles per task besides the original", min=0)] = 1000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     workers: Annotated[int, typer.Option(help="Processes", min=1)] = 1,
@@ -93,29 +107,25 @@ def build(
     limit: Limit = None,
 ) -> None:
     """Build a puzzle set: tasks under distinct augmentations, each with its own ID."""
-    if not score and not train:
+    if not scored and not train_sources:
         raise ConfigError("build: name at least one source, with --score or --train")
     if out.exists():
         raise ConfigError(f"{out}: exists already and is not overwritten; name another folder with --out")
-    sources = gather(score or [], Selection(**_selected(tasks, max_side, limit)), train or [])
+    sources = gather(scored or [], Selection(**_selected(tasks, max_side, limit)), train_sources or [])
     settings = PuzzleSettings(augmentations=augmentations, workers=workers)
     Console().show(describe(prepare(out, sources, settings, seed, board_side)))
 
 
-@app.command()
-def train(
+@app.command("train")
+def train_command(
     puzzles: Annotated[Path, typer.Option(help="A puzzle set's folder")],
     run: Annotated[Path, typer.Option(help="The run's folder")],
     recipe_name: Recipe = "cpu",
-    checkpoint: Checkpoint = None,
-    budget: Budget = None,
+    checkpoint: CheckpointFolder = None,
+    budget: BudgetText = None,
     assignments: Set = None,
 ) -> None:
     """Train a model on a puzzle set."""
-    from pipeline import budget as clock
-    from pipeline.train import start_from
-    from pipeline.train import train as run_training
-
     puzzle_set = open_puzzle_set(puzzles)
     made = PuzzleSettings(augmentations=puzzle_set.requested)
     chosen = recipe(recipe_name).model_copy(
@@ -124,32 +134,28 @@ def train(
     config = _configure(chosen, {}, assignments, checkpoint, budget)
     start_from(config)
     folder = RunFolder(run, config)
-    run_training(config, puzzle_set, folder, clock.Budget(config.budget))
+    train(config, puzzle_set, folder, Budget(config.budget))
     folder.log(f"written: {folder.final_checkpoint}")
 
 
-@app.command()
-def predict(
+@app.command("predict")
+def predict_command(
     puzzles: Annotated[Path, typer.Option(help="The puzzle set's folder")],
     checkpoint: Annotated[Path, typer.Option(help="A checkpoint's folder, such as RUN/checkpoints/final")],
     out: Annotated[Path, typer.Option(help="The new predictions folder")],
     assignments: Set = None,
 ) -> None:
     """Answer every test input of a puzzle set under every augmentation."""
-    from pipeline.checkpoint import load_checkpoint
-    from pipeline.config import build_config
-    from pipeline.predict import predict as run_prediction
-
     loaded, puzzle_set = load_checkpoint(checkpoint), open_puzzle_set(puzzles)
     config = override(build_config(loaded.config), parse_assignments(assignments or []))
     if out.exists():
         raise ConfigError(f"{out}: exists already and is not overwritten; name another folder with --out")
-    run_prediction(loaded, puzzle_set, config.predict, out, Console(), checkpoint=str(checkpoint))
+    predict(loaded, puzzle_set, config.predict, out, Console(), checkpoint=str(checkpoint))
     Console().log(f"written: {out}")
 
 
-@app.command()
-def vote(
+@app.command("vote")
+def vote_command(
     predictions: Annotated[Path, typer.Argument(help="A predictions folder")],
     source: Source,
     out: Annotated[Path, typer.Option(help="The submission to write")],
@@ -159,14 +165,12 @@ def vote(
     limit: Limit = None,
 ) -> None:
     """Vote predictions into a submission."""
-    from pipeline.submit import vote_file
-
     vote_file(predictions, source, Selection(**_selected(tasks, max_side, limit)), ranker, out)
     Console().log(f"written: {out}")
 
 
-@app.command()
-def score(
+@app.command("score")
+def score_command(
     what: Annotated[Path, typer.Argument(help="A submission.json, a predictions folder, or a run's folder")],
     source: Annotated[str | None, typer.Argument(help="What it answers; a run knows its own source")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
@@ -175,8 +179,6 @@ def score(
     limit: Limit = None,
 ) -> None:
     """Score against the source's solutions."""
-    from pipeline.submit import score_anything, score_table
-
     console = Console(stderr=as_json)
     result = score_anything(what, source, Selection(**_selected(tasks, max_side, limit)), console)
     if as_json:
@@ -185,8 +187,8 @@ def score(
         console.show(score_table(result))
 
 
-@app.command()
-def validate(
+@app.command("validate")
+def validate_command(
     submission: Annotated[Path, typer.Argument(help="A submission.json")],
     source: Source,
     tasks: Tasks = "",
@@ -194,23 +196,19 @@ def validate(
     limit: Limit = None,
 ) -> None:
     """Check a submission by the competition's rules."""
-    from submissions import read_submission, validate_submission
-
     wanted = load_tasks(source, Selection(**_selected(tasks, max_side, limit)))
     counts = validate_submission(read_submission(submission), wanted, submission)
     Console().log(f"{submission}: valid, {counts.tasks} tasks, {counts.entries} entries")
 
 
-@app.command()
-def report(run: Annotated[Path, typer.Argument(help="A run's folder")]) -> None:
+@app.command("report")
+def report_command(run: Annotated[Path, typer.Argument(help="A run's folder")]) -> None:
     """Draw a run's report again."""
-    from pipeline.submit import redraw_report
-
     Console().log(f"written: {redraw_report(run)}")
 
 
-@app.command()
-def convert(
+@app.command("convert")
+def convert_command(
     file: Annotated[Path, typer.Argument(help="A published checkpoint: .safetensors, or saved by torch")],
     out: Annotated[Path, typer.Option(help="The new checkpoint's folder")],
     identifiers: Annotated[
@@ -219,13 +217,11 @@ def convert(
     assignments: Set = None,
 ) -> None:
     """Turn a published checkpoint into one of ours."""
-    from pipeline.convert import convert as convert_file
-
-    convert_file(file, out, identifiers, parse_assignments(assignments or []), Console())
+    convert(file, out, identifiers, parse_assignments(assignments or []), Console())
 
 
 @app.command("tasks")
-def show_tasks(source: Source, tasks: Tasks = "", max_side: MaxSide = None, limit: Limit = None) -> None:
+def tasks_command(source: Source, tasks: Tasks = "", max_side: MaxSide = None, limit: Limit = None) -> None:
     """Check a source and count what is in it."""
     Console().show(describe_tasks(source, load_tasks(source, Selection(**_selected(tasks, max_side, limit)))))
 

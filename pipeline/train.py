@@ -71,7 +71,7 @@ def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]
     able = [number for number in range(len(puzzle_set.tasks)) if len(puzzle_set.training_pairs(number)) >= 3]
     if config.train.hold_out > len(able):
         raise ValueError(f"train.hold_out is {config.train.hold_out}, but only {len(able)} tasks have 3 or more pairs")
-    rng = np.random.Generator(np.random.Philox(key=[config.seed, len(able)]))
+    rng = np.random.Generator(np.random.Philox(key=[config.seed, len(able)], counter=[0, 0, 0, 3]))
     return tuple(sorted(rng.permutation(able)[: config.train.hold_out].tolist()))
 
 

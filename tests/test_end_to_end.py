@@ -146,6 +146,16 @@ def test_training_goes_on_from_a_checkpoint(solved: Path, tmp_path: Path, capsys
     assert "16 matched by key, 8 new" in " ".join(capsys.readouterr().out.split())
 
 
+def test_another_network_or_board_is_refused(solved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = ("--checkpoint", solved / "checkpoints" / "final", "--run", tmp_path / "run")
+    assert run("solve", "--recipe", "smoke", *start, "--set", "model.heads=4") == 2
+    assert "model.heads is 2 there and 4 here" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    board = ("--recipe", "smoke", "--set", "model.board_side=20", "--run", tmp_path / "board")
+    assert run("train", "--puzzles", solved / "puzzles", *board) == 2
+    assert "--board-side 20" in capsys.readouterr().err
+
+
 def test_untrained_puzzles_are_refused(solved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("build", "--score", "arc-agi-1/evaluation", "--limit", "2", "--out", tmp_path / "set") == 0
     final = solved / "checkpoints" / "final"
