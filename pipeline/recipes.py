@@ -42,7 +42,7 @@ def cpu() -> RunConfig:
         source="arc-agi-1/training",
         selection=SelectionSettings(max_side=5),
         budget=600,
-        puzzles=PuzzleSettings(augmentations=11),
+        puzzles=PuzzleSettings(augmentations=15),
         model=ModelConfig(
             hidden=128,
             heads=2,
@@ -54,7 +54,7 @@ def cpu() -> RunConfig:
             canvas="task",
         ),
         train=TrainSettings(
-            steps=5000,
+            steps=5600,
             batch_size=32,
             lr=7e-4,
             warmup=100,
