@@ -37,7 +37,6 @@ from pipeline.train import start_from, train
 from submissions import read_submission, validate_submission
 
 app = typer.Typer(
-    help=__doc__.split("\n")[0] if __doc__ else None,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
