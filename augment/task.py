@@ -9,6 +9,9 @@ from augment.grid import MAX_SIDE, Grid, parse_grid
 KEY_SEPARATOR = "|||"
 """Stands between the parts of a puzzle's name, so no task ID may hold it."""
 
+MAX_ID = 200
+"""Characters of a task ID: file systems allow names of about 255."""
+
 
 class TaskError(ValueError):
     """A value that is not a task, or a selection no task meets; the message names file, task and fix."""
@@ -30,7 +33,10 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Demonstration pairs (outputs always known) and test pairs (outputs known or hidden)."""
+    """Demonstration pairs (outputs always known) and test pairs (outputs known or hidden).
+
+    There is at least one demonstration. Tasks to train on may have no test pairs.
+    """
 
     id: str
     demonstrations: tuple[Pair, ...]
@@ -57,20 +63,32 @@ def parse_task(task_id: str, value: object, where: str) -> Task:
 
     `where` names the file for the TaskError or GridError that anything else raises.
     """
-    where = f"{where}: task {task_id}"
-    if not task_id or KEY_SEPARATOR in task_id:
-        raise TaskError(f"{where}: a task ID must not be empty nor hold {KEY_SEPARATOR!r}; rename the task")
+    where = _place_task(task_id, where)
     if not isinstance(value, dict):
         raise TaskError(f'{where}: a task is an object with "train" and "test", not {type(value).__name__}')
     return Task(
         task_id,
-        _parse_pairs(value, "train", outputs_required=True, where=where),
-        _parse_pairs(value, "test", outputs_required=False, where=where),
+        _parse_pairs(value.get("train"), "train", outputs_required=True, where=where),
+        _parse_pairs(value.get("test"), "test", outputs_required=False, where=where),
     )
 
 
-def _parse_pairs(task: dict, part: str, outputs_required: bool, where: str) -> tuple[Pair, ...]:
-    pairs = task.get(part)
+def parse_pair_list(task_id: str, value: object, where: str) -> Task:
+    """The task written as [{input, output}...], as RE-ARC writes them: demonstrations only, no tests."""
+    return Task(task_id, _parse_pairs(value, "pairs", outputs_required=True, where=_place_task(task_id, where)), ())
+
+
+def _place_task(task_id: str, where: str) -> str:
+    """The task's place for messages, once its ID will do as the name of files, keys and rows."""
+    if not task_id or KEY_SEPARATOR in task_id or len(task_id) > MAX_ID or not task_id.isprintable():
+        raise TaskError(
+            f"{where}: task {task_id[:80]!a}: a task ID has 1 to {MAX_ID} printable characters and does not "
+            f"hold {KEY_SEPARATOR!r}; rename the task"
+        )
+    return f"{where}: task {task_id}"
+
+
+def _parse_pairs(pairs: object, part: str, outputs_required: bool, where: str) -> tuple[Pair, ...]:
     if not isinstance(pairs, list) or not pairs:
         raise TaskError(f'{where}: "{part}" must be a list of at least one pair')
     return tuple(
@@ -117,7 +135,8 @@ def select_tasks(tasks: Sequence[Task], selection: Selection, source: str = "the
 
 
 def _refuse_unknown(wanted: Sequence[str], known: Sequence[str], source: str) -> None:
-    unknown = [task_id for task_id in wanted if task_id not in set(known)]
+    present = set(known)
+    unknown = [task_id for task_id in wanted if task_id not in present]
     if not unknown:
         return
     matches = [match for task_id in unknown[:5] for match in get_close_matches(task_id, known, n=2)]

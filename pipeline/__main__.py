@@ -8,13 +8,14 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console as Screen
 from rich.text import Text
 
-from augment import Selection, load_tasks, open_puzzle_set
+from augment import Duplicates, OnLeak, Selection, load_tasks, open_puzzle_set
+from augment.source import find_source_label
 from pipeline.budget import Budget
 from pipeline.checkpoint import load_checkpoint
 from pipeline.config import (
@@ -28,13 +29,22 @@ from pipeline.config import (
 )
 from pipeline.convert import convert
 from pipeline.predict import predict
-from pipeline.prepare import describe, describe_tasks, gather, prepare
+from pipeline.prepare import (
+    build,
+    describe,
+    describe_left_out,
+    describe_tasks,
+    describe_widths,
+    gather,
+    open_old_set,
+    write_as,
+)
 from pipeline.recipes import RECIPES, recipe
 from pipeline.run import solve
 from pipeline.rundir import Console, RunFolder
 from pipeline.submit import redraw_report, score_anything, score_table, vote_file
 from pipeline.train import start_from, train
-from submissions import read_submission, validate_submission
+from submissions import read_submission, validate_submission, write_gallery
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -97,10 +107,25 @@ def build_command(
         list[str] | None, typer.Option("--score", metavar="SOURCE", help="Predict its test inputs")
     ] = None,
     train_sources: Train = None,
-    augmentations: Annotated[int, typer.Option(help="Augmented puzzles per task besides the original", min=0)] = 1000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    extends: Annotated[
+        Path | None, typer.Option("--extend", metavar="SET", help="Add to this set's tasks, by its settings")
+    ] = None,
+    augmentations: Annotated[
+        int | None, typer.Option(help="Augmented puzzles per task besides the original  [default: 1000]", min=0)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="[default: 0]", min=0)] = None,
+    board_side: Annotated[
+        int | None, typer.Option(help="Side of the board in cells  [default: 30]", min=1, max=255)
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes", min=1)] = 1,
-    board_side: Annotated[int, typer.Option(help="Side of the board in cells", min=1, max=255)] = 30,
+    pairs: Annotated[int, typer.Option(help="Pairs of a task that is a long list of pairs (RE-ARC)", min=1)] = 20,
+    on_leak: Annotated[
+        OnLeak, typer.Option(help="A train task that holds a scored one: stop, drop it, or allow and mark every score")
+    ] = "stop",
+    duplicates: Annotated[Duplicates, typer.Option(help="Train tasks with equal pairs and different IDs")] = "keep",
+    form: Annotated[
+        Literal["puzzles", "published"], typer.Option("--format", help="Our puzzle set, or the published TRM's folder")
+    ] = "puzzles",
     tasks: Tasks = "",
     max_side: MaxSide = None,
     limit: Limit = None,
@@ -110,9 +135,21 @@ def build_command(
         raise ConfigError("build: name at least one source, with --score or --train")
     if out.exists():
         raise ConfigError(f"{out}: exists already and is not overwritten; name another folder with --out")
-    sources = gather(scored or [], Selection(**_selected(tasks, max_side, limit)), train_sources or [])
-    settings = PuzzleSettings(augmentations=augmentations, workers=workers)
-    Console().show(describe(prepare(out, sources, settings, seed, board_side)))
+    start, console = time.monotonic(), Console()
+    old = open_old_set(extends, augmentations=augmentations, seed=seed, board_side=board_side)
+    settings = PuzzleSettings(
+        augmentations=1000 if augmentations is None else augmentations,
+        pairs=pairs, on_leak=on_leak, duplicates=duplicates, workers=workers,
+    )  # fmt: skip
+    seed = old.seed if old else seed or 0
+    selection = Selection(**_selected(tasks, max_side, limit))
+    sources = gather(scored or [], selection, train_sources or [], pairs, seed)
+    puzzle_set = build(sources, settings, seed, board_side or 30, old)
+    size = write_as(form, puzzle_set, sources, out, console)
+    for line in describe_left_out(puzzle_set):
+        console.log(line)
+    console.show(describe(puzzle_set, bytes=f"{size:,}", seconds=f"{time.monotonic() - start:.1f}"))
+    console.log(describe_widths(puzzle_set))
 
 
 @app.command("train")
@@ -220,9 +257,22 @@ def convert_command(
 
 
 @app.command("tasks")
-def tasks_command(source: Source, tasks: Tasks = "", max_side: MaxSide = None, limit: Limit = None) -> None:
-    """Check a source and count what is in it."""
-    Console().show(describe_tasks(source, load_tasks(source, Selection(**_selected(tasks, max_side, limit)))))
+def tasks_command(
+    source: Source,
+    html: Annotated[Path | None, typer.Option(help="Draw the tasks too, as a page in this new file")] = None,
+    augmentations: Annotated[int, typer.Option(help="Augmentations drawn of each task on the page", min=0)] = 3,
+    tasks: Tasks = "",
+    max_side: MaxSide = None,
+    limit: Limit = None,
+) -> None:
+    """Check a source and count what is in it; --html draws it."""
+    if html and html.exists():
+        raise ConfigError(f"{html}: exists already and is not overwritten; name another file with --html")
+    loaded, console = load_tasks(source, Selection(**_selected(tasks, max_side, limit))), Console()
+    console.show(describe_tasks(source, loaded))
+    if html:
+        write_gallery(html, find_source_label(source), loaded, augmentations)
+        console.log(f"written: {html}")
 
 
 def _configure(

@@ -6,10 +6,11 @@ A folder of safetensors and JSON that is there whole or not at all (`augment.fol
     average.safetensors  their moving average (where one was kept)
     ids.safetensors      the ID table, "rows" (puzzles, id size)
     keys.json            {"tasks": {task ID: [augmentation number, ...]}}: the puzzle of each row, in order
-    checkpoint.json      step, config, and the SHA-256 of each file above
+    seen.json            tasks that were trained on with their test outputs (`augment.seen`)
+    checkpoint.json      step, config, leaks that were allowed, and the SHA-256 of each file above
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from augment import Held, SeenTasks
 from augment.folder import new_folder, seal, unseal
 from augment.puzzle import parse_puzzle_key, puzzle_key
 from pipeline.rundir import read_json, write_json
 from solver.embedding import IdTable
 
-FORMAT = 1
+FORMAT = 2
 ABOUT = "checkpoint.json"
 
 
@@ -37,6 +39,8 @@ class Checkpoint:
         keys: the puzzle of each row (`augment.puzzle_key`).
         step: optimizer steps taken.
         config: the run's config as plain values.
+        seen: the train tasks of every set it was trained on, from the first weights on.
+        leaks: scored tasks that one of those sets held as train tasks too, which was allowed.
     """
 
     weights: dict[str, Tensor]
@@ -45,6 +49,8 @@ class Checkpoint:
     keys: list[str]
     step: int
     config: dict[str, Any]
+    seen: SeenTasks = field(default_factory=lambda: SeenTasks({}, complete=False))
+    leaks: tuple[Held, ...] = ()
 
     def best_weights(self) -> dict[str, Tensor]:
         """The averaged weights where there are some, with what is not averaged (starting latents) as it is."""
@@ -59,7 +65,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             save_file(_plain(checkpoint.average), unfinished / "average.safetensors")
         save_file(_plain({"rows": checkpoint.id_rows}), unfinished / "ids.safetensors")
         write_json(unfinished / "keys.json", {"tasks": _group_keys(checkpoint.keys)})
-        seal(unfinished, ABOUT, {"format": FORMAT, "step": checkpoint.step, "config": checkpoint.config})
+        write_json(unfinished / "seen.json", checkpoint.seen.to_json())
+        about = {"step": checkpoint.step, "config": checkpoint.config, "leaks": checkpoint.leaks}
+        seal(unfinished, ABOUT, {"format": FORMAT, **about})
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -71,7 +79,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     keys = [puzzle_key(task, number) for task, numbers in tasks.items() for number in numbers]
     if len(keys) != len(rows):
         raise ValueError(f"{folder / 'keys.json'}: {len(keys)} keys for {len(rows)} ID rows; name another checkpoint")
-    return Checkpoint(weights, average, rows, keys, about["step"], about["config"])
+    seen, leaks = SeenTasks.from_json(read_json(folder / "seen.json")), tuple(Held(*leak) for leak in about["leaks"])
+    return Checkpoint(weights, average, rows, keys, about["step"], about["config"], seen, leaks)
 
 
 def match_rows(checkpoint: Checkpoint, keys: list[str]) -> tuple[IdTable, int]:

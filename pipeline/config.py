@@ -5,7 +5,7 @@ In: a recipe and dotted overrides such as "train.lr=3e-4". Out: a `RunConfig`, o
 
 import difflib
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from augment import Selection
+from augment import Duplicates, OnLeak, Selection
 from pipeline.budget import parse_duration
 from solver.model import ModelConfig
 from solver.tokens import VOCABULARY
@@ -34,6 +34,14 @@ def _known_ranker(name: str) -> str:
     return name
 
 
+def _named_once(weights: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
+    sources = [source for source, _ in weights]
+    twice = sorted({source for source in sources if sources.count(source) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is weighted twice; give each source one weight")
+    return weights
+
+
 class Settings(BaseModel):
     """Base of all settings: frozen, unknown names refused."""
 
@@ -45,6 +53,12 @@ class PuzzleSettings(Settings):
 
     augmentations: Annotated[int, Field(ge=0)] = 1000
     """augmented puzzles per task besides the original"""
+    pairs: Annotated[int, Field(ge=1)] = 20
+    """of a task that is a long list of pairs (RE-ARC), train on so many, drawn by the seed"""
+    on_leak: OnLeak = "drop"
+    """a train task that holds a scored one: stop, drop it, or allow it and mark every score"""
+    duplicates: Duplicates = "keep"
+    """a train task with the pairs of another under another ID: keep or drop"""
     workers: Annotated[int, Field(ge=1)] = 1
 
 
@@ -65,6 +79,11 @@ class TrainSettings(Settings):
     """decay of the moving average of the weights; null for none"""
     shift: bool = True
     """draw a fresh place on the board for every example"""
+    source_weights: Annotated[tuple[tuple[str, Annotated[float, Field(ge=0)]], ...], AfterValidator(_named_once)] = ()
+    """(source, weight) pairs: how often an epoch visits each of its tasks, on average; once where none is given,
+    and with weight 0 never, so that its puzzles are not learnt"""
+    feed: Literal["all", "halted"] = "all"
+    """"all" offers every slot an example and throws away those of running slots; "halted" offers to halted ones only"""
     hold_out: Annotated[int, Field(ge=0)] = 0
     """keep one demonstration of this many tasks out of training and report the accuracy on them"""
     checkpoint_every: Annotated[int, Field(ge=1)] = 1000

@@ -48,7 +48,8 @@ def predict(
         for places in predictor.batches():
             rows.update(zip(places.tolist(), predictor.answer(places), strict=True))
             progress.advance(len(places))
-    metadata = {**about, **_origin(puzzle_set), "step": trained.step, "supervision_steps": predictor.steps}
+    metadata = {**about, **_origin(puzzle_set), **find_trained_on(trained, puzzle_set)}
+    metadata |= {"step": trained.step, "supervision_steps": predictor.steps}
     predictions = Predictions(metadata, [rows[place] for place in range(len(rows))])
     write_predictions(folder, predictions)
     return predictions
@@ -63,6 +64,13 @@ def _origin(puzzle_set: PuzzleSet) -> dict[str, Any]:
     if not asked:
         raise ValueError("the puzzle set has no scored task, so there is nothing to predict; build it with --score")
     return {"sources": asked}
+
+
+def find_trained_on(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> dict[str, Any]:
+    """Scored tasks that the checkpoint was trained on with their test outputs; and whether that is all known."""
+    scored = [task for task, role in zip(puzzle_set.tasks, puzzle_set.roles, strict=True) if role == "scored"]
+    found = {held.task for held in checkpoint.seen.find_all(scored)} | {leak.task for leak in checkpoint.leaks}
+    return {"trained_on": sorted(found), "training_known": checkpoint.seen.complete}
 
 
 def load_model(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> tuple[RecursiveModel, IdTable]:
@@ -82,12 +90,12 @@ def seconds_needed(config: RunConfig, puzzle_set: PuzzleSet) -> float:
     """A cautious estimate of the time for all predictions, from two batches of an untrained model."""
     model, table = RecursiveModel(config.model), IdTable(len(puzzle_set), config.model.id_length)
     predictor = Predictor(model, table, puzzle_set, config.predict)
-    first = predictor.batches()[0]
+    fullest = max(predictor.batches(), key=len)
     for _ in range(2):  # the first compiles kernels
         start = time.monotonic()
-        predictor.answer(first)
-    cells = predictor.examples.canvas_sizes(predictor.puzzles).prod(axis=1)
-    return 2 + 1.2 * (time.monotonic() - start) * cells.sum() / cells[first].sum()
+        predictor.answer(fullest)
+    cells = predictor.examples.widths(predictor.puzzles)
+    return 2 + 1.2 * (time.monotonic() - start) * cells.sum() / cells[fullest].sum()
 
 
 class Predictor:
@@ -104,10 +112,14 @@ class Predictor:
         self.batch_size, self.steps = settings.batch_size, settings.steps or model.config.max_steps
 
     def batches(self) -> list[np.ndarray]:
-        """Places in `puzzles` and `pairs`, batch by batch, largest canvases first."""
-        cells = self.examples.canvas_sizes(self.puzzles).prod(axis=1)
+        """Places in `puzzles` and `pairs`, batch by batch, each of one width (`augment.canvas`), the widest first."""
+        cells, widths = self.examples.canvas_sizes(self.puzzles).prod(axis=1), self.examples.widths(self.puzzles)
         order = np.argsort(-cells, kind="stable")
-        return [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        return [
+            places[start : start + self.batch_size]
+            for places in np.split(order, np.flatnonzero(np.diff(widths[order])) + 1)
+            for start in range(0, len(places), self.batch_size)
+        ]
 
     def answer(self, places: np.ndarray) -> list[Prediction]:
         """The predictions at these places."""

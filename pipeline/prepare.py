@@ -3,6 +3,7 @@
 Of a scored source the demonstrations are trained on and the test inputs predicted; of a train source every pair.
 """
 
+from collections import Counter
 from pathlib import Path
 
 from rich.table import Table
@@ -13,20 +14,63 @@ from augment import (
     SourcedTasks,
     Task,
     build_puzzle_set,
+    extend_puzzle_set,
     load_tasks,
     open_puzzle_set,
     write_puzzle_set,
 )
+from augment.canvas import width_shares
 from augment.source import find_source_label
-from pipeline.config import PuzzleSettings
+from pipeline.config import ConfigError, PuzzleSettings
+from pipeline.export import export_published
+from pipeline.rundir import Console
 
 
-def gather(scored: list[str], selection: Selection, train: list[str]) -> list[SourcedTasks]:
+def gather(
+    scored: list[str], selection: Selection, train: list[str], pairs: int = 20, seed: int = 0
+) -> list[SourcedTasks]:
     """The tasks of every source, with what may be done with them. The selection holds for scored sources only."""
     return [
         *(SourcedTasks(find_source_label(name), "scored", load_tasks(name, selection)) for name in scored),
-        *(SourcedTasks(find_source_label(name), "train", load_tasks(name)) for name in train),
+        *(
+            SourcedTasks(find_source_label(name), "train", load_tasks(name, max_pairs=pairs, seed=seed))
+            for name in train
+        ),
     ]
+
+
+def build(
+    sources: list[SourcedTasks],
+    settings: PuzzleSettings,
+    seed: int,
+    board_side: int = 30,
+    extends: PuzzleSet | None = None,
+) -> PuzzleSet:
+    """The puzzle set of the sources; with `extends` that set and these, by the settings it was built with."""
+    leak, twice = settings.on_leak, settings.duplicates
+    if extends is not None:
+        return extend_puzzle_set(extends, sources, settings.workers, on_leak=leak, duplicates=twice)
+    return build_puzzle_set(
+        sources, settings.augmentations, seed, settings.workers, board_side, on_leak=leak, duplicates=twice
+    )
+
+
+def open_old_set(folder: Path | None, **given: int | None) -> PuzzleSet | None:
+    """The set to extend, if any; ConfigError where a setting is given that is the old set's to say."""
+    fixed = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if folder is not None and fixed:
+        raise ConfigError(f"{', '.join(fixed)}: a set is extended by the settings it was built with; leave it out")
+    return None if folder is None else open_puzzle_set(folder)
+
+
+def write_as(form: str, puzzle_set: PuzzleSet, sources: list[SourcedTasks], folder: Path, console: Console) -> int:
+    """Write the set, as our own ("puzzles") or in the layout of the published TRM; returns the bytes written."""
+    if form == "published":
+        scored = {task.id: task for source in sources if source.role == "scored" for task in source.tasks}
+        export_published(puzzle_set, scored, folder, console)
+    else:
+        write_puzzle_set(puzzle_set, folder)
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def prepare(
@@ -34,35 +78,71 @@ def prepare(
 ) -> PuzzleSet:
     """The puzzle set of the sources, read from `folder` where a run has already built it, else built and written."""
     if not folder.exists():
-        puzzle_set = build_puzzle_set(sources, settings.augmentations, seed, settings.workers, board_side)
-        write_puzzle_set(puzzle_set, folder)
+        write_puzzle_set(build(sources, settings, seed, board_side), folder)
     return open_puzzle_set(folder)
 
 
-def describe(puzzle_set: PuzzleSet) -> Table:
-    """A table of the set: a row for each source and one for all."""
-    table = Table(
-        "source", "role", "tasks", "trained pairs", "test inputs", "puzzles", "tasks with fewer than asked", box=None
-    )
+def describe(puzzle_set: PuzzleSet, **whole: str) -> Table:
+    """A table of the set: a row for each source and one for all, where `whole` adds columns of its own."""
+    names = ("source", "role", "tasks", "trained pairs", "test inputs", "puzzles", "short tasks", "leaks", "canvas")
+    table = Table(*names, *whole, box=None)
     numbers = range(len(puzzle_set.tasks))
     groups = sorted({(puzzle_set.sources[n], puzzle_set.roles[n]) for n in numbers})
+    leaks = _count_leaks(puzzle_set)
     for source, role in groups:
         members = [n for n in numbers if (puzzle_set.sources[n], puzzle_set.roles[n]) == (source, role)]
-        table.add_row(source, role, *_count(puzzle_set, members))
-    if len(groups) > 1:
-        table.add_row("total", "", *_count(puzzle_set, list(numbers)), style="bold")
-    if puzzle_set.dropped:
-        named = ", ".join(f"{task} of {source}" for task, source in puzzle_set.dropped[:3])
-        table.caption = f"{len(puzzle_set.dropped)} tasks left out, their ID being in an earlier source: {named} ..."
+        table.add_row(source, role, *_count(puzzle_set, members, leaks[source] if role == "train" else 0))
+    counts = _count(puzzle_set, list(numbers), leaks.total())
+    table.add_row("total", "", *counts, *whole.values(), style="bold")
+    table.caption_justify = "left"
+    table.caption = (
+        f"short tasks: with fewer than {puzzle_set.requested + 1:,} different puzzles; leaks: train tasks that hold a "
+        "scored one; canvas: mean share of the board's cells"
+    )
     return table
 
 
-def _count(puzzle_set: PuzzleSet, members: list[int]) -> list[str]:
+def describe_widths(puzzle_set: PuzzleSet) -> str:
+    """A line: the fixed widths that the tasks' canvases are padded to, how many tasks need each, and the waste."""
+    shares = width_shares(puzzle_set.canvases, puzzle_set.board_side)
+    used = sum(share * width * filled for width, share, filled in shares)
+    padded = sum(share * width for width, share, _ in shares)
+    listed = ", ".join(f"{width}: {share:.0%} of tasks" for width, share, _ in shares)
+    return f"canvases in cells, padded to few widths: {listed}; padding adds {padded / used - 1:.0%} to the cells used"
+
+
+def describe_left_out(puzzle_set: PuzzleSet) -> list[str]:
+    """A line for each reason and source that tasks were left out for, and one for the leaks that were allowed."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for dropped in puzzle_set.dropped:
+        shown = dropped.task if dropped.task == dropped.other else f"{dropped.task} = {dropped.other}"
+        groups.setdefault((dropped.source, dropped.reason), []).append(shown)
+    reasons = {"leaks": "hold a scored task", "repeats": "have the pairs of another task"}
+    lines = [
+        f"left out of {source}, tasks that {reasons[reason]} ({len(named)}): {', '.join(named)}"
+        for (source, reason), named in groups.items()
+    ]
+    if puzzle_set.leaks:
+        listed = ", ".join(map(str, puzzle_set.leaks))
+        lines.append(f"LEAKS ALLOWED, every score will be marked: {len(puzzle_set.leaks)} (scored = train): {listed}")
+    return lines
+
+
+def _count_leaks(puzzle_set: PuzzleSet) -> Counter[str]:
+    """Train tasks that hold a scored one, left out or not, by source."""
+    holders = {leak.holder for leak in puzzle_set.leaks}
+    allowed = (s for s, task in zip(puzzle_set.sources, puzzle_set.tasks, strict=True) if task.id in holders)
+    return Counter(allowed) + Counter(dropped.source for dropped in puzzle_set.dropped if dropped.reason == "leaks")
+
+
+def _count(puzzle_set: PuzzleSet, members: list[int], leaks: int) -> list[str]:
     puzzles = [int(puzzle_set.starts[n + 1] - puzzle_set.starts[n]) for n in members]
     asked = sum(len(puzzle_set.tasks[n].tests) for n in members if puzzle_set.roles[n] == "scored")
     pairs = sum(len(puzzle_set.training_pairs(n)) for n in members)
     short = sum(count < puzzle_set.requested + 1 for count in puzzles)
-    return [f"{value:,}" for value in (len(members), pairs, asked, sum(puzzles), short)]
+    cells = puzzle_set.canvases[members].astype(int).prod(axis=1).mean()
+    counts = [f"{value:,}" for value in (len(members), pairs, asked, sum(puzzles), short, leaks)]
+    return [*counts, f"{cells / puzzle_set.board_side**2:.0%}"]
 
 
 def describe_tasks(source: str, tasks: list[Task]) -> Table:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.budget import Budget, format_duration
 from pipeline.config import RunConfig
 from pipeline.predict import predict, seconds_needed
-from pipeline.prepare import describe, gather, prepare
+from pipeline.prepare import describe, describe_left_out, gather, prepare
 from pipeline.rundir import RunFolder
 from pipeline.submit import submit
 from pipeline.train import start_from, train
@@ -19,7 +19,8 @@ from submissions.score import Score
 def solve(config: RunConfig, path: Path) -> Score | None:
     """Run every stage; returns the score where solutions are known. Stages already done are not repeated."""
     budget = Budget(config.budget)
-    sources = gather([config.source], config.selection.selection(), list(config.train_sources))
+    selection, pairs = config.selection.selection(), config.puzzles.pairs
+    sources = gather([config.source], selection, list(config.train_sources), pairs, config.seed)
     tasks = sources[0].tasks
     start_from(config)
     run = RunFolder(path, config)
@@ -27,6 +28,8 @@ def solve(config: RunConfig, path: Path) -> Score | None:
         write_submission(run.submission, filler_submission(tasks))
     puzzle_set = prepare(run.puzzles, sources, config.puzzles, config.seed, config.model.board_side)
     run.show(describe(puzzle_set))
+    for line in describe_left_out(puzzle_set):
+        run.log(line)
     reserve = 0.0 if config.budget is None or run.final_checkpoint.exists() else seconds_needed(config, puzzle_set)
     checkpoint = train(config, puzzle_set, run, budget, reserve)
     predictions = predict(checkpoint, puzzle_set, config.predict, run.predictions, run, recipe=config.recipe)

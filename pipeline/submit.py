@@ -1,9 +1,11 @@
 """Predictions in; submission, score and report out: the last stage of a run, and the commands that repeat it."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from augment import Selection, Task, load_tasks
 from augment.source import find_source_label
@@ -28,7 +30,7 @@ def submit(predictions: Predictions, tasks: list[Task], ranker: str, source: str
     write_submission(run.submission, submission)
     score = None
     if all(task.has_solutions for task in tasks):
-        score = score_submission(submission, tasks, source, ballot)
+        score = score_submission(submission, tasks, source, ballot, predictions.trained_on)
         write_json(run.score, score.to_json())
         run.show(score_table(score))
     draw_report(run.path, tasks, submission, ballot, score)
@@ -62,7 +64,8 @@ def score_anything(what: Path, source: str | None, selection: Selection, console
     wanted = {task.id for task in tasks}
     if submission and not wanted & submission.keys():
         raise ValueError(f"{what}: has no task of {source} that is selected; name the source it answers")
-    return score_submission({name: submission[name] for name in submission if name in wanted}, tasks, source, ballot)
+    selected = {name: submission[name] for name in submission if name in wanted}
+    return score_submission(selected, tasks, source, ballot, answer.trained_on)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,17 @@ class Answer:
 
     def ballot(self, tasks: list[Task]) -> Ballot | None:
         """The vote of its predictions, where there are some."""
-        return vote(read_predictions(self.predictions), tasks, self.ranker) if self.predictions else None
+        return vote(self.answers, tasks, self.ranker) if self.answers else None
+
+    @cached_property
+    def answers(self) -> Predictions | None:
+        """Its predictions, where there are some."""
+        return read_predictions(self.predictions) if self.predictions else None
+
+    @property
+    def trained_on(self) -> list[str] | None:
+        """Tasks answered whose test outputs the model was trained on; None where that is not known."""
+        return self.answers.trained_on if self.answers else None
 
 
 def find_answer(what: Path) -> Answer:
@@ -116,7 +129,7 @@ def redraw_report(path: Path) -> Path:
     tasks = load_tasks(source, answer.asked[source])
     ballot, submission = answer.ballot(tasks), read_submission(path / "submission.json")
     known = all(task.has_solutions for task in tasks)
-    score = score_submission(submission, tasks, source, ballot) if known else None
+    score = score_submission(submission, tasks, source, ballot, answer.trained_on) if known else None
     draw_report(path, tasks, submission, ballot, score)
     return path / "report.html"
 
@@ -145,6 +158,9 @@ def score_table(score: Score) -> Table:
     for name, figures in {"pass@1": score.pass_1, "pass@2": score.pass_2, "coverage": score.coverage}.items():
         if figures is not None:
             table.add_row(name, *_columns(figures), style="bold" if name == "pass@2" else "")
+    if score.remark:
+        table.caption, table.caption_style = Text(score.remark), "bold red" if score.trained_on else "dim"
+        table.caption_justify = "left"
     return table
 
 

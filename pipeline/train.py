@@ -17,12 +17,13 @@ from torch import Tensor
 from augment import PuzzleSet
 from pipeline.budget import Budget, format_duration
 from pipeline.checkpoint import Checkpoint, load_checkpoint, match_rows, save_checkpoint
-from pipeline.config import RunConfig, build_config
+from pipeline.config import RunConfig, TrainSettings, build_config
 from pipeline.progress import Progress
 from pipeline.rundir import RunFolder
 from solver.batches import Batch, Examples, check_board
 from solver.embedding import IdTable
 from solver.model import RecursiveModel
+from solver.sampling import Sampler
 from solver.supervision import Learner, LearnerConfig, StepResult, last_output, predict_steps
 
 SAME_NETWORK = (
@@ -45,17 +46,24 @@ def train(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, budget: Budg
     torch.manual_seed(config.seed)
     check_board(puzzle_set, config.model.board_side)
     examples = Examples(puzzle_set, config.model.canvas, choose_held_out(config, puzzle_set))
-    learner = make_learner(config, puzzle_set.keys(), accelerator, run)
-    session = Session(config, puzzle_set.keys(), examples, learner, run)
-    batches = examples.training_batches(config.train.batch_size, config.seed, config.train.shift)
+    keys, start = puzzle_set.keys(), start_from(config)
+    learner = make_learner(config, keys, accelerator, run, start)
+    session = Session(config, keys, examples, learner, run, start)
+    sampler = examples.sampler(config.seed, config.train.source_weights, keep_rest=config.train.feed == "halted")
     with Progress(run, "train", config.train.steps) as progress:
         while learner.steps < config.train.steps and budget.left(reserve) > 0:
-            result = learner.step(next(batches).to(accelerator.device))
-            session.follow(result, progress)
+            batch = next_batch(examples, sampler, learner, config.train)
+            session.follow(learner.step(batch.to(accelerator.device)), progress)
     if learner.steps < config.train.steps:
         kept = f", {format_duration(reserve)} being kept for prediction" if reserve else ""
         run.log(f"the budget ended training at step {learner.steps} of {config.train.steps}{kept}")
     return session.finish()
+
+
+def next_batch(examples: Examples, sampler: Sampler, learner: Learner, settings: TrainSettings) -> Batch:
+    """What the learner is offered next: an example for each of its slots, or for the halted ones only."""
+    size = learner.count_free(settings.batch_size) if settings.feed == "halted" else settings.batch_size
+    return examples.training_batch(sampler, size, settings.shift)
 
 
 def start_accelerator() -> Accelerator:
@@ -75,13 +83,14 @@ def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]
     return tuple(sorted(rng.permutation(able)[: config.train.hold_out].tolist()))
 
 
-def make_learner(config: RunConfig, keys: list[str], accelerator: Accelerator, run: RunFolder) -> Learner:
-    """A learner from scratch, or from config.checkpoint: its weights, and its ID rows matched by key."""
+def make_learner(
+    config: RunConfig, keys: list[str], accelerator: Accelerator, run: RunFolder, start: Checkpoint | None
+) -> Learner:
+    """A learner from scratch, or from the checkpoint `start`: its weights, and its ID rows matched by key."""
     model, table = RecursiveModel(config.model), IdTable(len(keys), config.model.id_length)
-    checkpoint = start_from(config)
-    if checkpoint:
-        load_weights(model, checkpoint, str(config.checkpoint))
-        table, matched = match_rows(checkpoint, keys)
+    if start:
+        load_weights(model, start, str(config.checkpoint))
+        table, matched = match_rows(start, keys)
         run.log(f"ID rows: {matched} matched by key, {len(keys) - matched} new ones start at the mean of the trained")
     model = accelerator.prepare(model)
     table.weights_PI = table.weights_PI.to(accelerator.device)
@@ -128,9 +137,20 @@ def learner_config(config: RunConfig) -> LearnerConfig:
 class Session:
     """What goes on around the steps: metrics, accuracy on held-out demonstrations, checkpoints."""
 
-    def __init__(self, config: RunConfig, keys: list[str], examples: Examples, learner: Learner, run: RunFolder):
+    def __init__(
+        self,
+        config: RunConfig,
+        keys: list[str],
+        examples: Examples,
+        learner: Learner,
+        run: RunFolder,
+        start: Checkpoint | None,
+    ):
         self.config, self.keys, self.examples, self.learner, self.run = config, keys, examples, learner, run
         self.tally, self._start = Tally(), time.monotonic()
+        self.seen, self.leaks = examples.puzzle_set.seen, examples.puzzle_set.leaks
+        if start:
+            self.seen, self.leaks = start.seen | self.seen, tuple(sorted({*start.leaks, *self.leaks}))
 
     def follow(self, result: StepResult, progress: Progress) -> None:
         """After each step: count, and from time to time measure and save."""
@@ -178,6 +198,8 @@ class Session:
             self.keys,
             self.learner.steps,
             self.config.model_dump(mode="json"),
+            self.seen,
+            self.leaks,
         )
         save_checkpoint(self.run.checkpoints / name, checkpoint)
         return checkpoint

@@ -1,28 +1,27 @@
-"""Puzzle set in, batches out: which examples come next, and how they are put together.
+"""Puzzle set in, batches out: how examples are put together (`solver.sampling` says which come next).
 
-Sampling is the published rule: an epoch visits every task once in random order, takes one random puzzle of it and all
-its pairs in random order, and fills batches across puzzle and epoch borders (the one at a batch's end is cut to fit).
-Examples are rendered when a batch is made, each time under a fresh shift.
+Examples are rendered when a batch is made, each time under a fresh shift. A batch is as wide as the whole board, or
+on task canvases as the narrowest of a few fixed widths (`augment.canvas`) that holds its largest one.
 
 Shapes: B examples, S cells of the widest canvas in the batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from augment.canvas import fixed_width
 from augment.puzzle import decode_numbers
 from augment.store import PuzzleSet
 from augment.transform import TRANSPOSES
+from solver.sampling import Rows, Sampler, weigh_tasks
 from solver.tokens import render_examples
 
-Rows = NDArray[np.int64]
+WHOLE = slice(None)
 
 
 @dataclass(frozen=True)
@@ -40,39 +39,6 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`."""
         return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
-
-
-# ---- which examples come next -------------------------------------------------------------------------------------
-
-
-def visit_tasks(order: Rows, starts: Rows, pair_counts: Rows, rng: Any) -> Iterator[tuple[int, int, Any]]:
-    """For each task of `order` a random puzzle of its rows, how many pairs it has, and the generator to order them."""
-    for task in order:
-        yield int(rng.integers(starts[task], starts[task + 1])), int(pair_counts[task]), rng
-
-
-def fill_batches(visits: Iterator[tuple[int, int, Any]], batch_size: int) -> Iterator[tuple[Rows, Rows]]:
-    """(puzzles, pairs) of whole batches; the puzzle at a batch's end is cut to fit, a short last batch is dropped."""
-    puzzles, pairs, room = [], [], batch_size
-    for puzzle, size, rng in visits:
-        chosen = rng.choice(size, min(size, room), replace=False)
-        puzzles.append(np.full(len(chosen), puzzle))
-        pairs.append(chosen)
-        room -= len(chosen)
-        if room == 0:
-            yield np.concatenate(puzzles), np.concatenate(pairs)
-            puzzles, pairs, room = [], [], batch_size
-
-
-def endless_visits(starts: Rows, pair_counts: Rows, seed: int) -> Iterator[tuple[int, int, Any]]:
-    """The visits of epoch after epoch, each drawn from (seed, epoch) alone. Tasks without a pair are passed over."""
-    tasks = np.flatnonzero(pair_counts)
-    for epoch in count():
-        rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-        yield from visit_tasks(rng.permutation(tasks), starts, pair_counts, rng)
-
-
-# ---- how they are put together ------------------------------------------------------------------------------------
 
 
 def check_board(puzzle_set: PuzzleSet, board_side: int) -> None:
@@ -118,11 +84,23 @@ class Examples:
         areas = self.sizes.prod(axis=2).ravel()
         self.starts = (np.cumsum(areas) - areas).reshape(-1, 2)
 
+    def sampler(self, seed: int, source_weights: Sequence[tuple[str, float]] = (), keep_rest: bool = False) -> Sampler:
+        """What decides which examples are trained on next; `source_weights` are (source, visits per epoch)."""
+        weights = weigh_tasks(self.puzzle_set.sources, source_weights)
+        return Sampler(self.puzzle_set.starts, self.trained, seed, weights, keep_rest)
+
+    def training_batch(self, sampler: Sampler, size: int, shift: bool = True, part: slice = WHOLE) -> Batch:
+        """Of the next `size` examples the rows `part`; joined, the parts of several processes are the whole batch."""
+        step = sampler.step
+        puzzles, pairs = sampler.next_batch(size)
+        shifts = self._draw_shifts(puzzles, pairs, sampler.seed, step) if shift else np.zeros((size, 2), np.int64)
+        return self.render(puzzles[part], pairs[part], shifts[part])
+
     def training_batches(self, batch_size: int, seed: int, shift: bool = True) -> Iterator[Batch]:
         """Endless batches of the published rule, a function of (seed, step) alone."""
-        visits = endless_visits(self.puzzle_set.starts, self.trained, seed)
-        for step, (puzzles, pairs) in enumerate(fill_batches(visits, batch_size)):
-            yield self.render(puzzles, pairs, self._draw_shifts(puzzles, pairs, seed, step) if shift else None)
+        sampler = self.sampler(seed)
+        while True:
+            yield self.training_batch(sampler, batch_size, shift)
 
     def test_inputs(self, puzzles_per_task: int | None = None) -> tuple[Rows, Rows]:
         """(puzzles, pairs) of every test input of every scored task under its first puzzles, all of them by default."""
@@ -165,16 +143,21 @@ class Examples:
         return np.where(stays[:, None], 0, shifts)
 
     def render(self, puzzles: Rows, pairs: Rows, shifts: Rows | None = None) -> Batch:
-        """The examples (puzzle, pair) as one batch, padded to its largest canvas."""
+        """The examples (puzzle, pair) as one batch, padded to the fixed width that holds its largest canvas."""
         shifts = np.zeros((len(puzzles), 2), np.int64) if shifts is None else shifts
         nowhere = np.zeros_like(shifts)
         origins, contents = (nowhere, shifts) if self.canvas == "full" else (shifts, nowhere)
         canvases = self.canvas_sizes(puzzles)
-        shown = np.minimum(canvases, self.side - origins).prod(axis=1).max()
-        tokens, labels, cells = np.zeros((3, len(puzzles), shown), np.int64)
+        shown = np.minimum(canvases, self.side - origins).prod(axis=1)
+        width = fixed_width(shown.max(initial=0), self.side)
+        tokens, labels, cells = np.empty((3, len(puzzles), width), np.int64)
         rows = self.first_pair[self.tasks[puzzles]] + pairs
         render_examples(
             self.pixels, self.starts[rows], self.sizes[rows], self.dihedrals[puzzles], self.colours[puzzles],
             canvases, origins, contents, self.side, tokens, labels, cells,
         )  # fmt: skip
         return Batch(*map(torch.from_numpy, (tokens, labels, cells, np.asarray(puzzles, np.int64))))
+
+    def widths(self, puzzles: Rows) -> Rows:
+        """The fixed width (len(puzzles),) that each puzzle's canvas is padded to."""
+        return fixed_width(self.canvas_sizes(puzzles).prod(axis=1), self.side)

@@ -1,7 +1,7 @@
 """Deep supervision: many steps on the same data, latents carried from each to the next (TRM, section 2.4).
 
-`Learner.step` takes one offered batch and makes one training step; `predict_steps` takes one batch and gives
-the output of every supervision step.
+`Learner.step` takes one offered batch, for all slots or for the halted ones, and makes one training step;
+`predict_steps` takes one batch and gives the output of every supervision step.
 
 Shape letters: B batch slots, C cells, S positions, D hidden, I length of an ID vector, V vocabulary.
 """
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from augment.canvas import fixed_width
 from solver.batches import Batch
 from solver.ema import MovingAverage
 from solver.embedding import IdTable
@@ -44,23 +45,39 @@ def start_carry(model: RecursiveModel, batch_size: int) -> Carry:
 
 
 def refill(carry: Carry, offered: Batch, model: RecursiveModel) -> Carry:
-    """Halted slots take the offered row of their own index, fresh latents and step 0; the others go on.
+    """Halted slots take new examples with fresh latents and step 0; the others go on.
 
-    Rows offered to running slots are discarded. The wider of the two batches sets the width, less the columns
-    that no row uses.
+    Of as many examples as slots, a halted slot takes the one of its own index, and those offered to running slots are
+    discarded. Of as many as halted slots, the first goes to the first of them, and so on.
     """
     if len(offered) != len(carry.batch):
-        raise ValueError(f"{len(offered)} examples offered to {len(carry.batch)} batch slots: offer one each")
+        offered = _spread(offered, carry.halted_B)
     width = max(offered.cells_BS.shape[1], carry.batch.cells_BS.shape[1])
     batch = _choose_rows(carry.halted_B, _pad(offered, width), _pad(carry.batch, width))
-    width = _used_width(batch.cells_BS)
-    fresh, halted_B11 = model.initial_latents(len(offered), width), carry.halted_B[:, None, None]
+    width = min(width, int(fixed_width(_used_width(batch.cells_BS), model.config.board_side)))
+    fresh, halted_B11 = model.initial_latents(len(batch), width), carry.halted_B[:, None, None]
     latents = Latents(
         torch.where(halted_B11, fresh.z_h, _resize(carry.latents.z_h, fresh.z_h)),
         torch.where(halted_B11, fresh.z_l, _resize(carry.latents.z_l, fresh.z_l)),
     )
     steps_B = carry.steps_B.masked_fill(carry.halted_B, 0)
     return Carry(latents, _pad(batch, width), steps_B, torch.zeros_like(carry.halted_B))
+
+
+def _spread(offered: Batch, halted_B: Tensor) -> Batch:
+    """One example for each halted slot, put in its row; the other rows are empty."""
+    if len(offered) != halted_B.sum():
+        raise ValueError(
+            f"{len(offered)} examples offered to {len(halted_B)} batch slots, {int(halted_B.sum())} of them halted: "
+            "offer one to each slot, or one to each that has halted"
+        )
+
+    def spread(rows: Tensor) -> Tensor:
+        spread_rows = rows.new_zeros(len(halted_B), *rows.shape[1:])
+        spread_rows[halted_B] = rows
+        return spread_rows
+
+    return Batch(*(spread(getattr(offered, name)) for name in offered.__dataclass_fields__))
 
 
 def _pad(batch: Batch, width: int) -> Batch:
@@ -159,6 +176,10 @@ class Learner:
         self.carry: Carry | None = None
         self.steps = 0
 
+    def count_free(self, slots: int) -> int:
+        """How many of the batch slots take a new example at the next step: all of them at the first."""
+        return slots if self.carry is None else int(self.carry.halted_B.sum())
+
     def step(self, offered: Batch) -> StepResult:
         """One supervision step on the slots, refilled from the offered batch, and one update of all."""
         self.steps += 1
@@ -167,7 +188,7 @@ class Learner:
         output = self.model(carry.latents, carry.batch, ids_BI)
         loss = losses(output, carry.batch.labels_BS)
         self.optimizer.zero_grad()
-        self.backward(loss.total / len(offered))
+        self.backward(loss.total / len(carry.batch))
         gradients_BI = ids_BI.grad if ids_BI.grad is not None else torch.zeros_like(ids_BI)
         self._update(carry.batch.puzzles_B, gradients_BI)
         self.carry = self._advance(carry, output)

@@ -56,22 +56,10 @@ def _largest_corner(tokens):
 
 
 @njit(cache=True)
-def _token(pixels, start, height, width, dihedral, colours, row, column):
-    """Token at (row, column) relative to the transformed grid's top left corner."""
-    tall, wide = (width, height) if _TRANSPOSES[dihedral] else (height, width)
-    if row < 0 or column < 0 or row > tall or column > wide or (row == tall and column == wide):
-        return PAD
-    if row == tall or column == wide:
-        return END
-    old_row, old_column = source_cell(dihedral, row, column, height, width)
-    return COLOUR + colours[pixels[start + old_row * width + old_column]]
-
-
-@njit(cache=True)
 def render_examples(
     pixels, starts, sizes, dihedrals, colours, canvases, origins, contents, side, tokens, labels, cells
 ):
-    """Fill `tokens`, `labels` and `cells` (examples, columns) with one example a row, in place.
+    """Fill `tokens`, `labels` and `cells` (examples, columns) with one example a row, in place; what they held is lost.
 
     pixels: all grids end to end; starts (examples, 2) and sizes (examples, 2, 2): first pixel, height and width of each
     input and output, a height of 0 for an output that is not known. canvases (examples, 2): rows and columns shown.
@@ -79,17 +67,43 @@ def render_examples(
     the canvas. Canvas cells beyond the board are left out; `cells` is the board cell number, -1 in unused columns.
     """
     for example in range(len(starts)):
-        used = 0
-        for row in range(min(canvases[example, 0], side - origins[example, 0])):
-            for column in range(min(canvases[example, 1], side - origins[example, 1])):
-                at = (row - contents[example, 0], column - contents[example, 1])
-                for part, target in ((0, tokens), (1, labels)):
-                    height, width = sizes[example, part]
-                    if height > 0:
-                        target[example, used] = _token(
-                            pixels, starts[example, part], height, width,
-                            dihedrals[example], colours[example], at[0], at[1],
-                        )  # fmt: skip
-                cells[example, used] = (row + origins[example, 0]) * side + column + origins[example, 1]
-                used += 1
-        cells[example, used:] = -1
+        rows = min(canvases[example, 0], side - origins[example, 0])
+        columns = min(canvases[example, 1], side - origins[example, 1])
+        for row in range(rows):
+            first = (row + origins[example, 0]) * side + origins[example, 1]
+            for column in range(columns):
+                cells[example, row * columns + column] = first + column
+        cells[example, rows * columns :] = -1
+        for part, target in ((0, tokens), (1, labels)):
+            target[example] = PAD
+            canvas = target[example, : rows * columns].reshape(rows, columns)
+            height, width = sizes[example, part]
+            if height > 0:
+                _draw_grid(
+                    pixels, starts[example, part], height, width, dihedrals[example], colours[example],
+                    contents[example, 0], contents[example, 1], canvas,
+                )  # fmt: skip
+
+
+@njit(cache=True)
+def _draw_grid(pixels, start, height, width, dihedral, colours, top, left, canvas):
+    """Draw the transformed grid and its end marks on an empty canvas (rows, columns), cut to it."""
+    tall, wide = (width, height) if _TRANSPOSES[dihedral] else (height, width)
+    bottom, right = min(top + tall, canvas.shape[0]), min(left + wide, canvas.shape[1])
+    # A transform is affine, so one pixel and the steps to its neighbours give all the others.
+    first = _source_pixel(start, height, width, dihedral, 0, 0)
+    down = _source_pixel(start, height, width, dihedral, 1, 0) - first
+    across = _source_pixel(start, height, width, dihedral, 0, 1) - first
+    for row in range(top, bottom):
+        for column in range(left, right):
+            pixel = pixels[first + (row - top) * down + (column - left) * across]
+            canvas[row, column] = COLOUR + colours[pixel]
+    canvas[top:bottom, right : left + wide + 1] = END
+    canvas[bottom : top + tall + 1, left:right] = END
+
+
+@njit(cache=True)
+def _source_pixel(start, height, width, dihedral, row, column):
+    """Which pixel lands on (row, column) of the transformed grid."""
+    old_row, old_column = source_cell(dihedral, row, column, height, width)
+    return start + old_row * width + old_column

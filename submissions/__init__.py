@@ -10,6 +10,7 @@ from submissions.format import (
     validate_submission,
     write_submission,
 )
+from submissions.gallery import write_gallery
 from submissions.prediction import Prediction, Predictions, read_predictions, write_predictions
 from submissions.report import write_report
 from submissions.score import Figures, Score, score_submission
@@ -34,6 +35,7 @@ __all__ = [
     "score_submission",
     "validate_submission",
     "vote",
+    "write_gallery",
     "write_predictions",
     "write_report",
     "write_submission",

@@ -52,6 +52,12 @@ class Predictions:
     metadata: dict[str, Any]
     rows: list[Prediction]
 
+    @property
+    def trained_on(self) -> list[str] | None:
+        """Tasks answered whose test outputs the model was trained on; None where that is not known."""
+        found = self.metadata.get("trained_on")
+        return found if found or self.metadata.get("training_known") else None
+
 
 def write_predictions(folder: str | Path, predictions: Predictions) -> None:
     """Write a new predictions folder, whole or not at all. ValueError if `folder` exists."""

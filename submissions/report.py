@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from augment.folder import write_file
 from augment.grid import Grid, parse_grid
 from augment.task import Pair, Task
 from submissions.format import ATTEMPTS, FILLER, Submission
+from submissions.page import render_page
 from submissions.picture import Picture, Sheet, mark_cells
 from submissions.score import Score
 from submissions.vote import Ballot, Candidate
@@ -125,8 +125,10 @@ def write_report(
     sheet = Sheet()
     views = [view_task(task, submission, ballot or {}, sheet) for task in tasks]
     groups = {outcome: [view for view in views if view.outcome == outcome] for outcome in OUTCOMES}
-    page = _open_template().render(
+    page = render_page(
+        "report.html.j2",
         title=title,
+        kind="report",
         score=score,
         run_info=run_info or {},
         groups={outcome: group for outcome, group in groups.items() if group},
@@ -203,11 +205,3 @@ def _size(grid: Grid) -> str:
 
 def _same(grid: Grid, other: Grid | None) -> bool:
     return other is not None and np.array_equal(grid, other)
-
-
-def _open_template() -> Template:
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("report.html.j2")

@@ -49,8 +49,10 @@ class Figures:
 class Score:
     """The score of one submission on one source; the last three are None without predictions.
 
-    `coverage`: the right grid is among the candidates at all. `rank`: over the outputs covered, the median
-    place of the right grid, and how many have it at each place. `pass_at`: macro for the first K candidates.
+    `trained_on`: tasks scored here whose test outputs were trained on, so that this is no score on unseen tasks; None
+    where that is not known. `coverage`: the right grid is among the candidates at all. `rank`: over the outputs
+    covered, the median place of the right grid, and how many have it at each place. `pass_at`: macro for the first
+    K candidates.
     """
 
     source: str
@@ -58,21 +60,43 @@ class Score:
     outputs: int
     pass_1: Figures
     pass_2: Figures
+    trained_on: tuple[str, ...] | None = None
     coverage: Figures | None = None
     rank: dict[str, Any] | None = None
     pass_at: dict[str, float] | None = None
+
+    @property
+    def remark(self) -> str:
+        """What a reader must know about it: that some of its tasks were trained on, or that nobody knows."""
+        if self.trained_on is None:
+            return "What was trained on is not known, so this may be no score on unseen tasks."
+        if not self.trained_on:
+            return ""
+        return (
+            f"NO SCORE ON UNSEEN TASKS: {len(self.trained_on)} of {self.tasks} tasks were trained on, test outputs "
+            f"included: {', '.join(self.trained_on)}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object with the published names, `pass@1` and `pass@2`."""
         score = {"source": self.source, "tasks": self.tasks, "outputs": self.outputs}
         score |= {"pass@1": asdict(self.pass_1), "pass@2": asdict(self.pass_2)}
+        score["trained_on"] = None if self.trained_on is None else list(self.trained_on)
         if self.coverage is not None:
             score |= {"coverage": asdict(self.coverage), "rank": self.rank, "pass@K": self.pass_at}
         return score
 
 
-def score_submission(submission: Submission, tasks: Iterable[Task], source: str, ballot: Ballot | None = None) -> Score:
+def score_submission(
+    submission: Submission,
+    tasks: Iterable[Task],
+    source: str,
+    ballot: Ballot | None = None,
+    trained_on: Iterable[str] | None = None,
+) -> Score:
     """Score `submission` on `tasks`; what is missing from it counts as wrong, what is malformed is refused.
+
+    `trained_on`: IDs of tasks whose test outputs the model was trained on, or None where that is not known.
 
     ValueError for tasks without solutions; SubmissionError for malformed grids, for more entries than a task
     has test inputs, and for a submission with none of the tasks.
@@ -84,7 +108,8 @@ def score_submission(submission: Submission, tasks: Iterable[Task], source: str,
         raise SubmissionError(f"the submission has no task of {source}: score with the source it answers")
     ranks = [attempt_ranks(submission, task) for task in tasks]
     outputs = sum(len(task.tests) for task in tasks)
-    score = Score(source, len(tasks), outputs, measure(ranks, 1), measure(ranks, len(ATTEMPTS)))
+    marked = None if trained_on is None else tuple(sorted({task.id for task in tasks} & set(trained_on)))
+    score = Score(source, len(tasks), outputs, measure(ranks, 1), measure(ranks, len(ATTEMPTS)), marked)
     if ballot is None:
         return score
     ranks = [candidate_ranks(ballot, task) for task in tasks]

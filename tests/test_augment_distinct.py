@@ -1,7 +1,9 @@
 """Distinct augmentations: the algebra against rendering every puzzle."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import permutations
+from hashlib import sha256
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -81,22 +83,121 @@ def training_tasks() -> list[Task]:
     return load_tasks("arc-agi-1/training")
 
 
-def test_symmetric_real_tasks_have_as_many_puzzles_as_rendering_finds(training_tasks: list[Task]) -> None:
-    symmetric = [task for task in training_tasks if count_distinct(task.demonstrations + task.tests) < 576]
-    counts = [count_distinct(task.demonstrations + task.tests) for task in symmetric]
-    assert sorted(counts) == [18, *[72] * 8, 288]
+@pytest.fixture(scope="module")
+def evaluation_tasks() -> list[Task]:
+    """As they are scored: test outputs hidden."""
+    return [task.hidden() for task in load_tasks("arc-agi-1/evaluation")]
+
+
+def all_pairs(task: Task) -> tuple[Pair, ...]:
+    return task.demonstrations + task.tests
+
+
+def test_symmetric_real_tasks_have_as_many_puzzles_as_rendering_finds(
+    training_tasks: list[Task], evaluation_tasks: list[Task]
+) -> None:
+    tasks = [*training_tasks, *evaluation_tasks]
+    symmetric = [task for task in tasks if count_distinct(all_pairs(task)) < 576]
+    assert sorted(count_distinct(all_pairs(task)) for task in symmetric) == [9, 18, *[72] * 18, 288, 288]
     for task in symmetric:
-        check_against_rendering(task.demonstrations + task.tests)
+        check_against_rendering(all_pairs(task))
 
 
-def test_the_two_subsets_have_the_known_numbers_of_puzzles(training_tasks: list[Task]) -> None:
-    def small_counts(tasks: list[Task]) -> dict[int, int]:
-        counts = [count_distinct(task.demonstrations + task.tests) for task in tasks]
-        return {count: counts.count(count) for count in sorted(set(counts)) if count <= 576}
+@pytest.mark.slow
+def test_real_tasks_of_few_colours_have_as_many_puzzles_as_rendering_finds(
+    training_tasks: list[Task], evaluation_tasks: list[Task]
+) -> None:
+    for task in [*training_tasks, *evaluation_tasks]:
+        if len(used_colours(all_pairs(task))) <= 3:
+            check_against_rendering(all_pairs(task))
 
-    assert small_counts(training_tasks) == {18: 1, 72: 8, 288: 1, 576: 68}
-    hidden = [task.hidden() for task in load_tasks("arc-agi-1/evaluation")]
-    assert small_counts(hidden) == {9: 1, 72: 10, 288: 1, 576: 50}
+
+def test_the_published_set_of_960_tasks_has_the_known_number_of_puzzles(
+    training_tasks: list[Task], evaluation_tasks: list[Task]
+) -> None:
+    tasks = [*training_tasks, *evaluation_tasks, *load_tasks("concept")]
+    counts = [min(count_distinct(all_pairs(task)), 1001) for task in tasks]
+    assert (len(tasks), sum(counts)) == (960, 876_419)
+    short = Counter(count for count in counts if count < 1001)
+    assert short == {576: 134, 72: 25, 288: 2, 36: 1, 18: 1, 9: 1}
+
+
+def test_drawn_puzzles_of_real_tasks_render_differently(
+    training_tasks: list[Task], evaluation_tasks: list[Task]
+) -> None:
+    for task in [*training_tasks[::40], *evaluation_tasks[::40]]:
+        drawn = draw(all_pairs(task), 100)
+        assert len({render(all_pairs(task), augmentation) for augmentation in drawn}) == len(drawn)
+
+
+@pytest.mark.parametrize(
+    ("count", "digest"),
+    [
+        (15, "17ad03d0d39dbf5205268b68666ef5a38ef47ce2571b1e6f909ccc160687d096"),
+        (1000, "2205a162f9e217bddd699d1eb04c50f88089c2a718758e006d69c4608d78c4c5"),
+    ],
+)
+def test_draws_are_the_ones_that_filed_results_were_made_with(
+    training_tasks: list[Task], count: int, digest: str
+) -> None:
+    drawn = [
+        draw_augmentations(all_pairs(task), count, np.random.default_rng(number))
+        for number, task in enumerate(training_tasks)
+    ]
+    assert sha256(np.concatenate(drawn).astype("<u4").tobytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize("puzzles", [1_451_520, 2_903_040])
+def test_a_million_puzzles_of_one_task_are_distinct(training_tasks: list[Task], puzzles: int) -> None:
+    """Listed where there are hardly more, drawn where there are more than twice as many."""
+    task = next(task for task in training_tasks if count_distinct(all_pairs(task)) == puzzles)
+    numbers = draw_augmentations(all_pairs(task), 1_000_000, np.random.default_rng(0))
+    assert len(numbers) == len(np.unique(numbers)) == 1_000_001
+
+
+def dots(*rows: Sequence[int]) -> list[Pair]:
+    """For each row of colours a pair: one cell per colour, in a row; the output is hidden."""
+    return [Pair(np.array([row], dtype=np.uint8), None) for row in rows]
+
+
+def one_to_one(*colours: tuple[int, int]) -> list[Pair]:
+    """For each two colours a pair of single cells."""
+    return [Pair(np.array([[one]], dtype=np.uint8), np.array([[other]], dtype=np.uint8)) for one, other in colours]
+
+
+NINE = range(1, 10)
+
+
+@pytest.mark.parametrize(
+    ("task_pairs", "symmetries"),
+    [
+        (one_to_one(*((one, other) for one in range(10) for other in range(10))), 8 * 362_880),
+        (dots(*([colour] for colour in NINE)), 8 * 362_880),
+        (dots(*([colour] for colour in NINE), NINE), 4),
+        (one_to_one(*((colour, colour % 9 + 1) for colour in NINE)), 8 * 9),
+        (dots(*combinations(NINE, 2)), 4),
+        (dots(*combinations(NINE, 3)), 4),
+        (dots(*permutations(NINE, 3)), 4 * 362_880),
+        (dots(*((a, b) for third in ((1, 2, 3), (4, 5, 6), (7, 8, 9)) for a, b in permutations(third, 2))), 4 * 6**4),
+    ],
+)
+def test_pairs_that_match_each_other_in_many_ways_are_drawn_from_all_the_same(
+    task_pairs: list[Pair], symmetries: int
+) -> None:
+    """Counts known by reasoning; trying every pair against every pair, or every colour map, would take hours."""
+    puzzles = 8 * 362_880 // symmetries
+    assert count_distinct(task_pairs) == puzzles
+    assert len(draw(task_pairs, 100)) == min(101, puzzles)
+
+
+def test_a_task_of_a_thousand_pairs_is_drawn_from() -> None:
+    grids = np.random.default_rng(0).integers(0, 10, (1000, 2, 5, 5), dtype=np.uint8)
+    task_pairs = [Pair(*grid) for grid in grids]
+    assert len(stabiliser(task_pairs)) == 1
+    turned = [Pair(*np.rot90(grid, axes=(1, 2)).copy()) for grid in grids]
+    assert len(stabiliser([*task_pairs, *turned])) == 1
+    half_turned = [Pair(*np.rot90(grid, 2, axes=(1, 2)).copy()) for grid in grids]
+    assert [symmetry.dihedral for symmetry in stabiliser([*task_pairs, *half_turned])] == [0, 2]
 
 
 @settings(max_examples=40)

@@ -19,6 +19,11 @@ def test_a_grid_survives_being_written_as_lists_or_as_an_array(grid: Grid) -> No
         np.testing.assert_array_equal(parsed, grid)
 
 
+@given(grids(MAX_SIDE))
+def test_a_grid_is_returned_as_it_is(grid: Grid) -> None:
+    assert parse_grid(grid, "here") is grid
+
+
 @given(json_values)
 def test_any_other_value_is_refused_by_name(value: object) -> None:
     try:
@@ -47,6 +52,12 @@ def test_any_other_value_is_refused_by_name(value: object) -> None:
         ([[0]] * 31, "31 x 1"),
         (np.zeros((2, 2)), "column 0 is 0.0"),
         (np.zeros((2, 2), dtype=bool), "column 0 is False"),
+        (np.full((2, 2), 10, dtype=np.uint8), "column 0 is 10"),
+        (np.zeros((31, 1), dtype=np.uint8), "31 x 1"),
+        (np.zeros((1, 0), dtype=np.uint8), "1 x 0"),
+        (np.zeros(3, dtype=np.uint8), "non-empty list of rows"),
+        ([[1, 256]], "column 1 is 256"),
+        ([[10**30]], "column 0 is 1000"),
         (np.zeros(3, dtype=int), "non-empty list of rows"),
     ],
 )

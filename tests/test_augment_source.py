@@ -45,6 +45,7 @@ def written(task: Task) -> dict[str, list]:
         ("kaggle-2024/evaluation", 400, 419),
         ("kaggle-2025/training", 1000, 1076),
         ("kaggle-2025/evaluation", 120, 172),
+        ("concept", 160, 480),
     ],
 )
 def test_named_sources_have_their_known_sizes(source: str, tasks: int, outputs: int) -> None:
@@ -58,6 +59,17 @@ def test_the_public_test_file_is_the_first_training_tasks_without_outputs() -> N
     tests, training = load_tasks("kaggle-2025/test"), load_tasks("kaggle-2025/training")
     assert (len(tests), sum(len(task.tests) for task in tests)) == (240, 259)
     assert [written(task) for task in tests] == [written(task.hidden()) for task in training[:240]]
+
+
+def test_concept_is_what_its_files_in_data_hold() -> None:
+    stem = Path(__file__).parent.parent / "data" / "arc-agi_concept"
+    challenges, solutions = (
+        json.loads(Path(f"{stem}_{part}.json").read_text()) for part in ("challenges", "solutions")
+    )
+    for task_id, outputs in solutions.items():
+        for test, output in zip(challenges[task_id]["test"], outputs, strict=True):
+            test["output"] = output
+    assert {task.id: written(task) for task in load_tasks("concept")} == challenges
 
 
 def test_the_25_small_training_tasks_are_selected_by_side() -> None:
@@ -100,9 +112,77 @@ def test_a_folder_of_folders_is_searched_through(tmp_path: Path) -> None:
         load_tasks(tmp_path)
 
 
-def test_the_label_is_the_name_or_the_plain_path(tmp_path: Path) -> None:
+def test_the_label_is_the_name_or_the_plain_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [find_source_label(name) for name in SOURCES] == list(SOURCES)
     assert find_source_label(f"{tmp_path}/./sub//") == str(tmp_path / "sub")
+    write(tmp_path / "concept" / "a.json", VALUE)
+    monkeypatch.chdir(tmp_path)
+    assert len(load_tasks("concept")) == 160
+    for path in ("./concept", "concept/", "./concept/."):
+        assert find_source_label(path) == find_source_label(find_source_label(path)) == "./concept"
+        assert [task.id for task in load_tasks(path)] == ["a"]
+
+
+def numbered_pairs(count: int) -> list[dict]:
+    """Pairs that differ in their input: cell by cell the digits of their number."""
+    return [{"input": [[int(digit) for digit in f"{number:04}"]], "output": OUTPUT} for number in range(count)]
+
+
+def numbers(task: Task) -> list[int]:
+    return [int("".join(map(str, pair.input[0].tolist()))) for pair in task.demonstrations]
+
+
+def test_a_list_of_pairs_is_a_task_without_tests(tmp_path: Path) -> None:
+    [task] = load_tasks(write(tmp_path / "a.json", numbered_pairs(3)))
+    assert (task.id, numbers(task), task.tests) == ("a", [0, 1, 2], ())
+    write(tmp_path / "b.json", VALUE)
+    first, second = load_tasks(tmp_path, max_pairs=1)
+    assert (len(first.demonstrations), first.tests) == (1, ())
+    assert written(second) == VALUE
+    assert load_tasks(tmp_path, Selection(max_side=4, tasks=("a",)))[0].id == "a"
+
+
+def test_pairs_are_drawn_by_seed_and_task_alone(tmp_path: Path) -> None:
+    for task_id in "abc":
+        write(tmp_path / f"{task_id}.json", numbered_pairs(1000))
+    drawn = [numbers(task) for task in load_tasks(tmp_path)]
+    assert all(row == sorted(set(row)) and len(row) == 20 for row in drawn)
+    assert drawn[0] != drawn[1] != drawn[2]
+    assert [numbers(task) for task in load_tasks(tmp_path, seed=1)] != drawn
+    assert numbers(load_tasks(tmp_path / "b.json")[0]) == drawn[1]
+    assert numbers(load_tasks(tmp_path, max_pairs=1000)[0]) == list(range(1000))
+    (tmp_path / "a.json").unlink()
+    assert [numbers(task) for task in load_tasks(tmp_path)] == drawn[1:]
+
+
+def test_the_pairs_drawn_are_the_same_for_ever(tmp_path: Path) -> None:
+    [task] = load_tasks(write(tmp_path / "a.json", numbered_pairs(1000)), max_pairs=4, seed=7)
+    assert numbers(task) == [222, 503, 564, 630]
+
+
+def test_a_bad_pair_is_refused_though_it_is_not_drawn(tmp_path: Path) -> None:
+    for number in (0, 500, 999):
+        pairs = numbered_pairs(1000)
+        pairs[number]["output"] = [[10]]
+        with pytest.raises(ValueError, match=rf"a.json: task a: pairs pair {number} output: row 0, column 0 is 10"):
+            load_tasks(write(tmp_path / "a.json", pairs), max_pairs=1)
+
+
+@pytest.mark.parametrize("value", [[], [VALUE], [3], [{"input": GRID}]])
+def test_lists_of_no_pairs_are_refused(tmp_path: Path, value: list) -> None:
+    with pytest.raises(TaskError, match=r"a.json: task a: \"?pairs"):
+        load_tasks(write(tmp_path / "a.json", value))
+
+
+def test_a_number_of_pairs_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_pairs is 0; give at least 1"):
+        load_tasks("concept", max_pairs=0)
+
+
+def test_the_statistics_beside_re_arcs_tasks_are_no_task(tmp_path: Path) -> None:
+    write(tmp_path / "metadata.json", {"a": {"n_examples": 1000}})
+    write(tmp_path / "tasks" / "a.json", numbered_pairs(2))
+    assert [task.id for task in load_tasks(tmp_path)] == [task.id for task in load_tasks(tmp_path / "tasks")] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -138,6 +218,7 @@ def test_outputs_said_twice_must_agree(tmp_path: Path) -> None:
     [
         ('{"a":\n {"train": [}}', r"x_challenges.json, line 2, column 13: not JSON"),
         ("", "line 1, column 1"),
+        ('{"a": {"train": [{"input": [[1, 2]],\n "output": [[1], [2]] 3', "line 2, column 23: not JSON"),
         ("[" * 100_000, "cannot be read"),
         ('{"a": ' + "1" * 5000 + "}", "cannot be read"),
         ("{}", "at least one task"),
@@ -193,6 +274,12 @@ def test_a_solutions_file_is_no_source(tmp_path: Path) -> None:
 
 
 def test_unknown_sources_are_answered_with_close_ones() -> None:
+    with pytest.raises(SourceError, match=r"no source conceptarc; did you mean concept\?.*kaggle-2025/test, concept;"):
+        load_tasks("conceptarc")
+    with pytest.raises(SourceError, match=r"no source ./concept; did you mean concept\?"):
+        load_tasks("./concept")
+    with pytest.raises(SourceError, match="aaa cannot be read"):
+        load_tasks("a" * 5000)
     with pytest.raises(SourceError, match=r"no source arc-agi-1/train; did you mean arc-agi-1/training"):
         load_tasks("arc-agi-1/train")
     with pytest.raises(SourceError, match=r"no source nowhere/at-all\. A source is one of arc-agi-1/training.* path"):
@@ -206,6 +293,13 @@ def test_a_task_that_is_in_a_file_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x_challenges.json").write_text(f'{{"aaaa": {task}, "aaaa": {task}}}')
     with pytest.raises(SourceError, match="aaaa is in it twice"):
         load_tasks(str(tmp_path / "x_challenges.json"))
+
+
+def test_a_bad_solution_is_laid_to_the_solutions_file(tmp_path: Path) -> None:
+    write(tmp_path / "mine_challenges.json", {"a": VALUE})
+    write(tmp_path / "mine_solutions.json", {"a": [OUTPUT, [[1, 2], [3]]]})
+    with pytest.raises(ValueError, match=r"mine_solutions.json: task a: output 1: row 1 has 1 cells"):
+        load_tasks(tmp_path / "mine")
 
 
 def test_null_outputs_are_filled_from_the_solutions(tmp_path: Path) -> None:

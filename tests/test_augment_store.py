@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from augment import (
     PuzzleSet,
     Selection,
     SourcedTasks,
+    Task,
     build_puzzle_set,
     load_tasks,
     open_puzzle_set,
@@ -28,8 +30,11 @@ FILES = ("puzzle_set.json", "puzzles.parquet", "tasks.parquet")
 def puzzle_set() -> PuzzleSet:
     scored = load_tasks("arc-agi-1/evaluation", Selection(limit=4))
     train = load_tasks("arc-agi-1/training", Selection(limit=3))
-    also = SourcedTasks("other", "train", train[:1])
-    return build_puzzle_set([SourcedTasks("e", "scored", scored), SourcedTasks("n", "train", train), also], 30, 7)
+    leaked = replace(scored[0], tests=scored[0].tests + train[0].tests)
+    pairs = Task("pairs", train[1].demonstrations, ())
+    also = SourcedTasks("other", "train", [train[0], leaked, pairs])
+    sources = [SourcedTasks("e", "scored", scored), SourcedTasks("n", "train", train), also]
+    return build_puzzle_set(sources, 30, 7, on_leak="allow")
 
 
 @pytest.fixture
@@ -48,15 +53,18 @@ def test_a_puzzle_set_comes_back_as_it_was(puzzle_set: PuzzleSet, folder: Path) 
         array, expected = getattr(opened, name), getattr(puzzle_set, name)
         np.testing.assert_array_equal(array, expected)
         assert (array.dtype, array.flags.writeable, array.flags.c_contiguous) == (expected.dtype, True, True)
-    for name in ("roles", "sources", "seed", "requested", "board_side", "dropped"):
+    for name in ("roles", "sources", "seed", "requested", "board_side", "dropped", "leaks"):
         assert getattr(opened, name) == getattr(puzzle_set, name)
     assert opened.keys() == puzzle_set.keys()
-    assert opened.dropped == ((puzzle_set.dropped[0][0], "other"),)
+    assert [(dropped.source, dropped.reason) for dropped in opened.dropped] == [("other", "repeats")]
+    assert [held.task for held in opened.leaks] == [opened.tasks[0].id]
     for task, expected in zip(opened.tasks, puzzle_set.tasks, strict=True):
         assert task.id == expected.id
         assert flat(task.demonstrations) == flat(expected.demonstrations)
         assert flat(task.tests) == flat(expected.tests)
-        assert task.tests[0].input.dtype == np.uint8
+        assert all(
+            grid.dtype == np.uint8 and grid.flags.writeable for pair in task.demonstrations for grid in pair.grids()
+        )
 
 
 def test_only_the_three_files_are_left_behind(folder: Path) -> None:
@@ -71,23 +79,59 @@ def test_no_test_output_of_a_scored_task_is_written(folder: Path) -> None:
     assert all(pair.output is None for task in scored for pair in task.tests)
 
 
-BUILD_WITH_TWO_WORKERS = """
+def test_the_summary_says_what_the_set_was_made_of(puzzle_set: PuzzleSet, folder: Path) -> None:
+    summary = json.loads((folder / "puzzle_set.json").read_text())
+    assert [(made["source"], made["role"], made["tasks"]) for made in summary["sources"]] == [
+        ("e", "scored", 4),
+        ("n", "train", 3),
+        ("other", "train", 2),
+    ]
+    assert (summary["seed"], summary["requested"], summary["puzzles"]) == (7, 30, len(puzzle_set))
+    assert summary["versions"]["numpy"] == np.__version__
+    assert summary["sha256"] == open_puzzle_set(folder).digest
+
+
+def test_a_changed_task_changes_the_digest_of_its_source(puzzle_set: PuzzleSet, folder: Path, tmp_path: Path) -> None:
+    first, *others = puzzle_set.tasks
+    write_puzzle_set(replace(puzzle_set, tasks=(replace(first, tests=first.tests * 2), *others)), tmp_path / "changed")
+    before, after = (
+        [made["sha256"] for made in json.loads((path / "puzzle_set.json").read_text())["sources"]]
+        for path in (folder, tmp_path / "changed")
+    )
+    # Twice the same pair is the same task.
+    assert before == after
+    tests = others[0].demonstrations[:1]
+    write_puzzle_set(replace(puzzle_set, tasks=(replace(first, tests=tests), *others)), tmp_path / "other")
+    other = [made["sha256"] for made in json.loads((tmp_path / "other" / "puzzle_set.json").read_text())["sources"]]
+    assert [a == b for a, b in zip(before, other, strict=True)] == [False, True, True]
+
+
+BUILD = """
 import sys
-from augment import Selection, SourcedTasks, build_puzzle_set, load_tasks, write_puzzle_set
-tasks = load_tasks("arc-agi-1/training", Selection(limit=90))
-write_puzzle_set(build_puzzle_set([SourcedTasks("s", "scored", tasks)], 20, 3, workers=2), sys.argv[1])
+from augment import SourcedTasks, build_puzzle_set, load_tasks, write_puzzle_set
+folder, workers, seed, *names = sys.argv[1:]
+sources = [SourcedTasks(name, "train", load_tasks(name)) for name in names]
+sources.insert(len(names) // 2, SourcedTasks("arc-agi-1/evaluation", "scored", load_tasks("arc-agi-1/evaluation")))
+write_puzzle_set(build_puzzle_set(sources, 20, int(seed), workers=int(workers), on_leak="drop"), folder)
 """
 
 
-def test_workers_and_hash_seeds_do_not_change_a_byte(tmp_path: Path) -> None:
-    tasks = load_tasks("arc-agi-1/training", Selection(limit=90))
-    write_puzzle_set(build_puzzle_set([SourcedTasks("s", "scored", tasks)], 20, 3), tmp_path / "one")
-    hash_seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+def build_apart(folder: Path, workers: int, hash_seed: str, names: list[str], seed: int = 3) -> dict[str, str]:
+    """Digests of the files of a set built in a process of its own."""
     environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-c", BUILD_WITH_TWO_WORKERS, str(tmp_path / "two")]
+    command = [sys.executable, "-c", BUILD, str(folder), str(workers), str(seed), *names]
     subprocess.run(command, check=True, env=environment)
-    for name in FILES:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+    return {name: sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+
+
+def test_workers_hash_seeds_and_the_order_of_sources_do_not_change_a_byte(tmp_path: Path) -> None:
+    names = ["arc-agi-1/training", "arc-agi-2/training", "concept"]
+    one = build_apart(tmp_path / "one", 1, "1", names)
+    assert one == build_apart(tmp_path / "two", 2, "2", names[::-1])
+    assert one == build_apart(tmp_path / "eight", 8, "random", [names[1], names[0], names[2]])
+    other = build_apart(tmp_path / "other", 1, "1", names, seed=4)
+    assert one["tasks.parquet"] == other["tasks.parquet"]
+    assert all(one[name] != other[name] for name in ("puzzles.parquet", "puzzle_set.json"))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -128,7 +172,7 @@ def test_another_format_is_refused(folder: Path) -> None:
     summary["format"] = 99
     summary["sha256"] = sha256(json.dumps(summary).encode()).hexdigest()
     path.write_text(json.dumps(summary))
-    with pytest.raises(ValueError, match="has format 99, and this version reads 1"):
+    with pytest.raises(ValueError, match="has format 99, and this version reads 2"):
         open_puzzle_set(folder)
 
 

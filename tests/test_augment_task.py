@@ -4,7 +4,7 @@ import pytest
 from augment_strategies import task_values
 from hypothesis import given, settings
 
-from augment import Selection, Task, TaskError, parse_task, select_tasks
+from augment import Selection, Task, TaskError, parse_pair_list, parse_task, select_tasks
 
 ONE, TWO = [[1]], [[2, 2], [2, 2]]
 PAIR = {"input": ONE, "output": TWO}
@@ -53,10 +53,16 @@ def test_broken_tasks_are_refused_with_file_task_and_reason(value: object, compl
     assert type(caught.value) in (TaskError, *TaskError.__subclasses__()) or "row" in str(caught.value)
 
 
-@pytest.mark.parametrize("task_id", ["", "a|||t1"])
-def test_an_id_that_would_break_puzzle_keys_is_refused(task_id: str) -> None:
-    with pytest.raises(TaskError, match="task ID"):
+@pytest.mark.parametrize("task_id", ["", "a|||t1", "a\nb", "\x1b[1m", "\ud800", "a" * 201])
+def test_an_id_that_would_break_keys_or_files_is_refused(task_id: str) -> None:
+    with pytest.raises(TaskError, match=r"^file: task '.*: a task ID has 1 to 200") as caught:
         parse_task(task_id, {"train": [PAIR], "test": [PAIR]}, "file")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("task_id", ["a", "a b/ä-日本.1", "a" * 200])
+def test_any_other_id_is_kept(task_id: str) -> None:
+    assert parse_task(task_id, {"train": [PAIR], "test": [PAIR]}, "file").id == task_id
 
 
 def test_missing_and_null_test_outputs_are_hidden_outputs() -> None:
@@ -72,6 +78,14 @@ def test_max_side_counts_what_is_shown_and_no_test_output() -> None:
     assert parse_task("t", {"train": [long], "test": [PAIR]}, "file").max_side == 9
     tall_test = {"input": [[1]] * 7}
     assert parse_task("t", {"train": [PAIR], "test": [tall_test]}, "file").max_side == 7
+
+
+def test_a_task_without_tests_can_be_told_about_and_selected() -> None:
+    task = parse_pair_list("t", [PAIR, {"input": [[1] * 5], "output": ONE}], "file")
+    assert (len(task.demonstrations), task.tests) == (2, ())
+    assert (task.max_side, task.has_solutions, task.hidden().tests) == (5, True, ())
+    assert select_tasks([task, small_task("a")], Selection(max_side=5))[1] is task
+    assert [task.id for task in select_tasks([task, small_task("a")], Selection(max_side=4))] == ["a"]
 
 
 def test_selection_filters_by_id_then_side_then_takes_the_first() -> None:

@@ -34,7 +34,7 @@ def write_folder(folder: Path, **tasks: Any) -> Path:
     ("task", "told"),
     [
         ('{"train": [', "line 1"),
-        ("[]", "train"),
+        ("[]", "at least one pair"),
         ({"test": GOOD["test"]}, "train"),
         ({"train": GOOD["train"]}, "test"),
         ({"train": [], "test": GOOD["test"]}, "train"),
@@ -84,10 +84,24 @@ def test_solutions_that_do_not_match_are_refused(
     assert "solutions" in said
 
 
-def test_a_task_both_scored_and_trained_on_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    both = ("--score", "arc-agi-1/evaluation", "--train", "arc-agi-1/evaluation", "--out", tmp_path / "set")
-    assert "trained on" in refuse(capsys, "build", *both)
-    assert not (tmp_path / "set").exists()
+def test_a_leak_is_refused_and_each_pair_of_tasks_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sources = ("--score", "arc-agi-1/evaluation", "--train", "arc-agi-1/training")
+    said = refuse(capsys, "build", *sources, "--out", tmp_path / "set")
+    assert "1 task to be scored" in said
+    assert "070dd51e = 40853293" in said
+    both = ("--score", "arc-agi-1/evaluation", "--train", "arc-agi-2/training")
+    said = refuse(capsys, "build", *both, "--out", tmp_path / "set")
+    assert "376 tasks to be scored" in said
+    assert said.count(" = ") == 377, "376 pairs after the legend"
+    assert said.count("(by ID only)") == 1
+    assert "ac0c5833 = ac0c5833 (by ID only)" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_extension_takes_its_settings_from_the_old_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("build", "--score", "arc-agi-1/training", "--extend", tmp_path / "old", "--out", tmp_path / "new")
+    assert "--board-side" in refuse(capsys, *words, "--board-side", "30")
+    assert "old" in refuse(capsys, *words)
 
 
 def test_nothing_that_exists_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

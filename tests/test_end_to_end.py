@@ -62,6 +62,7 @@ def test_its_submission_is_valid_and_scored(solved: Path, capsys: pytest.Capture
     plain = json.loads(capsys.readouterr().out)
     assert plain["pass@2"] == figures[0]["pass@2"]
     assert "coverage" not in plain, "a submission alone does not say what else was predicted"
+    assert (figures[0]["trained_on"], plain["trained_on"]) == ([], None), "nor what was trained on"
 
 
 def test_a_subset_is_not_passed_off_as_the_source(solved: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from augment import puzzle_key
+from augment import Held, SeenTasks, puzzle_key
 from pipeline.checkpoint import Checkpoint, load_checkpoint, match_rows, save_checkpoint
 from pipeline.recipes import recipe
 from solver.model import RecursiveModel
@@ -18,7 +18,8 @@ def make_checkpoint(keys: list[str] = KEYS) -> Checkpoint:
     model = RecursiveModel(config.model)
     average = {name: parameter.detach() + 1 for name, parameter in model.named_parameters()}
     rows = torch.randn(len(keys), config.model.id_length)
-    return Checkpoint(model.state_dict(), average, rows, keys, 7, config.model_dump(mode="json"))
+    seen, leaks = SeenTasks({"0a": ["12", "34"], "0b": ["56"]}), (Held("00d62c1b", "0b", by_content=True),)
+    return Checkpoint(model.state_dict(), average, rows, keys, 7, config.model_dump(mode="json"), seen, leaks)
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -26,6 +27,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "final", saved)
     loaded = load_checkpoint(tmp_path / "final")
     assert (loaded.keys, loaded.step, loaded.config) == (saved.keys, saved.step, saved.config)
+    assert (loaded.seen.to_json(), loaded.leaks) == (saved.seen.to_json(), saved.leaks)
     assert torch.equal(loaded.id_rows, saved.id_rows)
     assert saved.average is not None
     assert loaded.average is not None
@@ -60,7 +62,7 @@ def test_keys_that_are_not_grouped_by_task_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "average.safetensors", "ids.safetensors", "keys.json", "checkpoint.json"]
+    "name", ["model.safetensors", "average.safetensors", "ids.safetensors", "keys.json", "seen.json", "checkpoint.json"]
 )
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
 def test_damage_is_named(tmp_path: Path, name: str, damage: str) -> None:

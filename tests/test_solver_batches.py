@@ -1,14 +1,18 @@
-"""Batches: the published sampling rule, rendering on full and task canvases, shifts, and what is never shown."""
+"""Batches: rendering on full and task canvases, widths, shifts, shares of processes, and what is never shown."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from hashlib import sha256
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
-from augment import Augmentation, PuzzleSet, Selection, SourcedTasks, build_puzzle_set, load_tasks
-from solver.batches import Batch, Examples, endless_visits, fill_batches
+from augment import Augmentation, PuzzleSet, Selection, SourcedTasks, build_puzzle_set, load_tasks, task_canvas
+from solver.batches import Batch, Examples
+from solver.sampling import equal_part
 from solver.tokens import encode
 
 
@@ -71,22 +75,73 @@ def test_test_outputs_of_scored_tasks_are_nowhere(puzzle_set: PuzzleSet) -> None
     assert all((batch.labels_BS > 0).any(dim=1).all() for batch in drawn)
 
 
-def test_an_epoch_takes_one_puzzle_of_each_task_and_all_its_pairs() -> None:
-    starts, counts = np.array([0, 3, 4, 9]), np.array([2, 0, 5])
-    puzzles, pairs = next(fill_batches(endless_visits(starts, counts, seed=1), 7))
-    by_puzzle = {int(p): sorted(pairs[puzzles == p].tolist()) for p in set(puzzles.tolist())}
-    assert sorted(by_puzzle.values()) == [[0, 1], [0, 1, 2, 3, 4]], "a task without pairs is passed over"
-    assert all(0 <= p < 3 or 4 <= p < 9 for p in by_puzzle)
+def test_the_streams_of_filed_scores_are_unchanged() -> None:
+    """Puzzles, pairs and shifts of the first batches, as first released: scores on file were trained on them."""
+    tasks = tuple(load_tasks("arc-agi-1/training", Selection(max_side=6, limit=12)))
+    canvases = np.array([task_canvas(task, 12) for task in tasks], np.uint8)
+    starts, numbers = np.arange(13) * 50, (np.arange(600) * 4787).astype(np.uint32)
+    roles: tuple[Literal["scored", "train"], ...] = ("scored",) * 8 + ("train",) * 4
+    puzzle_set = PuzzleSet(tasks, roles, ("a",) * 12, canvases, starts, numbers, seed=3, requested=49, board_side=12)
+    drawn = {
+        (canvas, shift): digest(islice(Examples(puzzle_set, canvas, (0, 2)).training_batches(16, 5, shift), 40))
+        for canvas in ("full", "task")
+        for shift in (True, False)
+    }
+    assert drawn == {
+        ("full", True): "254f44353827d99f6cae11d4ff55f6bfb7f2e8c145a1745299cbe847277b14f8",
+        ("full", False): "bd90b8fb3d1614d0943f9993723f52cc8219473742583ffcf3e3eef0e0a82ae6",
+        ("task", True): "98ff62f5f19a778fdf918f1f1eb1123c93a1bd49e4eb1f6ca23b6202526aac9c",
+        ("task", False): "08fae2c5513f708bea72f2829c4a8fb63db1e04cbd943940849c040d115766e5",
+    }
 
 
-def test_the_last_puzzle_of_a_batch_is_cut_to_fit() -> None:
-    starts, counts = np.array([0, 1, 2]), np.array([3, 3])
-    batches = list(islice(fill_batches(endless_visits(starts, counts, seed=0), 4), 50))
-    for puzzles, pairs in batches:
-        assert len(puzzles) == 4
-        assert sorted(np.bincount(puzzles).tolist()) == [1, 3]
-        whole = np.bincount(puzzles).argmax()
-        assert sorted(pairs[puzzles == whole].tolist()) == [0, 1, 2]
+def digest(batches: Iterable[Batch]) -> str:
+    """SHA-256 of what the batches show; padding is left out."""
+    found = sha256()
+    for batch in batches:
+        used_BS = batch.cells_BS >= 0
+        shown = (batch.cells_BS[used_BS], batch.tokens_BS[used_BS], batch.labels_BS[used_BS])
+        for tensor in (batch.puzzles_B, used_BS.sum(1), *shown):
+            found.update(tensor.numpy().tobytes())
+    return found.hexdigest()
+
+
+@pytest.mark.parametrize("canvas", ["full", "task"])
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_the_parts_of_any_number_of_processes_are_the_whole(
+    puzzle_set: PuzzleSet, canvas: Literal["full", "task"], processes: int
+) -> None:
+    examples = Examples(puzzle_set, canvas)
+    samplers = [examples.sampler(seed=4, source_weights=[("b", 1.5)]) for _ in range(processes)]
+    whole_sampler = examples.sampler(seed=4, source_weights=[("b", 1.5)])
+    for _ in range(10):
+        whole = examples.training_batch(whole_sampler, 16)
+        parts = [
+            examples.training_batch(sampler, 16, part=equal_part(16, process, processes))
+            for process, sampler in enumerate(samplers)
+        ]
+        assert [len(part) for part in parts] == [16 // processes] * processes
+        assert [row for part in parts for row in shown_rows(part)] == shown_rows(whole)
+
+
+def shown_rows(batch: Batch) -> list[tuple]:
+    """Each example without its padding."""
+    return [
+        (int(puzzle), *(part[cells >= 0].tolist() for part in (cells, tokens, labels)))
+        for tokens, labels, cells, puzzle in zip(
+            batch.tokens_BS, batch.labels_BS, batch.cells_BS, batch.puzzles_B, strict=True
+        )
+    ]
+
+
+def test_batches_have_few_widths(puzzle_set: PuzzleSet) -> None:
+    examples = Examples(puzzle_set, canvas="task")
+    puzzles = np.arange(len(puzzle_set))
+    cells = examples.canvas_sizes(puzzles).prod(axis=1)
+    assert set(examples.widths(puzzles).tolist()) == {36, 121}
+    for puzzle, used in zip(puzzles, cells, strict=True):
+        width = examples.render(np.array([puzzle]), np.array([0])).cells_BS.shape[1]
+        assert width == min(width for width in (36, 121, 144) if width >= used)
 
 
 def test_batches_are_a_function_of_the_seed(puzzle_set: PuzzleSet) -> None:
@@ -118,8 +173,9 @@ def test_held_out_demonstrations_are_never_trained_on(puzzle_set: PuzzleSet) -> 
     puzzles, pairs = examples.held_out()
     assert puzzles.tolist() == [int(puzzle_set.starts[task]) for task in held]
     assert pairs.tolist() == [len(puzzle_set.training_pairs(task)) - 1 for task in held]
-    visits = endless_visits(puzzle_set.starts, examples.trained, seed=0)
-    for batch_puzzles, batch_pairs in islice(fill_batches(visits, 32), 60):
+    sampler = examples.sampler(seed=0)
+    for _ in range(60):
+        batch_puzzles, batch_pairs = sampler.next_batch(32)
         tasks = examples.tasks[batch_puzzles]
         assert (batch_pairs < examples.trained[tasks]).all()
     shown = examples.render(puzzles, pairs)

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from augment import Selection, SourcedTasks, build_puzzle_set, load_tasks
 from solver import Batch, Carry, IdTable, Learner, LearnerConfig, ModelConfig, RecursiveModel, predict_steps
+from solver.batches import Examples
 from solver.supervision import halting, minimum_steps, refill, start_carry
 
 CONFIG = ModelConfig(
@@ -54,22 +56,63 @@ def test_halted_slots_take_the_row_of_their_own_index() -> None:
     assert_close(second.latents.z_l[1], model.l_start.expand(6, 16))
 
 
-def test_the_width_follows_the_widest_row_in_the_slots() -> None:
-    model = make_model()
-    carry = refill(start_carry(model, 2), make_batch([6, 2]), model)
+def test_the_width_is_the_fixed_one_that_holds_the_widest_row_in_the_slots() -> None:
+    model = make_model(replace(CONFIG, board_side=30))
+    carry = refill(start_carry(model, 2), make_batch([121, 2]), model)
     carry = replace(carry, halted_B=torch.tensor([True, False]))
-    narrow = refill(carry, make_batch([3, 9], first_puzzle=2), model)
-    assert narrow.batch.cells_BS.tolist() == [[0, 1, 2], [0, 1, -1]]
-    assert narrow.latents.z_h.shape == (2, 2 + 3, 16)
-    wide = refill(replace(narrow, halted_B=torch.tensor([False, True])), make_batch([1, 5]), model)
-    assert wide.batch.cells_BS.tolist() == [[0, 1, 2, -1, -1], [0, 1, 2, 3, 4]]
-    assert wide.batch.tokens_BS[0].tolist() == [3, 4, 5, 0, 0]
+    narrow = refill(carry, make_batch([3, 196], first_puzzle=2), model)
+    assert [row[row >= 0].tolist() for row in narrow.batch.cells_BS] == [[0, 1, 2], [0, 1]]
+    assert narrow.batch.cells_BS.shape == (2, 36)
+    assert narrow.latents.z_h.shape == (2, 2 + 36, 16)
+    wide = refill(replace(narrow, halted_B=torch.tensor([False, True])), make_batch([1, 121]), model)
+    assert [len(row[row >= 0]) for row in wide.batch.cells_BS] == [3, 121]
+    assert wide.batch.cells_BS.shape == (2, 121)
+    assert wide.batch.tokens_BS[0].tolist() == [3, 4, 5] + [0] * 118
+
+
+def test_examples_for_halted_slots_go_to_them_in_order() -> None:
+    model = make_model()
+    first = refill(start_carry(model, 4), make_batch([4] * 4), model)
+    worked = replace(first.latents, z_h=first.latents.z_h + 1, z_l=first.latents.z_l - 1)
+    halted_B = torch.tensor([False, True, False, True])
+    carry = replace(first, latents=worked, steps_B=torch.tensor([2, 1, 1, 3]), halted_B=halted_B)
+    second = refill(carry, make_batch([3, 4], first_puzzle=5), model)
+    assert second.batch.puzzles_B.tolist() == [0, 5, 2, 6]
+    assert second.steps_B.tolist() == [2, 0, 1, 0]
+    assert second.batch.tokens_BS.tolist() == [[1, 2, 3, 4], [6, 7, 8, 0], [3, 4, 5, 6], [7, 8, 9, 10]]
+    assert second.batch.cells_BS[1].tolist() == [0, 1, 2, -1]
+    assert_close(second.latents.z_h[[0, 2]], worked.z_h[[0, 2]])
+    assert_close(second.latents.z_l[[1, 3]], model.l_start.expand(2, 6, 16))
+    running = replace(second, halted_B=torch.zeros(4, dtype=torch.bool))
+    nothing = make_batch([4])
+    nothing = Batch(*(getattr(nothing, name)[:0] for name in nothing.__dataclass_fields__))
+    assert refill(running, nothing, model).batch.puzzles_B.tolist() == [0, 5, 2, 6]
 
 
 def test_a_batch_of_another_size_is_refused() -> None:
     model = make_model()
-    with pytest.raises(ValueError, match="3 examples offered to 2"):
-        refill(start_carry(model, 2), make_batch([4, 4, 4]), model)
+    carry = replace(start_carry(model, 4), halted_B=torch.tensor([True, False, True, False]))
+    with pytest.raises(ValueError, match="3 examples offered to 4 batch slots, 2 of them halted"):
+        refill(carry, make_batch([4, 4, 4]), model)
+
+
+def test_where_only_halted_slots_are_fed_every_example_is_trained_on() -> None:
+    tasks = load_tasks("arc-agi-1/training", Selection(max_side=3, limit=6))
+    examples = Examples(build_puzzle_set([SourcedTasks("a", "train", tasks)], 3, seed=0, board_side=4), "full")
+    model = make_model(replace(CONFIG, exploration=1.0, max_steps=4, canvas="full"))
+    with torch.no_grad():
+        model.halt_head.bias.fill_(5.0)
+    learner, sampler = make_learner(model, rows=24), examples.sampler(seed=0, keep_rest=True)
+    entered, sizes = [], []
+    for _ in range(40):
+        sizes.append(learner.count_free(5))
+        learner.step(examples.training_batch(sampler, sizes[-1], shift=False))
+        assert learner.carry is not None
+        entered.append(learner.carry.batch.tokens_BS[learner.carry.steps_B == 1])
+    assert sizes[0] == 5
+    assert set(sizes) >= {0, 1, 2, 5}, "slots halt at different steps"
+    offered = examples.render(*examples.sampler(seed=0, keep_rest=True).next_batch(sum(sizes)))
+    assert torch.equal(torch.cat(entered), offered.tokens_BS)
 
 
 def test_halting_by_hand() -> None:
@@ -131,6 +174,20 @@ def test_the_latents_are_carried_from_step_to_step() -> None:
     for logits_BCV in expected:
         assert_close(learner.step(batch).output.logits_BCV, logits_BCV)
     assert (expected[0] - expected[1]).abs().max() > 1e-3
+
+
+def test_the_loss_is_shared_by_all_slots_however_many_are_fed() -> None:
+    gradients = []
+    for fed in (1, 3):
+        learner = make_learner(make_model(), lr=0.0, id_lr=0.0)
+        learner.step(make_batch([4, 4, 4]))
+        assert learner.carry is not None
+        learner.carry = replace(learner.carry, halted_B=torch.tensor([False, True, False]))
+        offered = make_batch([4] * 3, first_puzzle=3)
+        rows = slice(1, 2) if fed == 1 else slice(0, 3)
+        learner.step(Batch(*(getattr(offered, name)[rows] for name in offered.__dataclass_fields__)))
+        gradients.append([parameter.grad for parameter in learner.model.parameters()])
+    assert_close(gradients[0], gradients[1], rtol=0, atol=0)
 
 
 def test_gradients_are_those_of_the_loss_over_the_batch() -> None:

@@ -102,7 +102,7 @@ def test_nothing_covered_has_no_median_rank():
 
 def test_json_has_the_promised_names_and_predictions_only_when_there_are():
     plain = score_submission(filler_submission(TASKS), TASKS, "here").to_json()
-    assert set(plain) == {"source", "tasks", "outputs", "pass@1", "pass@2"}
+    assert set(plain) == {"source", "tasks", "outputs", "trained_on", "pass@1", "pass@2"}
     names = ("macro", "micro", "all_or_nothing")
     assert set(plain["pass@2"]) == {*names, *(f"{name}_interval" for name in names)}
     full = score_submission(filler_submission(TASKS), TASKS, "here", {}).to_json()
