@@ -1,6 +1,6 @@
 """How fast batches are made: opening a set, sampling and rendering, beside the plain way in NumPy.
 
-    python -m benchmarks.bench_batches [--augmentations 100] [--rounds 30] [--out FILE]
+    python -m benchmarks.bench_batches [--augmentations 1000] [--rounds 30] [--out FILE]
 
 One thread. The plain way makes the same tokens example by example: turn and recolour both grids, pad them to 30x30 with
 end marks, stack. Both ways are timed in turn in one run, so that their ratio holds on a machine whose speed drifts.
@@ -31,8 +31,8 @@ Boards = tuple[np.ndarray, np.ndarray]
 
 
 def write_set(folder: Path, augmentations: int) -> None:
-    """A set of both parts of ARC-AGI-1, every pair to be trained on."""
-    names = ("arc-agi-1/training", "arc-agi-1/evaluation")
+    """A set of ARC-AGI-1, both parts, and ConceptARC, every pair to be trained on."""
+    names = ("arc-agi-1/training", "arc-agi-1/evaluation", "concept")
     sources = [SourcedTasks(name, "train", load_tasks(name)) for name in names]
     write_puzzle_set(build_puzzle_set(sources, augmentations, seed=0), folder)
 
@@ -103,10 +103,14 @@ def time_start(folder: Path) -> dict[str, float]:
 
 
 def time_batches(puzzle_set: PuzzleSet, rounds: int) -> dict[str, float]:
-    """Median seconds a batch of sampling, of rendering on both canvases, and of the plain way (every fifth round)."""
+    """Seconds a batch of sampling, of rendering on both canvases, and of the plain way (every fifth round).
+
+    Medians, but for batches of one width, whose time is their mean over the examples of all rounds.
+    """
     full, task, plain = Examples(puzzle_set, "full"), Examples(puzzle_set, "task"), PlainWay(puzzle_set)
     sampler, rng = full.sampler(seed=0), np.random.default_rng(0)
     times: dict[str, list[float]] = {}
+    rounds_drawn = []
     for number in range(-1, rounds):
         took, (puzzles, pairs) = timed(lambda: sampler.next_batch(SIZE))
         sizes = full.sizes[full.first_pair[full.tasks[puzzles]] + pairs].max(axis=(1, 2))
@@ -119,7 +123,20 @@ def time_batches(puzzle_set: PuzzleSet, rounds: int) -> dict[str, float]:
         for name, way in {"full": full, "task": task, "plain": plain}.items():
             if name != "plain" or number % 5 == 0:
                 times.setdefault(name, []).append(timed(lambda way=way, drawn=drawn: way.render(*drawn))[0])
-    return {name: median(values) for name, values in times.items()}
+        rounds_drawn.append(drawn)
+    by_width = time_by_width(task, *map(np.concatenate, zip(*rounds_drawn, strict=True)))
+    return {name: median(values) for name, values in times.items()} | {"by width": by_width}
+
+
+def time_by_width(examples: Examples, puzzles: np.ndarray, pairs: np.ndarray, shifts: np.ndarray) -> float:
+    """Mean seconds for so many examples as a batch has, when each batch holds canvases of one width only."""
+    widths, total = examples.widths(puzzles), 0.0
+    for width in np.unique(widths):
+        places = np.flatnonzero(widths == width)
+        for start in range(0, len(places), SIZE):
+            chosen = places[start : start + SIZE]
+            total += timed(lambda chosen=chosen: examples.render(puzzles[chosen], pairs[chosen], shifts[chosen]))[0]
+    return total / len(puzzles) * SIZE
 
 
 def describe(puzzles: int, start: dict[str, float], times: dict[str, float], command: str) -> str:
@@ -128,7 +145,8 @@ def describe(puzzles: int, start: dict[str, float], times: dict[str, float], com
     names = {
         "sample": "sample (either canvas)",
         "full": "render and collate, full canvas",
-        "task": "render and collate, task canvas",
+        "task": "render and collate, task canvas, tasks mixed as in training",
+        "by width": "render and collate, task canvas, batches of one width as in prediction",
         "plain": "the plain way, full canvas",
     }
     lines = [
@@ -141,10 +159,11 @@ def describe(puzzles: int, start: dict[str, float], times: dict[str, float], com
         *(f"| {name} | {seconds:.3f} |" for name, seconds in start.items()),
         f"| together | {sum(start.values()):.3f} |",
         "",
-        f"| every batch of {SIZE}, each example shifted | ms, median | examples/s |",
+        f"| every batch of {SIZE}, each example shifted | ms | examples/s |",
         "|---|---|---|",
         *(f"| {title} | {1e3 * times[name]:.1f} | {SIZE / times[name]:.0f} |" for name, title in names.items()),
         "",
+        "A batch of mixed tasks is nearly always as wide as the whole board, so it takes as long to make. "
         f"Rendering the full canvas is {times['plain'] / times['full']:.0f} times as fast as the plain way.",
         "",
         f"{processor()}, {made['cores']} cores, 1 thread. Commit {made['commit']}, numpy {np.__version__}, "
@@ -154,7 +173,7 @@ def describe(puzzles: int, start: dict[str, float], times: dict[str, float], com
 
 
 def main(
-    augmentations: int = 100,
+    augmentations: int = 1000,
     rounds: int = 30,
     out: Annotated[Path | None, typer.Option(help="Write the table here too")] = None,
 ) -> None:

@@ -94,11 +94,9 @@ def test_demonstrations_of_scored_tasks_are_trained_on_whatever_is_done_about_le
 
 def test_the_same_task_of_two_sources_is_taken_once_from_the_first_by_name() -> None:
     shuffled = [copy(task, task.id) for task in TRAIN]
-    for sources in (
-        (("b", "train", TRAIN), ("a", "train", shuffled)),
-        (("a", "train", shuffled), ("b", "train", TRAIN)),
-    ):
-        puzzle_set = build(*sources)
+    first: Source = ("b", "train", TRAIN)
+    second: Source = ("a", "train", shuffled)
+    for puzzle_set in (build(first, second), build(second, first)):
         assert puzzle_set.sources == ("a",) * 4
         assert puzzle_set.dropped == tuple((task.id, "b", "repeats", task.id) for task in TRAIN)
 
