@@ -103,10 +103,7 @@ def time_start(folder: Path) -> dict[str, float]:
 
 
 def time_batches(puzzle_set: PuzzleSet, rounds: int) -> dict[str, float]:
-    """Seconds a batch of sampling, of rendering on both canvases, and of the plain way (every fifth round).
-
-    Medians, but for batches of one width, whose time is their mean over the examples of all rounds.
-    """
+    """Median seconds a batch of sampling, of rendering on both canvases and at each width, and of the plain way."""
     full, task, plain = Examples(puzzle_set, "full"), Examples(puzzle_set, "task"), PlainWay(puzzle_set)
     sampler, rng = full.sampler(seed=0), np.random.default_rng(0)
     times: dict[str, list[float]] = {}
@@ -125,18 +122,19 @@ def time_batches(puzzle_set: PuzzleSet, rounds: int) -> dict[str, float]:
                 times.setdefault(name, []).append(timed(lambda way=way, drawn=drawn: way.render(*drawn))[0])
         rounds_drawn.append(drawn)
     by_width = time_by_width(task, *map(np.concatenate, zip(*rounds_drawn, strict=True)))
-    return {name: median(values) for name, values in times.items()} | {"by width": by_width}
+    return {name: median(values) for name, values in (times | by_width).items()}
 
 
-def time_by_width(examples: Examples, puzzles: np.ndarray, pairs: np.ndarray, shifts: np.ndarray) -> float:
-    """Mean seconds for so many examples as a batch has, when each batch holds canvases of one width only."""
-    widths, total = examples.widths(puzzles), 0.0
+def time_by_width(
+    examples: Examples, puzzles: np.ndarray, pairs: np.ndarray, shifts: np.ndarray
+) -> dict[str, list[float]]:
+    """Seconds a batch, some times, for batches that hold canvases of one width only."""
+    widths, times = examples.widths(puzzles), {}
     for width in np.unique(widths):
-        places = np.flatnonzero(widths == width)
-        for start in range(0, len(places), SIZE):
-            chosen = places[start : start + SIZE]
-            total += timed(lambda chosen=chosen: examples.render(puzzles[chosen], pairs[chosen], shifts[chosen]))[0]
-    return total / len(puzzles) * SIZE
+        chosen = np.resize(np.flatnonzero(widths == width), SIZE)
+        drawn = puzzles[chosen], pairs[chosen], shifts[chosen]
+        times[str(width)] = [timed(lambda drawn=drawn: examples.render(*drawn))[0] for _ in range(10)]
+    return times
 
 
 def describe(puzzles: int, start: dict[str, float], times: dict[str, float], command: str) -> str:
@@ -146,9 +144,9 @@ def describe(puzzles: int, start: dict[str, float], times: dict[str, float], com
         "sample": "sample (either canvas)",
         "full": "render and collate, full canvas",
         "task": "render and collate, task canvas, tasks mixed as in training",
-        "by width": "render and collate, task canvas, batches of one width as in prediction",
         "plain": "the plain way, full canvas",
     }
+    by_width = ", ".join(f"{width}: {1e3 * seconds:.1f}" for width, seconds in times.items() if width.isdecimal())
     lines = [
         f"# Batches of {SIZE}: `{command}`",
         "",
@@ -163,7 +161,9 @@ def describe(puzzles: int, start: dict[str, float], times: dict[str, float], com
         "|---|---|---|",
         *(f"| {title} | {1e3 * times[name]:.1f} | {SIZE / times[name]:.0f} |" for name, title in names.items()),
         "",
-        "A batch of mixed tasks is nearly always as wide as the whole board, so it takes as long to make. "
+        "A batch of mixed tasks is nearly always as wide as the whole board, so it takes as long to make. Batches of "
+        f"one width, as in prediction, in cells and ms: {by_width}.",
+        "",
         f"Rendering the full canvas is {times['plain'] / times['full']:.0f} times as fast as the plain way.",
         "",
         f"{processor()}, {made['cores']} cores, 1 thread. Commit {made['commit']}, numpy {np.__version__}, "
