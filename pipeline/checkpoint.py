@@ -11,16 +11,18 @@ A folder of safetensors and JSON that is there whole or not at all (`augment.fol
 """
 
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from augment import Held, SeenTasks
 from augment.folder import new_folder, seal, unseal
-from augment.puzzle import parse_puzzle_key, puzzle_key
+from augment.puzzle import parse_puzzle_keys, puzzle_keys
 from pipeline.rundir import read_json, write_json
 from solver.embedding import IdTable
 
@@ -76,7 +78,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     average = load_file(folder / "average.safetensors") if "average.safetensors" in about["files"] else None
     weights, rows = load_file(folder / "model.safetensors"), load_file(folder / "ids.safetensors")["rows"]
     tasks = read_json(folder / "keys.json")["tasks"]
-    keys = [puzzle_key(task, number) for task, numbers in tasks.items() for number in numbers]
+    task_ids = chain.from_iterable([task] * len(numbers) for task, numbers in tasks.items())
+    keys = puzzle_keys(task_ids, np.array(list(chain.from_iterable(tasks.values())), dtype=np.int64))
     if len(keys) != len(rows):
         raise ValueError(f"{folder / 'keys.json'}: {len(keys)} keys for {len(rows)} ID rows; name another checkpoint")
     seen, leaks = SeenTasks.from_json(read_json(folder / "seen.json")), tuple(Held(*leak) for leak in about["leaks"])
@@ -98,7 +101,8 @@ def _group_keys(keys: list[str]) -> dict[str, list[int]]:
     """Rows by task; a task's rows must stand together, or reading them back would change their order."""
     groups: dict[str, list[int]] = {}
     last = None
-    for task, number in map(parse_puzzle_key, keys):
+    task_ids, numbers = parse_puzzle_keys(keys)
+    for task, number in zip(task_ids, numbers.tolist(), strict=True):
         if task != last and task in groups:
             raise ValueError(f"the ID rows of task {task} do not stand together; sort the rows by task")
         groups.setdefault(task, []).append(number)

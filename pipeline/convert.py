@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from augment.puzzle import parse_puzzle_key, puzzle_key
+from augment.puzzle import parse_puzzle_keys, puzzle_keys
 from pipeline.checkpoint import Checkpoint, save_checkpoint
 from pipeline.config import RunConfig, override
 from pipeline.rundir import Console, read_json
@@ -172,4 +172,4 @@ def _name_rows(id_rows: Tensor | None, identifiers: Path | None, model: ModelCon
     if not isinstance(names, list) or len(names) != len(id_rows):
         raise ValueError(f"{identifiers}: must be a list of {len(id_rows)} names, one per ID row of the checkpoint")
     named = [row for row, name in enumerate(names) if name != BLANK]
-    return [puzzle_key(*parse_puzzle_key(names[row])) for row in named], id_rows[named]
+    return puzzle_keys(*parse_puzzle_keys([names[row] for row in named])), id_rows[named]

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from augment import IDENTITY, Augmentation, decode_numbers, parse_puzzle_key, puzzle_key
-from augment.puzzle import AUGMENTATIONS, PERMUTATIONS, rank_choice, unrank_choice
+from augment.puzzle import (
+    AUGMENTATIONS,
+    PERMUTATIONS,
+    parse_puzzle_keys,
+    puzzle_keys,
+    rank_choice,
+    unrank_choice,
+)
 
 numbers = st.integers(0, AUGMENTATIONS - 1)
 
@@ -60,6 +67,21 @@ def test_known_numbers_and_names() -> None:
 def test_names_of_no_augmentation_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"form is|colours are"):
         Augmentation.from_name(name)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b~2", "a task"]), numbers | st.just(0))))
+def test_many_keys_are_those_of_each(puzzles: list[tuple[str, int]]) -> None:
+    task_ids, given_numbers = [task for task, _ in puzzles], np.array([number for _, number in puzzles], np.int64)
+    keys = puzzle_keys(task_ids, given_numbers)
+    assert keys == [puzzle_key(*puzzle) for puzzle in puzzles]
+    parsed, parsed_numbers = parse_puzzle_keys(keys)
+    assert (parsed, parsed_numbers.tolist()) == (task_ids, given_numbers.tolist())
+
+
+@pytest.mark.parametrize("key", ["a|||t8|||0123456789", "a|||t1|||0113456789", "a|||t1", "a|||t1|||0123456789|||"])
+def test_a_key_of_no_puzzle_is_refused_among_many(key: str) -> None:
+    with pytest.raises(ValueError, match=r"form is|colours are"):
+        parse_puzzle_keys(["a", "b|||t1|||0213456789", key])
 
 
 @pytest.mark.parametrize("number", [-1, AUGMENTATIONS])
