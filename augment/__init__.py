@@ -8,7 +8,7 @@ from augment.merge import Dropped, Duplicates, LeakError, OnLeak, Role, SourcedT
 from augment.puzzle import IDENTITY, Augmentation, decode_numbers, parse_puzzle_key, puzzle_key
 from augment.seen import Held, SeenTasks
 from augment.source import SOURCES, SourceError, find_source_label, load_tasks
-from augment.store import PuzzleSet, open_puzzle_set, write_puzzle_set
+from augment.store import MAX_PAIRS, PuzzleSet, open_puzzle_set, write_puzzle_set
 from augment.task import Pair, Selection, Task, TaskError, parse_pair_list, parse_task, select_tasks
 from augment.transform import (
     DIHEDRAL_INVERSE,
@@ -26,6 +26,7 @@ __all__ = [
     "DIHEDRAL_INVERSE",
     "DIHEDRAL_PRODUCT",
     "IDENTITY",
+    "MAX_PAIRS",
     "MAX_SIDE",
     "SOURCES",
     "TRANSPOSES",

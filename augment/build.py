@@ -5,6 +5,7 @@ number of workers, the order of the sources, or the other tasks; and a set can b
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from augment.canvas import task_canvas
 from augment.distinct import draw_augmentations
 from augment.merge import Duplicates, Entry, Merged, OnLeak, SourcedTasks, merge
-from augment.store import PuzzleSet
+from augment.store import MAX_PAIRS, PuzzleSet
 from augment.stream import task_stream
 from augment.task import Task
 
@@ -30,12 +31,14 @@ def build_puzzle_set(
     workers: int = 1,
     board_side: int = 30,
     *,
+    max_pairs: int = MAX_PAIRS,
     on_leak: OnLeak = "stop",
     duplicates: Duplicates = "keep",
 ) -> PuzzleSet:
     """The tasks sorted by ID, each unchanged and under up to `augmentations` distinct augmentations.
 
     Args:
+        max_pairs: of a train task without tests, a long list of pairs, at most so many are drawn and kept in order.
         on_leak: a train task that holds a scored one (`augment.seen`) stops the build, is dropped, or is allowed
             and listed in the set's `leaks`.
         duplicates: whether a train task with the pairs of another, under another ID, is kept.
@@ -44,9 +47,8 @@ def build_puzzle_set(
         LeakError: listing every leak, where `on_leak` is "stop".
         ValueError: for settings that cannot be, a task scored twice, and no tasks at all.
     """
-    _check_settings(augmentations, workers, board_side)
-    merged = merge(_entries(sources), on_leak, duplicates)
-    return _draw_set(merged, {}, augmentations, seed, workers, board_side)
+    settings = _Settings(augmentations, seed, board_side, max_pairs)
+    return _draw_set(merge(_entries(sources, settings), on_leak, duplicates), {}, settings, workers)
 
 
 def extend_puzzle_set(
@@ -59,41 +61,69 @@ def extend_puzzle_set(
 ) -> PuzzleSet:
     """The set with more tasks, built with its own settings; the tasks it has keep their keys and draws.
 
-    Only `on_leak` "drop" takes an old train task out, where it holds a task that is now scored.
+    Only `on_leak` "drop" takes an old train task out, where it holds a task that is now scored. Leaks that the set was
+    built to allow stay, and stay marked.
     """
-    _check_settings(old.requested, workers, old.board_side)
+    settings = _Settings(old.requested, old.seed, old.board_side, old.max_pairs)
     had = [
-        Entry(source, role, task, old=True)
+        Entry(source, role, task, whole=task, old=True)
         for source, role, task in zip(old.sources, old.roles, old.tasks, strict=True)
     ]
-    merged = merge([*had, *_entries(sources)], on_leak, duplicates)
+    merged = merge([*had, *_entries(sources, settings)], on_leak, duplicates, old.leaks)
+    merged = replace(merged, dropped=tuple(sorted({*old.dropped, *merged.dropped})))
     numbers = dict(zip((task.id for task in old.tasks), np.split(old.augmentations, old.starts[1:-1]), strict=True))
-    return _draw_set(merged, numbers, old.requested, old.seed, workers, old.board_side)
+    return _draw_set(merged, numbers, settings, workers)
 
 
-def _entries(sources: Sequence[SourcedTasks]) -> list[Entry]:
-    return [Entry(source.source, source.role, task) for source in sources for task in source.tasks]
+@dataclass(frozen=True)
+class _Settings:
+    """What a set is built by, and extended by."""
+
+    augmentations: int
+    seed: int
+    board_side: int
+    max_pairs: int
+
+    def __post_init__(self) -> None:
+        if self.augmentations < 0:
+            raise ValueError(f"augmentations is {self.augmentations}; give 0 (the tasks unchanged) or more")
+        if self.max_pairs < 1:
+            raise ValueError(f"max_pairs is {self.max_pairs}; give at least 1")
+        if not 1 <= self.board_side <= np.iinfo(np.uint8).max:
+            raise ValueError(f"board_side is {self.board_side}; give 1 to {np.iinfo(np.uint8).max}")
 
 
-def _check_settings(augmentations: int, workers: int, board_side: int) -> None:
-    if augmentations < 0:
-        raise ValueError(f"augmentations is {augmentations}; give 0 (the tasks unchanged) or more")
-    if workers < 1:
-        raise ValueError(f"workers is {workers}; give at least 1")
-    if not 1 <= board_side <= np.iinfo(np.uint8).max:
-        raise ValueError(f"board_side is {board_side}; give 1 to {np.iinfo(np.uint8).max}")
+def _entries(sources: Sequence[SourcedTasks], settings: _Settings) -> list[Entry]:
+    """Every task as its role has it: test outputs of scored ones go no further."""
+    return [
+        Entry(source.source, source.role, task.hidden(), whole=task.hidden())
+        if source.role == "scored"
+        else Entry(source.source, source.role, _draw_pairs(task, settings), whole=task)
+        for source in sources
+        for task in source.tasks
+    ]
 
 
-def _draw_set(
-    merged: Merged, drawn: dict[str, Numbers], augmentations: int, seed: int, workers: int, board_side: int
-) -> PuzzleSet:
+def _draw_pairs(task: Task, settings: _Settings) -> Task:
+    """Of a task that is a list of pairs at most `max_pairs`, in its order; any other task as it is."""
+    count = len(task.demonstrations)
+    if task.tests or count <= settings.max_pairs:
+        return task
+    drawn = task_stream(settings.seed, task.id, "pairs").choice(count, size=settings.max_pairs, replace=False)
+    return replace(task, demonstrations=tuple(task.demonstrations[number] for number in sorted(drawn)))
+
+
+def _draw_set(merged: Merged, drawn: dict[str, Numbers], settings: _Settings, workers: int) -> PuzzleSet:
     """The set of these tasks; what is `drawn` already, by ID of the old tasks, stays."""
     entries = merged.entries
     if not entries:
         raise ValueError("there are no tasks to build from; give at least one source to score or to train on")
-    canvases = np.array([task_canvas(entry.task, board_side) for entry in entries], dtype=np.uint8)
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; give at least 1")
+    canvases = np.array([task_canvas(entry.task, settings.board_side) for entry in entries], dtype=np.uint8)
     new = [entry.task for entry in entries if not entry.old]
-    drawn = drawn | dict(zip((task.id for task in new), _draw_all(new, augmentations, seed, workers), strict=True))
+    fresh = _draw_all(new, settings.augmentations, settings.seed, workers)
+    drawn = drawn | dict(zip((task.id for task in new), fresh, strict=True))
     numbers = [drawn[entry.task.id] for entry in entries]
     return PuzzleSet(
         tasks=tuple(entry.task for entry in entries),
@@ -102,9 +132,10 @@ def _draw_set(
         canvases=canvases,
         starts=np.cumsum([0, *map(len, numbers)], dtype=np.int64),
         augmentations=np.concatenate(numbers),
-        seed=seed,
-        requested=augmentations,
-        board_side=board_side,
+        seed=settings.seed,
+        requested=settings.augmentations,
+        board_side=settings.board_side,
+        max_pairs=settings.max_pairs,
         dropped=merged.dropped,
         leaks=merged.leaks,
     )

@@ -36,7 +36,7 @@ def _longest_side(task: Task, axis: int, board_side: int) -> int:
     if longest > board_side:
         raise ValueError(
             f"task {task.id} has a side of {longest} but the board's is {board_side}; "
-            f"leave it out (max side {board_side}) or raise the board side"
+            "raise the board side, or leave the task out (--max-side for scored sources)"
         )
     longest = max(longest, _predicted_side(task, axis))
     return min(longest + 1, board_side)

@@ -82,7 +82,7 @@ def unseal(file: Path, kind: str, version: int, fix: str) -> dict[str, Any]:
         about = json.loads(file.read_bytes())
         found = about["format"]
         whole = _digest_json({key: value for key, value in about.items() if key != "sha256"}) == about["sha256"]
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise ValueError(f"{file} was cut short or altered; {fix}") from None
     if found != version:
         raise ValueError(f"{file} has format {found}, and this version reads {version}; {fix}")

@@ -1,6 +1,6 @@
-"""Sources in, one list of tasks out: what is given twice, what would be leaked, and what each task is called.
+"""Entries in, one list of them out: what is given twice, what would be leaked, and what each task is called.
 
-Scored tasks keep their IDs and lose their test outputs here. Train tasks come after them, by source name and ID: the
+Scored tasks, whose test outputs are hidden, keep their IDs. Train tasks come after them, by source name and ID: the
 same task given twice is taken once, another task with an ID that is taken becomes "ID~2", and a train task that holds
 a scored one (`augment.seen`) is met as `on_leak` says.
 """
@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import Literal, NamedTuple, get_args
 
-from augment.seen import Held, SeenTasks, name_copy, original_id, pairs_of
-from augment.task import Task
+from augment.seen import Held, SeenTasks, pairs_of
+from augment.task import Task, name_copy, original_id
 
 Role = Literal["scored", "train"]
 OnLeak = Literal["stop", "drop", "allow"]
@@ -42,12 +42,22 @@ class SourcedTasks:
 
 @dataclass(frozen=True)
 class Entry:
-    """A task of the set to be: its source and what it is for. `old` ones are in the set that is extended."""
+    """A task of the set to be, its source and what it is for; a scored one with its test outputs hidden.
+
+    `whole`: the task with all pairs that its source has, where only some were drawn. `old`: whether it is in the set
+    that is extended.
+    """
 
     source: str
     role: Role
     task: Task
+    whole: Task
     old: bool = False
+
+    def rename(self, task_id: str) -> "Entry":
+        """The same under another ID."""
+        task, whole = (replace(task, id=task_id) for task in (self.task, self.whole))
+        return replace(self, task=task, whole=whole)
 
 
 class Dropped(NamedTuple):
@@ -68,8 +78,10 @@ class Merged:
     leaks: tuple[Held, ...]
 
 
-def merge(entries: Sequence[Entry], on_leak: OnLeak = "stop", duplicates: Duplicates = "keep") -> Merged:
-    """One entry per task, each under an ID of its own.
+def merge(
+    entries: Sequence[Entry], on_leak: OnLeak = "stop", duplicates: Duplicates = "keep", allowed: Sequence[Held] = ()
+) -> Merged:
+    """One entry per task, each under an ID of its own. `allowed`: leaks among the old entries, allowed before.
 
     Raises:
         LeakError: where a train task holds a scored one and `on_leak` is "stop".
@@ -81,22 +93,23 @@ def merge(entries: Sequence[Entry], on_leak: OnLeak = "stop", duplicates: Duplic
     train, dropped = _drop_repeated([entry for entry in entries if entry.role == "train"], duplicates)
     named = _name_apart([*scored, *train])
     scored, train = named[: len(scored)], named[len(scored) :]
-    leaks = find_leaks(scored, train)
+    leaks = [leak for leak in find_leaks(scored, train) if leak not in allowed]
     if leaks and on_leak == "stop":
         raise LeakError(_describe_leaks(leaks, train))
     if on_leak == "drop":
         train, leaking = _drop_leaking(train, leaks)
         dropped, leaks = [*dropped, *leaking], []
     _refuse_renamed(train, entries)
-    kept = [replace(entry, task=entry.task.hidden()) for entry in scored] + train
-    kept.sort(key=lambda entry: entry.task.id)
-    return Merged(kept, tuple(sorted([*repeated, *dropped])), tuple(leaks))
+    kept = sorted([*scored, *train], key=lambda entry: entry.task.id)
+    left = {entry.task.id for entry in kept}
+    marked = [leak for leak in {*allowed, *leaks} if leak.holder in left]
+    return Merged(kept, tuple(sorted([*repeated, *dropped])), tuple(sorted(marked)))
 
 
 def find_leaks(scored: Iterable[Entry], train: Iterable[Entry]) -> list[Held]:
-    """Each scored task with each train task that holds it."""
+    """Each scored task with each train task that holds it, be it by a pair that was not drawn."""
     tasks = [entry.task for entry in scored]
-    return SeenTasks.remember(entry.task for entry in train).find_all(tasks) if tasks else []
+    return SeenTasks.remember(entry.whole for entry in train).find_all(tasks) if tasks else []
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -117,7 +130,7 @@ def _take_scored(entries: list[Entry]) -> tuple[list[Entry], list[Dropped]]:
         if not entry.task.tests:
             raise ValueError(f"{entry.source}: task {entry.task.id} has no test input to score; train on it instead")
         first = kept.setdefault(entry.task.id, entry)
-        if first is not entry and first.old and pairs_of(first.task) == pairs_of(entry.task.hidden()):
+        if first is not entry and first.old and pairs_of(first.task) == pairs_of(entry.task):
             repeated.append(Dropped(entry.task.id, entry.source, "repeats", first.task.id))
         elif first is not entry:
             twice.append(entry.task.id)
@@ -138,7 +151,7 @@ def _drop_repeated(entries: list[Entry], duplicates: Duplicates) -> tuple[list[E
     for entry in sorted(entries, key=_order):
         alike = kept[pairs_of(entry.task)]
         same = [other for other in alike if original_id(other.task.id) == original_id(entry.task.id)]
-        if same or (alike and duplicates == "drop"):
+        if not entry.old and (same or (alike and duplicates == "drop")):
             dropped.append(Dropped(entry.task.id, entry.source, "repeats", (same or alike)[0].task.id))
         else:
             alike.append(entry)
@@ -154,7 +167,7 @@ def _name_apart(entries: list[Entry]) -> list[Entry]:
         task_id = next(task_id for task_id in chain([entry.task.id], copies) if task_id not in taken)
         taken.add(task_id)
         unchanged = task_id == entry.task.id
-        named.append(entry if unchanged else replace(entry, task=replace(entry.task, id=task_id)))
+        named.append(entry if unchanged else entry.rename(task_id))
     return named
 
 
@@ -174,7 +187,7 @@ def _describe_leaks(leaks: list[Held], train: list[Entry]) -> str:
     listed = ", ".join(str(leak._replace(holder=original_id(leak.holder))) for leak in leaks)
     tasks = len({leak.task for leak in leaks})
     return (
-        f"{tasks} {'task' if tasks == 1 else 'tasks'} to be scored would be trained on, test outputs included, from "
+        f"{tasks} {'task' if tasks == 1 else 'tasks'} to be scored would be trained on too, from "
         f"{' and '.join(sources)}: the score would mean nothing. Leave those train tasks out (--on-leak drop), or "
         f"train on them knowingly and have every score marked (--on-leak allow). Scored = trained on: {listed}"
     )

@@ -7,7 +7,6 @@ tasks are guarded too. A remembered task *holds* another where it has its ID or 
 notwithstanding.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -19,23 +18,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from augment.grid import COLOURS, Grid
-from augment.task import Pair, Task
+from augment.task import Pair, Task, original_id
 from augment.transform import DIHEDRALS, TRANSPOSES, source_cell
 
 LOOK_BYTES = 6
 _TRANSPOSES = np.array(TRANSPOSES)
 _NO_GRID = np.zeros((0, 0), dtype=np.uint8)
-_COPY = re.compile(r"~\d+$")
-
-
-def name_copy(task_id: str, number: int) -> str:
-    """The ID of another task with the same ID: "007bbfb7~2"."""
-    return f"{task_id}~{number}"
-
-
-def original_id(task_id: str) -> str:
-    """The ID that a task has in its source."""
-    return _COPY.sub("", task_id)
 
 
 class Held(NamedTuple):

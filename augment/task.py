@@ -9,6 +9,9 @@ from augment.grid import MAX_SIDE, Grid, parse_grid
 KEY_SEPARATOR = "|||"
 """Stands between the parts of a puzzle's name, so no task ID may hold it."""
 
+COPY_SEPARATOR = "~"
+"""Another task with the ID "a" is called "a~2", so no task ID of a source may end like that."""
+
 MAX_ID = 200
 """Characters of a task ID: file systems allow names of about 255."""
 
@@ -78,12 +81,24 @@ def parse_pair_list(task_id: str, value: object, where: str) -> Task:
     return Task(task_id, _parse_pairs(value, "pairs", outputs_required=True, where=_place_task(task_id, where)), ())
 
 
+def name_copy(task_id: str, number: int) -> str:
+    """What another task with the same ID is called: "007bbfb7~2"."""
+    return f"{task_id}{COPY_SEPARATOR}{number}"
+
+
+def original_id(task_id: str) -> str:
+    """The ID that a task has in its source: undo `name_copy`."""
+    original, separator, number = task_id.rpartition(COPY_SEPARATOR)
+    return original if separator and number.isdecimal() else task_id
+
+
 def _place_task(task_id: str, where: str) -> str:
     """The task's place for messages, once its ID will do as the name of files, keys and rows."""
-    if not task_id or KEY_SEPARATOR in task_id or len(task_id) > MAX_ID or not task_id.isprintable():
+    bad = KEY_SEPARATOR in task_id or len(task_id) > MAX_ID or not task_id.isprintable()
+    if bad or not task_id or original_id(task_id) != task_id:
         raise TaskError(
-            f"{where}: task {task_id[:80]!a}: a task ID has 1 to {MAX_ID} printable characters and does not "
-            f"hold {KEY_SEPARATOR!r}; rename the task"
+            f"{where}: task {task_id[:80]!a}: a task ID has 1 to {MAX_ID} printable characters, does not hold "
+            f"{KEY_SEPARATOR!r} and does not end in {COPY_SEPARATOR} and a number; rename the task"
         )
     return f"{where}: task {task_id}"
 

@@ -97,7 +97,7 @@ def build_once(load: Load, augmentations: int, workers: int, folder: Path) -> tu
     clock = [time.perf_counter()]
     sources = load()
     clock.append(time.perf_counter())
-    # ConceptARC holds one task of the public evaluation set: the published set has both.
+    # The training part holds one task of the evaluation part: the published set has both.
     settings = PuzzleSettings(augmentations=augmentations, workers=workers, on_leak="allow")
     puzzle_set = build(sources, settings, seed=0)
     clock.append(time.perf_counter())

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console as Screen
 from rich.text import Text
 
-from augment import Duplicates, OnLeak, Selection, load_tasks, open_puzzle_set
+from augment import MAX_PAIRS, Duplicates, OnLeak, Selection, load_tasks, open_puzzle_set
 from augment.source import find_source_label
 from pipeline.budget import Budget
 from pipeline.checkpoint import load_checkpoint
@@ -118,7 +118,10 @@ def build_command(
         int | None, typer.Option(help="Side of the board in cells  [default: 30]", min=1, max=255)
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes", min=1)] = 1,
-    pairs: Annotated[int, typer.Option(help="Pairs of a task that is a long list of pairs (RE-ARC)", min=1)] = 20,
+    pairs: Annotated[
+        int | None,
+        typer.Option(help=f"Pairs drawn of a task that is a list of them (RE-ARC)  [default: {MAX_PAIRS}]", min=1),
+    ] = None,
     on_leak: Annotated[
         OnLeak, typer.Option(help="A train task that holds a scored one: stop, drop it, or allow and mark every score")
     ] = "stop",
@@ -131,25 +134,35 @@ def build_command(
     limit: Limit = None,
 ) -> None:
     """Build a puzzle set: tasks under distinct augmentations, each with its own ID."""
-    if not scored and not train_sources:
-        raise ConfigError("build: name at least one source, with --score or --train")
-    if out.exists():
-        raise ConfigError(f"{out}: exists already and is not overwritten; name another folder with --out")
+    selected = _selected(tasks, max_side, limit)
+    _check_build(out, scored, train_sources, selected, extends, form)
     start, console = time.monotonic(), Console()
-    old = open_old_set(extends, augmentations=augmentations, seed=seed, board_side=board_side)
+    old = open_old_set(extends, augmentations=augmentations, seed=seed, board_side=board_side, pairs=pairs)
     settings = PuzzleSettings(
         augmentations=1000 if augmentations is None else augmentations,
-        pairs=pairs, on_leak=on_leak, duplicates=duplicates, workers=workers,
+        pairs=pairs or MAX_PAIRS, on_leak=on_leak, duplicates=duplicates, workers=workers,
     )  # fmt: skip
-    seed = old.seed if old else seed or 0
-    selection = Selection(**_selected(tasks, max_side, limit))
-    sources = gather(scored or [], selection, train_sources or [], pairs, seed)
-    puzzle_set = build(sources, settings, seed, board_side or 30, old)
+    sources = gather(scored or [], Selection(**selected), train_sources or [])
+    puzzle_set = build(sources, settings, seed or 0, board_side or 30, old)
     size = write_as(form, puzzle_set, sources, out, console)
     for line in describe_left_out(puzzle_set):
         console.log(line)
     console.show(describe(puzzle_set, bytes=f"{size:,}", seconds=f"{time.monotonic() - start:.1f}"))
     console.log(describe_widths(puzzle_set))
+
+
+def _check_build(
+    out: Path, scored: list[str] | None, train: list[str] | None, selected: dict, extends: Path | None, form: str
+) -> None:
+    """ConfigError for options that cannot go together, before any work is done."""
+    if not scored and not train:
+        raise ConfigError("build: name at least one source, with --score or --train")
+    if selected and not scored:
+        raise ConfigError("build: --tasks, --max-side and --limit select scored tasks; name their source with --score")
+    if extends and form == "published":
+        raise ConfigError("build: a set that is extended lacks the test outputs to export; build it from its sources")
+    if out.exists():
+        raise ConfigError(f"{out}: exists already and is not overwritten; name another folder with --out")
 
 
 @app.command("train")
@@ -163,7 +176,8 @@ def train_command(
 ) -> None:
     """Train a model on a puzzle set."""
     puzzle_set = open_puzzle_set(puzzles)
-    made = PuzzleSettings(augmentations=puzzle_set.requested)
+    leaks = "allow" if puzzle_set.leaks else "drop"
+    made = PuzzleSettings(augmentations=puzzle_set.requested, pairs=puzzle_set.max_pairs, on_leak=leaks)
     chosen = recipe(recipe_name).model_copy(
         update={"source": str(puzzles), "selection": SelectionSettings(), "puzzles": made}
     )

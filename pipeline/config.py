@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from augment import Duplicates, OnLeak, Selection
+from augment import MAX_PAIRS, Duplicates, OnLeak, Selection
 from pipeline.budget import parse_duration
 from solver.model import ModelConfig
 from solver.tokens import VOCABULARY
@@ -53,7 +53,7 @@ class PuzzleSettings(Settings):
 
     augmentations: Annotated[int, Field(ge=0)] = 1000
     """augmented puzzles per task besides the original"""
-    pairs: Annotated[int, Field(ge=1)] = 20
+    pairs: Annotated[int, Field(ge=1)] = MAX_PAIRS
     """of a task that is a long list of pairs (RE-ARC), train on so many, drawn by the seed"""
     on_leak: OnLeak = "drop"
     """a train task that holds a scored one: stop, drop it, or allow it and mark every score"""
@@ -79,7 +79,9 @@ class TrainSettings(Settings):
     """decay of the moving average of the weights; null for none"""
     shift: bool = True
     """draw a fresh place on the board for every example"""
-    source_weights: Annotated[tuple[tuple[str, Annotated[float, Field(ge=0)]], ...], AfterValidator(_named_once)] = ()
+    source_weights: Annotated[
+        tuple[tuple[str, Annotated[float, Field(ge=0, le=1000)]], ...], AfterValidator(_named_once)
+    ] = ()
     """(source, weight) pairs: how often an epoch visits each of its tasks, on average; once where none is given,
     and with weight 0 never, so that its puzzles are not learnt"""
     feed: Literal["all", "halted"] = "all"

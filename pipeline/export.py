@@ -2,6 +2,7 @@
 
 FOLDER/identifiers.json   names by ID: "<blank>", then the puzzles in row order (ID = row + 1)
 FOLDER/test_puzzles.json  the scored tasks, as ARC JSON
+FOLDER/puzzle_set.json    our own: sources, seed, versions, tasks left out, leaks that were allowed
 FOLDER/train/, test/      dataset.json (sizes) and, with the prefix all__, five .npy files: inputs and labels (uint8,
                           examples x cells); puzzle_identifiers, puzzle_indices (first example of each puzzle) and
                           group_indices (first puzzle of each task), int32, the last two with the end appended
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from augment import TRANSPOSES, Pair, PuzzleSet, Task
 from augment.folder import new_folder
+from augment.store import summarise
 from augment.stream import task_stream
 from pipeline.progress import Progress
 from pipeline.rundir import Console
@@ -116,7 +118,7 @@ def export_published(
         ValueError: where the folder exists, the disk lacks the room, or `tasks` lacks a scored task as it was built.
     """
     answers = {
-        number: _answer(task, tasks)
+        number: _answer(task, tasks, puzzle_set.board_side)
         for number, (task, role) in enumerate(zip(puzzle_set.tasks, puzzle_set.roles, strict=True))
         if role == "scored"
     }
@@ -124,6 +126,7 @@ def export_published(
     with new_folder(folder) as unfinished, Progress(console or Console(), "export", len(train) + len(test)) as progress:
         _check_room(unfinished, folder, train, test)
         _write_json(unfinished / "identifiers.json", [BLANK, *puzzle_set.keys()])
+        _write_json(unfinished / "puzzle_set.json", summarise(puzzle_set))
         _write_json(unfinished / "test_puzzles.json", {task.id: _to_json(task) for task in answers.values()})
         _write_split(unfinished, train, shifts, progress)
         if len(test):
@@ -147,7 +150,7 @@ def _test_split(puzzle_set: PuzzleSet, answers: Mapping[int, Task]) -> Split:
     return Split("test", solved, spans)
 
 
-def _answer(task: Task, tasks: Mapping[str, Task]) -> Task:
+def _answer(task: Task, tasks: Mapping[str, Task], board_side: int) -> Task:
     """The task with its test outputs, hidden ones as published."""
     known = tasks.get(task.id)
     asked = [pair.input.tolist() for pair in task.tests]
@@ -156,6 +159,12 @@ def _answer(task: Task, tasks: Mapping[str, Task]) -> Task:
             f"task {task.id} is scored in the puzzle set, but the source "
             f"{'has no such task' if known is None else 'asks other test inputs of it'}: "
             "export with the source that the set was built from"
+        )
+    longest = max(max(grid.shape) for pair in known.tests for grid in pair.grids())
+    if longest > board_side:
+        raise ValueError(
+            f"task {task.id} has a test output with a side of {longest} but the board's is {board_side}; "
+            "build with a larger board side, or leave the task out"
         )
     return replace(task, tests=tuple(Pair(p.input, HIDDEN if p.output is None else p.output) for p in known.tests))
 

@@ -26,16 +26,11 @@ from pipeline.export import export_published
 from pipeline.rundir import Console
 
 
-def gather(
-    scored: list[str], selection: Selection, train: list[str], pairs: int = 20, seed: int = 0
-) -> list[SourcedTasks]:
+def gather(scored: list[str], selection: Selection, train: list[str]) -> list[SourcedTasks]:
     """The tasks of every source, with what may be done with them. The selection holds for scored sources only."""
     return [
         *(SourcedTasks(find_source_label(name), "scored", load_tasks(name, selection)) for name in scored),
-        *(
-            SourcedTasks(find_source_label(name), "train", load_tasks(name, max_pairs=pairs, seed=seed))
-            for name in train
-        ),
+        *(SourcedTasks(find_source_label(name), "train", load_tasks(name)) for name in train),
     ]
 
 
@@ -51,7 +46,14 @@ def build(
     if extends is not None:
         return extend_puzzle_set(extends, sources, settings.workers, on_leak=leak, duplicates=twice)
     return build_puzzle_set(
-        sources, settings.augmentations, seed, settings.workers, board_side, on_leak=leak, duplicates=twice
+        sources,
+        settings.augmentations,
+        seed,
+        settings.workers,
+        board_side,
+        max_pairs=settings.pairs,
+        on_leak=leak,
+        duplicates=twice,
     )
 
 
@@ -151,14 +153,16 @@ def describe_tasks(source: str, tasks: list[Task]) -> Table:
     grids += [pair.input for task in tasks for pair in task.tests]
     sides = [task.max_side for task in tasks]
     cells = sorted(grid.size for grid in grids if grid is not None)
-    known = sum(task.has_solutions for task in tasks)
+    asked = sum(bool(task.tests) for task in tasks)
+    known = sum(bool(task.tests) and task.has_solutions for task in tasks)
     table = Table(box=None, show_header=False, title=find_source_label(source), title_justify="left")
     rows = {
         "tasks": f"{len(tasks):,}",
         "demonstrations": f"{sum(len(task.demonstrations) for task in tasks):,}",
         "test inputs": f"{sum(len(task.tests) for task in tasks):,}",
         "solutions": f"known for {known:,} tasks"
-        + (f", hidden for {len(tasks) - known:,}" if known < len(tasks) else ""),
+        + (f", hidden for {asked - known:,}" if known < asked else "")
+        + (f"; {len(tasks) - asked:,} tasks have no tests" if asked < len(tasks) else ""),
         "cells per grid": f"{cells[0]} to {cells[-1]}, median {cells[len(cells) // 2]}",
         "tasks by largest side": ", ".join(f"up to {n}: {sum(side <= n for side in sides):,}" for n in (5, 10, 20, 30)),
         "checks": "every grid is rectangular, 1 to 30 cells a side, colours 0 to 9",

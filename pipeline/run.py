@@ -19,8 +19,7 @@ from submissions.score import Score
 def solve(config: RunConfig, path: Path) -> Score | None:
     """Run every stage; returns the score where solutions are known. Stages already done are not repeated."""
     budget = Budget(config.budget)
-    selection, pairs = config.selection.selection(), config.puzzles.pairs
-    sources = gather([config.source], selection, list(config.train_sources), pairs, config.seed)
+    sources = gather([config.source], config.selection.selection(), list(config.train_sources))
     tasks = sources[0].tasks
     start_from(config)
     run = RunFolder(path, config)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from augment import PuzzleSet, Selection, SourcedTasks, Task, build_puzzle_set, load_tasks
+from augment import Pair, PuzzleSet, Selection, SourcedTasks, Task, build_puzzle_set, load_tasks
 
 TRAINING = load_tasks("arc-agi-1/training", Selection(limit=45))
 ONE, TWO = TRAINING[:3], TRAINING[2:5]
@@ -91,6 +91,7 @@ def test_a_task_scored_twice_is_refused() -> None:
         ({"augmentations": -1}, "augmentations"),
         ({"workers": 0}, "workers"),
         ({"board_side": 0}, "board_side"),
+        ({"max_pairs": 0}, "max_pairs"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict, name: str) -> None:
@@ -108,3 +109,39 @@ def test_unknown_roles_and_empty_builds_are_refused() -> None:
 def test_no_augmentations_means_the_tasks_unchanged() -> None:
     puzzle_set = build(sourced("a", "train", ONE), augmentations=0)
     np.testing.assert_array_equal(puzzle_set.augmentations, [0, 0, 0])
+
+
+def listed(task_id: str, count: int = 1000) -> Task:
+    """A task that is a list of pairs, as RE-ARC has them; the digits of an input are its place in the list."""
+    inputs = [np.array([[int(digit) for digit in f"{number:04}"]], np.uint8) for number in range(count)]
+    return Task(task_id, tuple(Pair(grid, grid[:, :1]) for grid in inputs), ())
+
+
+def drawn(puzzle_set: PuzzleSet) -> dict[str, list[int]]:
+    """Places of the pairs trained on, by task ID."""
+    return {
+        task.id: [int("".join(map(str, pair.input[0]))) for pair in puzzle_set.training_pairs(number)]
+        for number, task in enumerate(puzzle_set.tasks)
+    }
+
+
+def test_pairs_of_a_long_list_are_drawn_by_seed_and_task_alone() -> None:
+    tasks = [listed(name) for name in "abc"]
+    places = drawn(build(sourced("r", "train", tasks)))
+    assert all(row == sorted(set(row)) and len(row) == 20 for row in places.values())
+    assert places["a"] != places["b"] != places["c"]
+    assert drawn(build(sourced("r", "train", tasks[1:]))) == {name: places[name] for name in "bc"}
+    assert drawn(build(sourced("r", "train", tasks), seed=1)) != places
+    every = build_puzzle_set([sourced("r", "train", tasks)], 1, 0, max_pairs=1000)
+    assert drawn(every)["a"] == list(range(1000))
+
+
+def test_the_pairs_drawn_are_the_same_for_ever() -> None:
+    puzzle_set = build_puzzle_set([sourced("r", "train", [listed("a")])], 1, seed=7, max_pairs=4)
+    assert drawn(puzzle_set) == {"a": [222, 503, 564, 630]}
+    assert puzzle_set.max_pairs == 4
+
+
+def test_tasks_with_tests_keep_every_pair() -> None:
+    puzzle_set = build_puzzle_set([sourced("a", "train", ONE)], 1, 0, max_pairs=1)
+    assert [len(puzzle_set.training_pairs(n)) for n in range(3)] == [len(t.demonstrations + t.tests) for t in ONE]

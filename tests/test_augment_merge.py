@@ -9,6 +9,7 @@ from augment import (
     Duplicates,
     LeakError,
     OnLeak,
+    Pair,
     PuzzleSet,
     Role,
     Selection,
@@ -59,6 +60,22 @@ def test_a_leak_stops_the_build_and_lists_each_pair_of_tasks() -> None:
 def test_hidden_tasks_are_guarded_too() -> None:
     with pytest.raises(LeakError, match=f"{SCORED[1].id} = other"):
         build(("s", "scored", [task.hidden() for task in SCORED]), ("t", "train", [disguise(SCORED[1], 2, "other")]))
+
+
+def test_a_leak_is_found_among_the_pairs_that_were_not_drawn() -> None:
+    filler = [Pair(pair.input, pair.output) for task in TASKS[4:] for pair in task.demonstrations]
+    hidden_in = Task("list", (*SCORED[0].demonstrations, *filler, *SCORED[0].tests), ())
+    sources = [SourcedTasks("s", "scored", SCORED), SourcedTasks("t", "train", [hidden_in])]
+    with pytest.raises(LeakError, match=f"{SCORED[0].id} = list"):
+        build_puzzle_set(sources, 5, 0, max_pairs=2)
+
+
+def test_a_copy_with_another_test_output_is_a_leak_too() -> None:
+    # Where the test output is hidden nobody could tell, so it must not depend on that.
+    wrong = replace(SCORED[0], id="other", tests=tuple(Pair(pair.input, pair.input) for pair in SCORED[0].tests))
+    for scored in (SCORED, [task.hidden() for task in SCORED]):
+        with pytest.raises(LeakError, match=f"{SCORED[0].id} = other"):
+            build(("s", "scored", scored), ("t", "train", [wrong]))
 
 
 def test_dropped_leaks_are_gone_and_listed() -> None:
@@ -164,6 +181,35 @@ def test_what_the_old_set_has_is_not_added_again() -> None:
     assert again.sources == old.sources
     assert {dropped.reason for dropped in again.dropped} == {"repeats"}
     assert len(again.dropped) == 8
+
+
+def test_old_duplicates_stay_whatever_is_done_about_new_ones() -> None:
+    old = build(("t", "train", [*TRAIN, copy(TRAIN[0], "other")]))
+    wider = extend(old, ("u", "train", [TASKS[8], copy(TRAIN[1], "another")]), duplicates="drop")
+    assert rows(wider).items() > rows(old).items()
+    assert wider.dropped == (("another", "u", "repeats", TRAIN[1].id),)
+
+
+@pytest.mark.parametrize("on_leak", ["stop", "drop", "allow"])
+def test_leaks_that_were_allowed_stay_and_stay_marked(on_leak: OnLeak) -> None:
+    old = build(("s", "scored", SCORED), ("t", "train", [disguise(SCORED[0], 1, "other")]), on_leak="allow")
+    wider = extend(old, ("u", "train", TRAIN), on_leak=on_leak)
+    assert wider.leaks == old.leaks == ((SCORED[0].id, "other", True),)
+    assert rows(wider).items() > rows(old).items()
+
+
+def test_what_was_left_out_before_stays_listed() -> None:
+    old = build(("s", "scored", SCORED), ("t", "train", [SCORED[0], *TRAIN]), on_leak="drop")
+    assert extend(old, ("u", "train", TASKS[8:])).dropped == old.dropped != ()
+
+
+def test_a_list_of_pairs_given_again_is_the_same_task() -> None:
+    pairs = tuple(pair for task in TASKS[4:] for pair in task.demonstrations)
+    source = ("r", "train", [Task("list", pairs, ())])
+    old = build_puzzle_set([SourcedTasks(*source)], 5, 0, max_pairs=4)
+    again = extend(old, source)
+    assert ids(again) == ["list"]
+    assert (len(again.training_pairs(0)), again.max_pairs) == (4, 4)
 
 
 def test_an_old_train_task_that_is_now_scored_is_met_like_any_leak() -> None:

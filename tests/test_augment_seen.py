@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from augment import Grid, Held, Pair, SeenTasks, Selection, Task, apply, load_tasks
-from augment.seen import original_id
+from augment.task import original_id
 from tests.augment_strategies import pairs
 
 SOME = load_tasks("arc-agi-1/training", Selection(limit=40))

@@ -136,47 +136,24 @@ def test_a_list_of_pairs_is_a_task_without_tests(tmp_path: Path) -> None:
     [task] = load_tasks(write(tmp_path / "a.json", numbered_pairs(3)))
     assert (task.id, numbers(task), task.tests) == ("a", [0, 1, 2], ())
     write(tmp_path / "b.json", VALUE)
-    first, second = load_tasks(tmp_path, max_pairs=1)
-    assert (len(first.demonstrations), first.tests) == (1, ())
+    first, second = load_tasks(tmp_path)
+    assert (len(first.demonstrations), first.tests) == (3, ())
     assert written(second) == VALUE
     assert load_tasks(tmp_path, Selection(max_side=4, tasks=("a",)))[0].id == "a"
 
 
-def test_pairs_are_drawn_by_seed_and_task_alone(tmp_path: Path) -> None:
-    for task_id in "abc":
-        write(tmp_path / f"{task_id}.json", numbered_pairs(1000))
-    drawn = [numbers(task) for task in load_tasks(tmp_path)]
-    assert all(row == sorted(set(row)) and len(row) == 20 for row in drawn)
-    assert drawn[0] != drawn[1] != drawn[2]
-    assert [numbers(task) for task in load_tasks(tmp_path, seed=1)] != drawn
-    assert numbers(load_tasks(tmp_path / "b.json")[0]) == drawn[1]
-    assert numbers(load_tasks(tmp_path, max_pairs=1000)[0]) == list(range(1000))
-    (tmp_path / "a.json").unlink()
-    assert [numbers(task) for task in load_tasks(tmp_path)] == drawn[1:]
-
-
-def test_the_pairs_drawn_are_the_same_for_ever(tmp_path: Path) -> None:
-    [task] = load_tasks(write(tmp_path / "a.json", numbered_pairs(1000)), max_pairs=4, seed=7)
-    assert numbers(task) == [222, 503, 564, 630]
-
-
-def test_a_bad_pair_is_refused_though_it_is_not_drawn(tmp_path: Path) -> None:
+def test_a_bad_pair_anywhere_in_a_list_is_refused(tmp_path: Path) -> None:
     for number in (0, 500, 999):
         pairs = numbered_pairs(1000)
         pairs[number]["output"] = [[10]]
         with pytest.raises(ValueError, match=rf"a.json: task a: pairs pair {number} output: row 0, column 0 is 10"):
-            load_tasks(write(tmp_path / "a.json", pairs), max_pairs=1)
+            load_tasks(write(tmp_path / "a.json", pairs))
 
 
 @pytest.mark.parametrize("value", [[], [VALUE], [3], [{"input": GRID}]])
 def test_lists_of_no_pairs_are_refused(tmp_path: Path, value: list) -> None:
     with pytest.raises(TaskError, match=r"a.json: task a: \"?pairs"):
         load_tasks(write(tmp_path / "a.json", value))
-
-
-def test_a_number_of_pairs_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="max_pairs is 0; give at least 1"):
-        load_tasks("concept", max_pairs=0)
 
 
 def test_the_statistics_beside_re_arcs_tasks_are_no_task(tmp_path: Path) -> None:

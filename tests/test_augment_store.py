@@ -22,6 +22,7 @@ from augment import (
     open_puzzle_set,
     write_puzzle_set,
 )
+from augment.store import summarise
 
 FILES = ("puzzle_set.json", "puzzles.parquet", "tasks.parquet")
 
@@ -91,19 +92,20 @@ def test_the_summary_says_what_the_set_was_made_of(puzzle_set: PuzzleSet, folder
     assert summary["sha256"] == open_puzzle_set(folder).digest
 
 
-def test_a_changed_task_changes_the_digest_of_its_source(puzzle_set: PuzzleSet, folder: Path, tmp_path: Path) -> None:
-    first, *others = puzzle_set.tasks
-    write_puzzle_set(replace(puzzle_set, tasks=(replace(first, tests=first.tests * 2), *others)), tmp_path / "changed")
-    before, after = (
-        [made["sha256"] for made in json.loads((path / "puzzle_set.json").read_text())["sources"]]
-        for path in (folder, tmp_path / "changed")
-    )
-    # Twice the same pair is the same task.
-    assert before == after
-    tests = others[0].demonstrations[:1]
-    write_puzzle_set(replace(puzzle_set, tasks=(replace(first, tests=tests), *others)), tmp_path / "other")
-    other = [made["sha256"] for made in json.loads((tmp_path / "other" / "puzzle_set.json").read_text())["sources"]]
-    assert [a == b for a, b in zip(before, other, strict=True)] == [False, True, True]
+def test_any_change_of_a_task_changes_the_digest_of_its_source(puzzle_set: PuzzleSet) -> None:
+    def digests(first: Task) -> list[str]:
+        changed = replace(puzzle_set, tasks=(first, *puzzle_set.tasks[1:]))
+        return [made["sha256"] for made in summarise(changed)["sources"]]
+
+    first, before = puzzle_set.tasks[0], digests(puzzle_set.tasks[0])
+    shown, asked = first.demonstrations, first.tests
+    for changed in (
+        replace(first, id="0"),
+        replace(first, tests=asked + shown[:1]),
+        replace(first, demonstrations=shown[:1], tests=shown[1:] + asked),
+        replace(first, demonstrations=(Pair(shown[0].output, shown[0].input), *shown[1:])),  # type: ignore[arg-type]
+    ):
+        assert [a == b for a, b in zip(before, digests(changed), strict=True)] == [False, True, True]
 
 
 BUILD = """
@@ -116,20 +118,28 @@ write_puzzle_set(build_puzzle_set(sources, 20, int(seed), workers=int(workers), 
 """
 
 
-def build_apart(folder: Path, workers: int, hash_seed: str, names: list[str], seed: int = 3) -> dict[str, str]:
-    """Digests of the files of a set built in a process of its own."""
+def start_build(folder: Path, workers: int, hash_seed: str, names: list[str], seed: int = 3) -> subprocess.Popen:
+    """A process of its own that builds a set in the folder."""
     environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-c", BUILD, str(folder), str(workers), str(seed), *names]
-    subprocess.run(command, check=True, env=environment)
-    return {name: sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILD, str(folder), str(workers), str(seed), *names], env=environment
+    )
 
 
 def test_workers_hash_seeds_and_the_order_of_sources_do_not_change_a_byte(tmp_path: Path) -> None:
-    names = ["arc-agi-1/training", "arc-agi-2/training", "concept"]
-    one = build_apart(tmp_path / "one", 1, "1", names)
-    assert one == build_apart(tmp_path / "two", 2, "2", names[::-1])
-    assert one == build_apart(tmp_path / "eight", 8, "random", [names[1], names[0], names[2]])
-    other = build_apart(tmp_path / "other", 1, "1", names, seed=4)
+    names = ["arc-agi-1/training", "concept", "kaggle-2025/evaluation"]
+    started = [
+        start_build(tmp_path / "one", 1, "1", names),
+        start_build(tmp_path / "two", 2, "2", names[::-1]),
+        start_build(tmp_path / "eight", 8, "random", [names[1], names[0], names[2]]),
+        start_build(tmp_path / "other", 1, "1", names, seed=4),
+    ]
+    assert [process.wait() for process in started] == [0, 0, 0, 0]
+    one, two, eight, other = (
+        {name: sha256((tmp_path / folder / name).read_bytes()).hexdigest() for name in FILES}
+        for folder in ("one", "two", "eight", "other")
+    )
+    assert one == two == eight
     assert one["tasks.parquet"] == other["tasks.parquet"]
     assert all(one[name] != other[name] for name in ("puzzles.parquet", "puzzle_set.json"))
 

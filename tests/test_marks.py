@@ -60,6 +60,19 @@ def test_a_leak_that_was_allowed_marks_the_set_the_checkpoint_and_the_score(
     assert json.loads(capsys.readouterr().out)["trained_on"] == [], "of the task that was not trained on"
 
 
+def test_training_on_from_a_marked_checkpoint_keeps_the_mark(tmp_path: Path) -> None:
+    scored = write_source(tmp_path / "scored", FIRST, SECOND)
+    train = write_source(tmp_path / "train", disguise(SECOND, 1, "other"))
+    leaky = (*BUILD, "--score", scored, "--train", train, "--out", tmp_path / "leaky", "--on-leak", "allow")
+    clean = (*BUILD, "--score", scored, "--out", tmp_path / "clean")
+    assert run(*leaky) == run(*clean) == 0
+    assert run(*TRAIN, "--puzzles", tmp_path / "leaky", "--run", tmp_path / "a") == 0
+    first, again = (tmp_path / name / "checkpoints" / "final" for name in "ab")
+    assert run(*TRAIN, "--puzzles", tmp_path / "clean", "--checkpoint", first, "--run", tmp_path / "b") == 0
+    assert read(again, "checkpoint.json")["leaks"] == [[SECOND.id, "other", True]]
+    assert read(again, "seen.json")["tasks"].keys() == {"other"}
+
+
 def test_training_from_a_checkpoint_remembers_what_it_had_seen(tmp_path: Path) -> None:
     first = write_source(tmp_path / "first", FIRST)
     later = write_source(tmp_path / "later", disguise(SECOND, 2, "later"), THIRD)

@@ -212,10 +212,10 @@ def test_the_same_set_gives_the_same_bytes_and_another_seed_other_shifts(tmp_pat
         export_published(puzzle_set, SCORED, tmp_path / name)
     files = sorted(file.relative_to(tmp_path / "a") for file in (tmp_path / "a").rglob("*.*"))
     contents = {name: [(tmp_path / name / file).read_bytes() for file in files] for name in "abc"}
-    assert len(files) == 14
+    assert len(files) == 15
     assert contents["a"] == contents["b"]
     changed = [str(file) for file, one, two in zip(files, contents["a"], contents["c"], strict=True) if one != two]
-    assert changed == ["train/all__inputs.npy", "train/all__labels.npy"]
+    assert changed == ["puzzle_set.json", "train/all__inputs.npy", "train/all__labels.npy"]
 
 
 def test_shifts_of_a_task_depend_on_no_other_task() -> None:
@@ -251,3 +251,20 @@ def test_an_existing_folder_a_full_disk_and_a_foreign_source_are_refused(tmp_pat
     (tmp_path / "out").mkdir()
     with pytest.raises(ValueError, match="already exists"):
         export_published(build(), SCORED, tmp_path / "out")
+
+
+def test_an_export_says_what_it_was_made_of_leaks_included(tmp_path: Path) -> None:
+    leaking = [SourcedTasks("s", "scored", TASKS[:1]), SourcedTasks("t", "train", TASKS[:2])]
+    puzzle_set = build_puzzle_set(leaking, 2, 5, on_leak="allow")
+    export_published(puzzle_set, {TASKS[0].id: TASKS[0]}, tmp_path / "out")
+    made = json.loads((tmp_path / "out" / "puzzle_set.json").read_text())
+    assert (made["seed"], made["leaks"]) == (5, [[TASKS[0].id, f"{TASKS[0].id}~2", True]])
+
+
+def test_a_test_output_larger_than_the_board_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    small, large = np.ones((2, 2), np.uint8), np.ones((2, 9), np.uint8)
+    task = Task("large", (Pair(small, small),), (Pair(small, large),))
+    puzzle_set = build_puzzle_set([SourcedTasks("s", "scored", [task])], 2, 0, board_side=8)
+    with pytest.raises(ValueError, match=r"task large has a test output with a side of 9 but the board's is 8"):
+        export_published(puzzle_set, {"large": task}, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

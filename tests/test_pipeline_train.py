@@ -1,5 +1,7 @@
 """Training as a run does it: which examples the settings feed to the learner."""
 
+from pathlib import Path
+
 import pytest
 
 from augment import PuzzleSet, Selection, SourcedTasks, build_puzzle_set, load_tasks
@@ -8,6 +10,8 @@ from pipeline.recipes import smoke
 from pipeline.train import next_batch
 from solver import IdTable, Learner, LearnerConfig, ModelConfig, RecursiveModel
 from solver.batches import Examples
+from solver.sampling import Sampler
+from tests.test_end_to_end import SHORT, run
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +58,18 @@ def test_a_source_with_weight_0_is_left_out(puzzle_set: PuzzleSet) -> None:
     sampler = Examples(puzzle_set).sampler(seed=0, source_weights=[("arc-agi-1/training", 0)])
     puzzles, _ = sampler.next_batch(200)
     assert {puzzle_set.sources[puzzle_set.task_of(puzzle)] for puzzle in puzzles} == {"arc-agi-1/evaluation"}
+
+
+@pytest.mark.parametrize("feed", ["all", "halted"])
+def test_training_samples_as_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feed: str) -> None:
+    asked, make = [], Examples.sampler
+
+    def record(examples: Examples, *arguments: object, **options: object) -> Sampler:
+        asked.append((arguments, options))
+        return make(examples, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Examples, "sampler", record)
+    weights = '[["arc-agi-1/training", 2.5]]'
+    settings = (*SHORT, "--set", "seed=3", "--set", f"train.feed={feed}", "--set", f"train.source_weights={weights}")
+    assert run("solve", "--recipe", "smoke", *settings, "--run", tmp_path / "run") == 0
+    assert asked == [((3, (("arc-agi-1/training", 2.5),)), {"keep_rest": feed == "halted"})]
