@@ -32,7 +32,7 @@ from pipeline.predict import predict
 from pipeline.prepare import (
     build,
     describe,
-    describe_left_out,
+    describe_exceptions,
     describe_tasks,
     describe_widths,
     gather,
@@ -145,7 +145,7 @@ def build_command(
     sources = gather(scored or [], Selection(**selected), train_sources or [])
     puzzle_set = build(sources, settings, seed or 0, board_side or 30, old)
     size = write_as(form, puzzle_set, sources, out, console)
-    for line in describe_left_out(puzzle_set):
+    for line in describe_exceptions(puzzle_set):
         console.log(line)
     console.show(describe(puzzle_set, bytes=f"{size:,}", seconds=f"{time.monotonic() - start:.1f}"))
     console.log(describe_widths(puzzle_set))

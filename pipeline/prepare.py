@@ -20,6 +20,7 @@ from augment import (
     write_puzzle_set,
 )
 from augment.canvas import width_shares
+from augment.seen import pairs_of
 from augment.source import find_source_label
 from pipeline.config import ConfigError, PuzzleSettings
 from pipeline.export import export_published
@@ -113,8 +114,8 @@ def describe_widths(puzzle_set: PuzzleSet) -> str:
     return f"canvases in cells, padded to few widths: {listed}; padding adds {padded / used - 1:.0%} to the cells used"
 
 
-def describe_left_out(puzzle_set: PuzzleSet) -> list[str]:
-    """A line for each reason and source that tasks were left out for, and one for the leaks that were allowed."""
+def describe_exceptions(puzzle_set: PuzzleSet) -> list[str]:
+    """A line for each reason and source that tasks were left out for, for duplicates kept and for leaks allowed."""
     groups: dict[tuple[str, str], list[str]] = {}
     for dropped in puzzle_set.dropped:
         shown = dropped.task if dropped.task == dropped.other else f"{dropped.task} = {dropped.other}"
@@ -124,10 +125,20 @@ def describe_left_out(puzzle_set: PuzzleSet) -> list[str]:
         f"left out of {source}, tasks that {reasons[reason]} ({len(named)}): {', '.join(named)}"
         for (source, reason), named in groups.items()
     ]
+    if repeated := _find_duplicates(puzzle_set):
+        lines.append(f"train tasks kept that have the pairs of another task ({len(repeated)}): {', '.join(repeated)}")
     if puzzle_set.leaks:
         listed = ", ".join(map(str, puzzle_set.leaks))
         lines.append(f"LEAKS ALLOWED, every score will be marked: {len(puzzle_set.leaks)} (scored = train): {listed}")
     return lines
+
+
+def _find_duplicates(puzzle_set: PuzzleSet) -> list[str]:
+    """Train tasks with the pairs of an earlier one, as "ID = ID of the earlier"."""
+    first: dict[frozenset, str] = {}
+    tasks = [task for task, role in zip(puzzle_set.tasks, puzzle_set.roles, strict=True) if role == "train"]
+    pairs = [(task.id, first.setdefault(pairs_of(task), task.id)) for task in tasks]
+    return [f"{task_id} = {earlier}" for task_id, earlier in pairs if task_id != earlier]
 
 
 def _count_leaks(puzzle_set: PuzzleSet) -> Counter[str]:

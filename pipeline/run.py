@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.budget import Budget, format_duration
 from pipeline.config import RunConfig
 from pipeline.predict import predict, seconds_needed
-from pipeline.prepare import describe, describe_left_out, gather, prepare
+from pipeline.prepare import describe, describe_exceptions, gather, prepare
 from pipeline.rundir import RunFolder
 from pipeline.submit import submit
 from pipeline.train import start_from, train
@@ -27,7 +27,7 @@ def solve(config: RunConfig, path: Path) -> Score | None:
         write_submission(run.submission, filler_submission(tasks))
     puzzle_set = prepare(run.puzzles, sources, config.puzzles, config.seed, config.model.board_side)
     run.show(describe(puzzle_set))
-    for line in describe_left_out(puzzle_set):
+    for line in describe_exceptions(puzzle_set):
         run.log(line)
     reserve = 0.0 if config.budget is None or run.final_checkpoint.exists() else seconds_needed(config, puzzle_set)
     checkpoint = train(config, puzzle_set, run, budget, reserve)

@@ -1,13 +1,14 @@
 """The build command: what it prints, and that each option reaches the set."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from augment import Pair, Selection, SourcedTasks, Task, build_puzzle_set, load_tasks, open_puzzle_set
-from pipeline.prepare import describe, describe_left_out, describe_widths
+from pipeline.prepare import describe, describe_exceptions, describe_widths
 from tests.test_augment_seen import disguise
 from tests.test_bad_input import refuse
 from tests.test_end_to_end import run
@@ -46,8 +47,15 @@ def test_the_table_counts_what_is_in_the_set() -> None:
 
 def test_what_was_left_out_is_listed_in_full() -> None:
     sources = [SourcedTasks("s", "scored", TASKS[:2]), SourcedTasks("t", "train", TASKS)]
-    lines = describe_left_out(build_puzzle_set(sources, 1, 0, on_leak="drop"))
+    lines = describe_exceptions(build_puzzle_set(sources, 1, 0, on_leak="drop"))
     assert lines == [f"left out of t, tasks that hold a scored task (2): {TASKS[0].id}, {TASKS[1].id}"]
+
+
+def test_duplicates_that_are_kept_are_listed() -> None:
+    again = [replace(TASKS[4], id="again"), disguise(TASKS[5], 1, "another")]
+    puzzle_set = build_puzzle_set([SourcedTasks("t", "train", TASKS), SourcedTasks("u", "train", again)], 1, 0)
+    line = f"train tasks kept that have the pairs of another task (1): again = {TASKS[4].id}"
+    assert describe_exceptions(puzzle_set) == [line]
 
 
 def test_the_widths_and_their_waste_add_up() -> None:
