@@ -11,7 +11,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,19 @@ def write_file(path: Path, text: str) -> None:
     unfinished = _beside(path)
     try:
         unfinished.write_text(text, encoding="utf-8", newline="")
-        _sync(unfinished)
+        sync(unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
 def new_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
     """Yield an empty folder to fill: it becomes `folder` when the block ends well, else it is removed.
+
+    A process killed between the two renames of a replacement leaves neither the old nor the new one in place, so
+    replace only what can be made again.
 
     Raises:
         ValueError: where `folder` exists and is not to be replaced.
@@ -43,7 +46,7 @@ def new_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
     try:
         yield unfinished
         for path in [*unfinished.rglob("*"), unfinished]:
-            _sync(path)
+            sync(path)
         if folder.exists():
             folder.rename(old)
         unfinished.rename(folder)
@@ -53,12 +56,12 @@ def new_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
 def seal(folder: Path, name: str, about: dict[str, Any]) -> None:
     """Write `about` to the file `name`, with the SHA-256 of every other file in the folder and of itself."""
-    files = {path.name: _digest(path.read_bytes()) for path in sorted(folder.iterdir())}
+    files = {path.name: _digest_file(path) for path in sorted(folder.iterdir())}
     sealed = json.loads(json.dumps(about | {"files": files}))
     text = json.dumps(sealed | {"sha256": _digest_json(sealed)}, indent=2) + "\n"
     (folder / name).write_text(text, encoding="utf-8")
@@ -89,7 +92,7 @@ def unseal(file: Path, kind: str, version: int, fix: str) -> dict[str, Any]:
     if not whole:
         raise ValueError(f"{file} was cut short or altered; {fix}")
     for name, digest in about["files"].items():
-        if not (file.parent / name).is_file() or _digest((file.parent / name).read_bytes()) != digest:
+        if not (file.parent / name).is_file() or _digest_file(file.parent / name) != digest:
             raise ValueError(f"{file.parent / name} is missing, cut short or altered; {fix}")
     return about
 
@@ -98,15 +101,17 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
 
 
-def _digest(content: bytes) -> str:
-    return sha256(content).hexdigest()
+def _digest_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _digest_json(value: Any) -> str:
-    return _digest(json.dumps(value, sort_keys=True).encode())
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file or folder reach the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

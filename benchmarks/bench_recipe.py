@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,11 +21,14 @@ import typer
 from pipeline.rundir import read_json
 
 
-def run_seed(recipe: str, seed: int, folder: Path) -> dict:
-    """Score, seconds and steps of one seed; ValueError for a folder that exists, whose figures may be old."""
+def run_seed(recipe: str, seed: int, folder: Path, settings: Sequence[str] = ()) -> dict:
+    """Score, seconds and steps of one seed, with NAME=VALUE settings on top of the recipe.
+
+    ValueError for a folder that exists, whose figures may be old.
+    """
     if folder.exists():
         raise ValueError(f"{folder} exists already; remove it or name another folder with --runs")
-    words = ["solve", "--recipe", recipe, "--run", str(folder), "--set", f"seed={seed}"]
+    words = ["solve", "--recipe", recipe, "--run", str(folder), *(f"--set={text}" for text in (f"seed={seed}", *settings))]
     start = time.monotonic()
     subprocess.run([sys.executable, "-m", "pipeline", *words], check=True)
     seconds, metrics = time.monotonic() - start, (folder / "metrics.jsonl").read_text().splitlines()

@@ -20,7 +20,7 @@ from pipeline.config import RunConfig, override, parse_assignments
 from pipeline.prepare import gather
 from pipeline.recipes import recipe
 from pipeline.rundir import versions
-from pipeline.train import learner_config
+from pipeline.start import learner_config
 from solver import Batch, IdTable, Learner, RecursiveModel
 from solver.batches import Examples
 

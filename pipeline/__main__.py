@@ -28,6 +28,7 @@ from pipeline.config import (
     parse_assignments,
 )
 from pipeline.convert import convert
+from pipeline.launch import is_first
 from pipeline.predict import predict
 from pipeline.prepare import (
     build,
@@ -42,8 +43,9 @@ from pipeline.prepare import (
 from pipeline.recipes import RECIPES, recipe
 from pipeline.run import solve
 from pipeline.rundir import Console, RunFolder
+from pipeline.start import start_from
 from pipeline.submit import redraw_report, score_anything, score_table, vote_file
-from pipeline.train import start_from, train
+from pipeline.train import train
 from submissions import read_submission, validate_submission, write_gallery
 
 app = typer.Typer(
@@ -168,7 +170,9 @@ def _check_build(
 @app.command("train")
 def train_command(
     puzzles: Annotated[Path, typer.Option(help="A puzzle set's folder")],
-    run: Annotated[Path, typer.Option(help="The run's folder")],
+    run: Annotated[
+        Path, typer.Option("--run", "--run-folder", help="The run's folder; with torchrun write --run-folder")
+    ],
     recipe_name: Recipe = "cpu",
     checkpoint: CheckpointFolder = None,
     budget: BudgetText = None,
@@ -183,7 +187,7 @@ def train_command(
     )
     config = _configure(chosen, {}, assignments, checkpoint, budget)
     start_from(config)
-    folder = RunFolder(run, config)
+    folder = RunFolder(run, config, first=is_first())
     train(config, puzzle_set, folder, Budget(config.budget))
     folder.log(f"written: {folder.final_checkpoint}")
 

@@ -8,8 +8,12 @@ A folder of safetensors and JSON that is there whole or not at all (`augment.fol
     keys.json            {"tasks": {task ID: [augmentation number, ...]}}: the puzzle of each row, in order
     seen.json            tasks that were trained on with their test outputs (`augment.seen`)
     checkpoint.json      step, config, leaks that were allowed, and the SHA-256 of each file above
+
+Those that a run writes on its way (`pipeline.keeper`) hold more, and can be read as these can.
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -23,10 +27,10 @@ from torch import Tensor
 from augment import Held, SeenTasks
 from augment.folder import new_folder, seal, unseal
 from augment.puzzle import parse_puzzle_keys, puzzle_keys
-from pipeline.rundir import read_json, write_json
+from pipeline.rundir import read_json
 from solver.embedding import IdTable
 
-FORMAT = 2
+FORMAT = 3
 ABOUT = "checkpoint.json"
 
 
@@ -61,20 +65,36 @@ class Checkpoint:
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, replacing the folder only once the new one is complete."""
+    tensors = {"model": checkpoint.weights, "ids": {"rows": checkpoint.id_rows}}
+    tensors |= {} if checkpoint.average is None else {"average": checkpoint.average}
     with new_folder(folder, replace=True) as unfinished:
-        save_file(_plain(checkpoint.weights), unfinished / "model.safetensors")
-        if checkpoint.average is not None:
-            save_file(_plain(checkpoint.average), unfinished / "average.safetensors")
-        save_file(_plain({"rows": checkpoint.id_rows}), unfinished / "ids.safetensors")
-        write_json(unfinished / "keys.json", {"tasks": _group_keys(checkpoint.keys)})
-        write_json(unfinished / "seen.json", checkpoint.seen.to_json())
-        about = {"step": checkpoint.step, "config": checkpoint.config, "leaks": checkpoint.leaks}
-        seal(unfinished, ABOUT, {"format": FORMAT, **about})
+        for name, named in tensors.items():
+            plain = {key: tensor.detach().cpu().contiguous() for key, tensor in named.items()}
+            save_file(plain, unfinished / f"{name}.safetensors")
+        for name, text in encode_labels(checkpoint.keys, checkpoint.seen).items():
+            (unfinished / name).write_text(text, encoding="utf-8")
+        seal_checkpoint(unfinished, checkpoint.step, checkpoint.config, checkpoint.leaks)
+
+
+def encode_labels(keys: list[str], seen: SeenTasks) -> dict[str, str]:
+    """The JSON files that say what was trained on, by name; they are the same at every step of a run."""
+    values = {"keys.json": {"tasks": _group_keys(keys)}, "seen.json": seen.to_json()}
+    return {name: json.dumps(value) + "\n" for name, value in values.items()}
+
+
+def seal_checkpoint(folder: Path, step: int, config: dict, leaks: Sequence[Held], **more: Any) -> None:
+    """Write checkpoint.json, which completes the folder."""
+    seal(folder, ABOUT, {"format": FORMAT, "step": step, "config": config, "leaks": leaks, **more})
+
+
+def unseal_checkpoint(folder: Path) -> dict[str, Any]:
+    """What checkpoint.json says, once every file is checked; ValueError naming one that is missing, cut or altered."""
+    return unseal(folder / ABOUT, "checkpoint", FORMAT, "name another one, such as RUN/checkpoints/final")
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint; ValueError naming the file that is missing, cut short or altered."""
-    about = unseal(folder / ABOUT, "checkpoint", FORMAT, "name another one, such as RUN/checkpoints/final")
+    about = unseal_checkpoint(folder)
     average = load_file(folder / "average.safetensors") if "average.safetensors" in about["files"] else None
     weights, rows = load_file(folder / "model.safetensors"), load_file(folder / "ids.safetensors")["rows"]
     tasks = read_json(folder / "keys.json")["tasks"]
@@ -108,7 +128,3 @@ def _group_keys(keys: list[str]) -> dict[str, list[int]]:
         groups.setdefault(task, []).append(number)
         last = task
     return groups
-
-
-def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

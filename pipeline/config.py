@@ -5,6 +5,7 @@ In: a recipe and dotted overrides such as "train.lr=3e-4". Out: a `RunConfig`, o
 
 import difflib
 import json
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PositiveInt,
     ValidationError,
     model_validator,
 )
@@ -20,6 +22,7 @@ from pydantic import (
 from augment import MAX_PAIRS, Duplicates, OnLeak, Selection
 from pipeline.budget import parse_duration
 from solver.model import ModelConfig
+from solver.optim import Curriculum, OptimizerName
 from solver.tokens import VOCABULARY
 from submissions.vote import RANKERS
 
@@ -40,6 +43,13 @@ def _named_once(weights: tuple[tuple[str, float], ...]) -> tuple[tuple[str, floa
     if twice:
         raise ValueError(f"{', '.join(twice)} is weighted twice; give each source one weight")
     return weights
+
+
+def _ascending_shares(curriculum: Curriculum) -> Curriculum:
+    shares = [share for share, _, _ in curriculum]
+    if any(later <= earlier for earlier, later in pairwise(shares)):
+        raise ValueError(f"its shares must grow from one stage to the next, and are {shares}")
+    return curriculum
 
 
 class Settings(BaseModel):
@@ -90,6 +100,26 @@ class TrainSettings(Settings):
     """keep one demonstration of this many tasks out of training and report the accuracy on them"""
     checkpoint_every: Annotated[int, Field(ge=1)] = 1000
     log_every: Annotated[int, Field(ge=1)] = 50
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
+    """what the network computes in; "auto": bf16 on CUDA from 8.0, fp16 on older CUDA, else fp32; fp64 is for checks"""
+    compile: bool | None = None
+    """torch.compile; null for on CUDA only"""
+    attention: Literal["auto", "varlen", "padded"] = "auto"
+    """how examples of different lengths attend: "varlen" by torch's kernel for it (CUDA, half precision), "padded" in
+    groups of few lengths; "auto": varlen where torch brings it"""
+    micro_batch: Annotated[int, Field(ge=1)] | None = None
+    """at most so many full boards' worth of cells at once, gradients being summed; null for the whole batch"""
+    optimizer: OptimizerName = "adam_atan2"
+    """of the weights; "muon" takes the matrices of the blocks and leaves the rest to Adam-atan2"""
+    muon_lr: Annotated[float, Field(gt=0)] = 1e-4
+    """learning rate of Muon's matrices; its updates are as large as Adam's at the same rate"""
+    curriculum: Annotated[
+        tuple[tuple[Annotated[float, Field(gt=0, lt=1)], PositiveInt, PositiveInt], ...],
+        AfterValidator(_ascending_shares),
+    ] = ()
+    """(share of the steps, h_cycles, l_cycles): fewer cycles until that share is done, at last the model's own"""
+    trackers: tuple[str, ...] = ()
+    """where accelerate sends the metrics besides metrics.jsonl: "tensorboard", "wandb" ..."""
 
 
 class PredictSettings(Settings):
@@ -144,17 +174,25 @@ class RunConfig(Settings):
 def override(config: RunConfig, assignments: dict[str, Any]) -> RunConfig:
     """`config` with values replaced by dotted name, validated as a whole."""
     values = config.model_dump()
+    known = list(flatten(values))
     for name, value in assignments.items():
         *path, last = name.split(".")
-        if name not in field_names(values):
-            raise ConfigError(f"{name}: no such setting; near it are {', '.join(_nearest(name, field_names(values)))}")
+        if name not in known:
+            raise ConfigError(f"{name}: no such setting; near it are {', '.join(_nearest(name, known))}")
         place = values
         for part in path:
             place = place[part]
-        if isinstance(value, bool) and not isinstance(place[last], bool):
-            raise ConfigError(f"{name}: true or false is not a possible value (now {place[last]!r})")
         place[last] = value
-    return build_config(values)
+    changed = build_config(values)
+    _refuse_numbers_from_booleans(assignments, flatten(changed.model_dump()))
+    return changed
+
+
+def _refuse_numbers_from_booleans(assignments: dict[str, Any], made: dict[str, Any]) -> None:
+    """ConfigError where true or false was given for a number, which reads it as 1 or 0."""
+    for name, value in assignments.items():
+        if isinstance(value, bool) and not isinstance(made[name], bool):
+            raise ConfigError(f"{name}: true or false is not a possible value")
 
 
 def build_config(values: dict[str, Any]) -> RunConfig:
@@ -179,12 +217,12 @@ def parse_assignments(texts: list[str]) -> dict[str, Any]:
     return assignments
 
 
-def field_names(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """Every dotted name that `--set` knows."""
-    names = []
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every setting by the dotted name that `--set` knows."""
+    flat = {}
     for name, value in values.items():
-        names += field_names(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
-    return names
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def _nearest(name: str, known: list[str]) -> list[str]:
@@ -195,16 +233,14 @@ def _nearest(name: str, known: list[str]) -> list[str]:
     ))[:3]  # fmt: skip
 
 
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """The settings that differ, one "name: old -> new" each."""
-    lines = []
-    for name in {**old, **new}:
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, dict) and isinstance(after, dict):
-            lines += differences(before, after, f"{prefix}{name}.")
-        elif before != after:
-            lines.append(f"{prefix}{name}: {before!r} -> {after!r}")
-    return lines
+def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
+    """The settings that differ: dotted name -> "old -> new"."""
+    before, after = flatten(old), flatten(new)
+    return {
+        name: f"{before.get(name)!r} -> {after.get(name)!r}"
+        for name in {**before, **after}
+        if before.get(name) != after.get(name)
+    }
 
 
 def _describe(error: ValidationError) -> str:

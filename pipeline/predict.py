@@ -15,9 +15,10 @@ from augment import MAX_SIDE, PuzzleSet
 from augment.puzzle import Augmentation
 from pipeline.checkpoint import Checkpoint, match_rows
 from pipeline.config import PredictSettings, RunConfig, build_config
+from pipeline.launch import find_device
 from pipeline.progress import Progress
 from pipeline.rundir import Console
-from pipeline.train import load_weights, start_accelerator
+from pipeline.start import choose_precision, load_weights
 from solver.batches import Examples, check_board
 from solver.embedding import IdTable
 from solver.model import RecursiveModel
@@ -39,9 +40,9 @@ def predict(
     Raises:
         ValueError: where a puzzle has no trained ID row: an untrained one would only give wrong answers.
     """
-    if folder.exists():
+    if folder.exists() and (made := read_predictions(folder)).metadata.get("step") == trained.step:
         run.log(f"predictions were already made: {folder}")
-        return read_predictions(folder)
+        return made
     predictor = Predictor(*load_model(trained, puzzle_set), puzzle_set, settings)
     rows: dict[int, Prediction] = {}
     with Progress(run, "predict", len(predictor.puzzles)) as progress:
@@ -51,7 +52,7 @@ def predict(
     metadata = {**about, **_origin(puzzle_set), **find_trained_on(trained, puzzle_set)}
     metadata |= {"step": trained.step, "supervision_steps": predictor.steps}
     predictions = Predictions(metadata, [rows[place] for place in range(len(rows))])
-    write_predictions(folder, predictions)
+    write_predictions(folder, predictions, replace=True)  # those of an earlier step of the same training, if any
     return predictions
 
 
@@ -102,7 +103,8 @@ class Predictor:
     """A model over the test inputs of a puzzle set, under every augmentation that is asked for."""
 
     def __init__(self, model: RecursiveModel, table: IdTable, puzzle_set: PuzzleSet, settings: PredictSettings):
-        self.device = start_accelerator().device
+        self.device = find_device()
+        model.precision = choose_precision("auto", self.device)
         self.model, self.table = model.to(self.device).eval(), table
         self.table.weights_PI = self.table.weights_PI.to(self.device)
         check_board(puzzle_set, model.config.board_side)

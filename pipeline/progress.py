@@ -14,10 +14,11 @@ LINE_EVERY = 30.0
 
 
 class Progress:
-    """Count `total` units of work under a name; `advance` tells how far it is and what to show beside it."""
+    """Count `total` units of work under a name, `done` of them before; `advance` says how far it is, and a note."""
 
-    def __init__(self, run: Console, name: str, total: int):
-        self.run, self.name, self.total, self.done, self.note = run, name, total, 0, ""
+    def __init__(self, run: Console, name: str, total: int, done: int = 0):
+        self.run, self.name, self.total, self.done, self.note = run, name, total, done, ""
+        self._before = done
         self._start = self._last_line = time.monotonic()
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
         self._bar = Bar(
@@ -27,7 +28,7 @@ class Progress:
             console=run.screen,
             disable=not run.screen.is_terminal,
         )
-        self._task = self._bar.add_task(name, total=total, note="")
+        self._task = self._bar.add_task(name, total=total, completed=done, note="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -45,5 +46,5 @@ class Progress:
         now = time.monotonic()
         if self._bar.disable and now - self._last_line > LINE_EVERY:
             self._last_line = now
-            left = (now - self._start) / self.done * (self.total - self.done)
+            left = (now - self._start) / (self.done - self._before) * (self.total - self.done)
             self.run.log(f"{self.name} {self.done}/{self.total} {self.note} ({format_duration(left)} left)")

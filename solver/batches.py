@@ -6,12 +6,13 @@ on task canvases as the narrowest of a few fixed widths (`augment.canvas`) that 
 Shapes: B examples, S cells of the widest canvas in the batch.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from augment.canvas import fixed_width
@@ -36,9 +37,27 @@ class Batch:
     def __len__(self) -> int:
         return len(self.puzzles_B)
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with every tensor changed."""
+        return Batch(*(change(getattr(self, name)) for name in self.__dataclass_fields__))
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`."""
-        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        return self.each(lambda tensor: tensor.to(device))
+
+    def padded(self, width: int) -> "Batch":
+        """The batch with `width` columns: cut, or padded with cell -1."""
+        more = 0, width - self.cells_BS.shape[1]
+        return replace(
+            self,
+            tokens_BS=F.pad(self.tokens_BS, more),
+            labels_BS=F.pad(self.labels_BS, more),
+            cells_BS=F.pad(self.cells_BS, more, value=-1),
+        )
+
+    def used_width(self) -> int:
+        """Columns up to the last one that is in use; 0 where none is."""
+        return int((self.cells_BS >= 0).any(0).nonzero().max()) + 1 if (self.cells_BS >= 0).any() else 0
 
 
 def check_board(puzzle_set: PuzzleSet, board_side: int) -> None:

@@ -25,6 +25,11 @@ class IdTable:
         """p = p (1 - lr weight_decay) - lr sign(g) on the batch's rows; g summed over equal IDs first."""
         rows_U, slot_B = puzzles_B.unique(return_inverse=True)
         summed_UI = gradients_BI.new_zeros(len(rows_U), gradients_BI.shape[1])
-        summed_UI.index_add_(0, slot_B, gradients_BI)
+        if (
+            summed_UI.is_cuda
+        ):  # there index_add_ adds in any order, and a sum near zero may differ in sign between processes
+            summed_UI.index_put_((slot_B,), gradients_BI, accumulate=True)
+        else:
+            summed_UI.index_add_(0, slot_B, gradients_BI)
         weights_UI = self.weights_PI[rows_U].mul_(1 - lr * weight_decay).add_(summed_UI.sign_(), alpha=-lr)
         self.weights_PI[rows_U] = weights_UI

@@ -1,14 +1,14 @@
 """The layers of the network: initialisation, RMS norm, rotary positions, attention, SwiGLU, block.
 
-In and out of every layer: (T, D) tensors, one row per position in use, and the layout that tells which these
-are. Numerics are those of the published TRM.
+In and out of a block: (T, D) tensors, one row per position in use, and the layout that tells which these are. Numerics
+are those of the published TRM.
 
 Shape letters: T positions in use, B examples, S positions (ID slots, then cells), D hidden, H heads, K head
 size, N the three of query, key and value.
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,16 +27,20 @@ def truncated_normal_(tensor: Tensor, std: float) -> Tensor:
     return nn.init.trunc_normal_(tensor, std=inner, a=-2 * inner, b=2 * inner)
 
 
-def linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer without bias, initialised with standard deviation 1/sqrt(inputs)."""
-    layer = nn.Linear(inputs, outputs, bias=False)
-    truncated_normal_(layer.weight, inputs**-0.5)
-    return layer
+class Linear(nn.Linear):
+    """A linear layer without bias, initialised with standard deviation 1/sqrt(inputs), in its input's precision."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, bias=False)
+        truncated_normal_(self.weight, inputs**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return F.linear(x, self.weight.to(x.dtype))
 
 
 def rms_norm(x: Tensor, epsilon: float) -> Tensor:
-    """Divide by the root mean square over the last axis, in float32, without weights."""
-    x32 = x.float()
+    """Divide by the root mean square over the last axis, in float32 at least, without weights."""
+    x32 = x.to(torch.promote_types(x.dtype, torch.float32))
     scale = torch.rsqrt(x32.square().mean(-1, keepdim=True) + epsilon)
     return (x32 * scale).to(x.dtype)
 
@@ -52,8 +56,8 @@ def rotary_tables(length: int, head_size: int, theta: float) -> tuple[Tensor, Te
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[i], x[i + K/2]) of the last axis by its position's angle."""
-    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
+    """Turn each pair (x[i], x[i + K/2]) of the last axis by its position's angle, in the precision of the angles."""
+    return (x * cos + x.roll(x.shape[-1] // 2, -1) * sin).to(x.dtype)
 
 
 def inner_size(size: int, expansion: float) -> int:
@@ -67,8 +71,8 @@ class SwiGLU(nn.Module):
     def __init__(self, size: int, expansion: float):
         super().__init__()
         inner = inner_size(size, expansion)
-        self.gate_up = linear(size, 2 * inner)
-        self.down = linear(inner, size)
+        self.gate_up = Linear(size, 2 * inner)
+        self.down = Linear(inner, size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape whose last axis has the size given; the same shape comes out."""
@@ -82,18 +86,13 @@ class Attention(nn.Module):
     def __init__(self, hidden: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.qkv = linear(hidden, 3 * hidden)
-        self.out = linear(hidden, hidden)
+        self.qkv = Linear(hidden, 3 * hidden)
+        self.out = Linear(hidden, hidden)
 
-    def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
-        """Every position looks at all positions in use of its own example."""
-        qkv_TNHK = self.qkv(x_TD).unflatten(-1, (3, self.heads, -1))
-        qk_TNHK, v_TNHK = qkv_TNHK.split((2, 1), dim=1)
-        q_BSHK, k_BSHK = layout.unpack(rotate(qk_TNHK, layout.cos, layout.sin)).unbind(2)
-        v_BSHK = layout.unpack(v_TNHK.squeeze(1))
-        q_BHSK, k_BHSK, v_BHSK = (t.transpose(1, 2) for t in (q_BSHK, k_BSHK, v_BSHK))
-        mixed_BHSK = F.scaled_dot_product_attention(q_BHSK, k_BHSK, v_BHSK, attn_mask=layout.mask)
-        return self.out(layout.pack(mixed_BHSK.transpose(1, 2).flatten(2)))
+    def project(self, x_TD: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys (T, 2, H, K), turned by their positions, and values (T, H, K)."""
+        qk_TNHK, v_TNHK = self.qkv(x_TD).unflatten(-1, (3, self.heads, -1)).split((2, 1), dim=1)
+        return rotate(qk_TNHK, cos, sin), v_TNHK.squeeze(1)
 
 
 class Block(nn.Module):
@@ -120,8 +119,21 @@ class Block(nn.Module):
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
         """One block; the shape stays."""
         if isinstance(self.mixer, Attention):
-            x_TD = rms_norm(x_TD + self.mixer(x_TD, layout), self.epsilon)
-        else:
-            x_BDS = layout.unpack(x_TD).transpose(1, 2)
-            x_TD = layout.pack(rms_norm(x_BDS + self.mixer(x_BDS), self.epsilon).transpose(1, 2))
+            return self.finish(x_TD, layout.attend(*self.mixer.project(x_TD, layout.cos, layout.sin)))
+        x_BDS = layout.padding.unpack(x_TD).transpose(1, 2)
+        x_TD = layout.padding.pack(rms_norm(x_BDS + self.mixer(x_BDS), self.epsilon).transpose(1, 2))
         return rms_norm(x_TD + self.mlp(x_TD), self.epsilon)
+
+    def finish(self, x_TD: Tensor, mixed_THK: Tensor) -> Tensor:
+        """What follows attention."""
+        assert isinstance(self.mixer, Attention)
+        x_TD = rms_norm(x_TD + self.mixer.out(mixed_THK.flatten(1)), self.epsilon)
+        return rms_norm(x_TD + self.mlp(x_TD), self.epsilon)
+
+    def compile_parts(self, **options: Any) -> None:
+        """Compile (`torch.compile`) what is on either side of attention, whose kernels need no fusing."""
+        if isinstance(self.mixer, Attention):
+            self.mixer.project = torch.compile(self.mixer.project, fullgraph=True, **options)
+            self.finish = torch.compile(self.finish, fullgraph=True, **options)
+        else:
+            self.compile(**options)

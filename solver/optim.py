@@ -1,11 +1,19 @@
-"""The optimizer of the weights (Adam-atan2) and the learning-rate schedule."""
+"""The optimizers of the weights, their state as named tensors, and the schedules of rates and cycles.
+
+In: a model's parameters and settings. Out: Adam-atan2, or Muon for the matrices of its blocks and Adam-atan2 for the
+rest.
+"""
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+OptimizerName = Literal["adam_atan2", "muon"]
+Curriculum = tuple[tuple[float, int, int], ...]
+"""Stages in order: (share of the steps until which it lasts, h_cycles, l_cycles)."""
 
 
 class AdamAtan2(torch.optim.Optimizer):
@@ -47,6 +55,96 @@ class AdamAtan2(torch.optim.Optimizer):
         parameter.add_(torch.atan2(state["mean"], root), alpha=-lr / (1 - beta1 ** state["step"]))
 
 
+def make_optimizers(
+    named_parameters: Iterable[tuple[str, Tensor]],
+    name: OptimizerName,
+    lr: float,
+    muon_lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+) -> list[torch.optim.Optimizer]:
+    """Adam-atan2 over everything ("adam_atan2"), or Muon over the matrices of the blocks and it over the rest ("muon").
+
+    Every group keeps its peak rate as "base_lr", for the schedule to scale. Muon (Jordan et al. 2024, scaled as by Liu
+    et al. 2025 so that Adam's rates and decays carry over) leaves a matrix without a gradient alone: give it zeros.
+
+    Raises:
+        ValueError: where this torch has no Muon.
+    """
+    named = list(named_parameters)
+    optimizers: list[torch.optim.Optimizer]
+    if name == "adam_atan2":
+        optimizers = [AdamAtan2([parameter for _, parameter in named], lr, betas, weight_decay)]
+    else:
+        matrices = [parameter for label, parameter in named if _is_block_matrix(label, parameter)]
+        rest = [parameter for label, parameter in named if not _is_block_matrix(label, parameter)]
+        optimizers = [_make_muon(matrices, muon_lr, weight_decay), AdamAtan2(rest, lr, betas, weight_decay)]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["base_lr"] = group["lr"]
+    return optimizers
+
+
+def _is_block_matrix(name: str, parameter: Tensor) -> bool:
+    return name.startswith("network.") and parameter.ndim == 2
+
+
+def _make_muon(matrices: list[Tensor], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    if not hasattr(torch.optim, "Muon"):
+        raise ValueError(
+            f'train.optimizer is "muon", which torch {torch.__version__} lacks: install torch 2.9 or later, or set '
+            "train.optimizer=adam_atan2"
+        )
+    return torch.optim.Muon(matrices, lr, weight_decay, adjust_lr_fn="match_rms_adamw")
+
+
+def optimizer_tensors(
+    optimizers: Sequence[torch.optim.Optimizer], named_parameters: Iterable[tuple[str, Tensor]]
+) -> dict[str, Tensor]:
+    """The optimizers' state as "PARAMETER/STATE" -> tensor, not copied; a number becomes one of no dimensions."""
+    states = _states(optimizers, named_parameters)
+    return {
+        f"{label}/{key}": value if isinstance(value, Tensor) else torch.tensor(value, dtype=_number_type(value))
+        for label, state in states.items()
+        for key, value in state.items()
+    }
+
+
+@torch.no_grad()
+def load_optimizer_tensors(
+    optimizers: Sequence[torch.optim.Optimizer],
+    named_parameters: Iterable[tuple[str, Tensor]],
+    tensors: dict[str, Tensor],
+) -> None:
+    """Put back what `optimizer_tensors` gave, copied to each parameter's device; state not in `tensors` is dropped."""
+    named = dict(named_parameters)
+    states = _states(optimizers, named.items())
+    for state in states.values():
+        state.clear()
+    for name, tensor in tensors.items():
+        label, _, key = name.rpartition("/")
+        if label not in states:
+            raise ValueError(f"{name}: state of a parameter that this model and its optimizers do not have")
+        states[label][key] = tensor.to(named[label].device, copy=True) if tensor.ndim else tensor.item()
+
+
+def _states(
+    optimizers: Sequence[torch.optim.Optimizer], named_parameters: Iterable[tuple[str, Tensor]]
+) -> dict[str, dict[str, Any]]:
+    """Each parameter's state, itself and not a copy, by the parameter's name."""
+    of_parameter = {
+        parameter: optimizer.state[parameter]
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    return {label: of_parameter[parameter] for label, parameter in named_parameters}
+
+
+def _number_type(value: float) -> torch.dtype:
+    return torch.float64 if isinstance(value, float) else torch.int64
+
+
 def scheduled_rate(step: int, base: float, warmup: int, total: int, min_ratio: float = 1.0) -> float:
     """The rate at `step` (the first is 1): linear warm-up to `base`, then a cosine down to base x min_ratio.
 
@@ -56,3 +154,11 @@ def scheduled_rate(step: int, base: float, warmup: int, total: int, min_ratio: f
         return base * step / warmup
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
     return base * (min_ratio + (1 - min_ratio) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def cycles_at(step: int, total: int, curriculum: Curriculum, own: tuple[int, int]) -> tuple[int, int]:
+    """(h_cycles, l_cycles) of `step` (the first is 1) out of `total`: those of its stage, after the last one `own`."""
+    for share, h_cycles, l_cycles in curriculum:
+        if step / total <= share:
+            return h_cycles, l_cycles
+    return own

@@ -49,17 +49,6 @@ def weigh_tasks(sources: Sequence[str], source_weights: Sequence[tuple[str, floa
     return np.array([weights.get(source, 1.0) for source in sources])
 
 
-def equal_part(batch_size: int, process: int, processes: int) -> slice:
-    """The rows of the global batch that are this process's own; ValueError where they cannot be shared equally."""
-    if batch_size % processes:
-        raise ValueError(
-            f"train.batch_size is {batch_size}, which {processes} processes cannot share equally: "
-            f"make it a multiple of {processes}, or launch another number of processes"
-        )
-    share = batch_size // processes
-    return slice(process * share, (process + 1) * share)
-
-
 class Sampler:
     """Endless batches of examples, with a position that can be saved and resumed anywhere, bit for bit.
 

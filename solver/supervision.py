@@ -1,14 +1,13 @@
 """Deep supervision: many steps on the same data, latents carried from each to the next (TRM, section 2.4).
 
-`Learner.step` takes one offered batch, for all slots or for the halted ones, and makes one training step;
-`predict_steps` takes one batch and gives the output of every supervision step.
+A carry holds the batch slots between two training steps (`solver.learner`), `refill` gives halted ones new examples,
+and `predict_steps` takes one batch and gives the output of every supervision step.
 
 Shape letters: B batch slots, C cells, S positions, D hidden, I length of an ID vector, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,11 +16,8 @@ from torch import Tensor
 
 from augment.canvas import fixed_width
 from solver.batches import Batch
-from solver.ema import MovingAverage
 from solver.embedding import IdTable
-from solver.loss import Losses, losses
 from solver.model import Output, RecursiveModel
-from solver.optim import AdamAtan2, scheduled_rate
 from solver.recursion import Latents
 
 
@@ -33,6 +29,16 @@ class Carry:
     batch: Batch
     steps_B: Tensor
     halted_B: Tensor
+
+    def take(self, rows: np.ndarray) -> "Carry":
+        """Some of the slots, no wider than they need; all of them in order are the carry itself."""
+        if len(rows) == len(self.batch):
+            return self
+        chosen = torch.from_numpy(rows).to(self.steps_B.device)
+        batch = self.batch.each(lambda tensor: tensor[chosen])
+        width, slots = batch.used_width(), self.latents.z_h.shape[1] - batch.cells_BS.shape[1]
+        latents = Latents(*(z[chosen, : slots + width] for z in (self.latents.z_h, self.latents.z_l)))
+        return Carry(latents, batch.padded(width), self.steps_B[chosen], self.halted_B[chosen])
 
 
 def start_carry(model: RecursiveModel, batch_size: int) -> Carry:
@@ -53,15 +59,15 @@ def refill(carry: Carry, offered: Batch, model: RecursiveModel) -> Carry:
     if len(offered) != len(carry.batch):
         offered = _spread(offered, carry.halted_B)
     width = max(offered.cells_BS.shape[1], carry.batch.cells_BS.shape[1])
-    batch = _choose_rows(carry.halted_B, _pad(offered, width), _pad(carry.batch, width))
-    width = min(width, int(fixed_width(_used_width(batch.cells_BS), model.config.board_side)))
+    batch = _choose_rows(carry.halted_B, offered.padded(width), carry.batch.padded(width))
+    width = min(width, int(fixed_width(batch.used_width(), model.config.board_side)))
     fresh, halted_B11 = model.initial_latents(len(batch), width), carry.halted_B[:, None, None]
     latents = Latents(
         torch.where(halted_B11, fresh.z_h, _resize(carry.latents.z_h, fresh.z_h)),
         torch.where(halted_B11, fresh.z_l, _resize(carry.latents.z_l, fresh.z_l)),
     )
     steps_B = carry.steps_B.masked_fill(carry.halted_B, 0)
-    return Carry(latents, _pad(batch, width), steps_B, torch.zeros_like(carry.halted_B))
+    return Carry(latents, batch.padded(width), steps_B, torch.zeros_like(carry.halted_B))
 
 
 def _spread(offered: Batch, halted_B: Tensor) -> Batch:
@@ -80,17 +86,6 @@ def _spread(offered: Batch, halted_B: Tensor) -> Batch:
     return Batch(*(spread(getattr(offered, name)) for name in offered.__dataclass_fields__))
 
 
-def _pad(batch: Batch, width: int) -> Batch:
-    """The batch with `width` columns: cut, or padded with cell -1."""
-    more = 0, width - batch.cells_BS.shape[1]
-    return replace(
-        batch,
-        tokens_BS=F.pad(batch.tokens_BS, more),
-        labels_BS=F.pad(batch.labels_BS, more),
-        cells_BS=F.pad(batch.cells_BS, more, value=-1),
-    )
-
-
 def _resize(latents_BSD: Tensor, fresh_BSD: Tensor) -> Tensor:
     """The latents with as many positions as the fresh ones, which fill what is missing."""
     length = fresh_BSD.shape[1]
@@ -107,8 +102,36 @@ def _choose_rows(choice_B: Tensor, new: Batch, old: Batch) -> Batch:
     )
 
 
-def _used_width(cells_BS: Tensor) -> int:
-    return int((cells_BS >= 0).any(0).nonzero().max()) + 1
+def carry_tensors(carry: Carry, model: RecursiveModel) -> dict[str, Tensor]:
+    """The slots as named tensors, with the latents of the positions in use only."""
+    used_BS = _positions_in_use(carry.batch.cells_BS, model)
+    batch = {name.rpartition("_")[0]: getattr(carry.batch, name) for name in carry.batch.__dataclass_fields__}
+    latents = {"z_h": carry.latents.z_h[used_BS], "z_l": carry.latents.z_l[used_BS]}
+    return batch | latents | {"steps": carry.steps_B, "halted": carry.halted_B}
+
+
+def join_carry(parts: Sequence[dict[str, Tensor]], model: RecursiveModel, own: slice) -> Carry:
+    """The slots `own` of all those in `parts`, which are put in order as they come."""
+    device, width = model.h_start.device, max(part["cells"].shape[1] for part in parts)
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([part[name] for part in parts]).to(device)
+
+    batches = [
+        Batch(*(part[name] for name in ("tokens", "labels", "cells", "puzzles"))).padded(width) for part in parts
+    ]
+    names = Batch.__dataclass_fields__
+    batch = Batch(*(torch.cat([getattr(part, name) for part in batches]).to(device) for name in names))
+    used_BS = _positions_in_use(batch.cells_BS, model)
+    latents = []
+    for name in ("z_h", "z_l"):
+        rows = joined(name)
+        latents.append(rows.new_zeros(*used_BS.shape, rows.shape[1]).masked_scatter_(used_BS[..., None], rows)[own])
+    return Carry(Latents(*latents), batch.each(lambda tensor: tensor[own]), joined("steps")[own], joined("halted")[own])
+
+
+def _positions_in_use(cells_BS: Tensor, model: RecursiveModel) -> Tensor:
+    return F.pad(cells_BS >= 0, (model.config.id_slots, 0), value=True)
 
 
 def minimum_steps(seed: int, step: int, batch_size: int, max_steps: int, probability: float) -> Tensor:
@@ -126,105 +149,6 @@ def halting(steps_B: Tensor, halt_B: Tensor, minimum_B: Tensor, max_steps: int) 
     return (steps_B >= max_steps) | ((halt_B > 0) & (steps_B >= minimum_B))
 
 
-@dataclass(frozen=True)
-class LearnerConfig:
-    """Rates, decays and schedule; the defaults are those published. ema_decay None: no average is kept."""
-
-    lr: float = 1e-4
-    weight_decay: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.95)
-    id_lr: float = 1e-2
-    id_weight_decay: float = 0.1
-    warmup: int = 2000
-    total_steps: int = 500_000
-    min_ratio: float = 1.0
-    ema_decay: float | None = 0.999
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """One training step: losses (sums over the slots), and the slots after it.
-
-    halted_B, steps_B, puzzles_B: the slots' state and ID rows; id_gradients_BI: of loss / batch.
-    """
-
-    losses: Losses
-    output: Output
-    halted_B: Tensor
-    steps_B: Tensor
-    puzzles_B: Tensor
-    id_gradients_BI: Tensor
-
-
-class Learner:
-    """A model, its ID table, their optimizers, the moving average and the slots: everything a step changes.
-
-    backward: called with loss / batch; accelerate's in place of torch's where gradients need scaling.
-    """
-
-    def __init__(
-        self,
-        model: RecursiveModel,
-        table: IdTable,
-        config: LearnerConfig,
-        backward: Callable[[Tensor], Any] = torch.Tensor.backward,
-    ):
-        self.model, self.table, self.config, self.backward = model, table, config, backward
-        self.optimizer = AdamAtan2(model.parameters(), config.lr, config.betas, config.weight_decay)
-        self.average = None if config.ema_decay is None else MovingAverage(model, config.ema_decay)
-        self.carry: Carry | None = None
-        self.steps = 0
-
-    def count_free(self, slots: int) -> int:
-        """How many of the batch slots take a new example at the next step: all of them at the first."""
-        return slots if self.carry is None else int(self.carry.halted_B.sum())
-
-    def step(self, offered: Batch) -> StepResult:
-        """One supervision step on the slots, refilled from the offered batch, and one update of all."""
-        self.steps += 1
-        carry = refill(self.carry or start_carry(self.model, len(offered)), offered, self.model)
-        ids_BI = self.table.lookup(carry.batch.puzzles_B)
-        output = self.model(carry.latents, carry.batch, ids_BI)
-        loss = losses(output, carry.batch.labels_BS)
-        self.optimizer.zero_grad()
-        self.backward(loss.total / len(carry.batch))
-        gradients_BI = ids_BI.grad if ids_BI.grad is not None else torch.zeros_like(ids_BI)
-        self._update(carry.batch.puzzles_B, gradients_BI)
-        self.carry = self._advance(carry, output)
-        return StepResult(
-            replace(loss, total=loss.total.detach()),
-            replace(output, logits_BCV=output.logits_BCV.detach()),
-            self.carry.halted_B,
-            self.carry.steps_B,
-            carry.batch.puzzles_B,
-            gradients_BI,
-        )
-
-    def _update(self, puzzles_B: Tensor, gradients_BI: Tensor) -> None:
-        """The ID table first, then the weights, then their average; both rates follow the schedule."""
-        config = self.config
-        id_lr, lr = (
-            scheduled_rate(self.steps, base, config.warmup, config.total_steps, config.min_ratio)
-            for base in (config.id_lr, config.lr)
-        )
-        self.table.sign_sgd_(puzzles_B, gradients_BI, id_lr, config.id_weight_decay)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
-        if self.average is not None:
-            self.average.update()
-
-    def _advance(self, carry: Carry, output: Output) -> Carry:
-        """The slots after a step: new latents, one more step, halted or not."""
-        config, steps_B = self.model.config, carry.steps_B + 1
-        minimum_B = minimum_steps(self.config.seed, self.steps, len(steps_B), config.max_steps, config.exploration).to(
-            steps_B.device
-        )
-        halted_B = halting(steps_B, output.halt_B.detach(), minimum_B, config.max_steps)
-        return Carry(output.latents, carry.batch, steps_B, halted_B)
-
-
 def last_output(outputs: Iterator[Output]) -> Output:
     """The last of several outputs; those before it are not kept, latents are large."""
     for output in outputs:  # noqa: B007
@@ -235,9 +159,9 @@ def last_output(outputs: Iterator[Output]) -> Output:
 @torch.no_grad()
 def predict_steps(model: RecursiveModel, table: IdTable, batch: Batch, steps: int | None = None) -> Iterator[Output]:
     """The output of each supervision step from fresh latents, without halting; `steps` None: max_steps."""
-    ids_BI = table.lookup(batch.puzzles_B)
+    ids_BI, layout = table.lookup(batch.puzzles_B), model.layout(batch.cells_BS)
     latents = model.initial_latents(len(batch), batch.cells_BS.shape[1])
     for _ in range(steps or model.config.max_steps):
-        output = model(latents, batch, ids_BI)
+        output = model(latents, batch, ids_BI, layout)
         latents = output.latents
         yield output

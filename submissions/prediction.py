@@ -59,10 +59,10 @@ class Predictions:
         return found if found or self.metadata.get("training_known") else None
 
 
-def write_predictions(folder: str | Path, predictions: Predictions) -> None:
-    """Write a new predictions folder, whole or not at all. ValueError if `folder` exists."""
+def write_predictions(folder: str | Path, predictions: Predictions, replace: bool = False) -> None:
+    """Write a predictions folder, whole or not at all. ValueError if `folder` exists and is not to be replaced."""
     rows = predictions.rows
-    with new_folder(Path(folder)) as unfinished:
+    with new_folder(Path(folder), replace) as unfinished:
         pq.write_table(_to_table(rows), unfinished / TABLE_FILE, compression="zstd")
         about = {
             "format": FORMAT,

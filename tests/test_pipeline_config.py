@@ -27,6 +27,14 @@ def test_overrides_reach_every_level() -> None:
     assert config.predict.augmentations is None
     assert config.budget == 600
     assert change("train.betas=[0.8, 0.9]").train.betas == (0.8, 0.9)
+    stages = change("train.curriculum=[[0.3, 1, 2], [0.6, 2, 4]]").train.curriculum
+    assert stages == ((0.3, 1, 2), (0.6, 2, 4))
+    assert change('train.trackers=["wandb"]').train.trackers == ("wandb",)
+    assert [change(f"train.compile={value}").train.compile for value in ("true", "false", "null")] == [
+        True,
+        False,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +45,8 @@ def test_overrides_reach_every_level() -> None:
         ("model.hiden=64", "model.hidden"),
         ("train.steps=many", "train.steps"),
         ("train.steps=0", "greater than or equal to 1"),
-        ("train.steps=true", "train.steps"),
+        ("train.steps=true", "true or false is not a possible"),
+        ("train.micro_batch=true", "true or false is not a possible"),
         ("train.lr=-1", "train.lr"),
         ("model.heads=5", "multiple of"),
         ("model.canvas=tasks", "'full' or 'task'"),
@@ -51,6 +60,19 @@ def test_overrides_reach_every_level() -> None:
         ("budget=soon", "duration"),
         ("seed", "NAME=VALUE"),
         ("predict.ranker=best", "count"),
+        ("train.precision=fp8", "'bf16'"),
+        ("train.compile=sometimes", "boolean"),
+        ("train.attention=flash", "'varlen'"),
+        ("train.micro_batch=0", "greater than or equal to 1"),
+        ("train.optimizer=sgd", "'muon'"),
+        ("train.muon_lr=0", "greater than 0"),
+        ("train.curriculum=[[0.6, 1, 2], [0.3, 2, 4]]", "shares must grow"),
+        ("train.curriculum=[[0.3, 1, 2], [0.3, 2, 4]]", "shares must grow"),
+        ("train.curriculum=[[0, 1, 2]]", "greater than 0"),
+        ("train.curriculum=[[1, 1, 2]]", "less than 1"),
+        ("train.curriculum=[[0.3, 0, 2]]", "greater than 0"),
+        ("train.curriculum=[[0.3, 1]]", "required"),
+        ("train.trackers=tensorboard", "tuple"),
     ],
 )
 def test_impossible_settings_name_the_field_and_what_is_allowed(text: str, told: str) -> None:
@@ -66,7 +88,7 @@ def test_unknown_recipe_lists_the_known() -> None:
 
 def test_differences_name_what_changed() -> None:
     old, new = (config.model_dump(mode="json") for config in (change("seed=1"), change("seed=2", "train.lr=0.5")))
-    assert differences(old, new) == ["seed: 1 -> 2", "train.lr: 0.001 -> 0.5"]
+    assert differences(old, new) == {"seed": "1 -> 2", "train.lr": "0.001 -> 0.5"}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 
 from augment import Augmentation, PuzzleSet, Selection, SourcedTasks, build_puzzle_set, load_tasks, task_canvas
 from solver.batches import Batch, Examples
-from solver.sampling import equal_part
+from solver.processes import Processes, own_part
 from solver.tokens import encode
 
 
@@ -107,7 +107,7 @@ def digest(batches: Iterable[Batch]) -> str:
 
 
 @pytest.mark.parametrize("canvas", ["full", "task"])
-@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
 def test_the_parts_of_any_number_of_processes_are_the_whole(
     puzzle_set: PuzzleSet, canvas: Literal["full", "task"], processes: int
 ) -> None:
@@ -116,12 +116,24 @@ def test_the_parts_of_any_number_of_processes_are_the_whole(
     whole_sampler = examples.sampler(seed=4, source_weights=[("b", 1.5)])
     for _ in range(10):
         whole = examples.training_batch(whole_sampler, 16)
+        sizes = shares(16, processes)
         parts = [
-            examples.training_batch(sampler, 16, part=equal_part(16, process, processes))
+            examples.training_batch(sampler, 16, part=own_part(sizes, process))
             for process, sampler in enumerate(samplers)
         ]
-        assert [len(part) for part in parts] == [16 // processes] * processes
+        assert [len(part) for part in parts] == sizes
         assert [row for part in parts for row in shown_rows(part)] == shown_rows(whole)
+
+
+def shares(slots: int, processes: int) -> list[int]:
+    several = Processes()
+    several.count = processes
+    return several.sizes(slots)
+
+
+@pytest.mark.parametrize(("slots", "sizes"), [(12, [4, 4, 4]), (32, [10, 11, 11]), (4, [1, 1, 2]), (2, [0, 1, 1])])
+def test_slots_are_shared_as_equally_as_can_be(slots: int, sizes: list[int]) -> None:
+    assert shares(slots, 3) == sizes
 
 
 def shown_rows(batch: Batch) -> list[tuple]:

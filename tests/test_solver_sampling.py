@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solver.sampling import Sampler, equal_part, weigh_tasks
+from solver.sampling import Sampler, weigh_tasks
 
 STARTS, COUNTS = np.array([0, 3, 4, 9, 12]), np.array([2, 0, 5, 3])
 
@@ -105,10 +105,3 @@ def test_weights_are_given_by_source() -> None:
         weigh_tasks(sources, [("a", 1), ("d", 1)])
     with pytest.raises(ValueError, match="no task is left to train on"):
         Sampler(STARTS, COUNTS, 0, np.array([0, 1.0, 0, 0]))
-
-
-def test_processes_share_a_batch_equally() -> None:
-    parts = [equal_part(12, process, 3) for process in range(3)]
-    assert [list(range(12))[part] for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
-    with pytest.raises(ValueError, match=r"train\.batch_size is 32, which 3 processes cannot share equally"):
-        equal_part(32, 0, 3)

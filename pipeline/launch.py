@@ -1,0 +1,117 @@
+"""Processes and devices: how many were launched, on what they run, and how they talk to each other (accelerate).
+
+In: what `accelerate launch` or `torchrun` left in the environment, or nothing for one process. Out: an accelerator,
+and the `solver` view of it. Gradients are summed in one piece and not by a wrapped model, so that a process may split
+its slots, or run out of memory and try again, without the others waiting for a reduction that does not come.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, distributed
+
+from solver.processes import Processes
+
+
+def start_accelerator(trackers: Sequence[str] = (), folder: Path | None = None) -> Accelerator:
+    """The accelerator of this process: on CUDA where there is one, else on the CPU (float64 rules others out).
+
+    Raises:
+        ValueError: where not as many processes take part as were launched; they would train apart from each other.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(), mixed_precision="no", log_with=list(trackers) or None, project_dir=folder
+    )
+    if accelerator.num_processes != launched:
+        raise ValueError(
+            f"{launched} processes were launched (WORLD_SIZE), but {accelerator.num_processes} take part: on CPU "
+            "launch with torchrun --nproc-per-node N, on GPUs with accelerate launch --num_processes N"
+        )
+    return accelerator
+
+
+def find_device() -> torch.device:
+    """The device of a stage that runs in one process; ValueError where more were launched."""
+    accelerator = start_accelerator()
+    if accelerator.num_processes > 1:
+        raise ValueError(
+            f"this command runs in one process, but {accelerator.num_processes} were launched; only `train` uses more"
+        )
+    return accelerator.device
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and speaks, before any accelerator is started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+class Launched(Processes):
+    """The processes of an accelerator. Tensors come back on its device.
+
+    Raises:
+        ConnectionError: from any of its methods, where another process is gone.
+    """
+
+    def __init__(self, accelerator: Accelerator):
+        self.index, self.count, self.device = accelerator.process_index, accelerator.num_processes, accelerator.device
+
+    def sum_(self, tensor: Tensor) -> Tensor:  # noqa: D102
+        moved = tensor.to(self.device)
+        if self.count > 1:
+            _together(lambda: distributed.all_reduce(moved))
+        return moved
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:  # noqa: D102
+        moved = tensor.to(self.device).contiguous()
+        parts = [torch.empty_like(moved) for _ in range(self.count)] if self.count > 1 else [moved]
+        if self.count > 1:
+            _together(lambda: distributed.all_gather(parts, moved))
+        return parts
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self.any(False)
+
+
+def _together(work: Callable[[], Any]) -> None:
+    try:
+        work()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ConnectionError(
+            f"another process of this training was lost ({reason}): see what it said, then give the same command "
+            "again; it goes on from the last checkpoint"
+        ) from error
+
+
+class StopSignals:
+    """Whether SIGTERM or SIGINT (Ctrl-C) has come; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    @contextmanager
+    def watched(self) -> Iterator["StopSignals"]:
+        """Take note of signals instead of ending, within the block."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        signal.signal(number, signal.SIG_DFL)

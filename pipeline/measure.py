@@ -1,0 +1,99 @@
+"""How training goes: means over steps, and accuracy on demonstrations kept out of training.
+
+In: the results of steps. Out: figures for the log, summed over all processes.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config import RunConfig
+from solver.batches import Batch, Examples
+from solver.learner import Learner, StepResult
+from solver.processes import Processes
+from solver.supervision import last_output, predict_steps
+
+
+class Tally:
+    """Sums over training steps. The accuracies are those of the examples that left their slot."""
+
+    NAMES = ("examples", "loss", "halted", "exact", "correct", "labelled", "steps")
+
+    def __init__(self) -> None:
+        self._sums, self._since = torch.zeros(len(self.NAMES), dtype=torch.float64), time.monotonic()
+
+    def add(self, result: StepResult) -> None:
+        """Count one step of this process's slots; nothing is kept but sums."""
+        halted_B, loss = result.halted_B, result.losses
+        sums = (
+            torch.tensor(len(halted_B)),
+            loss.total,
+            halted_B.sum(),
+            (loss.exact_B & halted_B).sum(),
+            (loss.correct_B * halted_B).sum(),
+            (loss.labelled_B * halted_B).sum(),
+            (result.steps_B * halted_B).sum(),
+        )
+        self._sums = self._sums.to(halted_B.device) + torch.stack([value.to(loss.total) for value in sums])
+
+    def numbers(self, processes: Processes) -> dict[str, float]:
+        """The sums over all processes and the seconds they took, as plain JSON values."""
+        sums = processes.sum_(self._sums.clone()).tolist()
+        return dict(zip(self.NAMES, sums, strict=True)) | {"seconds": time.monotonic() - self._since}
+
+    def load(self, numbers: dict[str, float], processes: Processes) -> None:
+        """Go on from saved sums, which the first process takes over."""
+        self._since = time.monotonic() - numbers["seconds"]
+        if processes.index == 0:
+            self._sums = torch.tensor([numbers[name] for name in self.NAMES], dtype=torch.float64)
+
+    def means(self, processes: Processes) -> dict[str, float]:
+        """Loss per example, accuracy of whole examples and of cells, supervision steps taken, examples per second."""
+        sums = self.numbers(processes)
+        return {
+            "loss": sums["loss"] / sums["examples"],
+            "exact": sums["exact"] / max(1.0, sums["halted"]),
+            "cells": sums["correct"] / max(1.0, sums["labelled"]),
+            "supervision_steps": sums["steps"] / max(1.0, sums["halted"]),
+            "examples_per_second": sums["examples"] / sums["seconds"],
+        }
+
+
+def held_out_accuracy(learner: Learner, examples: Examples, config: RunConfig) -> float:
+    """Share of held-out demonstrations that the averaged weights get right, un-augmented, at the last step.
+
+    Batches are dealt out to the processes in turn; one that gets none has nothing to add.
+    """
+    processes, settings, counts = learner.processes, config.predict, torch.zeros(2, dtype=torch.float64)
+    batches = example_batches(examples, *examples.held_out(), settings.batch_size)
+    with learner.average.averaged() if learner.average else nullcontext():
+        for number, batch in enumerate(batches):
+            if number % processes.count == processes.index:
+                right_B = answered_right(learner, batch.to(learner.table.weights_PI.device), settings.steps)
+                counts += torch.tensor([float(right_B.sum()), len(right_B)])
+    right, total = processes.sum_(counts).tolist()
+    return right / total
+
+
+def answered_right(learner: Learner, batch: Batch, steps: int | None) -> Tensor:
+    """Which examples (B,) are right in every labelled cell after the last of the supervision steps."""
+    output = last_output(predict_steps(learner.model, learner.table, batch, steps))
+    return ((output.logits_BCV.argmax(-1) == batch.labels_BS) | (batch.labels_BS == 0)).all(dim=1)
+
+
+def example_batches(examples: Examples, puzzles: np.ndarray, pairs: np.ndarray, batch_size: int) -> Iterator[Batch]:
+    """The examples asked for, in order, as batches."""
+    for start in range(0, len(puzzles), batch_size):
+        chosen = slice(start, start + batch_size)
+        yield examples.render(puzzles[chosen], pairs[chosen])
+
+
+def note_of(metrics: dict[str, Any]) -> str:
+    """The figures that stand beside the progress bar."""
+    note = "loss {loss:.3f} exact {exact:.0%} {examples_per_second:.0f} examples/s".format(**metrics)
+    return note + (f" held out {metrics['held_out_exact']:.0%}" if "held_out_exact" in metrics else "")

@@ -1,0 +1,263 @@
+"""The learner: one training step after another on the batch slots, in one process or in many.
+
+In: a batch of examples for the slots. Out: losses, and a model, ID table and slots that have changed. Gradients are
+summed over chunks of slots and over processes, so that neither changes what is learnt but for rounding.
+
+Shape letters: B batch slots of this process, C cells, V vocabulary, I length of an ID vector, T positions in use.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solver.batches import Batch
+from solver.chunks import Chunk, cut_slots, free_memory, join_chunks, ran_out_of_memory
+from solver.ema import MovingAverage
+from solver.embedding import IdTable
+from solver.loss import Losses, losses
+from solver.model import Output, RecursiveModel
+from solver.optim import (
+    Curriculum,
+    OptimizerName,
+    cycles_at,
+    load_optimizer_tensors,
+    make_optimizers,
+    optimizer_tensors,
+    scheduled_rate,
+)
+from solver.precision import LossScale
+from solver.processes import Processes, own_part
+from solver.supervision import Carry, carry_tensors, halting, join_carry, minimum_steps, refill, start_carry
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """Rates, decays and schedule; the defaults are those published. ema_decay None: no average is kept.
+
+    curriculum: (share of the steps, h_cycles, l_cycles), fewer cycles until that share is done
+    micro_batch: run no more cells at once than so many full boards have; None: all slots
+    scale_loss: keep small gradients from vanishing in half precision (fp16)
+    """
+
+    lr: float = 1e-4
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    id_lr: float = 1e-2
+    id_weight_decay: float = 0.1
+    warmup: int = 2000
+    total_steps: int = 500_000
+    min_ratio: float = 1.0
+    ema_decay: float | None = 0.999
+    seed: int = 0
+    optimizer: OptimizerName = "adam_atan2"
+    muon_lr: float = 2e-3
+    curriculum: Curriculum = ()
+    micro_batch: int | None = None
+    scale_loss: bool = False
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One training step of this process's slots: losses (sums over them), and the slots after it.
+
+    halted_B, steps_B, puzzles_B: the slots' state and ID rows; id_gradients_BI: of loss / global batch.
+    """
+
+    losses: Losses
+    output: Output
+    halted_B: Tensor
+    steps_B: Tensor
+    puzzles_B: Tensor
+    id_gradients_BI: Tensor
+
+
+class NotFiniteError(ArithmeticError):
+    """A loss or gradient that is no finite number. Nothing was updated; `carry` are the slots of the step."""
+
+    def __init__(self, step: int, carry: Carry):
+        super().__init__(f"the loss or a gradient of step {step} is not finite")
+        self.step, self.carry = step, carry
+
+
+class Learner:
+    """A model, its ID table, their optimizers, the moving average and the slots: everything a step changes.
+
+    The slots of all processes, in their order, are the slots of the whole batch.
+    """
+
+    def __init__(
+        self, model: RecursiveModel, table: IdTable, config: LearnerConfig, processes: Processes | None = None
+    ):
+        self.model, self.table, self.config, self.processes = model, table, config, processes or Processes()
+        self.optimizers = make_optimizers(
+            model.named_parameters(), config.optimizer, config.lr, config.muon_lr, config.betas, config.weight_decay
+        )
+        self.average = None if config.ema_decay is None else MovingAverage(model, config.ema_decay)
+        self.scale = LossScale() if config.scale_loss else None
+        self.carry: Carry | None = None
+        self.sizes: list[int] = []
+        """slots of each process"""
+        self.steps = 0
+        board = model.config.id_slots + model.config.cells
+        self.most_positions = None if config.micro_batch is None else config.micro_batch * board
+
+    def free_slots(self, batch_size: int) -> list[int]:
+        """How many slots of each process take a new example at the next step: all of them at the first."""
+        if self.carry is None:
+            return self.processes.sizes(batch_size)
+        return [int(count) for count in self.processes.gather(self.carry.halted_B.sum()[None])]
+
+    def step(self, offered: Batch) -> StepResult:
+        """One supervision step on this process's slots, refilled from the offered batch, and one update of all.
+
+        Raises:
+            NotFiniteError: where the loss or a gradient of any process is not finite; nothing has changed.
+        """
+        if self.carry is None:
+            slots = torch.tensor([len(offered)], device=offered.puzzles_B.device)
+            self.sizes = [int(size) for size in self.processes.gather(slots)]
+            self.carry = start_carry(self.model, len(offered))
+        carry, step = refill(self.carry, offered, self.model), self.steps + 1
+        chunk = self._run(carry, step)
+        finite = self._share_gradients(chunk)
+        if not finite and (self.scale is None or not self.scale.can_shrink):
+            raise NotFiniteError(step, carry)
+        if finite:
+            self._update(step, carry.batch.puzzles_B, chunk.id_gradients_BI)
+        if self.scale is not None:
+            self.scale.update(finite)
+        self.steps, self.carry = step, self._advance(step, carry, chunk.output)
+        return StepResult(
+            chunk.losses,
+            chunk.output,
+            self.carry.halted_B,
+            self.carry.steps_B,
+            carry.batch.puzzles_B,
+            chunk.id_gradients_BI,
+        )
+
+    def _run(self, carry: Carry, step: int) -> Chunk:
+        """Forward and backward of every slot, in chunks that fit into memory: halved whenever they do not."""
+        lengths_B = self.model.config.id_slots + (carry.batch.cells_BS >= 0).sum(1).cpu().numpy()
+        while True:
+            for optimizer in self.optimizers:
+                optimizer.zero_grad()
+            chunks, done = cut_slots(lengths_B, self.most_positions), []
+            try:
+                for rows in chunks:
+                    done.append(self._run_chunk(carry, rows, step))
+                return join_chunks(done, chunks, carry)
+            except RuntimeError as error:
+                failed = chunks[min(len(done), len(chunks) - 1)]
+                if not ran_out_of_memory(error) or len(failed) == 1:
+                    raise
+            self.most_positions = int(lengths_B[failed].sum()) // 2
+            done.clear()
+            free_memory()
+
+    def _run_chunk(self, carry: Carry, rows: np.ndarray, step: int) -> Chunk:
+        """Forward and backward of some of the slots."""
+        config, some = self.config, carry.take(rows)
+        own = self.model.config.h_cycles, self.model.config.l_cycles
+        ids_BI = self.table.lookup(some.batch.puzzles_B)
+        cycles = cycles_at(step, config.total_steps, config.curriculum, own)
+        output = self.model(some.latents, some.batch, ids_BI, cycles=cycles)
+        loss = losses(output, some.batch.labels_BS)
+        self._backward(loss.total / sum(self.sizes))
+        output = replace(output, logits_BCV=output.logits_BCV.detach(), halt_B=output.halt_B.detach())
+        gradients_BI = ids_BI.grad if ids_BI.grad is not None else torch.zeros_like(ids_BI)
+        return Chunk(replace(loss, total=loss.total.detach()), output, gradients_BI)
+
+    def _backward(self, loss: Tensor) -> None:
+        (loss if self.scale is None else loss * self.scale.value).backward()
+
+    def _share_gradients(self, chunk: Chunk) -> bool:
+        """Sum the gradients over all processes, in one piece; whether all of them and the losses are finite."""
+        parameters = list(self.model.parameters())
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        # What is summed tells every process the same: a sum with a part that is not finite is not finite.
+        health = gradients[0].new_tensor([0.0])
+        health += chunk.losses.total.to(health) * 0 + (chunk.id_gradients_BI * 0).sum().to(health)
+        if self.processes.count > 1:
+            flat = self.processes.sum_(torch.cat([*(gradient.flatten() for gradient in gradients), health]))
+            *pieces, health = flat.split([*(gradient.numel() for gradient in gradients), 1])
+            for parameter, piece in zip(parameters, pieces, strict=True):
+                parameter.grad = piece.view_as(parameter)
+            gradients = pieces
+        if self.scale is not None:
+            for gradient in (*gradients, chunk.id_gradients_BI):
+                gradient.div_(self.scale.value)
+        return bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients) + health))
+
+    def _update(self, step: int, puzzles_B: Tensor, gradients_BI: Tensor) -> None:
+        """The ID table first, then the weights, then their average; all rates follow the schedule."""
+        self._update_ids(step, puzzles_B, gradients_BI)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self._rate(step, group["base_lr"])
+            optimizer.step()
+        if self.average is not None:
+            self.average.update()
+
+    def _update_ids(self, step: int, puzzles_B: Tensor, gradients_BI: Tensor) -> None:
+        """The same rows by the same gradients in every process: those of the whole batch, and no others are sent."""
+        puzzles_B = self.processes.gather_rows(puzzles_B, self.sizes)
+        gradients_BI = self.processes.gather_rows(gradients_BI, self.sizes)
+        self.table.sign_sgd_(puzzles_B, gradients_BI, self._rate(step, self.config.id_lr), self.config.id_weight_decay)
+
+    def _rate(self, step: int, base: float) -> float:
+        return scheduled_rate(step, base, self.config.warmup, self.config.total_steps, self.config.min_ratio)
+
+    def _advance(self, step: int, carry: Carry, output: Output) -> Carry:
+        """The slots after a step: new latents, one more step, halted or not."""
+        config, steps_B = self.model.config, carry.steps_B + 1
+        minimum_B = minimum_steps(self.config.seed, step, sum(self.sizes), config.max_steps, config.exploration)
+        own_B = minimum_B[own_part(self.sizes, self.processes.index)].to(steps_B.device)
+        return Carry(output.latents, carry.batch, steps_B, halting(steps_B, output.halt_B, own_B, config.max_steps))
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """What every process holds alike: weights, their average, the ID table, the optimizers' state; no copies."""
+        state = {
+            "model": self.model.state_dict(),
+            "ids": {"rows": self.table.weights_PI},
+            "optimizer": optimizer_tensors(self.optimizers, self.model.named_parameters()),
+        }
+        return state | ({"average": self.average.state} if self.average else {})
+
+    def slots(self) -> dict[str, Tensor]:
+        """This process's slots; empty before the first step."""
+        return carry_tensors(self.carry, self.model) if self.carry else {}
+
+    def numbers(self) -> dict[str, Any]:
+        """The rest of the state, as plain JSON values."""
+        scale = self.scale.numbers() if self.scale else None
+        return {"steps": self.steps, "most_positions": self.most_positions, "scale": scale}
+
+    @torch.no_grad()
+    def load(
+        self, tensors: dict[str, dict[str, Tensor]], slots: Sequence[dict[str, Tensor]], numbers: dict[str, Any]
+    ) -> None:
+        """Go on from a state saved by any number of processes; `slots` are theirs, in their order."""
+        self.model.load_state_dict(tensors["model"])
+        self.table.weights_PI.copy_(tensors["ids"]["rows"])
+        load_optimizer_tensors(self.optimizers, self.model.named_parameters(), tensors["optimizer"])
+        if self.average is not None:
+            for name, average in self.average.state.items():
+                average.copy_(tensors["average"][name])
+        self.steps = numbers["steps"]
+        if self.config.micro_batch is None or numbers["most_positions"] is None:
+            self.most_positions = numbers["most_positions"]
+        else:
+            self.most_positions = min(numbers["most_positions"], self.most_positions or numbers["most_positions"])
+        if self.scale is not None and numbers["scale"] is not None:
+            self.scale.load(numbers["scale"])
+        if all(slots):
+            total = sum(len(part["puzzles"]) for part in slots)
+            self.sizes = self.processes.sizes(total)
+            self.carry = join_carry(slots, self.model, own_part(self.sizes, self.processes.index))

@@ -1,0 +1,61 @@
+"""The recipes for long runs: what they say they train on, and that their settings train."""
+
+import pytest
+import torch
+
+from augment import Selection, SourcedTasks, load_tasks
+from pipeline.config import RunConfig, override
+from pipeline.prepare import build
+from pipeline.recipes import recipe
+from pipeline.start import learner_config
+from solver import IdTable, Learner, RecursiveModel
+from solver.batches import Examples
+
+LONG = ("arc1", "arc2", "arc1_fast")
+SHRUNK = {
+    "puzzles.augmentations": 2,
+    "model.hidden": 32,
+    "model.heads": 2,
+    "model.expansion": 1,
+    "train.batch_size": 2,
+    "train.steps": 2,
+    "train.warmup": 0,
+}
+
+
+def small_sources(config: RunConfig) -> list[SourcedTasks]:
+    """Two tasks of each source."""
+    few = Selection(limit=2)
+    roles = {config.source: "scored"} | dict.fromkeys(config.train_sources, "train")
+    return [SourcedTasks(name, role, load_tasks(name, few)) for name, role in roles.items()]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_recipe_trains_once_it_is_made_small(name: str) -> None:
+    config = override(recipe(name), SHRUNK)
+    puzzle_set = build(small_sources(config), config.puzzles, config.seed, config.model.board_side)
+    examples = Examples(puzzle_set, config.model.canvas)
+    torch.manual_seed(0)
+    model, table = RecursiveModel(config.model), IdTable(len(puzzle_set), config.model.id_length)
+    learner, sampler = Learner(model, table, learner_config(config)), examples.sampler(config.seed)
+    before = {label: parameter.clone() for label, parameter in model.named_parameters()}
+    for _ in range(config.train.steps):
+        batch = examples.training_batch(sampler, config.train.batch_size, config.train.shift)
+        assert learner.step(batch).losses.total.isfinite()
+    assert all(not torch.equal(before[label], parameter) for label, parameter in model.named_parameters())
+    assert table.weights_PI.any()
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_recipe_predicts_public_evaluation_and_trains_beside_it(name: str) -> None:
+    config = recipe(name)
+    benchmark = "arc-agi-2" if name == "arc2" else "arc-agi-1"
+    assert config.source == f"{benchmark}/evaluation"
+    assert config.train_sources == (f"{benchmark}/training", "concept")
+
+
+def test_the_fast_recipe_offers_each_puzzle_about_as_often_as_the_published() -> None:
+    offers = []
+    for config in (recipe("arc1"), recipe("arc1_fast")):
+        offers.append(config.train.steps * config.train.batch_size / (config.puzzles.augmentations + 1))
+    assert offers[1] == pytest.approx(offers[0], rel=0.05)

@@ -1,0 +1,438 @@
+"""Training steps: what is fed, carried, learnt and saved; in chunks, in several processes, and when something fails."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from augment import Selection, SourcedTasks, build_puzzle_set, load_tasks
+from solver import Batch, Latents, Learner, NotFiniteError, Output, Processes, RecursiveModel, predict_steps
+from solver.batches import Examples
+from solver.chunks import cut_slots
+from solver.precision import LossScale
+from tests.small_model import CONFIG, make_batch, make_learner, make_model
+
+
+def test_where_only_halted_slots_are_fed_every_example_is_trained_on() -> None:
+    tasks = load_tasks("arc-agi-1/training", Selection(max_side=3, limit=6))
+    examples = Examples(build_puzzle_set([SourcedTasks("a", "train", tasks)], 3, seed=0, board_side=4), "full")
+    model = make_model(replace(CONFIG, exploration=1.0, max_steps=4, canvas="full"))
+    with torch.no_grad():
+        model.halt_head.bias.fill_(5.0)
+    learner, sampler = make_learner(model, rows=24), examples.sampler(seed=0, keep_rest=True)
+    entered, sizes = [], []
+    for _ in range(40):
+        sizes.append(learner.free_slots(5)[0])
+        learner.step(examples.training_batch(sampler, sizes[-1], shift=False))
+        assert learner.carry is not None
+        entered.append(learner.carry.batch.tokens_BS[learner.carry.steps_B == 1])
+    assert sizes[0] == 5
+    assert set(sizes) >= {0, 1, 2, 5}, "slots halt at different steps"
+    offered = examples.render(*examples.sampler(seed=0, keep_rest=True).next_batch(sum(sizes)))
+    assert torch.equal(torch.cat(entered), offered.tokens_BS)
+
+
+def test_slots_run_to_the_last_step_when_nothing_halts_them() -> None:
+    """The halting logit starts at -5, so the offered batches of steps 2 and 3 are discarded."""
+    learner = make_learner(make_model())
+    results = [learner.step(make_batch([4, 3], first_puzzle=2 * number)) for number in range(4)]
+    assert [result.puzzles_B.tolist() for result in results] == [[0, 1], [0, 1], [0, 1], [6, 7]]
+    assert [result.steps_B.tolist() for result in results] == [[1, 1], [2, 2], [3, 3], [1, 1]]
+    assert [result.halted_B.tolist() for result in results] == [
+        [False] * 2,
+        [False] * 2,
+        [True] * 2,
+        [False] * 2,
+    ]
+
+
+def test_a_positive_halting_logit_ends_a_slot_early_unless_it_explores() -> None:
+    for exploration, expected in ((0.0, [True] * 8), (1.0, [False] * 8)):
+        model = make_model(replace(CONFIG, exploration=exploration, max_steps=16))
+        with torch.no_grad():
+            model.halt_head.bias.fill_(5.0)
+        assert make_learner(model).step(make_batch([4] * 8)).halted_B.tolist() == expected
+
+
+def test_the_latents_are_carried_from_step_to_step() -> None:
+    """With rates of 0, training steps on one batch repeat the steps of prediction."""
+    model = make_model()
+    learner = make_learner(model, lr=0.0, id_lr=0.0)
+    batch = make_batch([4, 2])
+    expected = [output.logits_BCV for output in predict_steps(model, learner.table, batch)]
+    assert len(expected) == 3
+    for logits_BCV in expected:
+        assert_close(learner.step(batch).output.logits_BCV, logits_BCV)
+    assert (expected[0] - expected[1]).abs().max() > 1e-3
+
+
+def test_the_loss_is_shared_by_all_slots_however_many_are_fed() -> None:
+    gradients = []
+    for fed in (1, 3):
+        learner = make_learner(make_model(), lr=0.0, id_lr=0.0)
+        learner.step(make_batch([4, 4, 4]))
+        assert learner.carry is not None
+        learner.carry = replace(learner.carry, halted_B=torch.tensor([False, True, False]))
+        offered = make_batch([4] * 3, first_puzzle=3)
+        rows = slice(1, 2) if fed == 1 else slice(0, 3)
+        learner.step(Batch(*(getattr(offered, name)[rows] for name in offered.__dataclass_fields__)))
+        gradients.append([parameter.grad for parameter in learner.model.parameters()])
+    assert_close(gradients[0], gradients[1], rtol=0, atol=0)
+
+
+def test_gradients_are_those_of_the_loss_over_the_batch() -> None:
+    """Four copies of an example have the gradient of one."""
+    gradients = []
+    for copies in (1, 4):
+        learner = make_learner(make_model())
+        one = make_batch([4])
+        learner.step(Batch(*(getattr(one, name).repeat_interleave(copies, 0) for name in one.__dataclass_fields__)))
+        gradients.append([parameter.grad for parameter in learner.model.parameters()])
+    assert_close(gradients[0], gradients[1])
+
+
+def test_it_learns_to_repeat_its_input_and_to_halt() -> None:
+    torch.set_num_threads(1)
+    learner = make_learner(make_model(replace(CONFIG, hidden=32)), lr=3e-3, min_ratio=0.1, ema_decay=0.9)
+    batch = make_batch([4, 3, 2, 4])
+    for _ in range(200):
+        learner.step(batch)
+    assert learner.average is not None
+    with learner.average.averaged():
+        *_, output = predict_steps(learner.model, learner.table, batch, steps=5)
+    used_BS = batch.labels_BS > 0
+    right = (output.logits_BCV.argmax(-1) == batch.labels_BS)[used_BS].float().mean()
+    assert right > 0.8, "chance is 0.08"
+    assert output.halt_B.mean() > 0, "it starts at -5"
+
+
+def test_both_rates_follow_the_schedule() -> None:
+    learner = make_learner(make_model(), warmup=4, id_lr=0.8, id_weight_decay=0.0)
+    learner.step(make_batch([4, 4]))
+    assert learner.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 / 4)
+    moved = learner.table.weights_PI[:2].abs()
+    assert_close(moved[moved > 0].unique(), torch.tensor([0.2]))
+
+
+def test_no_average_is_kept_when_none_is_asked_for() -> None:
+    learner = make_learner(make_model(), ema_decay=None)
+    learner.step(make_batch([4]))
+    assert learner.average is None
+
+
+# Chunks, groups and precision: the same function, whatever runs at once.
+
+SIZES = [900, 12, 400, 36, 130, 25, 289, 49]
+
+
+def real_learner(most: int | None = None) -> Learner:
+    """A learner in float64 whose slots are of very different widths."""
+    model = make_model(replace(CONFIG, board_side=30, h_cycles=2, l_cycles=2)).double()
+    model.precision = torch.float64
+    learner = make_learner(model)
+    learner.table.weights_PI = torch.randn(8, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    learner.most_positions = most
+    return learner
+
+
+def gradients_of(learner: Learner) -> list[torch.Tensor]:
+    return [parameter.grad for parameter in learner.model.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("most", [950, 1400, 1])
+def test_chunks_change_nothing_but_the_memory_they_take(most: int) -> None:
+    results = []
+    for learner in (real_learner(), real_learner(most)):
+        first, second = learner.step(make_batch(SIZES)), learner.step(make_batch(SIZES))
+        results.append((first, second, gradients_of(learner), learner.slots()))
+    (whole_1, whole_2, whole_gradients, whole_slots), (part_1, part_2, gradients, slots) = results
+    for whole, part in ((whole_1, part_1), (whole_2, part_2)):
+        assert_close(part.losses.total, whole.losses.total, rtol=1e-12, atol=0)
+        assert_close(part.output.logits_BCV, whole.output.logits_BCV, rtol=0, atol=1e-10)
+        assert_close(part.id_gradients_BI, whole.id_gradients_BI, rtol=0, atol=1e-12)
+        assert part.losses.labelled_B.equal(whole.losses.labelled_B)
+    assert_close(gradients, whole_gradients, rtol=0, atol=1e-11)
+    assert_close(slots, whole_slots, rtol=0, atol=1e-10)
+
+
+def test_slots_are_cut_longest_first_and_never_over_the_limit() -> None:
+    lengths = np.array([5, 9, 1, 3, 3, 12])
+    assert [chunk.tolist() for chunk in cut_slots(lengths, 10)] == [[5], [1], [0, 3], [4, 2]]
+    assert [chunk.tolist() for chunk in cut_slots(lengths, 33)] == [[0, 1, 2, 3, 4, 5]]
+    assert [chunk.tolist() for chunk in cut_slots(lengths, None)] == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_a_micro_batch_counts_full_boards() -> None:
+    learner = make_learner(make_model(replace(CONFIG, board_side=30)), micro_batch=2)
+    assert learner.most_positions == 2 * 902
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory"), RuntimeError("DefaultCPUAllocator: no memory")])
+def test_out_of_memory_halves_the_chunk_and_goes_on(monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
+    learner, whole = real_learner(), real_learner()
+    expected, forward = whole.step(make_batch(SIZES)), type(learner.model).forward
+
+    def limited(model: RecursiveModel, latents: Latents, batch: Batch, *rest: object, **options: object) -> Output:
+        if (batch.cells_BS >= 0).sum() > 920:
+            raise error
+        return forward(model, latents, batch, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(learner.model), "forward", limited)
+    result = learner.step(make_batch(SIZES))
+    positions = sum(SIZES) + 2 * len(SIZES)
+    assert learner.most_positions == positions // 2
+    assert_close(result.losses.total, expected.losses.total, rtol=1e-12, atol=0)
+    assert_close(gradients_of(learner), gradients_of(whole), rtol=0, atol=1e-11)
+    monkeypatch.setattr(type(learner.model), "forward", lambda *_, **__: raise_(error))
+    with pytest.raises(RuntimeError, match="no memory"):
+        learner.step(make_batch(SIZES))
+
+
+def raise_(error: Exception) -> None:
+    raise error
+
+
+def test_the_task_canvas_is_the_full_board_with_the_same_cells_left_out() -> None:
+    """Real tasks of all sizes, one supervision step of each: logits and gradients agree."""
+    tasks = load_tasks("arc-agi-1/training", Selection(limit=12))
+    puzzle_set = build_puzzle_set([SourcedTasks("a", "train", tasks)], 3, seed=0)
+    learners, results = [], []
+    narrow = Examples(puzzle_set, "task").training_batch(Examples(puzzle_set, "task").sampler(0), 24)
+    full = Examples(puzzle_set, "full").training_batch(Examples(puzzle_set, "full").sampler(0), 24)
+    shown = torch.zeros(24, 900, dtype=torch.bool)
+    for row, cells in enumerate(narrow.cells_BS):
+        shown[row, cells[cells >= 0]] = True
+    masked = replace(full, cells_BS=full.cells_BS.masked_fill(~shown, -1))
+    assert not (masked.labels_BS > 0)[~shown].any(), "no label lies outside the canvas"
+    for batch in (narrow, masked):
+        learner = make_learner(make_model(replace(CONFIG, hidden=64, board_side=30, h_cycles=3, l_cycles=4)), rows=48)
+        learner.table.weights_PI.normal_(generator=torch.Generator().manual_seed(1))
+        learners.append(learner)
+        results.append(learner.step(batch))
+    for row in range(24):
+        cells = narrow.cells_BS[row][narrow.cells_BS[row] >= 0]
+        ours = results[0].output.logits_BCV[row, : len(cells)]
+        assert_close(ours, results[1].output.logits_BCV[row, cells], rtol=0, atol=1e-4)
+    assert_close(gradients_of(learners[0]), gradients_of(learners[1]), rtol=0, atol=5e-6)
+    assert_close(results[0].id_gradients_BI, results[1].id_gradients_BI, rtol=0, atol=5e-6)
+
+
+def test_varlen_attention_is_given_every_example_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in with the kernel's signature, as the kernel itself runs on CUDA only."""
+
+    def one_by_one(q, k, v, ends_q, ends_k, longest_q, longest_k):
+        assert ends_q is ends_k
+        lengths = ends_q.diff().tolist()
+        assert (ends_q.dtype, longest_q, longest_k) == (torch.int32, max(lengths), max(lengths))
+        parts = zip(*(tensor.transpose(0, 1).split(lengths, 1) for tensor in (q, k, v)), strict=True)
+        return torch.cat([scaled_dot_product_attention(*part) for part in parts], 1).transpose(0, 1)
+
+    monkeypatch.setattr("solver.layout.varlen_attn", one_by_one)
+    padded, varlen = real_learner(), real_learner()
+    varlen.model.varlen = True
+    results = [learner.step(make_batch(SIZES)) for learner in (padded, varlen)]
+    assert_close(results[0].output.logits_BCV, results[1].output.logits_BCV, rtol=0, atol=1e-10)
+    assert_close(gradients_of(padded), gradients_of(varlen), rtol=0, atol=1e-11)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.parametrize("canvas", ["task", "full", "mlp"])
+def test_compiled_blocks_compute_the_same(canvas: str) -> None:
+    settings = {"canvas": "full", "mixer": "mlp"} if canvas == "mlp" else {"canvas": canvas}
+    results = []
+    for compiled in (False, True):
+        learner = make_learner(make_model(replace(CONFIG, **settings)))
+        names = set(learner.model.state_dict())
+        if compiled:
+            learner.model.compile_blocks(backend="aot_eager")
+        sizes = [16, 16, 16] if canvas != "task" else [16, 3, 9]
+        result = [learner.step(make_batch(sizes)) for _ in range(2)][1]
+        assert set(learner.model.state_dict()) == names, "weights keep their names"
+        results.append((result.output.logits_BCV, gradients_of(learner)))
+    assert_close(results[0], results[1], rtol=0, atol=1e-6)
+
+
+def test_half_precision_learns_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = {}
+    for precision in (torch.float32, torch.bfloat16, torch.float16):
+        learner = make_learner(make_model(), scale_loss=precision == torch.float16)
+        learner.model.precision = precision
+        totals = [learner.step(make_batch([4, 3, 2])).losses.total for _ in range(30)]
+        assert learner.carry is not None
+        assert learner.carry.latents.z_h.dtype == precision
+        losses[precision] = float(torch.stack(totals[-5:]).mean())
+        assert {parameter.dtype for parameter in learner.model.parameters()} == {torch.float32}
+    assert losses[torch.bfloat16] == pytest.approx(losses[torch.float32], rel=0.05)
+    assert losses[torch.float16] == pytest.approx(losses[torch.float32], rel=0.05)
+
+
+def test_a_step_whose_gradients_overflow_is_left_out_and_the_scale_halved() -> None:
+    learner = make_learner(make_model(), scale_loss=True)
+    assert learner.scale is not None
+    learner.model.precision, learner.scale.value = torch.float16, 2.0**40
+    learner.step(make_batch([4, 4]))
+    before = [parameter.clone() for parameter in learner.model.parameters()]
+    start = list(make_model().parameters())
+    assert_close(before, start, rtol=0, atol=0)
+    assert (learner.steps, learner.scale.value) == (1, 2.0**39)
+    for _ in range(40):
+        learner.step(make_batch([4, 4]))
+    assert 1 < learner.scale.value < 2.0**30
+    assert not torch.equal(next(learner.model.parameters()), before[0])
+
+
+def test_the_scale_does_not_change_what_is_learnt() -> None:
+    plain, scaled = make_learner(make_model()), make_learner(make_model(), scale_loss=True)
+    for _ in range(3):
+        results = [learner.step(make_batch([4, 2])) for learner in (plain, scaled)]
+    assert_close(results[0].id_gradients_BI, results[1].id_gradients_BI, rtol=1e-5, atol=0)
+    assert_close(gradients_of(plain), gradients_of(scaled), rtol=1e-5, atol=1e-9)
+
+
+def test_the_scale_doubles_after_calm_steps() -> None:
+    scale = LossScale(8.0, patience=3)
+    for finite in (True, True, False, True, True, True, True):
+        scale.update(finite)
+    assert scale.numbers() == {"value": 8.0, "calm": 1}
+
+
+@pytest.mark.parametrize("where", ["weights", "ids"])
+def test_what_is_not_finite_stops_before_anything_changes(where: str) -> None:
+    learner = make_learner(make_model())
+    learner.step(make_batch([4, 3]))
+    if where == "weights":
+        with torch.no_grad():
+            learner.model.cell_head.weight[5] = torch.inf
+    else:
+        learner.table.weights_PI[1, 3] = torch.nan
+    before = {name: tensor.clone() for group in learner.tensors().values() for name, tensor in group.items()}
+    with pytest.raises(NotFiniteError, match="step 2") as error:
+        learner.step(make_batch([4, 3]))
+    after = {name: tensor for group in learner.tensors().values() for name, tensor in group.items()}
+    assert_close(after, before, rtol=0, atol=0, equal_nan=True)
+    assert learner.steps == 1
+    assert error.value.carry.batch.puzzles_B.tolist() == [0, 1]
+
+
+# State: all of it comes back.
+
+
+@pytest.mark.parametrize("optimizer", ["adam_atan2", "muon"])
+def test_a_state_goes_on_bit_for_bit(optimizer: str) -> None:
+    def fresh() -> Learner:
+        model = make_model(replace(CONFIG, board_side=30, exploration=0.5, max_steps=4))
+        return make_learner(model, rows=64, optimizer=optimizer, warmup=3)
+
+    batches = [make_batch([36 + step, 2, 150, 9], first_puzzle=4 * step) for step in range(12)]
+    straight, first, second = fresh(), fresh(), fresh()
+    for batch in batches:
+        straight.step(batch)
+    for batch in batches[:5]:
+        first.step(batch)
+    second.load(copied(first.tensors()), [copied(first.slots())], json.loads(json.dumps(first.numbers())))
+    for batch in batches[5:]:
+        second.step(batch)
+    assert_close(second.tensors(), straight.tensors(), rtol=0, atol=0)
+    assert_close(second.slots(), straight.slots(), rtol=0, atol=0)
+    assert second.numbers() == straight.numbers()
+
+
+def copied(tensors: dict) -> dict:
+    return {name: copied(value) if isinstance(value, dict) else value.clone() for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize("sharing", [(1, 3), (3, 1), (2, 3)])
+def test_slots_saved_by_some_processes_are_taken_up_by_others(sharing: tuple[int, int]) -> None:
+    learner = make_learner(make_model(replace(CONFIG, board_side=30)), rows=8)
+    learner.step(make_batch([36, 2, 150, 9, 700]))
+    parts = [[learner.slots()]]
+    for count in sharing:
+        taken = []
+        for index in range(count):
+            other = make_learner(make_model(replace(CONFIG, board_side=30)), rows=8)
+            other.processes = Processes()
+            other.processes.index, other.processes.count = index, count
+            other.load(learner.tensors(), parts[-1], learner.numbers())
+            taken.append(other.slots())
+        assert [len(part["puzzles"]) for part in taken] == other.sizes
+        parts.append(taken)
+    last = make_learner(make_model(replace(CONFIG, board_side=30)), rows=8)
+    last.load(learner.tensors(), parts[-1], learner.numbers())
+    assert_close(last.slots(), learner.slots(), rtol=0, atol=0)
+
+
+class Watch(TorchDispatchMode):
+    """The most elements that any operation made anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        given = {id(value) for value in (*args, *(kwargs or {}).values())}
+        for value in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(value, torch.Tensor) and id(value) not in given and value._base is None:
+                self.most = max(self.most, value.numel())
+        return made
+
+
+class Pretended(Processes):
+    """One of two processes; the other has the same to say. Keeps the size of what is sent."""
+
+    count = 2
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.sent.append(tensor.numel())
+        return tensor.mul_(2)
+
+    def gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        self.sent.append(tensor.numel())
+        return [tensor, tensor]
+
+
+def test_no_step_touches_or_sends_more_of_a_large_table_than_the_rows_in_the_batch() -> None:
+    learner, processes = make_learner(make_model(), rows=1_000_000), Pretended()
+    learner.processes = processes
+    learner.step(make_batch([4, 4]))
+    before = learner.table.weights_PI.clone()
+    with Watch() as watch:
+        learner.step(make_batch([4, 4]))
+    weights = sum(parameter.numel() for parameter in learner.model.parameters())
+    assert watch.most < 2 * weights < 100_000, "nothing made has the size of the table"
+    assert max(processes.sent) == weights + 1
+    changed = (learner.table.weights_PI != before).any(1).nonzero()[:, 0]
+    assert changed.tolist() == [0, 1]
+
+
+def test_equal_ids_of_several_processes_are_summed_before_the_sign() -> None:
+    """Twice the batch's gradients of one process, so nothing but the reduction can tell."""
+    learner, alone = make_learner(make_model()), make_learner(make_model())
+    learner.processes = Pretended()
+    for each in (learner, alone):
+        each.step(make_batch([4, 3]))
+    assert learner.sizes == [2, 2]
+    assert_close(gradients_of(learner), gradients_of(alone), rtol=1e-5, atol=1e-8)
+    assert_close(learner.table.weights_PI, alone.table.weights_PI, rtol=0, atol=0)
+
+
+def test_a_curriculum_changes_the_cycles_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = make_learner(
+        make_model(replace(CONFIG, h_cycles=3, l_cycles=2)), total_steps=10, curriculum=((0.3, 1, 1), (0.6, 2, 1))
+    )
+    asked, forward = [], type(learner.model).forward
+    monkeypatch.setattr(
+        type(learner.model), "forward",
+        lambda *given, **options: asked.append(options["cycles"]) or forward(*given, **options),
+    )  # fmt: skip
+    for _ in range(10):
+        learner.step(make_batch([4]))
+    assert asked == [(1, 1)] * 3 + [(2, 1)] * 3 + [(3, 2)] * 4
