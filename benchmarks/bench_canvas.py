@@ -2,9 +2,9 @@
 
     python -m benchmarks.bench_canvas [--seeds 0,1,2] [--jobs 2] [--out FILE]
 
-The `cpu` recipe on a board of 10x10 with a third of its steps and no budget, so that both canvases are offered the same
-examples in the same order. Each run is a whole `python -m pipeline solve` in a process of its own; with `--jobs 2` two run
-at once, on one thread each. `--set` changes a setting of both canvases.
+The `cpu` recipe on a board of 10x10 with a third of its steps and no budget, so that both canvases are offered the
+same examples in the same order. Each run is a whole `python -m pipeline solve` in a process of its own; with `--jobs 2`
+two run at once, on one thread each. `--set` changes a setting of both canvases.
 """
 
 import os
@@ -56,15 +56,17 @@ def describe(results: list[dict], outputs: int, made: dict, command: str) -> str
     lines = [
         f"# Task canvas and full canvas: `{command}`",
         "",
-        f"Recipe `{RECIPE}` with {', '.join(SETTINGS)}; {outputs} test outputs. Exact: examples of the last training steps "
-        "with every cell right. Single: share of single predictions, one for each augmentation, that are the right output.",
+        f"Recipe `{RECIPE}` with {', '.join(SETTINGS)} and what the command sets; {outputs} test outputs. Exact: share "
+        "of the last training steps' examples with every cell right. Single: share of single predictions, one for each "
+        "augmentation, that are the right output.",
         "",
         "| canvas | seed | exact | single | macro pass@2 | micro | solved | covered | whole run |",
         "|---|---|---|---|---|---|---|---|---|",
         *(row(result["canvas"], str(result["seed"]), result) for result in results),
         *(row(canvas, "median", medians(results, canvas)) for canvas in get_args(Canvas)),
         "",
-        f"{processor()}, {made['cores']} cores. Commit {made['commit']}, torch {made['torch']}, Python {made['python']}.",
+        f"{processor()}, {made['cores']} cores. Commit {made['commit']}, torch {made['torch']}, "
+        f"Python {made['python']}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -95,7 +97,7 @@ def main(
         os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     asked = [(canvas, int(seed)) for seed in seeds.split(",") for canvas in get_args(Canvas)]
     with ThreadPoolExecutor(jobs) as pool:
-        results = list(pool.map(lambda one: run_canvas(*one, runs, assignments or []), asked))
+        results = list(pool.map(lambda one: run_canvas(one[0], one[1], runs, assignments or []), asked))
     canvas, seed = asked[0]
     folder = runs / f"{canvas}-seed{seed}"
     outputs, made = read_json(folder / "score.json")["outputs"], read_json(folder / "versions.json")

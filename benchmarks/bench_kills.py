@@ -2,9 +2,10 @@
 
     python -m benchmarks.bench_kills [--kills 20] [--seed 0] [--out FILE]
 
-A small real training is run once in peace, with all its checkpoints kept, and once more being killed (SIGKILL) at random
-moments and started again with the same command until it is done. After every kill the newest checkpoint, and in the end
-the final one and the metrics, must be those of the first run. On the CPU, with one thread. Exit code 1 if anything differs.
+A small real training is run once in peace, with all its checkpoints kept, and once more being killed (SIGKILL) at
+random moments and started again with the same command until it is done. After every kill the newest checkpoint, and in
+the end the final one and the metrics, must be those of the first run. On the CPU, with one thread. Exit code 1 if
+anything differs.
 """
 
 import json
@@ -43,7 +44,7 @@ KEEP_ALL = (
 )
 """The same program as `python -m pipeline`, but it keeps every checkpoint."""
 
-UNFINISHED = ".step_*.unfinished"
+UNFINISHED = ".step_*[0-9].unfinished"
 CLOCKS = ("seconds", "examples_per_second")
 LONG = 300.0
 """Seconds after which a moment that has not come is no longer waited for."""
@@ -53,7 +54,7 @@ Kind = Literal["start", "training", "write"]
 
 @dataclass(frozen=True)
 class Moment:
-    """When to kill: some seconds after the start, after `step`, or after the first write of a checkpoint that follows it."""
+    """When to kill: some seconds after the start, after `step`, or after the next write of a checkpoint has begun."""
 
     kind: Kind
     step: int
@@ -64,9 +65,9 @@ class Moment:
 class Outcome:
     """One kill, or the end of the run (`kind` is "end").
 
-    began: the step that this start went on from; logged: the last step in metrics.jsonl; newest: the newest checkpoint's
-    step; each None where there was none. inside: an unfinished checkpoint was left behind. differs: what is not as in the
-    run left alone.
+    began: the step that this start went on from; logged: the last step in metrics.jsonl; newest: the newest
+    checkpoint's step; each None where there was none. inside: an unfinished checkpoint was left behind. differs: what
+    is not as in the run left alone.
     """
 
     kind: str
@@ -78,7 +79,7 @@ class Outcome:
 
 
 def run_and_kill(folder: Path, kills: int, seed: int, steps: int = STEPS) -> list[Outcome]:
-    """Train once in peace and once with `kills` kills, all in `folder` (new); an outcome for each kill, then one for the end.
+    """Train once in peace and once with `kills` kills, in a new folder: an outcome for each kill, and one for the end.
 
     Raises:
         ValueError: where the folder exists.
@@ -112,10 +113,11 @@ def draw_moments(kills: int, steps: int, seed: int) -> list[Moment]:
     The first is drawn from the steps before any checkpoint.
     """
     rng = random.Random(seed)
-    kinds: list[Kind] = [("training", "write", "training", "write", "start")[number % 5] for number in range(kills)]
+    five: tuple[Kind, ...] = ("training", "write", "training", "write", "start")
+    kinds: list[Kind] = [five[number % 5] for number in range(kills)]
     rng.shuffle(kinds)
     reached = sorted([rng.randrange(1, CHECKPOINT_EVERY), *rng.sample(range(1, int(0.8 * steps)), kills - 1)])
-    most = {"start": 5.0, "training": 0.1, "write": 0.01}
+    most: dict[Kind, float] = {"start": 5.0, "training": 0.1, "write": 0.01}
     return [Moment(kind, step, rng.uniform(0, most[kind])) for kind, step in zip(kinds, reached, strict=True)]
 
 
@@ -244,17 +246,17 @@ def describe(outcomes: list[Outcome], command: str) -> str:
     lines = [
         f"# A run that is killed: `{command}`",
         "",
-        f"After **{same} of {len(kills)}** kills (SIGKILL) the newest checkpoint was identical, bit for bit, with that of a "
-        f"run left alone; {sum(kill.inside for kill in kills)} of them fell inside the write of a checkpoint, and "
-        f"{sum(kill.newest is None for kill in kills)} before there was any. In the end final weights, average, ID table, "
-        f"optimizer state, slots, random state and metrics were {'DIFFERENT' if end.differs else 'identical'}.",
+        f"After **{same} of {len(kills)}** kills (SIGKILL) the newest checkpoint was identical, bit for bit, with that "
+        f"of a run left alone; {sum(kill.inside for kill in kills)} of them fell inside the write of a checkpoint, and "
+        f"{sum(kill.newest is None for kill in kills)} before there was any. In the end final weights, average, ID "
+        f"table, optimizer state, slots, random state and metrics were {'DIFFERENT' if end.differs else 'identical'}.",
         "",
         "| kill | aimed at | resumed at step | last logged step | inside a write | newest checkpoint | differs |",
         "|---|---|---|---|---|---|---|",
         *(describe_outcome(number, outcome) for number, outcome in enumerate(outcomes, 1)),
         "",
-        f"A checkpoint every {CHECKPOINT_EVERY} steps, a line of metrics every {LOG_EVERY}. One thread, CPU: {processor()}. "
-        f"Commit {made['commit']}, torch {made['torch']}, Python {made['python']}.",
+        f"A checkpoint every {CHECKPOINT_EVERY} steps, a line of metrics every {LOG_EVERY}. One thread, CPU: "
+        f"{processor()}. Commit {made['commit']}, torch {made['torch']}, Python {made['python']}.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -28,7 +28,14 @@ def run_seed(recipe: str, seed: int, folder: Path, settings: Sequence[str] = ())
     """
     if folder.exists():
         raise ValueError(f"{folder} exists already; remove it or name another folder with --runs")
-    words = ["solve", "--recipe", recipe, "--run", str(folder), *(f"--set={text}" for text in (f"seed={seed}", *settings))]
+    words = [
+        "solve",
+        "--recipe",
+        recipe,
+        "--run",
+        str(folder),
+        *(f"--set={text}" for text in (f"seed={seed}", *settings)),
+    ]
     start = time.monotonic()
     subprocess.run([sys.executable, "-m", "pipeline", *words], check=True)
     seconds, metrics = time.monotonic() - start, (folder / "metrics.jsonl").read_text().splitlines()

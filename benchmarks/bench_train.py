@@ -3,8 +3,8 @@
     python -m benchmarks.bench_train [--slots 16] [--rounds 5] [--threads 2] [--compiled] [--profile] [--out FILE]
 
 Runs on CUDA where there is one, else on the CPU. The default recipe is `arc1`: the published size, on batches of the
-published composition; `--recipe` and `--set` time another. Canvases, eager and compiled steps and a large matrix product
-are timed in turn in every round, so that their ratios hold on a machine whose speed drifts; figures are medians.
+published composition; `--recipe` and `--set` time another. Canvases, eager and compiled steps and a large matrix
+product are timed in turn in every round, so that their ratios hold where the speed drifts; figures are medians.
 """
 
 import shlex
@@ -34,9 +34,9 @@ from solver.layers import inner_size
 from solver.model import Canvas
 
 CPU_SLOTS, CPU_BOARDS = 16, 4
-"""On the CPU: how many slots stand for a batch, and how many full boards run at once unless train.micro_batch says it."""
+"""On the CPU: slots that stand for a batch, and full boards that run at once unless train.micro_batch says it."""
 
-PARTS = ("rendering", "forward", "backward", "optimizers", "ID table", "rest")
+PARTS: tuple[str, ...] = ("rendering", "forward", "backward", "optimizers", "ID table", "rest")
 PRODUCTS = {"cpu": (2048, 5), "cuda": (8192, 50)}
 """Side of the matrices that are multiplied, and how often in a row."""
 
@@ -44,8 +44,8 @@ PRODUCTS = {"cpu": (2048, 5), "cuda": (8192, 50)}
 def step_work(config: ModelConfig, positions_B: np.ndarray) -> tuple[float, float]:
     """Floating-point operations of matrix products and attention: (forward alone, training step), summed over examples.
 
-    positions_B: positions in use of each example. A product of (a, b) and (b, c) counts 2abc; attention counts the scores
-    and the weighted sum. A backward pass is twice its forward, and only the last of the cycles has one.
+    positions_B: positions in use of each example. A product of (a, b) and (b, c) counts 2abc; attention counts the
+    scores and the weighted sum. A backward pass is twice its forward, and only the last of the cycles has one.
     """
     hidden, inner = config.hidden, inner_size(config.hidden, config.expansion)
     positions = positions_B.astype(np.float64)
@@ -57,7 +57,7 @@ def step_work(config: ModelConfig, positions_B: np.ndarray) -> tuple[float, floa
 
 
 class Clock:
-    """Seconds that the parts of a step take. On CUDA events in its stream tell them, so that nothing waits for the clock."""
+    """Seconds that the parts of a step take. On CUDA by events in its stream, so that nothing waits for the clock."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -92,7 +92,7 @@ class Clock:
 
 
 class Memory:
-    """Bytes in use and at most in use: on CUDA what tensors take, on the CPU what the process holds (Linux only, else 0)."""
+    """Bytes in use and at most in use: on CUDA by tensors, on the CPU by the process (Linux only, else 0)."""
 
     STATUS, FORGET_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -120,7 +120,7 @@ class Memory:
 
 
 def choose_slots(lengths_B: np.ndarray, count: int) -> np.ndarray:
-    """`count` examples that stand for a whole batch: sorted by length, the middle one of each of `count` equal parts."""
+    """`count` examples that stand for a batch: sorted by length, the middle one of each of `count` equal parts."""
     middles = (np.arange(count) + 0.5) * len(lengths_B) / count
     return np.sort(np.argsort(lengths_B, kind="stable")[middles.astype(np.int64)])
 
@@ -223,7 +223,7 @@ def make_product(device: torch.device, dtype: torch.dtype) -> Callable[[], float
         wait_for(device)
         start = time.perf_counter()
         for _ in range(times):
-            square @ square
+            torch.mm(square, square)
         wait_for(device)
         return times * 2 * side**3 / (time.perf_counter() - start)
 
@@ -258,7 +258,7 @@ def describe(trials: list[Trial], rate: float, command: str) -> str:
         "",
         *describe_batch(trials[0]),
         "",
-        "| canvas, blocks | ms a step | examples/s | GFLOP an example | GFLOP/s | of the matrix product | memory | chunks |",
+        "| canvas, blocks | ms a step | examples/s | GFLOP/example | GFLOP/s | of matrix product | memory | chunks |",
         "|---|---|---|---|---|---|---|---|",
         *(describe_trial(trial, rate) for trial in trials),
         "",
@@ -278,14 +278,15 @@ def describe_batch(trial: Trial) -> list[str]:
     config, slots = trial.work.config, len(trial.work.slots)
     model, size = config.model, config.train.batch_size
     some = (
-        f"{slots} slots stand for a batch of {size}: its examples sorted by the cells of their canvas, the middle one of "
-        f"each of {slots} equal parts; the same on both canvases."
+        f"{slots} slots stand for a batch of {size}: its examples sorted by the cells of their canvas, the middle one "
+        f"of each of {slots} equal parts; the same on both canvases."
     )
     cpu = ["", "**No GPU was found: these are the CPU's figures, and those of a GPU are missing.**"]
     return [
-        f"Recipe `{config.recipe}`: hidden {model.hidden}, {model.heads} heads, {model.layers} layers, H={model.h_cycles}, "
-        f"L={model.l_cycles}, {model.id_slots} ID slots, board of {model.board_side}x{model.board_side}, "
-        f"{len(trial.work.puzzle_set):,} puzzles. " + (f"{size} slots." if slots == size else some),
+        f"Recipe `{config.recipe}`: hidden {model.hidden}, {model.heads} heads, {model.layers} layers, "
+        f"H={model.h_cycles}, L={model.l_cycles}, {model.id_slots} ID slots, board of "
+        f"{model.board_side}x{model.board_side}, {len(trial.work.puzzle_set):,} puzzles. "
+        + (f"{size} slots." if slots == size else some),
         *(cpu if trial.device.type == "cpu" else []),
     ]
 
@@ -310,8 +311,9 @@ def describe_ratio(trials: list[Trial], compiled: bool) -> str:
     )
     works = [step_work(trial.work.config.model, trial.positions_B)[1] for trial in (full, task)]
     return (
-        f"{'Compiled' if compiled else 'Eager'}, the task canvas makes **{full.median('step') / task.median('step'):.2f} "
-        f"times** the examples a second; by arithmetic it could be {works[0] / works[1]:.2f} times."
+        f"{'Compiled' if compiled else 'Eager'}, the task canvas makes "
+        f"**{full.median('step') / task.median('step'):.2f} times** the examples a second; by arithmetic it could be "
+        f"{works[0] / works[1]:.2f} times."
     )
 
 
@@ -329,13 +331,14 @@ def describe_terms(trial: Trial, rate: float) -> list[str]:
     side, _ = PRODUCTS[device.type]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     return [
-        f"Matrix product of {side}: {rate / 1e9:,.0f} GFLOP/s in {precision}. Operations are those of matrix products and "
-        f"attention for the positions in use; an example on the whole board ({board[0]} positions) takes {forward:.4g} "
-        f"GFLOP forward and {step:.4g} a training step. Rendering draws and renders all {config.train.batch_size} examples. "
-        f"The optimizers' part holds the moving average, the rest losses, refilling of slots and sums of gradients. Memory "
-        f"is the peak with weights, optimizers and slots; of the ID table the CPU counts the rows in use only.",
+        f"Matrix product of {side}: {rate / 1e9:,.0f} GFLOP/s in {precision}. Operations are those of matrix products "
+        f"and attention for the positions in use; an example on the whole board ({board[0]} positions) takes "
+        f"{forward:.4g} GFLOP forward and {step:.4g} a training step. Rendering draws and renders all "
+        f"{config.train.batch_size} examples. The optimizers' part holds the moving average, the rest losses, "
+        "refilling of slots and sums of gradients. Memory is the peak with weights, optimizers and slots; of the ID "
+        "table the CPU counts the rows in use only.",
         "",
-        f"Attention: {'varlen' if trial.learner.model.varlen else 'padded groups'}. {len(trial.laps)} rounds. "
+        f"Attention: {'varlen' if trial.learner.model.varlen else 'padded groups'}. Rounds: {len(trial.laps)}. "
         f"{processor()}, {made['cores']} cores, {name}. Commit {made['commit']}, torch {made['torch']}, "
         f"Python {made['python']}.",
     ]

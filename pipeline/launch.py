@@ -28,14 +28,18 @@ def start_accelerator(trackers: Sequence[str] = (), folder: Path | None = None) 
         ValueError: where not as many processes take part as were launched; they would train apart from each other.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(), mixed_precision="no", log_with=list(trackers) or None, project_dir=folder
+    refusal = (
+        f"{launched} processes were launched (WORLD_SIZE), but not as many take part: on CPU launch them with "
+        "torchrun --nproc-per-node N, on GPUs with accelerate launch --num_processes N"
     )
-    if accelerator.num_processes != launched:
-        raise ValueError(
-            f"{launched} processes were launched (WORLD_SIZE), but {accelerator.num_processes} take part: on CPU "
-            "launch with torchrun --nproc-per-node N, on GPUs with accelerate launch --num_processes N"
+    try:
+        accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(), mixed_precision="no", log_with=list(trackers) or None, project_dir=folder
         )
+    except ValueError as error:
+        raise ValueError(f"{refusal} ({error})") from error
+    if accelerator.num_processes != launched:
+        raise ValueError(refusal)
     return accelerator
 
 

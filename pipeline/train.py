@@ -169,8 +169,8 @@ class Session:
             self.run.log(
                 f"the budget ended training at step {learner.steps} of {total}{kept}; the same command goes on from it"
             )
-        if learner.steps % self.config.train.log_every:
-            self.run.log(f"trained {learner.steps} steps: {self._measure()}")
+        elif total % self.config.train.log_every:
+            self._measure()
         final = self._write_final()
         self.accelerator.end_training()
         return final

@@ -1,0 +1,236 @@
+"""Checkpoints on the way: nothing is lost by a kill, damage, a full disk or a missing process."""
+
+import errno
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from augment import SeenTasks, puzzle_key
+from pipeline.checkpoint import load_checkpoint
+from pipeline.keeper import Keeper, TrainingState
+from pipeline.recipes import smoke
+
+KEYS = [puzzle_key("00d62c1b", number) for number in range(3)]
+FILES = ["model", "average", "ids", "optimizer", "random", "slots_0000"]
+
+
+def make_keeper(folder: Path, **options: object) -> Keeper:
+    said: list[str] = []
+    config = smoke().model_dump(mode="json")
+    keeper = Keeper(folder, config, KEYS, SeenTasks({}, complete=True), (), **{"log": said.append, **options})  # type: ignore[arg-type]
+    keeper.said = said  # type: ignore[attr-defined]
+    return keeper
+
+
+def make_state(step: int, rows: int = 3) -> TrainingState:
+    """A state whose numbers tell its step, with every type that one may hold."""
+    tensors = {
+        "model": {"w": torch.full((4, 3), step / 3), "half": torch.full((3,), step, dtype=torch.bfloat16)},
+        "average": {"w": torch.full((4, 3), step / 7)},
+        "ids": {"rows": torch.full((rows, 2), float(step))},
+        "optimizer": {"w/mean": torch.randn(4, 3), "w/step": torch.tensor(step)},
+        "random": {"torch": torch.get_rng_state()},
+    }
+    slots = {"cells": torch.arange(6).view(2, 3), "halted": torch.tensor([True, False]), "none": torch.zeros(0, 4)}
+    return TrainingState(step, tensors, [slots], {"sampler": {"step": step}, "scale": None})
+
+
+def saved(keeper: Keeper, *steps: int) -> list[TrainingState]:
+    states = [make_state(step) for step in steps]
+    for state in states:
+        keeper.save(state)
+    keeper.wait()
+    return states
+
+
+def newest_step(folder: Path, **options: object) -> int | None:
+    keeper = make_keeper(folder, **options)
+    keeper.tidy()
+    state = keeper.newest()
+    return None if state is None else state.step
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    [state] = saved(make_keeper(tmp_path), 7)
+    loaded = make_keeper(tmp_path).newest()
+    assert loaded is not None
+    assert (loaded.step, loaded.plain) == (7, state.plain)
+    assert_close(loaded.tensors, state.tensors, rtol=0, atol=0)
+    assert_close(loaded.slots, state.slots, rtol=0, atol=0)
+    assert make_keeper(tmp_path / "none").newest() is None
+
+
+def test_prediction_can_read_it_too(tmp_path: Path) -> None:
+    [state] = saved(make_keeper(tmp_path), 7)
+    checkpoint = load_checkpoint(tmp_path / "step_0000007")
+    assert (checkpoint.step, checkpoint.keys) == (7, KEYS)
+    assert torch.equal(checkpoint.id_rows, state.tensors["ids"]["rows"])
+
+
+def test_training_goes_on_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written is the state at the time, however late the file is."""
+    begin = threading.Event()
+    write = Keeper._write
+    monkeypatch.setattr(Keeper, "_write", lambda keeper, state: begin.wait(10) and write(keeper, state))
+    keeper, state = make_keeper(tmp_path), make_state(3)
+    keeper.save(state)
+    assert not (tmp_path / "step_0000003").exists()
+    state.tensors["model"]["w"].zero_()
+    state.slots[0]["cells"].zero_()
+    begin.set()
+    keeper.wait()
+    loaded = make_keeper(tmp_path).newest()
+    assert loaded is not None
+    assert float(loaded.tensors["model"]["w"][0, 0]) == 1.0
+    assert int(loaded.slots[0]["cells"].sum()) == 15
+
+
+def test_the_last_two_stay(tmp_path: Path) -> None:
+    saved(make_keeper(tmp_path), 1, 2, 3, 4)
+    assert names(tmp_path) == ["step_0000003", "step_0000004"]
+
+
+@pytest.mark.parametrize(
+    "name", [*(f"{name}.safetensors" for name in FILES), "keys.json", "seen.json", "checkpoint.json"]
+)
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path: Path, name: str, damage: str) -> None:
+    saved(make_keeper(tmp_path), 1, 2)
+    file = tmp_path / "step_0000002" / name
+    content = bytearray(file.read_bytes())
+    if damage == "gone":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    keeper = make_keeper(tmp_path)
+    keeper.tidy()
+    state = keeper.newest()
+    assert state is not None
+    assert state.step == 1
+    assert [name in line and "the checkpoint before it is used" in line for line in keeper.said] == [True]  # type: ignore[attr-defined]
+    saved(keeper, 2, 3)
+    assert newest_step(tmp_path) == 3
+
+
+def test_when_all_are_damaged_nothing_is_thrown_away(tmp_path: Path) -> None:
+    saved(make_keeper(tmp_path), 1, 2)
+    for step in (1, 2):
+        (tmp_path / f"step_000000{step}" / "ids.safetensors").unlink()
+    with pytest.raises(ValueError, match="no checkpoint of this run is whole") as error:
+        make_keeper(tmp_path).tidy()
+    assert "step_0000001" in str(error.value)
+    assert names(tmp_path) == ["step_0000001", "step_0000002"]
+
+
+@pytest.mark.parametrize("stage", ["save_file", "seal_checkpoint", "sync", "encode"])
+def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    keeper = make_keeper(tmp_path)
+    saved(keeper, 1)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if stage == "encode":
+        monkeypatch.setattr(Path, "rename", fail)
+    else:
+        monkeypatch.setattr(f"pipeline.keeper.{stage}", fail)
+    keeper.save(make_state(2))
+    with pytest.raises(ValueError, match="no room for a checkpoint") as error:
+        keeper.wait()
+    assert "of step 1, is whole" in str(error.value)
+    monkeypatch.undo()
+    assert newest_step(tmp_path) == 1
+    assert names(tmp_path) == ["step_0000001"]
+
+
+def test_free_space_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = make_keeper(tmp_path)
+    saved(keeper, 1)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 10_000_000, 10_000_000))
+    saved(keeper, 2)
+    with pytest.raises(ValueError, match=r"it takes 84 MB, and 10 MB are free.* of step 2, is whole"):
+        keeper.save(make_state(3, rows=10_000_000))
+    assert newest_step(tmp_path) == 2
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.test_pipeline_keeper import make_keeper, make_state
+keeper = make_keeper(Path(sys.argv[1]))
+keeper.tidy()
+print("ready", flush=True)
+for step in range(int(sys.argv[2]), 10**6):
+    keeper.save(make_state(step, rows=2_000_000))
+"""
+
+
+def test_a_process_killed_while_it_writes_loses_nothing_that_was_whole(tmp_path: Path) -> None:
+    """16 MB a time, one after the other without a pause, so that every kill falls inside a write."""
+    step, inside = 0, 0
+    for number in range(3):
+        arguments = [sys.executable, "-c", WRITER, str(tmp_path), str(step + 1)]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"ready\n"
+            while not list(tmp_path.glob("step_*")) or max(tmp_path.glob("step_*")).name <= f"step_{step:07d}":
+                time.sleep(0.01)
+            time.sleep(0.03 * number)
+            writer.kill()
+        inside += bool(list(tmp_path.glob(".*.unfinished")))
+        found = newest_step(tmp_path)
+        assert found is not None
+        assert found > step
+        assert not list(tmp_path.glob(".*.unfinished"))
+        step = found
+    assert inside, "a kill fell inside a write"
+
+
+def test_each_process_writes_its_own_slots(tmp_path: Path) -> None:
+    keepers = [make_keeper(tmp_path, process=index, processes=3) for index in range(3)]
+    states = [make_state(5) for _ in keepers]
+    for index in (0, 2, 1):
+        states[index].slots[0]["mine"] = torch.tensor([index])
+        keepers[index].save(states[index])
+        time.sleep(0.05)
+    for keeper in keepers:
+        keeper.wait()
+    loaded = keepers[1].newest()
+    assert loaded is not None
+    assert [int(part["mine"]) for part in loaded.slots] == [0, 1, 2]
+
+
+def test_a_process_that_does_not_write_is_named(tmp_path: Path) -> None:
+    keepers = [make_keeper(tmp_path, process=index, processes=3, patience=0.2) for index in range(2)]
+    for keeper in keepers:
+        keeper.save(make_state(5))
+    keepers[1].wait()
+    with pytest.raises(ValueError, match=r"process 2 of 3 has not written its slots.*same RUN folder"):
+        keepers[0].wait()
+    assert newest_step(tmp_path) is None
+
+
+def test_a_step_that_is_there_already_is_never_taken_away(tmp_path: Path) -> None:
+    saved(make_keeper(tmp_path), 1)
+    before = (tmp_path / "step_0000001" / "checkpoint.json").stat().st_mtime_ns
+    saved(make_keeper(tmp_path), 1)
+    assert (tmp_path / "step_0000001" / "checkpoint.json").stat().st_mtime_ns == before
+    (tmp_path / "step_0000001" / "ids.safetensors").unlink()
+    saved(make_keeper(tmp_path), 1)
+    assert newest_step(tmp_path) == 1
