@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -90,9 +91,12 @@ def run_and_kill(folder: Path, kills: int, seed: int, steps: int = STEPS) -> lis
         raise ValueError(f"{folder} exists already; remove it or name another folder")
     write_puzzles(folder / "puzzles")
     alone, killed = Run(folder / "alone", steps, ["-c", KEEP_ALL]), Run(folder / "killed", steps, ["-m", "pipeline"])
-    alone.start().finish()
+    begin = time.monotonic()
+    alone.start().wait_for(LOG_EVERY)
+    starting = time.monotonic() - begin
+    alone.finish()
     outcomes = []
-    for moment in draw_moments(kills, steps, seed):
+    for moment in draw_moments(kills, steps, seed, starting):
         before = killed.newest()
         killed.start().kill(moment)
         outcomes.append(judge(killed, alone, moment.kind, before))
@@ -107,17 +111,17 @@ def write_puzzles(folder: Path) -> None:
     write_puzzle_set(build(sources, PuzzleSettings(augmentations=3), seed=0), folder)
 
 
-def draw_moments(kills: int, steps: int, seed: int) -> list[Moment]:
+def draw_moments(kills: int, steps: int, seed: int, starting: float) -> list[Moment]:
     """Random moments in the order of their steps, two of five in training, two in a write and one while starting.
 
-    The first is drawn from the steps before any checkpoint.
+    The first is drawn from the steps before any checkpoint. starting: seconds from a start to the first metrics.
     """
     rng = random.Random(seed)
     five: tuple[Kind, ...] = ("training", "write", "training", "write", "start")
     kinds: list[Kind] = [five[number % 5] for number in range(kills)]
     rng.shuffle(kinds)
     reached = sorted([rng.randrange(1, CHECKPOINT_EVERY), *rng.sample(range(1, int(0.8 * steps)), kills - 1)])
-    most: dict[Kind, float] = {"start": 5.0, "training": 0.1, "write": 0.01}
+    most: dict[Kind, float] = {"start": starting, "training": 0.1, "write": 0.01}
     return [Moment(kind, step, rng.uniform(0, most[kind])) for kind, step in zip(kinds, reached, strict=True)]
 
 
@@ -131,10 +135,11 @@ class Run:
         self.command = [sys.executable, *program, *words]
         self.process: subprocess.Popen[bytes] | None = None
         self._said, self._stamp = 0, (0, 0)
+        self._left: set[tuple[str, int]] = set()
 
     def start(self) -> "Run":
         """Start the command, on the CPU with one thread; what it says is kept beside the folder."""
-        self._said, self._stamp = len(self._log()), self._look()
+        self._said, self._stamp, self._left = len(self._log()), self._look(), self._unfinished()
         environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         with self.path.with_suffix(".txt").open("ab") as output:
             self.process = subprocess.Popen(
@@ -153,7 +158,7 @@ class Run:
         assert self.process is not None
         try:
             if moment.kind != "start":
-                self._wait(lambda: self._look() != self._stamp and (self.logged() or 0) >= moment.step)
+                self.wait_for(moment.step)
             if moment.kind == "write":
                 self._wait(self.is_writing)
             time.sleep(moment.seconds)
@@ -164,6 +169,10 @@ class Run:
             said = self.path.with_suffix(".txt").read_text()[-2000:]
             raise RuntimeError(f"training ended by itself (exit code {ended}) before {moment}: {said}")
 
+    def wait_for(self, step: int) -> None:
+        """Until this start has logged a step, this one or a later one, or has ended."""
+        self._wait(lambda: self._look() != self._stamp and (self.logged() or 0) >= step)
+
     def _wait(self, come: Callable[[], bool]) -> None:
         assert self.process is not None
         end = time.monotonic() + LONG
@@ -171,8 +180,8 @@ class Run:
             time.sleep(0.0005)
 
     def is_writing(self) -> bool:
-        """Whether a checkpoint is begun and not finished."""
-        return any(self.checkpoints.glob(UNFINISHED))
+        """Whether the last start has begun a checkpoint and not finished it."""
+        return not self._unfinished() <= self._left
 
     def newest(self) -> int | None:
         """The step of the newest checkpoint that has its final name."""
@@ -192,6 +201,14 @@ class Run:
         """The lines of metrics.jsonl without times; the last one may have been cut short."""
         text = self.metrics.read_text() if self.metrics.exists() else ""
         return [without_clocks(json.loads(line)) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def _unfinished(self) -> set[tuple[str, int]]:
+        """The unfinished checkpoints and when each changed."""
+        found = set()
+        for path in self.checkpoints.glob(UNFINISHED):
+            with suppress(FileNotFoundError):  # it was finished just now
+                found.add((path.name, path.stat().st_mtime_ns))
+        return found
 
     def _log(self) -> str:
         log = self.path / "log.txt"
@@ -246,10 +263,11 @@ def describe(outcomes: list[Outcome], command: str) -> str:
     lines = [
         f"# A run that is killed: `{command}`",
         "",
-        f"After **{same} of {len(kills)}** kills (SIGKILL) the newest checkpoint was identical, bit for bit, with that "
-        f"of a run left alone; {sum(kill.inside for kill in kills)} of them fell inside the write of a checkpoint, and "
-        f"{sum(kill.newest is None for kill in kills)} before there was any. In the end final weights, average, ID "
-        f"table, optimizer state, slots, random state and metrics were {'DIFFERENT' if end.differs else 'identical'}.",
+        f"**{same} of {len(kills)} identical**, bit for bit: the newest checkpoint after each kill (SIGKILL) with that "
+        f"of a run left alone. {sum(kill.inside for kill in kills)} fell inside the write of a checkpoint, "
+        f"{sum(kill.newest is None for kill in kills)} before there was one to compare. In the end final weights, "
+        "average, ID table, optimizer state, slots, random state and metrics were "
+        f"{'DIFFERENT' if end.differs else 'identical'}.",
         "",
         "| kill | aimed at | resumed at step | last logged step | inside a write | newest checkpoint | differs |",
         "|---|---|---|---|---|---|---|",

@@ -45,6 +45,7 @@ from pipeline.run import solve
 from pipeline.rundir import Console, RunFolder
 from pipeline.start import start_from
 from pipeline.submit import redraw_report, score_anything, score_table, vote_file
+from pipeline.trackers import check_trackers
 from pipeline.train import train
 from submissions import read_submission, validate_submission, write_gallery
 
@@ -304,7 +305,9 @@ def _configure(
     changes = dict(changes)
     changes |= {"checkpoint": str(checkpoint)} if checkpoint else {}
     changes |= {"budget": budget} if budget else {}
-    return override(chosen, changes | parse_assignments(assignments or []))
+    config = override(chosen, changes | parse_assignments(assignments or []))
+    check_trackers(config.train.trackers)
+    return config
 
 
 def _selected(tasks: str, max_side: int | None, limit: int | None) -> dict:

@@ -123,9 +123,14 @@ def choose_varlen(name: Literal["auto", "varlen", "padded"], model: RecursiveMod
     return works
 
 
+def on_cuda(device: torch.device) -> bool:
+    """Whether the device is an NVIDIA (or ROCm) GPU."""
+    return device.type == "cuda"
+
+
 def varlen_works(heads: int, head_size: int, dtype: torch.dtype, device: torch.device) -> bool:
     """Try torch's kernel on two short examples, forward and backward, and compare it with padded attention."""
-    if varlen_attn is None or device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+    if varlen_attn is None or not on_cuda(device) or dtype not in (torch.bfloat16, torch.float16):
         return False
     positions_BS = torch.tensor([[0, 1, 2, -1, -1], [0, 1, 2, 3, 4]], device=device)
     angles = torch.ones(5, head_size, device=device)

@@ -109,6 +109,7 @@ class Session:
             self.keeper.tidy()
         self.processes.wait()
         state = self.keeper.newest()
+        self.run.forget_after(state.step if state else 0)
         if state is None:
             return
         if state.plain["puzzle_set"] != self.puzzle_set.digest:
@@ -121,7 +122,6 @@ class Session:
         self.tally.load(state.plain["tally"], self.processes)
         self._seconds += state.plain["seconds"]
         torch.set_rng_state(state.tensors["random"]["torch"])
-        self.run.forget_after(state.step)
         self.run.log(f"resumed at step {state.step}")
 
     def goes_on(self, stop: StopSignals, seconds_left: float) -> bool:
@@ -191,6 +191,11 @@ class Session:
 
     def _save(self) -> None:
         """Everything that training needs to go on, written in the background."""
+        if len({int(bits) for bits in self.processes.gather(self.learner.fingerprint())}) > 1:
+            raise ValueError(
+                f"step {self.learner.steps}: the processes no longer hold the same weights; the checkpoint before, of "
+                f"step {self.keeper.last_step}, is whole. Train on GPUs of one kind, with one version of torch"
+            )
         tensors = self.learner.tensors() | {"random": {"torch": torch.get_rng_state()}}
         plain = {
             "learner": self.learner.numbers(),

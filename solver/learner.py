@@ -54,7 +54,7 @@ class LearnerConfig:
     ema_decay: float | None = 0.999
     seed: int = 0
     optimizer: OptimizerName = "adam_atan2"
-    muon_lr: float = 2e-3
+    muon_lr: float = 1e-4
     curriculum: Curriculum = ()
     micro_batch: int | None = None
     scale_loss: bool = False
@@ -229,6 +229,12 @@ class Learner:
             "optimizer": optimizer_tensors(self.optimizers, self.model.named_parameters()),
         }
         return state | ({"average": self.average.state} if self.average else {})
+
+    def fingerprint(self) -> Tensor:
+        """A sum over the bits of the weights and the ID table: alike in every process, or they have come apart."""
+        tensors = [*self.model.parameters(), self.table.weights_PI]
+        bits = {4: torch.int32, 8: torch.int64}
+        return torch.stack([tensor.detach().view(bits[tensor.element_size()]).sum() for tensor in tensors]).sum()[None]
 
     def slots(self) -> dict[str, Tensor]:
         """This process's slots; empty before the first step."""

@@ -75,8 +75,8 @@ def test_training_text_has_what_was_measured_and_no_more(trials: list[bench_trai
 
 
 def test_moments_of_killing_are_drawn_by_the_seed() -> None:
-    moments = draw_moments(20, 400, seed=0)
-    assert moments == draw_moments(20, 400, seed=0) != draw_moments(20, 400, seed=1)
+    moments = draw_moments(20, 400, seed=0, starting=5.0)
+    assert moments == draw_moments(20, 400, seed=0, starting=5.0) != draw_moments(20, 400, seed=1, starting=5.0)
     steps = [moment.step for moment in moments]
     assert steps == sorted(steps)
     assert steps[0] < CHECKPOINT_EVERY
@@ -110,8 +110,8 @@ def test_the_text_on_kills_counts_them() -> None:
     bad = replace(kill, inside=False, differs=("step_0000020/model.safetensors",))
     end = Outcome("end", 20, 400, 400, False, ())
     text = describe_kills([kill, bad, end], "command")
-    assert "**1 of 2** kills" in text
-    assert "1 of them fell inside the write" in text
+    assert "**1 of 2 identical**" in text
+    assert "1 fell inside the write" in text
     assert "metrics were identical" in text
     assert "| step_0000020/model.safetensors |" in text
     assert "metrics were DIFFERENT" in describe_kills([kill, replace(end, differs=("metrics.jsonl",))], "command")
