@@ -243,7 +243,8 @@ class Learner:
     def numbers(self) -> dict[str, Any]:
         """The rest of the state, as plain JSON values."""
         scale = self.scale.numbers() if self.scale else None
-        return {"steps": self.steps, "most_positions": self.most_positions, "scale": scale}
+        limits = {"micro_batch": self.config.micro_batch, "most_positions": self.most_positions}
+        return {"steps": self.steps, "scale": scale, **limits}
 
     @torch.no_grad()
     def load(
@@ -257,10 +258,8 @@ class Learner:
             for name, average in self.average.state.items():
                 average.copy_(tensors["average"][name])
         self.steps = numbers["steps"]
-        if self.config.micro_batch is None or numbers["most_positions"] is None:
+        if numbers["micro_batch"] == self.config.micro_batch:  # else it is set anew
             self.most_positions = numbers["most_positions"]
-        else:
-            self.most_positions = min(numbers["most_positions"], self.most_positions or numbers["most_positions"])
         if self.scale is not None and numbers["scale"] is not None:
             self.scale.load(numbers["scale"])
         if all(slots):
