@@ -1,13 +1,15 @@
 """What a recipe scores, over seeds, and how long it takes: the figures its docstring states.
 
-    python -m benchmarks.bench_recipe --recipe cpu --seeds 0,1,2 --out benchmarks/results/NAME.md
+    python -m benchmarks.bench_recipe --recipe cpu --seeds 0,1,2 [--processes 2] [--set NAME=VALUE] --out FILE
 
-Each seed is a whole `python -m pipeline solve` in a process of its own, one after the other. The result file names
+Each seed is a whole `python -m pipeline solve` in a process of its own, one after the other. With `--processes` it is
+built, trained (torchrun), predicted and scored by the commands for that, and no budget ends it. The result file names
 commit, command, versions and hardware.
 """
 
 import json
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -18,6 +20,10 @@ from typing import Annotated
 
 import typer
 
+from augment import write_puzzle_set
+from pipeline.config import override, parse_assignments
+from pipeline.prepare import build, gather
+from pipeline.recipes import recipe as find_recipe
 from pipeline.rundir import read_json
 
 
@@ -26,24 +32,60 @@ def run_seed(recipe: str, seed: int, folder: Path, settings: Sequence[str] = ())
 
     ValueError for a folder that exists, whose figures may be old.
     """
-    if folder.exists():
-        raise ValueError(f"{folder} exists already; remove it or name another folder with --runs")
-    words = [
-        "solve",
+    _refuse_old(folder)
+    settings = [f"--set={text}" for text in (f"seed={seed}", *settings)]
+    start = time.monotonic()
+    run_command("solve", "--recipe", recipe, "--run", folder, *settings)
+    return last_metrics(folder) | {
+        "seed": seed, "seconds": time.monotonic() - start, "score": read_json(folder / "score.json")
+    }  # fmt: skip
+
+
+def run_processes(recipe: str, seed: int, folder: Path, processes: int, settings: Sequence[str] = ()) -> dict:
+    """The same by a command for each stage, training in several processes."""
+    _refuse_old(folder)
+    config = override(find_recipe(recipe), {**parse_assignments(list(settings)), "seed": seed})
+    sources = gather([config.source], config.selection.selection(), list(config.train_sources))
+    start, puzzles = time.monotonic(), folder / "puzzles"
+    write_puzzle_set(build(sources, config.puzzles, seed, config.model.board_side), puzzles)
+    run, texts = folder / "run", (*settings, f"seed={seed}", "budget=null")
+    # torchrun takes --run for an abbreviation of an option of its own.
+    train = (
+        "train",
         "--recipe",
         recipe,
-        "--run",
-        str(folder),
-        *(f"--set={text}" for text in (f"seed={seed}", *settings)),
-    ]
-    start = time.monotonic()
-    subprocess.run([sys.executable, "-m", "pipeline", *words], check=True)
-    seconds, metrics = time.monotonic() - start, (folder / "metrics.jsonl").read_text().splitlines()
-    score = read_json(folder / "score.json")
-    return json.loads(metrics[-1]) | {"seed": seed, "seconds": seconds, "score": score}
+        "--puzzles",
+        puzzles,
+        "--run-folder",
+        run,
+        *(f"--set={text}" for text in texts),
+    )
+    run_command(*train, launcher=["torch.distributed.run", f"--nproc-per-node={processes}", "-m"])
+    answers = folder / "predictions"
+    run_command("predict", "--puzzles", puzzles, "--checkpoint", run / "checkpoints" / "final", "--out", answers)
+    seconds = time.monotonic() - start
+    score = json.loads(run_command("score", answers, "--json", show=False))
+    (folder / "versions.json").write_text((run / "versions.json").read_text())
+    return last_metrics(run) | {"seed": seed, "seconds": seconds, "score": score}
 
 
-def describe(recipe: str, results: list[dict], versions: dict) -> str:
+def run_command(*words: str | Path, launcher: Sequence[str] = (), show: bool = True) -> str:
+    """Run `python -m pipeline` with these words; what it printed, where that is not shown."""
+    command = [sys.executable, "-m", *launcher, "pipeline", *map(str, words)]
+    return subprocess.run(command, check=True, text=True, stdout=None if show else subprocess.PIPE).stdout
+
+
+def last_metrics(run: Path) -> dict:
+    """The last line of a run's metrics."""
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+def _refuse_old(folder: Path) -> None:
+    if folder.exists():
+        raise ValueError(f"{folder} exists already; remove it or name another folder with --runs")
+
+
+def describe(recipe: str, results: list[dict], versions: dict, command: str) -> str:
     """The result file's text."""
     macros = [result["score"]["pass@2"]["macro"] for result in results]
     tasks, outputs = (results[0]["score"][name] for name in ("tasks", "outputs"))
@@ -57,8 +99,7 @@ def describe(recipe: str, results: list[dict], versions: dict) -> str:
         "|---|---|---|---|---|---|---|---|---|",
         *map(row, results),
         "",
-        f"Command: `python -m benchmarks.bench_recipe --recipe {recipe} "
-        f"--seeds {','.join(str(result['seed']) for result in results)}`",
+        f"Command: `{command}`",
         "",
         f"Hardware: {processor()}, {versions['cores']} cores. Commit {versions['commit']}.",
         ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("commit", "cores")) + ".",
@@ -89,13 +130,22 @@ def row(result: dict) -> str:
 def main(
     recipe: str = "cpu",
     seeds: str = "0,1,2",
+    processes: Annotated[int, typer.Option(help="Train in so many processes (torchrun)", min=1)] = 1,
+    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the table here too")] = None,
     runs: Path = Path("runs/bench"),
 ) -> None:
     """Run the seeds and print the table."""
-    folders = {int(seed): runs / f"{recipe}-seed{seed}" for seed in seeds.split(",")}
-    results = [run_seed(recipe, seed, folder) for seed, folder in folders.items()]
-    text = describe(recipe, results, read_json(next(iter(folders.values())) / "versions.json"))
+    name = recipe if processes == 1 else f"{recipe}-{processes}processes"
+    folders, settings = {int(seed): runs / f"{name}-seed{seed}" for seed in seeds.split(",")}, assignments or []
+    results = [
+        run_seed(recipe, seed, folder, settings)
+        if processes == 1
+        else run_processes(recipe, seed, folder, processes, settings)
+        for seed, folder in folders.items()
+    ]
+    command = f"python -m benchmarks.bench_recipe {shlex.join(sys.argv[1:])}".strip()
+    text = describe(recipe, results, read_json(next(iter(folders.values())) / "versions.json"), command)
     print(text)
     if out:
         out.write_text(text)
