@@ -158,6 +158,8 @@ class Session:
     def finish(self, stop: StopSignals, reserve: float) -> Checkpoint:
         """Write the last step's checkpoint and the final one; after a signal only the first, and leave."""
         learner, total = self.learner, self.config.train.steps
+        if learner.steps >= total and self.tally.numbers(self.processes)["examples"]:
+            self._measure()
         if learner.steps % self.config.train.checkpoint_every or not learner.steps:
             self._save()
         self.keeper.wait()
@@ -169,8 +171,6 @@ class Session:
             self.run.log(
                 f"the budget ended training at step {learner.steps} of {total}{kept}; the same command goes on from it"
             )
-        elif total % self.config.train.log_every:
-            self._measure()
         final = self._write_final()
         self.accelerator.end_training()
         return final

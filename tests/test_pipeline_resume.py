@@ -125,6 +125,19 @@ def test_a_crash_between_checkpoints_changes_nothing(
     same_run(alone, tmp_path / "run")
 
 
+def test_a_crash_before_the_final_checkpoint_changes_nothing(
+    puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.train.save_checkpoint", lambda *_: crash())
+        with pytest.raises(Crash):
+            run(*command)
+    assert not (tmp_path / "run" / "checkpoints" / "final").exists()
+    assert run(*command) == 0
+    same_run(alone, tmp_path / "run")
+
+
 def test_a_damaged_checkpoint_is_passed_over(
     puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
