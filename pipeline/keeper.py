@@ -12,11 +12,13 @@ slots; the first writes the rest, and waits for the others' files.
 """
 
 import errno
+import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +77,14 @@ class Keeper:
         self.folder, self.config, self.leaks = folder, config, leaks
         self.process, self.processes, self.log, self.keep, self.patience = process, processes, log, keep, patience
         self.labels = encode_labels(keys, seen) if process == 0 else {}
-        self.last_step: int | None = None
-        """of the last checkpoint known to be whole"""
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
+
+    @property
+    def last_step(self) -> int | None:
+        """The step of the newest checkpoint; one that is in place was written whole."""
+        checkpoints = self._list()
+        return _step_of(checkpoints[-1]) if checkpoints else None
 
     def save(self, state: TrainingState) -> None:
         """Copy the state and write it in the background, once the one before is written.
@@ -88,11 +94,11 @@ class Keeper:
         """
         self.wait()
         tensors = state.tensors if self.process == 0 else {}
-        self._check_space([*tensors.values(), *state.slots])
+        self._check_space([*tensors.values(), *state.slots * self.processes])
         state = replace(
             state, tensors={name: _copy(named) for name, named in tensors.items()}, slots=[_copy(state.slots[0])]
         )
-        self._thread = threading.Thread(target=self._write, args=(state,))
+        self._thread = threading.Thread(target=self._write, args=(state,), daemon=True)
         self._thread.start()
 
     def wait(self) -> None:
@@ -117,7 +123,7 @@ class Keeper:
             try:
                 unseal_checkpoint(path)
                 break
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 damage[path] = str(error).partition(";")[0]
         if checkpoints and len(damage) == len(checkpoints):
             listed = "\n  ".join(damage.values())
@@ -126,8 +132,8 @@ class Keeper:
                 f"from the beginning.\n  {listed}"
             )
         for path, said in damage.items():
-            path.rename(path.with_name(f"damaged_{path.name}"))
-            self.log(f"warning: {said}; the checkpoint before it is used, and it is kept as damaged_{path.name}")
+            aside = _set_aside(path)
+            self.log(f"warning: {said}; the checkpoint before it is used, and it is kept as {aside.name}")
 
     def newest(self) -> TrainingState | None:
         """The newest checkpoint, None where there is none; call `tidy` first, in the first process."""
@@ -139,11 +145,11 @@ class Keeper:
         names = [name.removesuffix(".safetensors") for name in about["files"] if name.endswith(".safetensors")]
         parts = {name: load_file(folder / f"{name}.safetensors") for name in names}
         slots = [parts.pop(name) for name in sorted(names) if name.startswith("slots_")]
-        self.last_step = about["step"]
         return TrainingState(about["step"], parts, slots, about["training"])
 
     def _list(self) -> list[Path]:
-        return sorted(self.folder.glob("step_*"))
+        """Whole checkpoints, oldest first; copies that a user put beside them are not ours to count or prune."""
+        return sorted((path for path in self.folder.glob("step_*") if path.name[5:].isdecimal()), key=_step_of)
 
     def _check_space(self, groups: list[dict[str, Tensor]]) -> None:
         if self.process:
@@ -172,12 +178,8 @@ class Keeper:
             self._write_slots(unfinished, state.slots[0])
             if self.process == 0:
                 self._complete(unfinished, state)
-            self.last_step = state.step
         except Exception as error:
-            full = (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or "No space" in str(
-                error
-            )
-            self._error = self._no_space(str(error)) if full else error
+            self._error = self._no_space(str(error)) if _is_full(error) else error
             if self.process == 0:
                 shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -225,8 +227,25 @@ class Keeper:
             sync(place.parent)
 
 
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step_"))
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether the disk or a quota is; safetensors only says so in words."""
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes)
+
+
 def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _set_aside(folder: Path) -> Path:
+    """Rename a damaged checkpoint to the first free name; one of the same step may be there from before."""
+    names = chain([f"damaged_{folder.name}"], (f"damaged_{folder.name}_{number}" for number in count(2)))
+    place = next(place for place in map(folder.with_name, names) if not place.exists())
+    return folder.rename(place)
 
 
 def _remove(folder: Path) -> None:

@@ -46,10 +46,14 @@ def train(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, budget: Budg
     if is_trained(config, run):
         run.log(f"training was already done: {run.final_checkpoint}")
         return load_checkpoint(run.final_checkpoint)
-    session = Session(config, puzzle_set, run)
-    with Progress(run, "train", config.train.steps, session.learner.steps) as progress, StopSignals().watched() as stop:
-        while session.goes_on(stop, budget.left(reserve)):
-            session.step(progress)
+    session, steps = Session(config, puzzle_set, run), config.train.steps
+    with Progress(run, "train", steps, session.learner.steps) as progress, StopSignals().watched() as stop:
+        try:
+            while session.goes_on(stop, budget.left(reserve)):
+                session.step(progress)
+        except ValueError:
+            session.keeper.wait()  # a checkpoint that is being written is kept; not so where a process is lost
+            raise
     return session.finish(stop, reserve)
 
 

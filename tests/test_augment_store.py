@@ -198,7 +198,7 @@ def test_a_failed_write_leaves_nothing(puzzle_set: PuzzleSet, tmp_path: Path, mo
     def no_space(path: Path) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("augment.folder._sync", no_space)
+    monkeypatch.setattr("augment.folder.sync", no_space)
     with pytest.raises(OSError, match="no space"):
         write_puzzle_set(puzzle_set, tmp_path / "mine")
     assert list(tmp_path.iterdir()) == []

@@ -8,9 +8,11 @@ import threading
 import time
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch.testing import assert_close
 
 from augment import SeenTasks, puzzle_key
@@ -127,6 +129,36 @@ def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path: Path, name:
     assert newest_step(tmp_path) == 3
 
 
+def test_damage_of_the_same_step_may_come_again(tmp_path: Path) -> None:
+    saved(make_keeper(tmp_path), 1)
+    for _ in range(3):
+        saved(make_keeper(tmp_path), 2)
+        (tmp_path / "step_0000002" / "ids.safetensors").write_bytes(b"")
+        assert newest_step(tmp_path) == 1
+    assert names(tmp_path)[:3] == [f"damaged_step_0000002{end}" for end in ("", "_2", "_3")]
+
+
+def test_a_file_that_the_disk_no_longer_reads_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(make_keeper(tmp_path), 1, 2)
+    bad, read = tmp_path / "step_0000002" / "ids.safetensors", Path.open
+
+    def open_file(path: Path, *arguments: Any, **options: Any) -> object:
+        if path == bad:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_file)
+    assert newest_step(tmp_path) == 1
+
+
+def test_copies_that_a_user_put_there_are_left_alone(tmp_path: Path) -> None:
+    saved(make_keeper(tmp_path), 1, 2)
+    shutil.copytree(tmp_path / "step_0000001", tmp_path / "step_0000001_good")
+    saved(make_keeper(tmp_path), 3, 10**7)
+    assert names(tmp_path) == ["step_0000001_good", "step_0000003", "step_10000000"]
+    assert newest_step(tmp_path) == 10**7
+
+
 def test_when_all_are_damaged_nothing_is_thrown_away(tmp_path: Path) -> None:
     saved(make_keeper(tmp_path), 1, 2)
     for step in (1, 2):
@@ -137,7 +169,7 @@ def test_when_all_are_damaged_nothing_is_thrown_away(tmp_path: Path) -> None:
     assert names(tmp_path) == ["step_0000001", "step_0000002"]
 
 
-@pytest.mark.parametrize("stage", ["save_file", "seal_checkpoint", "sync", "encode"])
+@pytest.mark.parametrize("stage", ["save_file", "seal_checkpoint", "sync", "put"])
 def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     keeper = make_keeper(tmp_path)
     saved(keeper, 1)
@@ -145,8 +177,8 @@ def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: p
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    if stage == "encode":
-        monkeypatch.setattr(Path, "rename", fail)
+    if stage == "put":
+        monkeypatch.setattr(Keeper, "_put_in_place", fail)
     else:
         monkeypatch.setattr(f"pipeline.keeper.{stage}", fail)
     keeper.save(make_state(2))
@@ -154,8 +186,19 @@ def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: p
         keeper.wait()
     assert "of step 1, is whole" in str(error.value)
     monkeypatch.undo()
-    assert newest_step(tmp_path) == 1
     assert names(tmp_path) == ["step_0000001"]
+    assert newest_step(tmp_path) == 1
+
+
+def test_a_quota_that_is_used_up_is_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: Disk quota exceeded (os error 122)")
+
+    monkeypatch.setattr("pipeline.keeper.save_file", fail)
+    keeper = make_keeper(tmp_path)
+    keeper.save(make_state(2))
+    with pytest.raises(ValueError, match=r"no room for a checkpoint: .*quota.*There is none before it"):
+        keeper.wait()
 
 
 def test_free_space_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +210,16 @@ def test_free_space_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(ValueError, match=r"it takes 84 MB, and 10 MB are free.* of step 2, is whole"):
         keeper.save(make_state(3, rows=10_000_000))
     assert newest_step(tmp_path) == 2
+
+
+def test_the_slots_of_all_processes_need_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 10_000_000, 10_000_000))
+    state = make_state(3)
+    state.slots[0]["z_h"] = torch.zeros(1_000_000)
+    saved(make_keeper(tmp_path), 2)
+    with pytest.raises(ValueError, match="it takes 13 MB, and 10 MB are free"):
+        make_keeper(tmp_path, processes=3).save(state)
 
 
 WRITER = """
@@ -191,7 +244,9 @@ def test_a_process_killed_while_it_writes_loses_nothing_that_was_whole(tmp_path:
             assert writer.stdout.readline() == b"ready\n"
             while not list(tmp_path.glob("step_*")) or max(tmp_path.glob("step_*")).name <= f"step_{step:07d}":
                 time.sleep(0.01)
-            time.sleep(0.03 * number)
+            while not list(tmp_path.glob(".step_*.unfinished")):
+                time.sleep(0.001)
+            time.sleep(0.01 * number)
             writer.kill()
         inside += bool(list(tmp_path.glob(".*.unfinished")))
         found = newest_step(tmp_path)
@@ -221,9 +276,20 @@ def test_a_process_that_does_not_write_is_named(tmp_path: Path) -> None:
     for keeper in keepers:
         keeper.save(make_state(5))
     keepers[1].wait()
+    assert keepers[1].last_step is None, "its own part is written, the checkpoint is not"
     with pytest.raises(ValueError, match=r"process 2 of 3 has not written its slots.*same RUN folder"):
         keepers[0].wait()
     assert newest_step(tmp_path) is None
+
+
+def test_slots_that_a_killed_run_left_are_not_taken_for_new_ones(tmp_path: Path) -> None:
+    late = make_keeper(tmp_path, process=1, processes=2)
+    saved(late, 5)
+    first = make_keeper(tmp_path, processes=2, patience=0.2)
+    first.tidy()
+    first.save(make_state(5))
+    with pytest.raises(ValueError, match="process 1 of 2 has not written its slots"):
+        first.wait()
 
 
 def test_a_step_that_is_there_already_is_never_taken_away(tmp_path: Path) -> None:
