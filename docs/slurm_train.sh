@@ -20,21 +20,20 @@ set -euo pipefail
 first_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=100 # seconds for the last checkpoint; the launcher's own 30 may be too few
-launch=(
-    accelerate launch --multi_gpu --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * SLURM_GPUS_ON_NODE))"
+arguments=(
+    --multi_gpu --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * SLURM_GPUS_ON_NODE))"
     --main_process_ip "$first_node" --main_process_port "$((20000 + SLURM_JOB_ID % 20000))"
+    -m pipeline train --puzzles "${PUZZLES:?}" --run "${RUN:?}" --recipe "${RECIPE:?}" "$@"
 )
-training=(-m pipeline train --puzzles "${PUZZLES:?}" --run "${RUN:?}" --recipe "${RECIPE:?}" "$@")
 
-# srun passes the signal on to the launcher of each node (exec: no shell stands between), and the launcher to its
-# processes. A node that is done first must not end the others, which may still be writing.
+# srun passes the signal on to each node's launcher (exec: no shell stands between), and the launcher to its processes.
+# A node that is done first must not end the others, which may still be writing.
 go_on_later() {
     kill -TERM "$srun_pid"
     wait "$srun_pid" || scontrol requeue "$SLURM_JOB_ID"
     exit
 }
 trap go_on_later TERM
-# shellcheck disable=SC2016 # SLURM_NODEID is the task's own
-srun --kill-on-bad-exit=0 bash -c 'exec "${@:0}" ' "${launch[@]}" &
+srun --kill-on-bad-exit=0 bash -c 'exec accelerate launch --machine_rank "$SLURM_NODEID" "$@"' launch "${arguments[@]}" &
 srun_pid=$!
 wait "$srun_pid"

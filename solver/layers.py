@@ -131,8 +131,12 @@ class Block(nn.Module):
         return rms_norm(x_TD + self.mlp(x_TD), self.epsilon)
 
     def compile_parts(self, **options: Any) -> None:
-        """Compile (`torch.compile`) what is on either side of attention, whose kernels need no fusing."""
+        """Compile (`torch.compile`) what is on either side of attention, whose kernels need no fusing.
+
+        For any number of positions at once: compiling for each that comes would soon be given up.
+        """
         if isinstance(self.mixer, Attention):
+            options = {"dynamic": True} | options
             self.mixer.project = torch.compile(self.mixer.project, fullgraph=True, **options)
             self.finish = torch.compile(self.finish, fullgraph=True, **options)
         else:
