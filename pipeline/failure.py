@@ -34,6 +34,6 @@ def explain(error: Exception, last_step: int | None, folder: Path | None = None)
             "train.precision=fp32, in a new --run that starts from that --checkpoint"
         )
     return (
-        f"out of memory, even with one example at a time ({str(error).splitlines()[0][:200]}); {kept}. Free memory, "
+        f"out of memory, with nothing left to split ({str(error).splitlines()[0][:200]}); {kept}. Free memory, "
         "take more processes, or train a smaller model, board or puzzle set"
     )

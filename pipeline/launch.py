@@ -62,7 +62,8 @@ class Launched(Processes):
     """The processes of an accelerator. Tensors come back on its device.
 
     Raises:
-        ConnectionError: from any of its methods, where another process is gone.
+        ConnectionError: from any of its methods, where another process is gone. With NCCL it is torch's own watchdog
+            that notices and ends the process, minutes later.
     """
 
     def __init__(self, accelerator: Accelerator):
@@ -98,7 +99,10 @@ def _together(work: Callable[[], Any]) -> None:
 
 
 class StopSignals:
-    """Whether SIGTERM or SIGINT (Ctrl-C) has come; a second one ends the process at once."""
+    """Whether SIGTERM or SIGINT (Ctrl-C) has come. A second Ctrl-C ends the process at once.
+
+    A second SIGTERM does not: a launcher and the system may both send one.
+    """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -118,4 +122,4 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from augment import PuzzleSet
 from pipeline.budget import Budget, format_duration
@@ -43,10 +44,11 @@ def train(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, budget: Budg
         ValueError: where training cannot go on, saying why, what to do and where the last checkpoint is.
         SystemExit: after SIGTERM or SIGINT, once a checkpoint is written.
     """
-    if is_trained(config, run):
+    accelerator = start_accelerator(config.train.trackers, run.path)
+    if Launched(accelerator).any(is_trained(config, run)):
         run.log(f"training was already done: {run.final_checkpoint}")
         return load_checkpoint(run.final_checkpoint)
-    session, steps = Session(config, puzzle_set, run), config.train.steps
+    session, steps = Session(config, puzzle_set, run, accelerator), config.train.steps
     with Progress(run, "train", steps, session.learner.steps) as progress, StopSignals().watched() as stop:
         try:
             while session.goes_on(stop, budget.left(reserve)):
@@ -54,12 +56,18 @@ def train(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, budget: Budg
         except ValueError:
             session.keeper.wait()  # a checkpoint that is being written is kept; not so where a process is lost
             raise
-    return session.finish(stop, reserve)
+        return session.finish(stop, reserve)
 
 
 def is_trained(config: RunConfig, run: RunFolder) -> bool:
-    """Whether every step is done; a run that its budget ended can go on."""
-    return run.final_checkpoint.exists() and load_checkpoint(run.final_checkpoint).step >= config.train.steps
+    """Whether every step is done; a run that its budget ended can go on, and a damaged end is made again."""
+    if not run.final_checkpoint.exists():
+        return False
+    try:
+        return load_checkpoint(run.final_checkpoint).step >= config.train.steps
+    except ValueError as error:
+        run.log(f"warning: {str(error).partition(';')[0]}; it is made again")
+        return False
 
 
 def next_batch(examples: Examples, sampler: Sampler, learner: Learner, settings: TrainSettings) -> Batch:
@@ -82,10 +90,9 @@ def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]
 class Session:
     """One stretch of training, from the start or the last checkpoint to the end, a signal or the budget."""
 
-    def __init__(self, config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder):
+    def __init__(self, config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, accelerator: Accelerator):
         self.config, self.run, self.tally, self.puzzle_set = config, run, Tally(), puzzle_set
-        self.accelerator = start_accelerator(config.train.trackers, run.path)
-        self.processes = Launched(self.accelerator)
+        self.accelerator, self.processes = accelerator, Launched(accelerator)
         run.log(f"processes: {self.processes.count}")
         _check_slots(config, self.processes.count)
         check_board(puzzle_set, config.model.board_side)
@@ -113,6 +120,11 @@ class Session:
             self.keeper.tidy()
         self.processes.wait()
         state = self.keeper.newest()
+        found = self.processes.gather(torch.tensor([state.step if state else -1]))
+        if len({int(step) for step in found}) > 1:
+            raise ValueError(
+                f"{self.run.path}: not every process sees the same checkpoints; share this folder among them"
+            )
         self.run.forget_after(state.step if state else 0)
         if state is None:
             return
@@ -135,20 +147,19 @@ class Session:
 
     def step(self, progress: Progress) -> None:
         """One step, and from time to time measure and save; what goes wrong is explained."""
-        learner, every = self.learner, self.config.train
         try:
-            batch = next_batch(self.examples, self.sampler, learner, every).to(self.accelerator.device)
-            result = self._step_in_memory(batch)
+            batch = next_batch(self.examples, self.sampler, self.learner, self.config.train)
+            self.tally.add(self._step_in_memory(batch.to(self.accelerator.device)))
+            due = self.learner.steps % self.config.train.log_every == 0 or self.learner.steps == self.config.train.steps
+            progress.advance(1, self._measure() if due else "")
         except NotFiniteError as error:
-            folder = save_failure(error, learner, self.run.path)
+            folder = save_failure(error, self.learner, self.run.path)
             raise ValueError(explain(error, self.keeper.last_step, folder)) from error
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
             raise ValueError(explain(error, self.keeper.last_step)) from error
-        self.tally.add(result)
-        progress.advance(1, self._measure() if learner.steps % every.log_every == 0 else "")
-        if learner.steps % every.checkpoint_every == 0:
+        if self.learner.steps % self.config.train.checkpoint_every == 0:
             self._save()
 
     def _step_in_memory(self, batch: Batch) -> StepResult:
@@ -162,8 +173,6 @@ class Session:
     def finish(self, stop: StopSignals, reserve: float) -> Checkpoint:
         """Write the last step's checkpoint and the final one; after a signal only the first, and leave."""
         learner, total = self.learner, self.config.train.steps
-        if learner.steps >= total and self.tally.numbers(self.processes)["examples"]:
-            self._measure()
         if learner.steps % self.config.train.checkpoint_every or not learner.steps:
             self._save()
         self.keeper.wait()

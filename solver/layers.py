@@ -135,8 +135,8 @@ class Block(nn.Module):
 
         For any number of positions at once: compiling for each that comes would soon be given up.
         """
+        options = {"dynamic": True} | options
         if isinstance(self.mixer, Attention):
-            options = {"dynamic": True} | options
             self.mixer.project = torch.compile(self.mixer.project, fullgraph=True, **options)
             self.finish = torch.compile(self.finish, fullgraph=True, **options)
         else:

@@ -123,8 +123,8 @@ class Learner:
             self.carry = start_carry(self.model, len(offered))
         carry, step = refill(self.carry, offered, self.model), self.steps + 1
         chunk = self._run(carry, step)
-        finite = self._share_gradients(chunk)
-        if not finite and (self.scale is None or not self.scale.can_shrink):
+        loss_is_finite, finite = self._share_gradients(chunk)
+        if not loss_is_finite or (not finite and (self.scale is None or not self.scale.can_shrink)):
             raise NotFiniteError(step, carry)
         if finite:
             self._update(step, carry.batch.puzzles_B, chunk.id_gradients_BI)
@@ -152,10 +152,10 @@ class Learner:
                     done.append(self._run_chunk(carry, rows, step))
                 return join_chunks(done, chunks, carry)
             except RuntimeError as error:
-                failed = chunks[min(len(done), len(chunks) - 1)]
-                if not ran_out_of_memory(error) or len(failed) == 1:
+                sizes = [int(lengths_B[rows].sum()) for rows in chunks if len(rows) > 1]
+                if not ran_out_of_memory(error) or not sizes:
                     raise
-            self.most_positions = int(lengths_B[failed].sum()) // 2
+            self.most_positions = max(sizes) // 2
             done.clear()
             free_memory()
 
@@ -175,25 +175,25 @@ class Learner:
     def _backward(self, loss: Tensor) -> None:
         (loss if self.scale is None else loss * self.scale.value).backward()
 
-    def _share_gradients(self, chunk: Chunk) -> bool:
-        """Sum the gradients over all processes, in one piece; whether all of them and the losses are finite."""
+    def _share_gradients(self, chunk: Chunk) -> tuple[bool, bool]:
+        """Sum the gradients over all processes, in one piece; whether all losses are finite, and all gradients."""
         parameters = list(self.model.parameters())
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         # What is summed tells every process the same: a sum with a part that is not finite is not finite.
-        health = gradients[0].new_tensor([0.0])
-        health += chunk.losses.total.to(health) * 0 + (chunk.id_gradients_BI * 0).sum().to(health)
+        health = torch.stack([chunk.losses.total * 0, (chunk.id_gradients_BI * 0).sum()]).to(gradients[0])
         if self.processes.count > 1:
             flat = self.processes.sum_(torch.cat([*(gradient.flatten() for gradient in gradients), health]))
-            *pieces, health = flat.split([*(gradient.numel() for gradient in gradients), 1])
+            *pieces, health = flat.split([*(gradient.numel() for gradient in gradients), 2])
             for parameter, piece in zip(parameters, pieces, strict=True):
                 parameter.grad = piece.view_as(parameter)
             gradients = pieces
         if self.scale is not None:
             for gradient in (*gradients, chunk.id_gradients_BI):
                 gradient.div_(self.scale.value)
-        return bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients) + health))
+        loss, ids = health.isfinite().tolist()
+        return loss, ids and bool(torch.nn.utils.get_total_norm(gradients).isfinite())
 
     def _update(self, step: int, puzzles_B: Tensor, gradients_BI: Tensor) -> None:
         """The ID table first, then the weights, then their average; all rates follow the schedule."""

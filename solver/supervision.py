@@ -125,7 +125,7 @@ def join_carry(parts: Sequence[dict[str, Tensor]], model: RecursiveModel, own: s
     used_BS = _positions_in_use(batch.cells_BS, model)
     latents = []
     for name in ("z_h", "z_l"):
-        rows = joined(name)
+        rows = joined(name).to(model.precision)
         latents.append(rows.new_zeros(*used_BS.shape, rows.shape[1]).masked_scatter_(used_BS[..., None], rows)[own])
     return Carry(Latents(*latents), batch.each(lambda tensor: tensor[own]), joined("steps")[own], joined("halted")[own])
 

@@ -123,13 +123,14 @@ def test_a_canvas_is_run_and_its_figures_are_read(tmp_path: Path, monkeypatch: p
     rows = [Prediction(task.id, 0, name, grid, 0.0) for name, grid in (("a", right), ("b", None))]
     commands = []
 
-    def solve(command: list[str], **_: object) -> None:
+    def solve(command: list[str], **_: object) -> subprocess.CompletedProcess:
         commands.append(command)
         folder = Path(command[command.index("--run") + 1])
         write_predictions(folder / "predictions", Predictions({}, rows))
         (folder / "metrics.jsonl").write_text('{"step": 9, "exact": 0.25}\n')
         score = {"outputs": 31, "pass@2": {"macro": 0.3, "micro": 10 / 31}, "coverage": {"micro": 12 / 31}}
         (folder / "score.json").write_text(json.dumps(score))
+        return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", solve)
     results = [bench_canvas.run_canvas(canvas, 1, tmp_path, ["train.steps=9"]) for canvas in ("full", "task")]

@@ -127,7 +127,7 @@ def test_no_average_is_kept_when_none_is_asked_for() -> None:
 
 # Chunks, groups and precision: the same function, whatever runs at once.
 
-SIZES = [900, 12, 400, 36, 130, 25, 289, 49]
+SIZES = [900, 12, 200, 36, 130, 25, 49]
 
 
 def real_learner(most: int | None = None) -> Learner:
@@ -165,6 +165,22 @@ def test_slots_are_cut_longest_first_and_never_over_the_limit() -> None:
     assert [chunk.tolist() for chunk in cut_slots(lengths, 10)] == [[5], [1], [0, 3], [4, 2]]
     assert [chunk.tolist() for chunk in cut_slots(lengths, 33)] == [[0, 1, 2, 3, 4, 5]]
     assert [chunk.tolist() for chunk in cut_slots(lengths, None)] == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_the_smallest_chunk_is_not_blamed_when_memory_ends_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was done before it takes memory too, so the largest chunks are halved until all of them are single."""
+    learner, forward, calls = real_learner(1000), RecursiveModel.forward, []
+
+    def limited(model: RecursiveModel, latents: Latents, batch: Batch, *rest: object, **options: object) -> Output:
+        calls.append(int((batch.cells_BS >= 0).sum()))
+        if len(calls) == 4:
+            raise torch.OutOfMemoryError("no memory")
+        return forward(model, latents, batch, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RecursiveModel, "forward", limited)
+    learner.step(make_batch([498] * 6 + [2]))
+    assert calls[:4] == [996, 996, 996, 2]
+    assert learner.most_positions == 500
 
 
 def test_a_micro_batch_counts_full_boards() -> None:
@@ -250,8 +266,8 @@ def test_compiled_blocks_compute_the_same(canvas: str) -> None:
         names = set(learner.model.state_dict())
         if compiled:
             learner.model.compile_blocks(backend="aot_eager")
-        sizes = [16, 16, 16] if canvas != "task" else [16, 3, 9]
-        result = [learner.step(make_batch(sizes)) for _ in range(2)][1]
+        batches = [[16] * 3] * 2 if canvas != "task" else [[16, 3, 9], [2, 12, 5], [7, 7, 8], [16, 3, 9]]
+        result = [learner.step(make_batch(sizes)) for sizes in batches][-1]
         assert set(learner.model.state_dict()) == names, "weights keep their names"
         results.append((result.output.logits_BCV, gradients_of(learner)))
     assert_close(results[0], results[1], rtol=0, atol=1e-6)
@@ -301,9 +317,11 @@ def test_the_scale_doubles_after_calm_steps() -> None:
     assert scale.numbers() == {"value": 8.0, "calm": 1}
 
 
+@pytest.mark.parametrize("scale_loss", [False, True])
 @pytest.mark.parametrize("where", ["weights", "ids"])
-def test_what_is_not_finite_stops_before_anything_changes(where: str) -> None:
-    learner = make_learner(make_model())
+def test_what_is_not_finite_stops_before_anything_changes(where: str, scale_loss: bool) -> None:
+    """With a scale too: no factor helps where the loss itself is not finite."""
+    learner = make_learner(make_model(), scale_loss=scale_loss)
     learner.step(make_batch([4, 3]))
     if where == "weights":
         with torch.no_grad():
@@ -354,6 +372,17 @@ def test_what_memory_allowed_is_remembered_until_it_is_set_anew() -> None:
 
 def copied(tensors: dict) -> dict:
     return {name: copied(value) if isinstance(value, dict) else value.clone() for name, value in tensors.items()}
+
+
+def test_a_run_goes_on_in_another_precision() -> None:
+    """As where it is moved from a CPU to a GPU: its latents are those of the new one from then on."""
+    first, second = make_learner(make_model()), make_learner(make_model())
+    first.step(make_batch([4, 3, 2]))
+    second.model.precision = torch.bfloat16
+    second.load(first.tensors(), [first.slots()], first.numbers())
+    second.step(make_batch([4, 3, 2]))
+    assert second.carry is not None
+    assert second.carry.latents.z_h.dtype == second.carry.latents.z_l.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("sharing", [(1, 3), (3, 1), (2, 3)])
@@ -418,7 +447,7 @@ def test_no_step_touches_or_sends_more_of_a_large_table_than_the_rows_in_the_bat
         learner.step(make_batch([4, 4]))
     weights = sum(parameter.numel() for parameter in learner.model.parameters())
     assert watch.most < 2 * weights < 100_000, "nothing made has the size of the table"
-    assert max(processes.sent) == weights + 1
+    assert max(processes.sent) == weights + 2, "and whether losses and ID gradients are finite"
     changed = (learner.table.weights_PI != before).any(1).nonzero()[:, 0]
     assert changed.tolist() == [0, 1]
 
