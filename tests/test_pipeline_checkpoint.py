@@ -61,13 +61,8 @@ def test_keys_that_are_not_grouped_by_task_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "final").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["model.safetensors", "average.safetensors", "ids.safetensors", "keys.json", "seen.json", "checkpoint.json"]
-)
-@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
-def test_damage_is_named(tmp_path: Path, name: str, damage: str) -> None:
-    save_checkpoint(tmp_path / "final", make_checkpoint())
-    file = tmp_path / "final" / name
+def harm(file: Path, damage: str) -> None:
+    """Cut a file short, change a bit of it, or remove it."""
     content = bytearray(file.read_bytes())
     if damage == "gone":
         file.unlink()
@@ -76,6 +71,16 @@ def test_damage_is_named(tmp_path: Path, name: str, damage: str) -> None:
     else:
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "average.safetensors", "ids.safetensors", "keys.json", "seen.json", "checkpoint.json"]
+)
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_damage_is_named(tmp_path: Path, name: str, damage: str) -> None:
+    save_checkpoint(tmp_path / "final", make_checkpoint())
+    file = tmp_path / "final" / name
+    harm(file, damage)
     with pytest.raises(ValueError, match=name):
         load_checkpoint(tmp_path / "final")
 

@@ -19,6 +19,7 @@ from augment import SeenTasks, puzzle_key
 from pipeline.checkpoint import load_checkpoint
 from pipeline.keeper import Keeper, TrainingState
 from pipeline.recipes import smoke
+from tests.test_pipeline_checkpoint import harm
 
 KEYS = [puzzle_key("00d62c1b", number) for number in range(3)]
 FILES = ["model", "average", "ids", "optimizer", "random", "slots_0000"]
@@ -111,14 +112,7 @@ def test_the_last_two_stay(tmp_path: Path) -> None:
 def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path: Path, name: str, damage: str) -> None:
     saved(make_keeper(tmp_path), 1, 2)
     file = tmp_path / "step_0000002" / name
-    content = bytearray(file.read_bytes())
-    if damage == "gone":
-        file.unlink()
-    elif damage == "cut":
-        file.write_bytes(content[: len(content) // 2])
-    else:
-        content[len(content) // 2] ^= 1
-        file.write_bytes(content)
+    harm(file, damage)
     keeper = make_keeper(tmp_path)
     keeper.tidy()
     state = keeper.newest()
