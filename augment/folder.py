@@ -61,10 +61,10 @@ def new_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
 
 def seal(folder: Path, name: str, about: dict[str, Any]) -> None:
     """Write `about` to the file `name`, with the SHA-256 of every other file in the folder and of itself."""
-    files = {path.name: _digest_file(path) for path in sorted(folder.iterdir())}
+    files = {path.name: _digest_file(path) for path in sorted(folder.iterdir()) if path.name != name}
     sealed = json.loads(json.dumps(about | {"files": files}))
     text = json.dumps(sealed | {"sha256": _digest_json(sealed)}, indent=2) + "\n"
-    (folder / name).write_text(text, encoding="utf-8")
+    write_file(folder / name, text)
 
 
 def unseal(file: Path, kind: str, version: int, fix: str) -> dict[str, Any]:

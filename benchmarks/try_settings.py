@@ -37,7 +37,15 @@ def development_tasks() -> list[Task]:
 def share_right(predictions: Predictions, tasks: list[Task]) -> float:
     """The share of single predictions whose grid is the right one."""
     truth = {(task.id, number): pair.output for task in tasks for number, pair in enumerate(task.tests)}
-    return float(np.mean([np.array_equal(row.grid, truth[row.task, row.test]) for row in predictions.rows]))  # type: ignore[arg-type]
+    ballot = vote(predictions, tasks)
+    right = sum(
+        candidate.count
+        for task in tasks
+        for number, candidates in enumerate(ballot[task.id])
+        for candidate in candidates
+        if np.array_equal(candidate.grid, truth[task.id, number])  # type: ignore[arg-type]
+    )
+    return right / len(predictions.answers)
 
 
 def main(

@@ -37,12 +37,13 @@ def decode(tokens: Tokens) -> Grid | None:
 
     Of equal areas the one with fewest rows, as published. None where the corner itself holds no colour: an empty crop.
     """
-    height, width = _largest_corner(np.ascontiguousarray(tokens))
+    height, width = largest_corner(np.ascontiguousarray(tokens))
     return tokens[:height, :width].astype(np.uint8) - COLOUR if height else None
 
 
-@njit(cache=True)
-def _largest_corner(tokens):
+@njit(cache=True, nogil=True)
+def largest_corner(tokens):
+    """Height and width of the largest rectangle of colours in the corner of tokens (rows, columns); 0 for none."""
     rows, columns = tokens.shape
     best_height, best_width, reach = 0, 0, columns
     for row in range(rows):

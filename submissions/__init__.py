@@ -11,10 +11,20 @@ from submissions.format import (
     write_submission,
 )
 from submissions.gallery import write_gallery
-from submissions.prediction import Prediction, Predictions, read_predictions, write_predictions
+from submissions.grids import Grids
+from submissions.prediction import (
+    Prediction,
+    Predictions,
+    make_predictions,
+    merge_predictions,
+    read_predictions,
+    write_predictions,
+)
+from submissions.rankers import RANKERS, Ranker, Votes, find_ranker, ranker
+from submissions.recursion import Recursion
 from submissions.report import write_report
 from submissions.score import Figures, Score, score_submission
-from submissions.vote import RANKERS, Ballot, Candidate, rank_candidates, vote
+from submissions.vote import Ballot, Candidate, vote
 
 __all__ = [
     "FILLER",
@@ -22,14 +32,21 @@ __all__ = [
     "Ballot",
     "Candidate",
     "Figures",
+    "Grids",
     "Prediction",
     "Predictions",
+    "Ranker",
+    "Recursion",
     "Score",
     "Submission",
     "SubmissionError",
+    "Votes",
     "filler_submission",
+    "find_ranker",
+    "make_predictions",
     "make_submission",
-    "rank_candidates",
+    "merge_predictions",
+    "ranker",
     "read_predictions",
     "read_submission",
     "score_submission",

@@ -1,110 +1,197 @@
 """From many predictions of a test input to its candidates, best first.
 
-In: predictions in the order first seen, and the tasks they answer. Out: a ballot, for every task one ranked
-list of candidates per test input. Predictions are pooled by the test input itself, as published: two equal
-test inputs of a task share theirs.
+In: predictions, and the tasks they answer. Out: a ballot, for every task one ranked list of candidates per test
+input. Predictions are pooled by the test input itself, as published: two equal test inputs of a task share theirs.
 """
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from augment.grid import Grid, grid_hash
 from augment.task import Task
-from submissions.prediction import Prediction, Predictions
+from submissions.grids import Grids, number_by_first
+from submissions.prediction import NO_GRID, Answers, Predictions, Scores, current_answers
+from submissions.rankers import Ranker, Votes, find_ranker
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A grid, how many predictions gave it, and the mean halting probability (0 to 1) of those."""
+    """A grid, how many answers gave it, and the mean halting probability (0 to 1) of those.
+
+    augmentations: under how many different augmentations; log_prob: mean of the answers' mean log-probabilities
+    """
 
     grid: Grid
     count: int
     confidence: float
+    augmentations: int = 1
+    log_prob: float = float("nan")
 
 
-Ballot = dict[str, list[list[Candidate]]]
-Ranker = Callable[[Candidate], tuple[float, ...]]
+Candidates = list[list[Candidate]]
+"""Per test input of a task, best first."""
+
+Ballot = Mapping[str, Candidates]
+"""Every task's candidates."""
 
 
-def by_count(candidate: Candidate) -> tuple[float, ...]:
-    """The published order: most predictions first, then the higher mean halting probability."""
-    return candidate.count, candidate.confidence
+class ArrayBallot(Mapping[str, Candidates]):
+    """A ballot whose candidates are made from arrays when they are looked at.
 
-
-RANKERS: dict[str, Ranker] = {"count": by_count}
-
-
-def rank_candidates(predictions: Iterable[Prediction], ranker: str = "count") -> list[Candidate]:
-    """The different grids among the predictions of one test input, best first, ties in the order first seen.
-
-    An empty or malformed crop is never a candidate. ValueError for an unknown ranker.
+    numbers_C: the number of each candidate's grid; order_C: all candidates, by test input, best first; inputs: per
+    task the number of each of its test inputs
     """
-    logits: dict[bytes, list[float]] = {}
-    grids: dict[bytes, Grid] = {}
-    for prediction in predictions:
-        if prediction.grid is not None and prediction.grid.size:
-            key = bytes(prediction.grid.shape) + prediction.grid.tobytes()
-            grids.setdefault(key, prediction.grid)
-            logits.setdefault(key, []).append(prediction.halt_logit)
-    candidates = [Candidate(grids[key], len(seen), mean_confidence(seen)) for key, seen in logits.items()]
-    # Python's sort is stable in reverse too: equal keys keep the order first seen.
-    return sorted(candidates, key=_find_ranker(ranker), reverse=True)
+
+    def __init__(
+        self,
+        votes: Votes,
+        grids: Grids,
+        numbers_C: NDArray[np.int32],
+        order_C: NDArray[np.int64],
+        inputs: dict[str, list[int]],
+    ):
+        self._grids, self._inputs, self._sorted_inputs = grids, inputs, votes.input_C[order_C]
+        columns = (
+            numbers_C,
+            votes.count.astype(np.int64),
+            votes.confidence,
+            _count_augmentations(votes),
+            votes.log_prob,
+        )
+        self._columns = [column[order_C] for column in columns]
+
+    def __getitem__(self, task: str) -> Candidates:
+        """The candidates of each test input."""
+        return [self._candidates(number) for number in self._inputs[task]]
+
+    def __iter__(self) -> Iterator[str]:
+        """The tasks' IDs."""
+        return iter(self._inputs)
+
+    def __len__(self) -> int:
+        """Number of tasks."""
+        return len(self._inputs)
+
+    def _candidates(self, number: int) -> list[Candidate]:
+        own = slice(*np.searchsorted(self._sorted_inputs, (number, number + 1)))
+        rows = zip(*(column[own].tolist() for column in self._columns), strict=True)
+        return [Candidate(self._grids[grid], *votes) for grid, *votes in rows]
 
 
 def vote(predictions: Predictions, tasks: Iterable[Task], ranker: str = "count") -> Ballot:
     """Rank the candidates of every test input of `tasks`; one without predictions gets an empty list.
 
-    Predictions of other tasks are left out. ValueError if that leaves none of them, if a prediction answers a
-    test input that its task does not have, or for an unknown ranker.
+    Predictions of other tasks are left out. An empty or malformed crop is never a candidate.
+
+    Raises:
+        ValueError: where none are left, where an answer is to a test input that its task does not have, where the
+            ranker is not known or needs what was not predicted.
     """
-    by_id = {task.id: task for task in tasks}
-    pools = _pool_by_input(predictions.rows, by_id)
-    return {
-        task.id: [rank_candidates(pools[task.id, grid_hash(pair.input)], ranker) for pair in task.tests]
-        for task in by_id.values()
+    chosen, inputs, lookup = find_ranker(ranker), *_number_inputs(predictions.tasks, list(tasks))
+    answers = _answers_that_count(predictions.answers, chosen)
+    _refuse_strangers(predictions, answers, lookup)
+    votes, numbers_C = tally(predictions, answers, lookup)
+    return ArrayBallot(votes, predictions.grids, numbers_C, rank(votes, chosen), inputs)
+
+
+def tally(predictions: Predictions, answers: Answers, lookup: NDArray[np.int64]) -> tuple[Votes, NDArray[np.int32]]:
+    """The table that rankers see, and the grid number of each candidate.
+
+    lookup: (tasks, tests), the number of each test input, -1 where it is not voted on
+    """
+    input_R = _find_inputs(answers, lookup)
+    answers, input_R = answers.take(known := input_R >= 0), input_R[known]
+    keys_R = input_R * len(predictions.grids) + answers.grid
+    first_C, candidate_R = number_by_first(keys_R)
+    numbers_C = answers.grid[first_C]
+    votes = Votes(
+        candidate_R, _sigmoid(answers.halt_logit), answers.log_prob, answers.step, answers.augmentation,
+        input_R[first_C], predictions.grids.heights[numbers_C], predictions.grids.widths[numbers_C],
+        _average_scores(predictions, lookup, keys_R[first_C]),
+    )  # fmt: skip
+    return votes, numbers_C
+
+
+def rank(votes: Votes, ranker: Ranker) -> NDArray[np.int64]:
+    """All candidates, those of a test input together and best first; what is not a number ranks last."""
+    falling = [np.where(np.isnan(key), np.inf, -np.asarray(key, np.float64)) for key in ranker.rank(votes)]
+    # The sort is stable: what is equal keeps the order first seen.
+    return np.lexsort((*reversed(falling), votes.input_C))
+
+
+def _answers_that_count(answers: Answers, ranker: Ranker) -> Answers:
+    """Those with a grid, of the supervision steps that the ranker looks at, but for those asked again."""
+    if ranker.steps == "all" and answers.last.all():
+        raise ValueError(f"the ranker '{ranker.name}' needs the answers of all steps: run predict with --steps all")
+    answers = current_answers(answers)
+    counts = answers.grid != NO_GRID
+    return answers.take(counts if ranker.steps == "all" else counts & answers.last)
+
+
+def _number_inputs(names: Sequence[str], tasks: list[Task]) -> tuple[dict[str, list[int]], NDArray[np.int64]]:
+    """Per task the numbers of its test inputs, equal ones alike; and the same by (place in `names`, test), else -1.
+
+    The last column is -1 throughout: it stands for all tests beyond.
+    """
+    numbers: dict[tuple[str, str], int] = {}
+    inputs = {
+        task.id: [numbers.setdefault((task.id, grid_hash(pair.input)), len(numbers)) for pair in task.tests]
+        for task in tasks
     }
+    lookup = np.full((len(names), 1 + max(map(len, inputs.values()), default=0)), -1, np.int64)
+    for row, name in zip(lookup, names, strict=True):
+        row[: len(inputs.get(name, ()))] = inputs.get(name, ())
+    return inputs, lookup
 
 
-def mean_confidence(halt_logits: list[float]) -> float:
-    """Mean of sigmoid(halting logit)."""
-    # One by one, as published: rounding can decide a tie, and `sum` rounds otherwise from Python 3.12 on.
-    total = 0.0
-    for logit in halt_logits:
-        total += _sigmoid(logit)
-    return total / len(halt_logits)
+def _find_inputs(rows: Answers | Scores, lookup: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The number of the test input of each row."""
+    return lookup[rows.task, np.minimum(rows.test, lookup.shape[1] - 1)]
 
 
-def _sigmoid(logit: float) -> float:
-    # A logit that is not a number compares false and so counts as no confidence at all.
-    return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
-
-
-def _pool_by_input(rows: list[Prediction], tasks: dict[str, Task]) -> dict[tuple[str, str], list[Prediction]]:
-    keys = {
-        (task.id, test): (task.id, grid_hash(pair.input))
-        for task in tasks.values()
-        for test, pair in enumerate(task.tests)
-    }
-    pools: dict[tuple[str, str], list[Prediction]] = {key: [] for key in keys.values()}
-    for row in rows:
-        if row.task not in tasks:
-            continue
-        if (row.task, row.test) not in keys:
-            raise ValueError(
-                f"task {row.task}: a prediction answers test pair {row.test}, but the task has "
-                f"{len(tasks[row.task].tests)} test pairs: vote with the source that was predicted"
-            )
-        pools[keys[row.task, row.test]].append(row)
-    if rows and not any(pools.values()):
+def _refuse_strangers(predictions: Predictions, answers: Answers, lookup: NDArray[np.int64]) -> None:
+    """ValueError for answers to test inputs that their task does not have, and where no task is answered."""
+    known = (lookup >= 0).sum(axis=1)
+    stray = np.flatnonzero((known[answers.task] > 0) & (answers.test >= known[answers.task]))
+    if len(stray):
+        task = answers.task[stray[0]]
         raise ValueError(
-            f"none of the {len(rows)} predictions (first task: {rows[0].task}) belongs to the tasks given: "
-            "vote with the source that was predicted"
+            f"task {predictions.tasks[task]}: a prediction answers test pair {answers.test[stray[0]]}, but the task "
+            f"has {known[task]} test pairs: vote with the source that was predicted"
         )
-    return pools
+    if len(predictions.tasks) and not known.any():
+        raise ValueError(
+            f"none of the {len(predictions.answers)} predictions (first task: {predictions.tasks[0]}) belongs to the "
+            "tasks given: vote with the source that was predicted"
+        )
 
 
-def _find_ranker(name: str) -> Ranker:
-    if name not in RANKERS:
-        raise ValueError(f"unknown ranker '{name}': choose one of {', '.join(sorted(RANKERS))}")
-    return RANKERS[name]
+def _average_scores(
+    predictions: Predictions, lookup: NDArray[np.int64], keys_C: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """Each candidate's mean log-probability over the augmentations it was rescored under, -inf where it was not."""
+    scores = predictions.scores
+    if scores is None:
+        return None
+    keys_N = _find_inputs(scores, lookup) * len(predictions.grids) + scores.grid
+    order = np.argsort(keys_C)
+    places_N = np.searchsorted(keys_C[order], keys_N)
+    found_N = np.append(keys_C[order], -1)[places_N] == keys_N
+    candidate_N = order[places_N[found_N]]
+    sums, counts = (np.bincount(candidate_N, weights, len(keys_C)) for weights in (scores.log_prob[found_N], None))
+    return np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf)
+
+
+def _count_augmentations(votes: Votes) -> NDArray[np.int64]:
+    """Under how many different augmentations each candidate was given."""
+    different = np.unique(votes.candidate_R << 32 | votes.augmentation_R)
+    return np.bincount(different >> 32, minlength=len(votes.input_C))
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Halting probabilities; a logit that is not a number is no confidence at all."""
+    with np.errstate(over="ignore"):
+        return np.nan_to_num(1 / (1 + np.exp(-logits)), nan=0.0)

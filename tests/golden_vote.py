@@ -15,7 +15,7 @@ from augment.puzzle import Augmentation, parse_puzzle_key
 from augment.task import Pair, Task
 from solver.tokens import decode
 from submissions.format import FILLER, make_submission, validate_submission
-from submissions.prediction import Prediction, Predictions
+from submissions.prediction import Prediction, make_predictions
 from submissions.score import candidate_ranks, measure_macro
 from submissions.vote import Ballot, vote
 from tests.golden_data import read_board
@@ -57,7 +57,7 @@ def read_predictions(golden, tasks):
         place = places[task_id, grid_hash(augmentation.invert(asked))]
         grid = None if answer is None else augmentation.invert(answer)
         rows.append(Prediction(task_id, place, augmentation.name, grid, prediction["q_halt_logit"]))
-    return Predictions({}, rows)
+    return make_predictions({}, rows)
 
 
 def test_candidates_have_the_published_counts_and_confidences() -> None:

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from augment import load_tasks
+from augment import IDENTITY, load_tasks
 from benchmarks import bench_canvas, bench_train
 from benchmarks.bench_kills import CHECKPOINT_EVERY, Outcome, compare, draw_moments
 from benchmarks.bench_kills import describe as describe_kills
 from pipeline.config import override
 from pipeline.recipes import cpu, smoke
 from solver import ModelConfig
-from submissions.prediction import Prediction, Predictions, write_predictions
+from submissions.prediction import Prediction, make_predictions, write_predictions
 
 
 def test_counted_operations_are_those_published() -> None:
@@ -120,13 +120,13 @@ def test_the_text_on_kills_counts_them() -> None:
 def test_a_canvas_is_run_and_its_figures_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = load_tasks("arc-agi-1/training", cpu().selection.selection())[0]
     right = task.tests[0].output
-    rows = [Prediction(task.id, 0, name, grid, 0.0) for name, grid in (("a", right), ("b", None))]
+    rows = [Prediction(task.id, 0, name, grid, 0.0) for name, grid in ((IDENTITY.name, right), (IDENTITY.name, None))]
     commands = []
 
     def solve(command: list[str], **_: object) -> subprocess.CompletedProcess:
         commands.append(command)
         folder = Path(command[command.index("--run") + 1])
-        write_predictions(folder / "predictions", Predictions({}, rows))
+        write_predictions(folder / "predictions", make_predictions({}, rows))
         (folder / "metrics.jsonl").write_text('{"step": 9, "exact": 0.25}\n')
         score = {"outputs": 31, "pass@2": {"macro": 0.3, "micro": 10 / 31}, "coverage": {"micro": 12 / 31}}
         (folder / "score.json").write_text(json.dumps(score))

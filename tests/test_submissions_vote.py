@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from augment.grid import Grid
 from augment.task import Pair, Task
-from submissions.prediction import Prediction, Predictions
-from submissions.vote import rank_candidates, vote
+from submissions.prediction import Prediction, make_predictions
+from submissions.vote import Candidate, vote
 
 
 def grid(*rows: str) -> Grid:
@@ -24,6 +24,10 @@ def answers(*rows: tuple[Grid | None, float], task: str = "a", test: int = 0) ->
 
 def task_of(*inputs: Grid, name: str = "a") -> Task:
     return Task(name, (Pair(BLUE, RED),), tuple(Pair(input, None) for input in inputs))
+
+
+def rank_candidates(rows: list[Prediction], ranker: str = "count") -> list[Candidate]:
+    return vote(make_predictions({}, rows), [task_of(WIDE)], ranker)["a"][0]
 
 
 def ranked(rows: list[Prediction]) -> list[tuple[list, int]]:
@@ -66,30 +70,30 @@ def test_unknown_ranker_is_named_with_the_choices():
 
 
 def test_every_test_input_has_a_list_even_without_predictions():
-    ballot = vote(Predictions({}, answers((RED, 0.0), test=1)), [task_of(BLUE, RED), task_of(RED, name="b")])
+    ballot = vote(make_predictions({}, answers((RED, 0.0), test=1)), [task_of(BLUE, RED), task_of(RED, name="b")])
     assert [len(candidates) for candidates in ballot["a"]] == [0, 1]
     assert ballot["b"] == [[]]
 
 
 def test_equal_test_inputs_of_a_task_share_their_predictions():
     rows = answers((RED, 0.0)) + answers((BLUE, 0.0), (BLUE, 0.0), test=1)
-    first, second = vote(Predictions({}, rows), [task_of(WIDE, WIDE)])["a"]
+    first, second = vote(make_predictions({}, rows), [task_of(WIDE, WIDE)])["a"]
     assert [candidate.count for candidate in first] == [candidate.count for candidate in second] == [2, 1]
 
 
 def test_predictions_of_tasks_not_asked_for_are_left_out():
     rows = answers((RED, 0.0)) + answers((BLUE, 0.0), task="other")
-    assert vote(Predictions({}, rows), [task_of(BLUE)])["a"][0][0].grid.tolist() == [[2]]
+    assert vote(make_predictions({}, rows), [task_of(BLUE)])["a"][0][0].grid.tolist() == [[2]]
 
 
 def test_predictions_of_another_source_are_refused():
     with pytest.raises(ValueError, match="none of the 1 predictions"):
-        vote(Predictions({}, answers((RED, 0.0), task="z")), [task_of(BLUE)])
+        vote(make_predictions({}, answers((RED, 0.0), task="z")), [task_of(BLUE)])
 
 
 def test_a_prediction_for_a_test_input_that_is_not_there_names_the_task():
     with pytest.raises(ValueError, match=r"task a: .*test pair 3"):
-        vote(Predictions({}, answers((RED, 0.0), test=3)), [task_of(BLUE)])
+        vote(make_predictions({}, answers((RED, 0.0), test=3)), [task_of(BLUE)])
 
 
 @given(st.lists(st.tuples(st.sampled_from([RED, BLUE, WIDE, None]), st.integers(-3, 3)), max_size=12))
