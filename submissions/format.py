@@ -6,7 +6,7 @@ input in their order, grids as lists of rows of whole numbers 0-9, 1 to 30 cells
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,7 +87,7 @@ def check_grids(submission: Submission, file: str | Path = "submission") -> None
     _refuse(_find_malformed(submission), file)
 
 
-def _to_entry(candidates: list[Candidate]) -> dict[str, list[list[int]]]:
+def _to_entry(candidates: Sequence[Candidate]) -> dict[str, list[list[int]]]:
     grids = [candidate.grid.tolist() for candidate in candidates[: len(ATTEMPTS)]] or [FILLER]
     return {name: grids[min(place, len(grids) - 1)] for place, name in enumerate(ATTEMPTS)}
 

@@ -32,6 +32,8 @@ FORMAT = 2
 ANSWERS_FILE, GRIDS_FILE, METADATA_FILE = "answers.parquet", "grids.parquet", "predictions.json"
 RECURSION_FILE, SCORES_FILE = "recursion.parquet", "scores.parquet"
 NO_GRID = -1
+QUICK = {"use_dictionary": ["task"], "write_statistics": False}
+"""How Parquet is written: numbers and cells hardly repeat, and looking for repetitions takes longer than the rest."""
 
 _ANSWERS = {
     "task": np.int32, "test": np.int32, "augmentation": np.uint32, "trajectory": np.uint16, "step": np.uint16,
@@ -203,7 +205,7 @@ def join_parts(
 def add_scores(folder: Path, parts: Iterable[Part], tasks: Sequence[str]) -> None:
     """Write the rescoring beside the answers it belongs to."""
     about, unfinished = _unseal(folder), folder.with_name(f".{folder.name}.{SCORES_FILE}.unfinished")
-    with pq.ParquetWriter(unfinished, _schema(_SCORES), compression="zstd") as writer:
+    with pq.ParquetWriter(unfinished, _schema(_SCORES), compression="zstd", **QUICK) as writer:
         for part in parts:
             writer.write_table(_to_table(part, tasks))
     sync(unfinished)
@@ -215,13 +217,13 @@ def read_predictions(folder: str | Path) -> Predictions:
     """Read a predictions folder. ValueError names a file that is missing, altered or of another format."""
     folder = Path(folder)
     about = _unseal(folder)
-    grids = grid_table.from_columns(pq.read_table(folder / GRIDS_FILE))
-    tasks, answers = _from_table(pq.read_table(folder / ANSWERS_FILE), grids, Answers)
+    grids = grid_table.from_columns(_read(folder / GRIDS_FILE))
+    tasks, answers = _from_table(_read(folder / ANSWERS_FILE), grids, Answers)
     recursions, scores = {}, None
     if RECURSION_FILE in about["files"]:
-        recursions = recursions_of(pq.read_table(folder / RECURSION_FILE))
+        recursions = recursions_of(_read(folder / RECURSION_FILE))
     if SCORES_FILE in about["files"]:
-        scored, scores = _from_table(pq.read_table(folder / SCORES_FILE), grids, Scores)
+        scored, scores = _from_table(_read(folder / SCORES_FILE), grids, Scores)
         tasks, (answers, scores) = _same_places([(tasks, answers), (scored, scores)])
     return Predictions(about["metadata"], tasks, answers, grids, recursions, scores)
 
@@ -296,18 +298,18 @@ def write_part(folder: Path, number: int, part: Part, tasks: Sequence[str]) -> N
     for name, table in tables.items():
         path = _part_file(folder, number, name)
         unfinished = path.with_suffix(".unfinished")
-        pq.write_table(table, unfinished, compression="zstd")
+        pq.write_table(table, unfinished, **QUICK)
         sync(unfinished)
         unfinished.replace(path)
 
 
 def read_part(folder: Path, number: int, tasks: Sequence[str], kind: type[Answers] | type[Scores] = Answers) -> Part:
     """Undo `write_part`, given the same tasks."""
-    grids = grid_table.from_columns(pq.read_table(_part_file(folder, number, "grids")))
-    found, rows = _from_table(pq.read_table(_part_file(folder, number, _name_of(kind))), grids, kind)
+    grids = grid_table.from_columns(_read(_part_file(folder, number, "grids")))
+    found, rows = _from_table(_read(_part_file(folder, number, _name_of(kind))), grids, kind)
     _, (rows,) = _same_places([(found, rows)], tuple(tasks))
     recursion = _part_file(folder, number, "recursion")
-    shown = recursions_of(pq.read_table(recursion)) if recursion.exists() else {}
+    shown = recursions_of(_read(recursion)) if recursion.exists() else {}
     places = {task: place for place, task in enumerate(tasks)}
     return Part(rows, grids, {(places[task], test): each for (task, test), each in shown.items()})
 
@@ -331,13 +333,14 @@ def _unseal(folder: Path) -> dict[str, Any]:
 
 def _write_tables(folder: Path, parts: Iterable[Part], tasks: Sequence[str]) -> dict[str, int]:
     """The Parquet files of a predictions folder; returns counts of what is in them."""
-    counts, written, recursions = {"answers": 0, "grids": 0, "malformed": 0}, np.zeros(0, np.uint64), []
-    answers = pq.ParquetWriter(folder / ANSWERS_FILE, _schema(_ANSWERS), compression="zstd")
-    grids = pq.ParquetWriter(folder / GRIDS_FILE, grid_table.SCHEMA, compression="zstd")
+    counts, written, recursions = {"answers": 0, "malformed": 0}, set[int](), []
+    answers = pq.ParquetWriter(folder / ANSWERS_FILE, _schema(_ANSWERS), compression="zstd", **QUICK)
+    grids = pq.ParquetWriter(folder / GRIDS_FILE, grid_table.SCHEMA, compression="zstd", **QUICK)
     with answers, grids:
         for part in parts:
-            fresh = np.flatnonzero(~np.isin(part.grids.ids, written))
-            written = np.concatenate([written, part.grids.ids[fresh]])
+            ids = part.grids.ids.tolist()
+            fresh = np.flatnonzero([number not in written for number in ids])
+            written.update(ids)
             answers.write_table(_to_table(part, tasks))
             grids.write_table(grid_table.to_columns(part.grids.take(fresh)))
             if part.recursions:
@@ -347,6 +350,11 @@ def _write_tables(folder: Path, parts: Iterable[Part], tasks: Sequence[str]) -> 
     if recursions:
         pq.write_table(pa.concat_tables(recursions), folder / RECURSION_FILE, compression="zstd")
     return counts | {"grids": len(written)}
+
+
+def _read(path: Path) -> pa.Table:
+    with pq.ParquetFile(path, memory_map=True) as file:
+        return file.read()
 
 
 def _to_table(part: Part, tasks: Sequence[str]) -> pa.Table:

@@ -6,6 +6,7 @@ input. Predictions are pooled by the test input itself, as published: two equal 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +32,36 @@ class Candidate:
     log_prob: float = float("nan")
 
 
-Candidates = list[list[Candidate]]
+Candidates = Sequence[Sequence[Candidate]]
 """Per test input of a task, best first."""
 
 Ballot = Mapping[str, Candidates]
 """Every task's candidates."""
+
+
+class ArrayCandidates(Sequence[Candidate]):
+    """The rows `start` to `end` of columns, each a candidate that is made when it is looked at."""
+
+    def __init__(self, grids: Grids, columns: list[NDArray[Any]], start: int, end: int):
+        self._grids, self._columns, self._rows = grids, columns, range(start, end)
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Candidate]: ...
+    def __getitem__(self, place: int | slice) -> Candidate | list[Candidate]:
+        """One by its place, or several."""
+        if isinstance(place, slice):
+            return [self._make(row) for row in self._rows[place]]
+        return self._make(self._rows[place])
+
+    def _make(self, row: int) -> Candidate:
+        grid, *votes = (column[row].item() for column in self._columns)
+        return Candidate(self._grids[grid], *votes)
 
 
 class ArrayBallot(Mapping[str, Candidates]):
@@ -65,7 +91,8 @@ class ArrayBallot(Mapping[str, Candidates]):
 
     def __getitem__(self, task: str) -> Candidates:
         """The candidates of each test input."""
-        return [self._candidates(number) for number in self._inputs[task]]
+        borders = [np.searchsorted(self._sorted_inputs, (number, number + 1)) for number in self._inputs[task]]
+        return [ArrayCandidates(self._grids, self._columns, *border.tolist()) for border in borders]
 
     def __iter__(self) -> Iterator[str]:
         """The tasks' IDs."""
@@ -74,11 +101,6 @@ class ArrayBallot(Mapping[str, Candidates]):
     def __len__(self) -> int:
         """Number of tasks."""
         return len(self._inputs)
-
-    def _candidates(self, number: int) -> list[Candidate]:
-        own = slice(*np.searchsorted(self._sorted_inputs, (number, number + 1)))
-        rows = zip(*(column[own].tolist() for column in self._columns), strict=True)
-        return [Candidate(self._grids[grid], *votes) for grid, *votes in rows]
 
 
 def vote(predictions: Predictions, tasks: Iterable[Task], ranker: str = "count") -> Ballot:
@@ -187,7 +209,8 @@ def _average_scores(
 
 def _count_augmentations(votes: Votes) -> NDArray[np.int64]:
     """Under how many different augmentations each candidate was given."""
-    different = np.unique(votes.candidate_R << 32 | votes.augmentation_R)
+    pairs = np.sort(votes.candidate_R << 32 | votes.augmentation_R)
+    different = pairs[np.diff(pairs, prepend=-1) != 0]
     return np.bincount(different >> 32, minlength=len(votes.input_C))
 
 

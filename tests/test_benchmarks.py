@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from augment import IDENTITY, load_tasks
-from benchmarks import bench_canvas, bench_train
+from benchmarks import bench_canvas, bench_train, bench_vote, run_budget
 from benchmarks.bench_kills import CHECKPOINT_EVERY, Outcome, compare, draw_moments
 from benchmarks.bench_kills import describe as describe_kills
 from pipeline.config import override
@@ -142,3 +142,25 @@ def test_a_canvas_is_run_and_its_figures_are_read(tmp_path: Path, monkeypatch: p
     text = bench_canvas.describe(results, 31, made, "command")
     assert "| task | 1 | 25.0% | 50.0% | 30.0% | 32.3% | 10 | 12 |" in text
     assert "| full | median | 25.0% |" in text
+
+
+def test_both_ways_of_voting_are_timed_on_the_same_answers() -> None:
+    clock, answers, plain, memory = bench_vote.run(load_tasks(bench_vote.SOURCE)[:3], 300, 0.5)
+    assert answers == sum(len(task.tests) for task in load_tasks(bench_vote.SOURCE)[:3]) * 301
+    assert plain == bench_vote.SIZE, "half of the batches, rounded"
+    assert set(clock.seconds) == {*bench_vote.IN_MEMORY, *bench_vote.THROUGH_FILES, "plain way"}
+    text = bench_vote.describe(clock, answers, plain, memory, "command")
+    assert f"{answers:,} answers" in text
+    assert f"{clock.seconds['plain way'] * answers / plain:.1f} |" in text
+
+
+def test_a_budget_is_planned_and_kept(tmp_path: Path) -> None:
+    config = override(smoke(), {"source": run_budget.SOURCE, "selection.max_side": 5, "selection.limit": 2})
+    plan, score, seconds = run_budget.spend(config, tmp_path / "run", 0.25, trial_steps=20)
+    assert seconds < 15 * 1.5, "fifteen seconds, and some grace for a busy machine"
+    assert plan.views == 4, "all of them: they take less than a quarter of the time"
+    assert plan.steps > 20, "what is left is trained"
+    assert score.tasks == 2
+    text = run_budget.describe(plan, score, seconds, tmp_path / "run", 0.25, "command")
+    assert "0.25 minutes on arc-agi-1/evaluation" in text
+    assert text.count("\n| ") > 3, "the learning curve"
