@@ -22,11 +22,12 @@ from augment import PuzzleSet
 from benchmarks.bench_recipe import processor
 from pipeline.budget import Budget, format_duration
 from pipeline.config import RunConfig, SelectionSettings, override, parse_assignments
+from pipeline.launch import join_processes
 from pipeline.predict import seconds_needed
 from pipeline.prepare import build, gather
 from pipeline.recipes import recipe as find_recipe
 from pipeline.run import solve
-from pipeline.rundir import RunFolder, read_json, versions
+from pipeline.rundir import RunFolder, versions
 from pipeline.train import train
 from submissions.score import Score
 
@@ -64,7 +65,7 @@ def make_plan(config: RunConfig, puzzle_set: PuzzleSet, trial_steps: int, budget
     """Measure, then share out what is left of the budget."""
     step = time_training(config, puzzle_set, trial_steps)
     most = config.puzzles.augmentations + 1
-    view = seconds_needed(config, puzzle_set) / most
+    view = seconds_needed(config, puzzle_set, join_processes()) / most
     left = budget.left() * (1 - SPARE_SHARE)
     views = min(most, max(1, int(PREDICTION_SHARE * left / view)))
     return Plan(max(1, int((left - views * view) / step)), views, step, view)
@@ -100,8 +101,7 @@ def describe(plan: Plan, score: Score, seconds: float, folder: Path, minutes: fl
         "",
         *curve(folder),
         "",
-        f"{device}. Commit {made['commit']}, torch {made['torch']}, numpy {made['numpy']}, Python {made['python']}. "
-        f"Settings: `{json.dumps(read_json(folder / 'config.json'))}`",
+        f"{device}. Commit {made['commit']}, torch {made['torch']}, numpy {made['numpy']}, Python {made['python']}.",
     ]
     return "\n".join(lines) + "\n"
 

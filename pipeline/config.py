@@ -24,7 +24,7 @@ from pipeline.budget import parse_duration
 from solver.model import ModelConfig
 from solver.optim import Curriculum, OptimizerName
 from solver.tokens import VOCABULARY
-from submissions.vote import RANKERS
+from submissions.rankers import find_ranker
 
 
 class ConfigError(ValueError):
@@ -32,8 +32,7 @@ class ConfigError(ValueError):
 
 
 def _known_ranker(name: str) -> str:
-    if name not in RANKERS:
-        raise ValueError(f"no such ranker; there are {', '.join(RANKERS)}")
+    find_ranker(name)
     return name
 
 
@@ -127,10 +126,30 @@ class PredictSettings(Settings):
 
     augmentations: Annotated[int, Field(ge=0)] | None = None
     """use this many augmented puzzles of each task besides the original; null for all of the set"""
-    batch_size: Annotated[int, Field(ge=1)] = 256
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    """at most so many full boards' worth of cells at once; null for as many as are found to fit on CUDA, few on CPU"""
     steps: Annotated[int, Field(ge=1)] | None = None
     """supervision steps, none of them skipped by halting; null for as many as in training"""
+    record: Literal["last", "all"] = "last"
+    """of which supervision steps the answers are kept"""
+    trajectories: Annotated[int, Field(ge=1, le=2**16)] = 1
+    """answers per augmentation, each with noise of its own (PTRM)"""
+    noise: Annotated[float, Field(ge=0)] = 0.0
+    """standard deviation of the noise on the latents before every supervision step; PTRM took 0.2 on ARC-AGI-2"""
+    second_pass: bool = True
+    """on task canvases, ask again on the whole board where an output may be larger than its canvas"""
+    rescore: Annotated[int, Field(ge=0)] = 0
+    """score so many candidates of each test input under every augmentation, for the ranker "product"; 0 for none"""
     ranker: Annotated[str, AfterValidator(_known_ranker)] = "count"
+
+    @model_validator(mode="after")
+    def _differs_by_noise(self) -> "PredictSettings":
+        if self.trajectories > 1 and self.noise == 0:
+            raise ValueError(
+                f"predict.trajectories is {self.trajectories} and predict.noise 0, so all of them would be alike; "
+                "set the noise too, for example predict.noise=0.2 (predict --noise 0.2)"
+            )
+        return self
 
 
 class SelectionSettings(Settings):

@@ -8,6 +8,7 @@ its slots, or run out of memory and try again, without the others waiting for a 
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from accelerate import Accelerator
 from torch import Tensor, distributed
 
 from solver.processes import Processes
+
+LOOK_EVERY = 0.2
 
 
 def start_accelerator(trackers: Sequence[str] = (), folder: Path | None = None) -> Accelerator:
@@ -43,14 +46,15 @@ def start_accelerator(trackers: Sequence[str] = (), folder: Path | None = None) 
     return accelerator
 
 
-def find_device() -> torch.device:
-    """The device of a stage that runs in one process; ValueError where more were launched."""
-    accelerator = start_accelerator()
-    if accelerator.num_processes > 1:
-        raise ValueError(
-            f"this command runs in one process, but {accelerator.num_processes} were launched; only `train` uses more"
-        )
-    return accelerator.device
+def join_processes() -> "Launched":
+    """The processes that were launched together, of which this is one, for a stage that needs no trackers."""
+    return Launched(start_accelerator())
+
+
+def leave_processes() -> None:
+    """At the end of a command that went well: the processes no longer talk to each other."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def is_first() -> bool:
@@ -82,9 +86,23 @@ class Launched(Processes):
             _together(lambda: distributed.all_gather(parts, moved))
         return parts
 
+    def smallest(self, number: int) -> int:
+        """The smallest of every process's number."""
+        return min(int(other) for other in self.gather(torch.tensor([number])))
+
     def wait(self) -> None:
         """Until every process is here."""
         self.any(False)
+
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        """Until `done` says so, looking now and then, and every process is here.
+
+        Others may work for hours meanwhile, longer than they can be waited for directly. Where one of them ends early,
+        the launcher ends all.
+        """
+        while not done():
+            time.sleep(LOOK_EVERY)
+        self.wait()
 
 
 def _together(work: Callable[[], Any]) -> None:

@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 
 from pipeline.config import RunConfig
+from pipeline.memory import HELD_OUT_BOARDS
 from solver.batches import Batch, Examples
+from solver.chunks import cut_slots
 from solver.learner import Learner, StepResult
+from solver.model import ModelConfig
 from solver.processes import Processes
 from solver.supervision import last_output, predict_steps
 
@@ -70,7 +73,7 @@ def held_out_accuracy(learner: Learner, examples: Examples, config: RunConfig) -
     Batches are dealt out to the processes in turn; one that gets none has nothing to add.
     """
     processes, settings, counts = learner.processes, config.predict, torch.zeros(2, dtype=torch.float64)
-    batches = example_batches(examples, *examples.held_out(), settings.batch_size)
+    batches = example_batches(examples, *examples.held_out(), config.model, settings.batch_size or HELD_OUT_BOARDS)
     with learner.average.averaged() if learner.average else nullcontext():
         for number, batch in enumerate(batches):
             if number % processes.count == processes.index:
@@ -86,11 +89,13 @@ def answered_right(learner: Learner, batch: Batch, steps: int | None) -> Tensor:
     return ((output.logits_BCV.argmax(-1) == batch.labels_BS) | (batch.labels_BS == 0)).all(dim=1)
 
 
-def example_batches(examples: Examples, puzzles: np.ndarray, pairs: np.ndarray, batch_size: int) -> Iterator[Batch]:
-    """The examples asked for, in order, as batches."""
-    for start in range(0, len(puzzles), batch_size):
-        chosen = slice(start, start + batch_size)
-        yield examples.render(puzzles[chosen], pairs[chosen])
+def example_batches(
+    examples: Examples, puzzles: np.ndarray, pairs: np.ndarray, config: ModelConfig, boards: int
+) -> Iterator[Batch]:
+    """The examples asked for as batches, each with at most as many positions as so many full boards have."""
+    lengths = config.id_slots + examples.canvas_sizes(puzzles).prod(axis=1)
+    for rows in cut_slots(lengths, boards * (config.id_slots + config.cells)):
+        yield examples.render(puzzles[rows], pairs[rows])
 
 
 def note_of(metrics: dict[str, Any]) -> str:

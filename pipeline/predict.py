@@ -1,30 +1,38 @@
 """Checkpoint in, predictions out: the third stage of a run.
 
 Every test input is answered under every augmentation of the set, at all supervision steps without halting, with
-averaged weights; each answer is taken back to the task's own frame.
+averaged weights; each answer is taken back to the task's own frame. Any number of processes share the work and give the
+same answers. What is done is written as it goes (`pipeline.parts`), and a stage that was killed goes on with the rest.
 """
 
+import math
+import shutil
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from augment import MAX_SIDE, PuzzleSet
-from augment.puzzle import Augmentation
+from augment import PuzzleSet
+from pipeline.asked import Asked, Questions
 from pipeline.checkpoint import Checkpoint, match_rows
-from pipeline.config import PredictSettings, RunConfig, build_config
-from pipeline.launch import find_device
-from pipeline.progress import Progress
+from pipeline.config import PredictSettings, RunConfig, TrainSettings, build_config
+from pipeline.launch import Launched, join_processes
+from pipeline.memory import CPU_BOARDS, FEWEST_BOARDS, Memory, find_boards
+from pipeline.parts import Parts
+from pipeline.predictor import Predictor
 from pipeline.rundir import Console
-from pipeline.start import choose_precision, load_weights
-from solver.batches import Examples, check_board
+from pipeline.start import load_weights, prepare_model
 from solver.embedding import IdTable
 from solver.model import RecursiveModel
-from solver.supervision import last_output, predict_steps
-from solver.tokens import decode
-from submissions.prediction import Prediction, Predictions, read_predictions, write_predictions
+from submissions.prediction import NO_GRID, Answers, Predictions, join_parts, read_predictions
+
+SECOND_PASS_SHARE = 0.05
+"""Of the test inputs, how many time is kept for to ask them again on the whole board: 2% of the public outputs are
+larger than their task canvas, and end marks are learnt early (the `cpu` recipe asks none of 31 test inputs again)."""
 
 
 def predict(
@@ -37,23 +45,126 @@ def predict(
 ) -> Predictions:
     """Answer every test input of the set; the answers are returned and written to `folder`.
 
+    Answers of this checkpoint by these settings that are there already are returned as they are; others are replaced.
+
     Raises:
         ValueError: where a puzzle has no trained ID row: an untrained one would only give wrong answers.
     """
-    if folder.exists() and (made := read_predictions(folder)).metadata.get("step") == trained.step:
+    processes, made_from = join_processes(), identify(trained, puzzle_set, settings)
+    parts_path = folder.with_name(f"{folder.name}.parts")
+    if processes.any(processes.index == 0 and _is_made(folder, made_from, run)):
         run.log(f"predictions were already made: {folder}")
-        return made
-    predictor = Predictor(*load_model(trained, puzzle_set), puzzle_set, settings)
-    rows: dict[int, Prediction] = {}
-    with Progress(run, "predict", len(predictor.puzzles)) as progress:
-        for places in predictor.batches():
-            rows.update(zip(places.tolist(), predictor.answer(places), strict=True))
-            progress.advance(len(places))
-    metadata = {**about, **_origin(puzzle_set), **find_trained_on(trained, puzzle_set)}
-    metadata |= {"step": trained.step, "supervision_steps": predictor.steps}
-    predictions = Predictions(metadata, [rows[place] for place in range(len(rows))])
-    write_predictions(folder, predictions, replace=True)  # those of an earlier step of the same training, if any
-    return predictions
+    else:
+        metadata = {**about, **_origin(puzzle_set), **find_trained_on(trained, puzzle_set), "step": trained.step}
+        predictor = make_predictor(trained, puzzle_set, settings, processes, run)
+        parts = Parts(parts_path, Answers, predictor.questions.tasks, made_from, processes, run)
+        numbers, again = answer_all(predictor, parts, settings)
+        if processes.index == 0:
+            metadata |= {"supervision_steps": predictor.steps, "second_pass": again, "made_from": made_from}
+            metadata |= {name: getattr(settings, name) for name in ("record", "trajectories", "noise")}
+            metadata["augmentations"] = (
+                puzzle_set.requested if settings.augmentations is None else settings.augmentations
+            )
+            join_parts(folder, parts.read(numbers), parts.tasks, metadata, replace=True)
+    if processes.index == 0:
+        shutil.rmtree(parts_path, ignore_errors=True)
+    processes.wait()
+    return read_predictions(folder)
+
+
+def make_predictor(
+    trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings, processes: Launched, run: Console
+) -> Predictor:
+    """The checkpoint's model on this process's device, and what it is asked."""
+    config = build_config(trained.config)
+    model, table = load_model(trained, puzzle_set)
+    said = prepare_model(model, table, TrainSettings(), processes.device)
+    run.log(f"predicting in {said}, processes: {processes.count}")
+    questions = Questions(puzzle_set, model.config.canvas, settings.augmentations, settings.trajectories)
+    return Predictor(model, table, questions, settings.steps, settings.record, settings.noise, config.seed)
+
+
+def answer_all(predictor: Predictor, parts: Parts, settings: PredictSettings) -> tuple[range, dict[str, list[int]]]:
+    """Have all parts made; returns their numbers, and the test inputs that were asked again by task ID."""
+    questions = predictor.questions
+    asked, again = questions.ask_all(), {}
+    memory = start_memory(predictor, asked, parts, settings.batch_size)
+    _make(predictor, parts, memory, "predict", dict(enumerate(asked)))
+    if settings.second_pass and questions.may_be_cut_off():
+        cut_off = find_cut_off(parts, range(len(asked)))
+        for place, test in sorted(cut_off):
+            again.setdefault(questions.tasks[place], []).append(test)
+        more = questions.ask_for(cut_off, board=True)
+        if more:
+            parts.run.log(f"{len(cut_off)} test inputs may have outputs larger than their canvas: asked on the board")
+        _make(predictor, parts, memory, "second pass", dict(enumerate(more, len(asked))))
+        asked = [*asked, *more]
+    return range(len(asked)), again
+
+
+def start_memory(predictor: Predictor, asked: list[Asked], parts: Parts, batch_size: int | None) -> Memory:
+    """Open the parts, and find or read how much to compute at once."""
+    config = predictor.model.config
+    board = config.id_slots + config.cells
+    most = max(len(each) * (config.id_slots + predictor.width(each)) for each in asked) // board + 1
+
+    def find() -> int:
+        return find_boards(parts.processes.device, most, lambda boards: predictor.try_boards(asked[0], boards))
+
+    boards = parts.open(find, batch_size)
+    parts.run.log(f"at once: the cells of {boards} full boards, in {len(asked)} parts")
+    return Memory(config, boards, parts.run.log)
+
+
+def _make(predictor: Predictor, parts: Parts, memory: Memory, name: str, asked: dict[int, Asked]) -> None:
+    """Have these parts made, by number."""
+    sizes = {number: len(rows) for number, rows in asked.items()}
+    parts.make(name, sizes, lambda number, report: predictor.answer(asked[number], memory, report))
+
+
+def find_cut_off(parts: Parts, numbers: range) -> set[tuple[int, int]]:
+    """(place of the task, test) of test inputs that at least half of the answers are perhaps cut off of.
+
+    Of the last supervision step, and of the answers that are grids: those that reach the canvas' edge without an end
+    mark, so that a larger output may have been meant.
+    """
+    counts: dict[tuple[int, int], NDArray[np.int64]] = {}
+    for part in parts.read(numbers):
+        assert isinstance(part.rows, Answers)
+        rows = part.rows.take(part.rows.last & (part.rows.grid != NO_GRID))
+        for task, test, edge in zip(rows.task.tolist(), rows.test.tolist(), rows.edge.tolist(), strict=True):
+            counts[task, test] = counts.get((task, test), 0) + np.array([1, edge])
+    return {asked for asked, (grids, edges) in counts.items() if 2 * edges >= grids}
+
+
+def identify(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings) -> dict[str, Any]:
+    """What decides the answers, but for rounding: the weights, the puzzles and the settings."""
+    deciding = ("augmentations", "steps", "record", "trajectories", "noise", "second_pass")
+    return {
+        "weights": fingerprint(trained),
+        "puzzle_set": puzzle_set.digest,
+        "seed": build_config(trained.config).seed if settings.noise else None,
+        **{name: getattr(settings, name) for name in deciding},
+    }
+
+
+def fingerprint(trained: Checkpoint) -> str:
+    """SHA-256 of the weights that predict, and of the sum of the bits of the ID rows, which may be gigabytes."""
+    digest = sha256(str(int(trained.id_rows.view(torch.int32).sum())).encode())
+    for name, tensor in sorted(trained.best_weights().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _is_made(folder: Path, made_from: dict[str, Any], run: Console) -> bool:
+    """Whether the folder holds these very answers; damaged ones are made again."""
+    if not folder.exists():
+        return False
+    try:
+        return read_predictions(folder).metadata.get("made_from") == made_from
+    except ValueError as error:
+        run.log(f"warning: {str(error).partition(';')[0]}; it is made again")
+        return False
 
 
 def _origin(puzzle_set: PuzzleSet) -> dict[str, Any]:
@@ -87,57 +198,37 @@ def load_model(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> tuple[Recursive
     return model, table
 
 
-def seconds_needed(config: RunConfig, puzzle_set: PuzzleSet) -> float:
-    """A cautious estimate of the time for all predictions, from two batches of an untrained model."""
+def seconds_needed(config: RunConfig, puzzle_set: PuzzleSet, processes: Launched) -> float:
+    """A cautious estimate of the time for all predictions, from two batches of an untrained model.
+
+    It counts SECOND_PASS_SHARE of the test inputs as asked again, and a pass more where candidates are rescored.
+    """
+    settings, device = config.predict, processes.device
     model, table = RecursiveModel(config.model), IdTable(len(puzzle_set), config.model.id_length)
-    predictor = Predictor(model, table, puzzle_set, config.predict)
-    fullest = max(predictor.batches(), key=len)
-    for _ in range(2):  # the first compiles kernels
-        start = time.monotonic()
-        predictor.answer(fullest)
-    cells = predictor.examples.widths(predictor.puzzles)
-    return 2 + 1.2 * (time.monotonic() - start) * cells.sum() / cells[fullest].sum()
+    prepare_model(model, table, TrainSettings(), device)
+    questions = Questions(puzzle_set, config.model.canvas, settings.augmentations, settings.trajectories)
+    predictor = Predictor(model, table, questions, settings.steps, settings.record, settings.noise)
+    boards = settings.batch_size or (FEWEST_BOARDS if device.type == "cuda" else CPU_BOARDS)
+    memory, parts = Memory(config.model, boards, lambda said: None), questions.ask_all()
+    seconds = _seconds_for(predictor, parts, memory)
+    if settings.second_pass and questions.may_be_cut_off():
+        inputs = sorted(set(zip(*questions.inputs_of(questions.puzzles, questions.pairs), strict=True)))
+        one = questions.ask_for({inputs[0]}, board=True)
+        seconds += _seconds_for(predictor, one, memory) * math.ceil(SECOND_PASS_SHARE * len(inputs))
+    seconds *= 1 + bool(settings.rescore) / settings.trajectories
+    return 2 + 1.2 * seconds / processes.count
 
 
-class Predictor:
-    """A model over the test inputs of a puzzle set, under every augmentation that is asked for."""
-
-    def __init__(self, model: RecursiveModel, table: IdTable, puzzle_set: PuzzleSet, settings: PredictSettings):
-        self.device = find_device()
-        model.precision = choose_precision("auto", self.device)
-        self.model, self.table = model.to(self.device).eval(), table
-        self.table.weights_PI = self.table.weights_PI.to(self.device)
-        check_board(puzzle_set, model.config.board_side)
-        self.examples = Examples(puzzle_set, model.config.canvas)
-        most = None if settings.augmentations is None else settings.augmentations + 1
-        self.puzzles, self.pairs = self.examples.test_inputs(most)
-        self.batch_size, self.steps = settings.batch_size, settings.steps or model.config.max_steps
-
-    def batches(self) -> list[np.ndarray]:
-        """Places in `puzzles` and `pairs`, batch by batch, each of one width (`augment.canvas`), the widest first."""
-        cells, widths = self.examples.canvas_sizes(self.puzzles).prod(axis=1), self.examples.widths(self.puzzles)
-        order = np.argsort(-cells, kind="stable")
-        return [
-            places[start : start + self.batch_size]
-            for places in np.split(order, np.flatnonzero(np.diff(widths[order])) + 1)
-            for start in range(0, len(places), self.batch_size)
-        ]
-
-    def answer(self, places: np.ndarray) -> list[Prediction]:
-        """The predictions at these places."""
-        puzzles, pairs = self.puzzles[places], self.pairs[places]
-        batch = self.examples.render(puzzles, pairs).to(self.device)
-        output = last_output(predict_steps(self.model, self.table, batch, self.steps))
-        tokens = output.logits_BCV.argmax(-1).to(torch.uint8).cpu().numpy()
-        canvases = self.examples.canvas_sizes(puzzles)
-        shown = zip(puzzles.tolist(), pairs.tolist(), tokens, canvases.tolist(), output.halt_B.tolist(), strict=True)
-        return [self._take_back(*one) for one in shown]
-
-    def _take_back(self, puzzle: int, pair: int, tokens: np.ndarray, canvas: list[int], halt: float) -> Prediction:
-        """One answer as a grid in the task's own frame."""
-        task = int(self.examples.tasks[puzzle])
-        augmentation = Augmentation.from_number(int(self.examples.puzzle_set.augmentations[puzzle]))
-        grid = decode(tokens[: canvas[0] * canvas[1]].reshape(canvas))
-        first_test = int(self.examples.trained[task] + self.examples.held[task])
-        undone = None if grid is None or max(grid.shape) > MAX_SIDE else augmentation.invert(grid)
-        return Prediction(self.examples.puzzle_set.tasks[task].id, pair - first_test, augmentation.name, undone, halt)
+def _seconds_for(predictor: Predictor, parts: list[Asked], memory: Memory) -> float:
+    """The time for these parts in one process, from a batch of each width; the first of two compiles kernels."""
+    by_width: dict[int, list[Asked]] = {}
+    for part in parts:
+        by_width.setdefault(predictor.width(part), []).append(part)
+    seconds = 0.0
+    for width, same in by_width.items():
+        batch = max(same, key=len).take(slice(0, memory.rows(width)))
+        for _ in range(2):
+            start = time.monotonic()
+            predictor.answer(batch, memory)
+        seconds += (time.monotonic() - start) / len(batch) * sum(map(len, same))
+    return seconds

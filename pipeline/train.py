@@ -185,7 +185,8 @@ class Session:
                 f"the budget ended training at step {learner.steps} of {total}{kept}; the same command goes on from it"
             )
         final = self._write_final()
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
         return final
 
     def _measure(self) -> str:

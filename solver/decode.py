@@ -74,8 +74,9 @@ def _take_back(tokens, best, end, canvases, dihedrals, colours, side, heights, w
         for colour in range(COLOURS):
             undone[colours[row, colour]] = colour
         swaps = _TRANSPOSES[dihedrals[row]]
-        heights[row], widths[row] = (width, height) if swaps else (height, width)
-        _undo(canvas, height, width, _INVERSE[dihedrals[row]], undone, heights[row], widths[row], cells[row])
+        tall, wide = (width, height) if swaps else (height, width)
+        heights[row], widths[row] = tall, wide
+        _undo(canvas, height, width, _INVERSE[dihedrals[row]], undone, tall, wide, cells[row])
 
 
 @njit(cache=True, nogil=True)

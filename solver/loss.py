@@ -30,15 +30,20 @@ class Losses:
     labelled_B: Tensor
 
 
-def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """-log(s(logit of the label) / sum of s), float64, shape of `labels` (Prieto et al. 2025).
+def log_stablemax(logits: Tensor, tokens: Tensor) -> Tensor:
+    """log(s(logit of the token) / sum of s), float64 (Prieto et al. 2025).
 
-    s(x) is x + 1 for x >= 0 and 1/(1 - x) below, both linear where softmax has exp.
+    logits: (..., V); tokens: (..., K), K tokens of each place; shape of `tokens` comes out. s(x) is x + 1 for x >= 0
+    and 1/(1 - x) below, both linear where softmax has exp.
     """
     logits = logits.double()
     weights = torch.where(logits < 0, 1 / (1 - logits + 1e-30), logits + 1)
-    label_weights = weights.gather(-1, labels[..., None])[..., 0]
-    return weights.sum(-1).log() - label_weights.log()
+    return weights.gather(-1, tokens).log() - weights.sum(-1, keepdim=True).log()
+
+
+def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Minus the log-probability (`log_stablemax`) of the label, float64, shape of `labels`."""
+    return -log_stablemax(logits, labels[..., None])[..., 0]
 
 
 def losses(output: Output, labels_BC: Tensor) -> Losses:

@@ -157,7 +157,11 @@ class RecursiveModel(nn.Module):
         z_h_BSD = unpack(new.z_h)
         halt_B, continue_B = self.halt_head(z_h_BSD[:, 0].to(self.halt_head.weight.dtype)).unbind(-1)
         carried = Latents(z_h_BSD.detach(), unpack(new.z_l.detach()))
-        return Output(carried, self.cell_head(z_h_BSD[:, self.config.id_slots :]), halt_B, continue_B)
+        return Output(carried, self.read_cells(z_h_BSD), halt_B, continue_B)
+
+    def read_cells(self, z_BSD: Tensor) -> Tensor:
+        """Logits (B, C, V) that the output head reads from a latent, of the answer or of the reasoning."""
+        return self.cell_head(z_BSD[:, self.config.id_slots :])
 
     def compile_blocks(self, **options: Any) -> None:
         """Compile the blocks (`torch.compile`); what they compute and the names of their weights stay as they are."""

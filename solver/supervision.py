@@ -104,7 +104,7 @@ def _choose_rows(choice_B: Tensor, new: Batch, old: Batch) -> Batch:
 
 def carry_tensors(carry: Carry, model: RecursiveModel) -> dict[str, Tensor]:
     """The slots as named tensors, with the latents of the positions in use only."""
-    used_BS = _positions_in_use(carry.batch.cells_BS, model)
+    used_BS = positions_in_use(carry.batch.cells_BS, model)
     batch = {name.rpartition("_")[0]: getattr(carry.batch, name) for name in carry.batch.__dataclass_fields__}
     latents = {"z_h": carry.latents.z_h[used_BS], "z_l": carry.latents.z_l[used_BS]}
     return batch | latents | {"steps": carry.steps_B, "halted": carry.halted_B}
@@ -122,7 +122,7 @@ def join_carry(parts: Sequence[dict[str, Tensor]], model: RecursiveModel, own: s
     ]
     names = Batch.__dataclass_fields__
     batch = Batch(*(torch.cat([getattr(part, name) for part in batches]).to(device) for name in names))
-    used_BS = _positions_in_use(batch.cells_BS, model)
+    used_BS = positions_in_use(batch.cells_BS, model)
     latents = []
     for name in ("z_h", "z_l"):
         rows = joined(name).to(model.precision)
@@ -130,7 +130,8 @@ def join_carry(parts: Sequence[dict[str, Tensor]], model: RecursiveModel, own: s
     return Carry(Latents(*latents), batch.each(lambda tensor: tensor[own]), joined("steps")[own], joined("halted")[own])
 
 
-def _positions_in_use(cells_BS: Tensor, model: RecursiveModel) -> Tensor:
+def positions_in_use(cells_BS: Tensor, model: RecursiveModel) -> Tensor:
+    """Which positions (B, S) hold something: the ID slots, and the cells that are no padding."""
     return F.pad(cells_BS >= 0, (model.config.id_slots, 0), value=True)
 
 
@@ -156,12 +157,39 @@ def last_output(outputs: Iterator[Output]) -> Output:
     return output  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
+class LatentNoise:
+    """Gaussian noise on both latents before every supervision step (PTRM, arXiv 2605.19943, algorithm 1).
+
+    Every example draws from its own seed, so that its noise is the same in whatever batch it is; on a GPU the numbers
+    are other ones than on a CPU.
+
+    scale: standard deviation; seeds: int (B, n), non-negative, what makes each example's noise its own
+    """
+
+    def __init__(self, scale: float, seeds: np.ndarray):
+        self.scale, self.seeds = scale, seeds
+
+    def add(self, latents: Latents, step: int) -> Latents:
+        """The latents (B, S, D) with the noise of this step, from 1."""
+        noisy = Latents(latents.z_h.clone(), latents.z_l.clone())
+        generator = torch.Generator(noisy.z_h.device)
+        for row, seed in enumerate(self.seeds.tolist()):
+            (mixed,) = np.random.SeedSequence([*seed, step]).generate_state(1, np.uint64)
+            generator.manual_seed(int(mixed) >> 1)
+            for z_BSD in (noisy.z_h, noisy.z_l):
+                drawn_SD = torch.randn(z_BSD.shape[1:], generator=generator, device=z_BSD.device)
+                z_BSD[row] += (self.scale * drawn_SD).to(z_BSD.dtype)
+        return noisy
+
+
 @torch.no_grad()
-def predict_steps(model: RecursiveModel, table: IdTable, batch: Batch, steps: int | None = None) -> Iterator[Output]:
+def predict_steps(
+    model: RecursiveModel, table: IdTable, batch: Batch, steps: int | None = None, noise: LatentNoise | None = None
+) -> Iterator[Output]:
     """The output of each supervision step from fresh latents, without halting; `steps` None: max_steps."""
     ids_BI, layout = table.lookup(batch.puzzles_B), model.layout(batch.cells_BS)
     latents = model.initial_latents(len(batch), batch.cells_BS.shape[1])
-    for _ in range(steps or model.config.max_steps):
-        output = model(latents, batch, ids_BI, layout)
+    for step in range(1, 1 + (steps or model.config.max_steps)):
+        output = model(latents if noise is None else noise.add(latents, step), batch, ids_BI, layout)
         latents = output.latents
         yield output

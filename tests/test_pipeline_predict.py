@@ -1,27 +1,481 @@
-"""Prediction: how test inputs are gathered into batches."""
+"""Prediction: the same answers however it is done, killed, split or recorded."""
+
+import json
+import os
+import subprocess
+import sys
+import weakref
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
 
-from augment import Selection, SourcedTasks, build_puzzle_set, load_tasks
-from pipeline.config import PredictSettings
-from pipeline.predict import Predictor
-from solver import IdTable, ModelConfig, RecursiveModel
+from augment import Augmentation, PuzzleSet, write_puzzle_set
+from augment.store import open_puzzle_set
+from pipeline.asked import Questions
+from pipeline.checkpoint import save_checkpoint
+from pipeline.config import ConfigError, PredictSettings, build_config
+from pipeline.launch import join_processes
+from pipeline.predict import predict, seconds_needed
+from pipeline.predictor import Predictor
+from pipeline.rundir import Console
+from solver import IdTable, Output, RecursiveModel
+from solver.batches import Examples
+from solver.supervision import last_output, predict_steps
+from solver.tokens import decode
+from submissions import Predictions, make_submission, read_predictions, vote
+from submissions.prediction import NO_GRID, write_part
+from tests.test_end_to_end import run
+from tests.test_pipeline_resume import ROOT, Crash, launch
+from tests.untrained import MODEL, make_checkpoint, make_set
+
+FILES = ("answers.parquet", "grids.parquet", "recursion.parquet")
 
 
-def test_prediction_batches_hold_one_width_each_widest_first() -> None:
-    tasks = load_tasks("arc-agi-1/training", Selection(max_side=12, limit=20))
-    puzzle_set = build_puzzle_set([SourcedTasks("a", "scored", tasks)], 3, seed=0)
-    model = ModelConfig(hidden=16, heads=2, h_cycles=1, l_cycles=1, canvas="task")
-    table = IdTable(len(puzzle_set), model.id_length)
-    predictor = Predictor(RecursiveModel(model), table, puzzle_set, PredictSettings(batch_size=16))
-    batches, found = predictor.batches(), []
-    for places in batches:
-        assert 0 < len(places) <= 16
-        widths = set(predictor.examples.widths(predictor.puzzles[places]).tolist())
-        assert len(widths) == 1
-        batch = predictor.examples.render(predictor.puzzles[places], predictor.pairs[places])
-        assert {batch.cells_BS.shape[1]} == widths
-        found += widths
-    assert found == sorted(found, reverse=True)
-    assert len(set(found)) >= 3
-    assert sorted(np.concatenate(batches)) == list(range(len(predictor.puzzles)))
+@pytest.fixture(scope="module")
+def puzzle_set(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
+    """Seven tasks under up to 24 puzzles each: six parts."""
+    folder = tmp_path_factory.mktemp("sets") / "set"
+    write_puzzle_set(make_set(augmentations=23), folder)
+    return open_puzzle_set(folder)
+
+
+class Notes(Console):
+    """A console that remembers."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def log(self, message: str) -> None:
+        self.lines.append(message)
+
+    def said(self, words: str) -> bool:
+        return any(words in line for line in self.lines)
+
+
+def ask(puzzle_set: PuzzleSet, folder: Path, notes: Notes | None = None, **settings: Any) -> Predictions:
+    """Without a second pass, unless asked for: the untrained model knows no end marks and would need it."""
+    checkpoint, chosen = make_checkpoint(puzzle_set), PredictSettings.model_validate({"second_pass": False} | settings)
+    return predict(checkpoint, puzzle_set, chosen, folder, notes or Notes())
+
+
+@pytest.fixture(scope="module")
+def plain(puzzle_set: PuzzleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Predictions that nothing happened to."""
+    folder = tmp_path_factory.mktemp("predictions") / "plain"
+    ask(puzzle_set, folder)
+    return folder
+
+
+def same_files(one: Path, other: Path) -> None:
+    for name in FILES:
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def same_answers(one: Predictions, other: Predictions) -> None:
+    """Up to the rounding of batches of another size."""
+    for column in fields(one.answers):
+        given, expected = (getattr(each.answers, column.name) for each in (one, other))
+        if given.dtype.kind == "f":
+            np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+        else:
+            assert_array_equal(given, expected)
+    assert_array_equal(one.grids.ids, other.grids.ids)
+
+
+def test_every_answer_is_what_the_model_says_to_that_example_alone(puzzle_set: PuzzleSet, plain: Path) -> None:
+    made, checkpoint = read_predictions(plain), make_checkpoint(puzzle_set)
+    model = RecursiveModel(MODEL)
+    model.load_state_dict(checkpoint.weights)
+    table = IdTable(len(puzzle_set), MODEL.id_length)
+    table.weights_PI.copy_(checkpoint.id_rows)
+    examples = Examples(puzzle_set, "task")
+    assert len(made.answers) == len(examples.test_inputs()[0])
+    keys = {key: row for row, key in enumerate(puzzle_set.keys())}
+    answers, found = made.answers, 0
+    for row in range(0, len(answers), 13):
+        task, augmentation = made.tasks[answers.task[row]], Augmentation.from_number(int(answers.augmentation[row]))
+        puzzle = keys[task if augmentation.number == 0 else f"{task}|||{augmentation.name}"]
+        pair = int(examples.trained[examples.tasks[puzzle]] + answers.test[row])
+        one = np.array([puzzle])
+        output = last_output(predict_steps(model, table, examples.render(one, np.array([pair])), 3))
+        height, width = examples.canvas_sizes(one)[0]
+        grid = decode(output.logits_BCV[0, : height * width].argmax(-1).view(height, width).numpy().astype(np.uint8))
+        assert (answers.grid[row] == NO_GRID) == (grid is None)
+        if grid is not None:
+            assert made.grids[answers.grid[row]].tolist() == augmentation.invert(grid).tolist()
+            found += 1
+        assert float(output.halt_B[0]) == pytest.approx(float(answers.halt_logit[row]), abs=1e-4)
+    assert found >= 5
+
+
+def test_what_was_made_is_kept_and_what_differs_is_made_again(puzzle_set: PuzzleSet, tmp_path: Path) -> None:
+    notes = Notes()
+    ask(puzzle_set, tmp_path / "out", augmentations=1)
+    ask(puzzle_set, tmp_path / "out", notes, augmentations=1, ranker="confidence", batch_size=1)
+    assert notes.said("already made"), "how candidates are ranked does not change the answers"
+    ask(puzzle_set, tmp_path / "out", notes := Notes(), augmentations=2)
+    assert not notes.said("already made")
+    other = make_checkpoint(puzzle_set, seed=1)
+    predict(other, puzzle_set, PredictSettings(augmentations=2, second_pass=False), tmp_path / "out", notes := Notes())
+    assert not notes.said("already made"), "another checkpoint of the same step is another one"
+    (tmp_path / "out" / "grids.parquet").write_bytes(b"")
+    predict(other, puzzle_set, PredictSettings(augmentations=2, second_pass=False), tmp_path / "out", notes := Notes())
+    assert notes.said("grids.parquet is missing, cut short or altered; it is made again")
+    assert read_predictions(tmp_path / "out").metadata["augmentations"] == 2
+
+
+# Kills, damage and memory.
+
+
+def crash_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End the stage, as a kill does, once so many parts are written."""
+    write, written = write_part, []
+
+    def patched(*given: Any) -> None:
+        if len(written) == parts:
+            raise Crash
+        write(*given)
+        written.append(given)
+
+    monkeypatch.setattr("pipeline.parts.write_part", patched)
+
+
+def count_answered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of each part that is answered from now on."""
+    answer, rows = Predictor.answer, []
+
+    def patched(predictor: Predictor, asked: Any, *rest: Any) -> Any:
+        rows.append(len(asked))
+        return answer(predictor, asked, *rest)
+
+    monkeypatch.setattr(Predictor, "answer", patched)
+    return rows
+
+
+def test_a_killed_stage_makes_only_what_is_missing(
+    puzzle_set: PuzzleSet, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+    for before in (2, 1):
+        with monkeypatch.context() as patch:
+            crash_after(before, patch)
+            rows = count_answered(patch)
+            with pytest.raises(Crash):
+                ask(puzzle_set, tmp_path / "out")
+            done += rows[:-1]  # the last one was not written
+    assert not (tmp_path / "out").exists()
+    with monkeypatch.context() as patch:
+        rows, notes = count_answered(patch), Notes()
+        ask(puzzle_set, tmp_path / "out", notes)
+    assert notes.said("3 parts were made before")
+    assert sum(done) + sum(rows) == len(read_predictions(plain).answers)
+    same_files(tmp_path / "out", plain)
+    assert not (tmp_path / "out.parts").exists()
+
+
+def test_a_kill_while_parts_are_joined_loses_nothing(
+    puzzle_set: PuzzleSet, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: Any, **__: Any) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.predict.join_parts", crash)
+        with pytest.raises(Crash):
+            ask(puzzle_set, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        rows = count_answered(patch)
+        ask(puzzle_set, tmp_path / "out")
+    assert rows == []
+    same_files(tmp_path / "out", plain)
+
+
+def test_damaged_parts_are_made_again(
+    puzzle_set: PuzzleSet, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        crash_after(4, patch)
+        with pytest.raises(Crash):
+            ask(puzzle_set, tmp_path / "out")
+    folder = tmp_path / "out.parts"
+    (folder / "000001.answers.parquet").write_bytes((folder / "000001.answers.parquet").read_bytes()[:200])
+    (folder / "000002.grids.parquet").unlink()
+    notes = Notes()
+    ask(puzzle_set, tmp_path / "out", notes)
+    assert notes.said("part 1 is damaged")
+    assert notes.said("part 2 is damaged")
+    same_files(tmp_path / "out", plain)
+
+
+@pytest.mark.parametrize("harm", ["another checkpoint", "other settings", "no parts.json", "a damaged parts.json"])
+def test_parts_of_something_else_are_removed(
+    puzzle_set: PuzzleSet, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    checkpoint = make_checkpoint(puzzle_set, seed=int(harm == "another checkpoint"))
+    settings = PredictSettings(steps=2 if harm == "other settings" else None, second_pass=False)
+    with monkeypatch.context() as patch:
+        crash_after(3, patch)
+        with pytest.raises(Crash):
+            predict(checkpoint, puzzle_set, settings, tmp_path / "out", Notes())
+    about = tmp_path / "out.parts" / "parts.json"
+    if harm == "no parts.json":
+        about.unlink()
+    if harm == "a damaged parts.json":
+        about.write_text(about.read_text()[:-5])
+    notes = Notes()
+    ask(puzzle_set, tmp_path / "out", notes)
+    assert notes.said("its parts belong to something else or are damaged")
+    same_files(tmp_path / "out", plain)
+
+
+def test_a_batch_that_runs_out_of_memory_is_halved_and_answers_the_same(
+    puzzle_set: PuzzleSet, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = RecursiveModel.forward
+
+    def small(model: RecursiveModel, latents: Any, batch: Any, *rest: Any, **more: Any) -> Output:
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return forward(model, latents, batch, *rest, **more)
+
+    monkeypatch.setattr(RecursiveModel, "forward", small)
+    notes = Notes()
+    made = ask(puzzle_set, tmp_path / "out", notes)
+    assert notes.said("out of memory: from now on at most")
+    same_answers(made, read_predictions(plain))
+
+
+def test_no_more_than_two_batches_are_in_memory(
+    puzzle_set: PuzzleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute, alive, most = Predictor.compute, weakref.WeakSet(), []
+
+    def patched(predictor: Predictor, asked: Any) -> Any:
+        computed = compute(predictor, asked)
+        alive.add(computed)
+        most.append(len(alive))
+        return computed
+
+    monkeypatch.setattr(Predictor, "compute", patched)
+    ask(puzzle_set, tmp_path / "out", augmentations=7, batch_size=1)
+    assert len(most) > 10
+    assert max(most) <= 3, "the one just computed, one that is decoded and one that waits for that"
+
+
+# What is recorded.
+
+
+def test_all_steps_hold_the_last_one_and_those_before(puzzle_set: PuzzleSet, plain: Path, tmp_path: Path) -> None:
+    last, every = read_predictions(plain), ask(puzzle_set, tmp_path / "all", record="all")
+    answers = every.answers
+    assert answers.step.tolist() == [1, 2, 3] * len(last.answers)
+    assert_array_equal(answers.last, answers.step == 3)
+    kept = answers.take(answers.last)
+    for name in ("task", "test", "augmentation", "step", "log_prob", "halt_logit"):
+        assert_array_equal(getattr(kept, name), getattr(last.answers, name))
+    assert_array_equal(every.grids.ids[kept.grid], last.grids.ids[last.answers.grid])
+    earlier = predict(
+        make_checkpoint(puzzle_set), puzzle_set, PredictSettings(steps=2, second_pass=False), tmp_path / "two", Notes()
+    ).answers
+    assert_array_equal(answers.take(answers.step == 2).halt_logit, earlier.halt_logit)
+
+
+def test_trajectories_differ_and_are_the_same_the_next_time(puzzle_set: PuzzleSet, plain: Path, tmp_path: Path) -> None:
+    noisy = {"trajectories": 3, "noise": 0.2, "augmentations": 7}
+    one, other = (ask(puzzle_set, tmp_path / name, **noisy, batch_size=size) for name, size in (("a", 1), ("b", 2)))
+    same_answers(one, other)
+    halts = one.answers.halt_logit.reshape(-1, 3)
+    assert_array_equal(one.answers.trajectory, np.tile([0, 1, 2], len(halts)))
+    without = ask(puzzle_set, tmp_path / "c", augmentations=7).answers.halt_logit[:, None]
+    together = np.concatenate([halts, without], axis=1)
+    assert (np.diff(np.sort(together, axis=1), axis=1) > 0).all(), "each has noise of its own, the first one too"
+    assert one.metadata["trajectories"] == 3
+    seeded = replace(checkpoint := make_checkpoint(puzzle_set), config=checkpoint.config | {"seed": 1})
+    third = predict(seeded, puzzle_set, PredictSettings(**noisy, second_pass=False), tmp_path / "d", Notes())
+    assert (third.answers.halt_logit != one.answers.halt_logit).all()
+
+
+def test_trajectories_without_noise_are_refused() -> None:
+    values = build_config(make_checkpoint(make_set(1, limit=1)).config).model_dump()
+    values["predict"]["trajectories"] = 5
+    with pytest.raises(ConfigError, match="set the noise too"):
+        build_config(values)
+
+
+def test_the_recursion_of_every_test_input_is_kept(puzzle_set: PuzzleSet, plain: Path) -> None:
+    made = read_predictions(plain)
+    asked = {(task.id, test) for task in puzzle_set.tasks for test in range(len(task.tests))}
+    assert made.recursions.keys() == asked
+    unchanged = made.answers.take(made.answers.augmentation == 0)
+    for row in range(len(unchanged)):
+        task, test = made.tasks[unchanged.task[row]], int(unchanged.test[row])
+        shown = made.recursions[task, test]
+        canvas = puzzle_set.canvases[[each.id for each in puzzle_set.tasks].index(task)]
+        assert shown.answer.shape == shown.reasoning.shape == (3, *canvas)
+        grid = decode(shown.answer[-1])
+        number = unchanged.grid[row]
+        assert (grid is None) == (number == NO_GRID)
+        assert grid is None or grid.tolist() == made.grids[number].tolist()
+        assert shown.halting[-1] == pytest.approx(1 / (1 + np.exp(-unchanged.halt_logit[row])), abs=1e-6)
+
+
+# The second pass.
+
+
+def fill_canvas(puzzle_set: PuzzleSet, shares: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model answers a cell of red; for that share of each of these tasks' puzzles, blue all over the canvas."""
+    filled = [
+        puzzle
+        for number, task in enumerate(puzzle_set.tasks)
+        for puzzle in range(puzzle_set.starts[number], puzzle_set.starts[number + 1])
+        if puzzle - puzzle_set.starts[number]
+        < shares.get(task.id, 0) * (puzzle_set.starts[number + 1] - puzzle_set.starts[number])
+    ]
+    forward = RecursiveModel.forward
+
+    def patched(model: RecursiveModel, latents: Any, batch: Any, *rest: Any, **more: Any) -> Output:
+        output = forward(model, latents, batch, *rest, **more)
+        rows = torch.isin(batch.puzzles_B, torch.tensor(filled))
+        output.logits_BCV[:] = 0
+        output.logits_BCV[rows, :, 3] = 1
+        output.logits_BCV[~rows, 0, 4] = 1
+        output.logits_BCV[~rows, 1:, 1] = 1
+        return output
+
+    monkeypatch.setattr(RecursiveModel, "forward", patched)
+
+
+@pytest.fixture
+def two(puzzle_set: PuzzleSet) -> tuple[str, str]:
+    """Two tasks."""
+    return puzzle_set.tasks[1].id, puzzle_set.tasks[4].id
+
+
+def test_what_may_be_cut_off_is_asked_again_on_the_whole_board(
+    puzzle_set: PuzzleSet, two: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_canvas(puzzle_set, {two[0]: 0.9, two[1]: 0.1}, monkeypatch)
+    notes = Notes()
+    made = ask(puzzle_set, tmp_path / "out", notes, second_pass=True)
+    (task,) = (task for task in puzzle_set.tasks if task.id == two[0])
+    assert made.metadata["second_pass"] == {two[0]: list(range(len(task.tests)))}
+    assert notes.said(f"{len(task.tests)} test inputs may have outputs larger than their canvas")
+    asked = ask(puzzle_set, tmp_path / "off").answers
+    place = made.tasks.index(two[0])
+    first, second = made.answers.take(~made.answers.board), made.answers.take(made.answers.board)
+    assert_array_equal(first.halt_logit, asked.halt_logit)
+    assert set(second.task.tolist()) == {place}
+    own = first.take(first.task == place)
+    for name in ("test", "augmentation", "trajectory", "step"):
+        assert_array_equal(getattr(second, name), getattr(own, name))
+    assert not second.edge.any()
+    best = vote(made, [task])[task.id][0][0]
+    assert best.grid.shape == (12, 12), "its first answers no longer count"
+    assert made.recursions[two[0], 0].answer.shape == (3, 12, 12)
+    assert made.recursions[two[1], 0].answer.shape[1:] < (12, 12)
+    assert list(made.recursions).count((two[0], 0)) == 1
+
+
+def test_a_stage_killed_in_the_second_pass_goes_on(
+    puzzle_set: PuzzleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_canvas(puzzle_set, {task.id: 1.0 for task in puzzle_set.tasks[:4]}, monkeypatch)
+    ask(puzzle_set, tmp_path / "whole", second_pass=True)
+    first = Questions(puzzle_set, "task").ask_all()
+    with monkeypatch.context() as patch:
+        crash_after(len(first) + 1, patch)
+        with pytest.raises(Crash):
+            ask(puzzle_set, tmp_path / "out", second_pass=True)
+    rows = count_answered(monkeypatch)
+    ask(puzzle_set, tmp_path / "out", second_pass=True)
+    assert 0 < sum(rows) < 4 * 24, "only of the second pass"
+    same_files(tmp_path / "out", tmp_path / "whole")
+
+
+def test_whole_boards_are_not_asked_again(
+    puzzle_set: PuzzleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_canvas(puzzle_set, {task.id: 1.0 for task in puzzle_set.tasks}, monkeypatch)
+    checkpoint = make_checkpoint(puzzle_set, replace(MODEL, canvas="full", max_steps=1))
+    made = predict(checkpoint, puzzle_set, PredictSettings(augmentations=0), tmp_path / "out", Notes())
+    assert made.metadata["second_pass"] == {}
+    assert not made.answers.edge.any()
+
+
+# Time and processes.
+
+
+def test_the_time_needed_grows_with_what_is_asked(puzzle_set: PuzzleSet) -> None:
+    config = build_config(make_checkpoint(puzzle_set).config)
+    processes = join_processes()
+
+    def seconds(**settings: Any) -> float:
+        return seconds_needed(config.model_copy(update={"predict": PredictSettings(**settings)}), puzzle_set, processes)
+
+    alone = seconds(second_pass=False)
+    assert alone > 2
+    assert seconds() > alone, "time is kept for a second pass"
+    assert seconds(second_pass=False, trajectories=20, noise=0.1) > 2 + 5 * (alone - 2)
+
+
+SETTINGS = ("--rescore", "3", "--steps", "all", "--trajectories", "2", "--noise", "0.1")
+
+
+@pytest.fixture(scope="module")
+def stored(puzzle_set: PuzzleSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...]:
+    """The options that name a stored set and checkpoint."""
+    folder = tmp_path_factory.mktemp("stored")
+    write_puzzle_set(puzzle_set, folder / "set")
+    save_checkpoint(folder / "checkpoint", make_checkpoint(puzzle_set))
+    return "--puzzles", folder / "set", "--checkpoint", folder / "checkpoint"
+
+
+def submission_of(folder: Path) -> str:
+    made, tasks = read_predictions(folder), list(make_set(0).tasks)
+    return json.dumps(make_submission(vote(made, tasks, "product"), tasks))
+
+
+def test_any_number_of_processes_gives_the_identical_answers(stored: tuple[str | Path, ...], tmp_path: Path) -> None:
+    assert run("predict", *stored, *SETTINGS, "--out", tmp_path / "1") == 0
+    for processes in (2, 4):
+        folder = tmp_path / str(processes)
+        done = launch(processes, "predict", *stored, *SETTINGS, "--out", folder)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count(f"processes: {processes}") == 2, "only the first process speaks"
+        same_files(folder, tmp_path / "1")
+        assert (folder / "scores.parquet").read_bytes() == (tmp_path / "1" / "scores.parquet").read_bytes()
+        assert submission_of(folder) == submission_of(tmp_path / "1")
+
+
+LOSE_ONE = """
+import os, signal, sys
+from pipeline import parts
+from pipeline.__main__ import main
+write = parts.write_part
+def killed(folder, number, *rest):
+    if number >= 3 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(folder, number, *rest)
+parts.write_part = killed
+main(sys.argv[1:])
+"""
+
+
+def test_a_lost_process_ends_the_others_and_fewer_go_on(
+    stored: tuple[str | Path, ...], plain: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "lose.py").write_text(LOSE_ONE)
+    chosen = ("predict", *stored, "--set", "predict.second_pass=false", "--out", tmp_path / "out")
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", tmp_path / "lose.py", *chosen]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(list(map(str, words)), cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode != 0
+    assert not (tmp_path / "out").exists()
+    assert run(*chosen) == 0
+    same_files(tmp_path / "out", plain)

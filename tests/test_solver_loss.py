@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from solver import Losses, Output, losses
-from solver.loss import stablemax_cross_entropy
+from solver.loss import log_stablemax, stablemax_cross_entropy
 from solver.recursion import Latents
 
 
@@ -30,6 +30,12 @@ def test_stablemax_by_hand() -> None:
     logits = torch.tensor([1.0, 0.0, -1.0]).expand(3, 3)
     expected = -torch.tensor([4 / 7, 2 / 7, 1 / 7], dtype=torch.float64).log()
     assert_close(stablemax_cross_entropy(logits, torch.arange(3)), expected)
+
+
+def test_the_log_probabilities_of_several_tokens_of_a_place() -> None:
+    logits = torch.tensor([[1.0, 0.0, -1.0], [0.0, 0.0, 0.0]])
+    expected = torch.tensor([[1 / 7, 4 / 7], [1 / 3, 1 / 3]], dtype=torch.float64).log()
+    assert_close(log_stablemax(logits, torch.tensor([[2, 0], [1, 2]])), expected)
 
 
 def test_stablemax_is_computed_in_float64() -> None:

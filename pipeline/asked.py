@@ -1,0 +1,99 @@
+"""What is asked of a model: test inputs under augmentations, in parts that are the same for any number of processes.
+
+In: the examples of a puzzle set, and which of its puzzles and pairs. Out: `Asked` rows, part by part, the largest
+canvases first and one padded width in each.
+"""
+
+from collections.abc import Set
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from augment import PuzzleSet
+from solver.batches import Examples
+
+MOST_ROWS, FEWEST_ROWS, MOST_PARTS = 1024, 32, 64
+"""Rows of a part: at most MOST_ROWS, so that a kill costs little; fewer in small runs, of which MOST_PARTS parts are
+made so that several processes have something to do, but at least FEWEST_ROWS."""
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Rows to answer (n,), each a pair of a puzzle, along one trajectory of several; board: on the whole board."""
+
+    puzzles: Rows
+    pairs: Rows
+    trajectories: Rows
+    board: bool
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.puzzles)
+
+    def take(self, rows: slice | Rows) -> "Asked":
+        """Some of the rows."""
+        return replace(self, puzzles=self.puzzles[rows], pairs=self.pairs[rows], trajectories=self.trajectories[rows])
+
+
+class Questions:
+    """The test inputs of a puzzle set's scored tasks under its first `augmentations` puzzles besides the original.
+
+    Every test input is asked exactly once under each of them and along each of the trajectories.
+    """
+
+    def __init__(self, puzzle_set: PuzzleSet, canvas: str, augmentations: int | None = None, trajectories: int = 1):
+        self.puzzle_set, self.trajectories = puzzle_set, trajectories
+        self.examples = Examples(puzzle_set, "full" if canvas == "full" else "task")
+        self.puzzles, self.pairs = self.examples.test_inputs(None if augmentations is None else augmentations + 1)
+        scored = [place for place, role in enumerate(puzzle_set.roles) if role == "scored"]
+        self.tasks = tuple(puzzle_set.tasks[place].id for place in scored)
+        self._places = np.full(len(puzzle_set.tasks), -1)
+        self._places[scored] = np.arange(len(scored))
+
+    @cached_property
+    def whole_boards(self) -> Examples:
+        """The same examples on the whole board."""
+        return self.examples if self.examples.canvas == "full" else Examples(self.puzzle_set, "full")
+
+    def examples_of(self, asked: Asked) -> Examples:
+        """What renders these rows."""
+        return self.whole_boards if asked.board else self.examples
+
+    def inputs_of(self, puzzles: Rows, pairs: Rows) -> tuple[Rows, Rows]:
+        """(place among the scored tasks, test input) of each row."""
+        tasks = self.examples.tasks[puzzles]
+        return self._places[tasks], pairs - (self.examples.trained + self.examples.held)[tasks]
+
+    def ask_all(self) -> list[Asked]:
+        """All of them on their canvases, in parts."""
+        return self._cut(np.arange(len(self.puzzles)), board=False)
+
+    def ask_for(self, inputs: Set[tuple[int, int]], board: bool) -> list[Asked]:
+        """Some of the test inputs (place of the task, test input), on their canvas or on the whole board, in parts."""
+        asked = zip(*(column.tolist() for column in self.inputs_of(self.puzzles, self.pairs)), strict=True)
+        return self._cut(np.flatnonzero([each in inputs for each in asked]), board)
+
+    def may_be_cut_off(self) -> bool:
+        """Whether some canvas is smaller than the board."""
+        sizes = self.examples.canvas_sizes(self.puzzles)
+        return bool((sizes < self.puzzle_set.board_side).any())
+
+    def _cut(self, chosen: Rows, board: bool) -> list[Asked]:
+        """The rows, largest canvas first and of equal ones in the order of the set: a task's rows stay together."""
+        examples, puzzles = self.whole_boards if board else self.examples, self.puzzles[chosen]
+        cells, widths = examples.canvas_sizes(puzzles).prod(axis=1), examples.widths(puzzles)
+        order = np.argsort(-cells, kind="stable").repeat(self.trajectories)
+        most = min(MOST_ROWS, max(FEWEST_ROWS, len(order) // MOST_PARTS))
+        trajectories = np.tile(np.arange(self.trajectories), len(chosen))
+        every = Asked(puzzles[order], self.pairs[chosen][order], trajectories, board)
+        borders = [0, *(np.flatnonzero(np.diff(widths[order])) + 1), len(order)]
+        return [
+            every.take(slice(start, min(start + most, end)))
+            for begin, end in pairwise(borders)
+            for start in range(begin, end, most)
+        ]
