@@ -67,6 +67,8 @@ def make_plan(config: RunConfig, puzzle_set: PuzzleSet, trial_steps: int, budget
     most = config.puzzles.augmentations + 1
     view = seconds_needed(config, puzzle_set, join_processes()) / most
     left = budget.left() * (1 - SPARE_SHARE)
+    if left <= view:
+        raise ValueError(f"the trial alone took the time ({format_duration(budget.used())}); give it more --minutes")
     views = min(most, max(1, int(PREDICTION_SHARE * left / view)))
     return Plan(max(1, int((left - views * view) / step)), views, step, view)
 
@@ -108,7 +110,10 @@ def describe(plan: Plan, score: Score, seconds: float, folder: Path, minutes: fl
 
 def curve(folder: Path) -> list[str]:
     """The learning curve as a table of a dozen rows."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    metrics = folder / "metrics.jsonl"
+    if not metrics.exists():
+        return ["No step was trained."]
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     shown = lines[:: max(1, len(lines) // CURVE_LINES)]
     shown = shown if shown[-1] is lines[-1] else [*shown, lines[-1]]
     columns = [name for name in ("step", "seconds", "loss", "exact", "cells", "held_out_exact") if name in lines[-1]]

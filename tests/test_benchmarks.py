@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from augment import IDENTITY, load_tasks
+from augment import IDENTITY, Selection, SourcedTasks, build_puzzle_set, load_tasks
 from benchmarks import bench_canvas, bench_train, bench_vote, run_budget
 from benchmarks.bench_kills import CHECKPOINT_EVERY, Outcome, compare, draw_moments
 from benchmarks.bench_kills import describe as describe_kills
@@ -154,13 +154,29 @@ def test_both_ways_of_voting_are_timed_on_the_same_answers() -> None:
     assert f"{clock.seconds['plain way'] * answers / plain:.1f} |" in text
 
 
-def test_a_budget_is_planned_and_kept(tmp_path: Path) -> None:
+def test_a_budget_is_shared_out_by_what_a_trial_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_budget, "time_training", lambda *_: 0.5)
+    monkeypatch.setattr(run_budget, "seconds_needed", lambda *_: 160.0)
+    monkeypatch.setattr(run_budget.Budget, "left", lambda _: 100.0 / (1 - run_budget.SPARE_SHARE))
+    config, unused = override(cpu(), {"puzzles.augmentations": 15}), np.zeros(0)
+    # 16 views would take 160 s, 10 each; a quarter of the 100 s is enough for 2 of them; the other 80 s train 160 steps.
+    assert run_budget.make_plan(config, unused, 40, run_budget.Budget(1)) == run_budget.Plan(160, 2, 0.5, 10.0)  # type: ignore[arg-type]
+    monkeypatch.setattr(run_budget, "seconds_needed", lambda *_: 16.0)
+    assert run_budget.make_plan(config, unused, 40, run_budget.Budget(1)) == run_budget.Plan(168, 16, 0.5, 1.0)  # type: ignore[arg-type]
+
+
+def test_a_budget_is_spent_by_its_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_budget, "make_plan", lambda *_: run_budget.Plan(10, 3, 0.5, 1.0))
     config = override(smoke(), {"source": run_budget.SOURCE, "selection.max_side": 5, "selection.limit": 2})
-    plan, score, seconds = run_budget.spend(config, tmp_path / "run", 0.25, trial_steps=20)
-    assert seconds < 15 * 1.5, "fifteen seconds, and some grace for a busy machine"
-    assert plan.views == 4, "all of them: they take less than a quarter of the time"
-    assert plan.steps > 20, "what is left is trained"
-    assert score.tasks == 2
-    text = run_budget.describe(plan, score, seconds, tmp_path / "run", 0.25, "command")
-    assert "0.25 minutes on arc-agi-1/evaluation" in text
-    assert text.count("\n| ") > 3, "the learning curve"
+    plan, score, seconds = run_budget.spend(config, tmp_path / "run", 20, trial_steps=20)
+    made = json.loads((tmp_path / "run" / "predictions" / "predictions.json").read_text())["metadata"]
+    assert (made["augmentations"], score.tasks, score.outputs) == (2, 2, 2)
+    text = run_budget.describe(plan, score, seconds, tmp_path / "run", 20, "command")
+    assert text.count("\n| ") == 4, "the learning curve: two lines under its head"
+    assert run_budget.curve(tmp_path) == ["No step was trained."]
+
+
+def test_a_trial_of_training_is_timed() -> None:
+    tasks = load_tasks("arc-agi-1/training", Selection(max_side=3, limit=2))
+    puzzle_set = build_puzzle_set([SourcedTasks("a", "scored", tasks)], 3, seed=0)
+    assert 0 < run_budget.time_training(smoke(), puzzle_set, 4) < 60
