@@ -159,7 +159,7 @@ def test_a_budget_is_shared_out_by_what_a_trial_measured(monkeypatch: pytest.Mon
     monkeypatch.setattr(run_budget, "seconds_needed", lambda *_: 160.0)
     monkeypatch.setattr(run_budget.Budget, "left", lambda _: 100.0 / (1 - run_budget.SPARE_SHARE))
     config, unused = override(cpu(), {"puzzles.augmentations": 15}), np.zeros(0)
-    # 16 views would take 160 s, 10 each; a quarter of the 100 s is enough for 2 of them; the other 80 s train 160 steps.
+    # 16 views would take 160 s, 10 each; a quarter of the 100 s is enough for 2; the other 80 s train 160 steps.
     assert run_budget.make_plan(config, unused, 40, run_budget.Budget(1)) == run_budget.Plan(160, 2, 0.5, 10.0)  # type: ignore[arg-type]
     monkeypatch.setattr(run_budget, "seconds_needed", lambda *_: 16.0)
     assert run_budget.make_plan(config, unused, 40, run_budget.Budget(1)) == run_budget.Plan(168, 16, 0.5, 1.0)  # type: ignore[arg-type]
