@@ -59,9 +59,9 @@ def new_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
     sync(folder.parent)
 
 
-def seal(folder: Path, name: str, about: dict[str, Any]) -> None:
-    """Write `about` to the file `name`, with the SHA-256 of every other file in the folder and of itself."""
-    files = {path.name: _digest_file(path) for path in sorted(folder.iterdir()) if path.name != name}
+def seal(folder: Path, name: str, about: dict[str, Any], but: str = "") -> None:
+    """Write `about` to the file `name`, with the SHA-256 of itself and of every other file in the folder, `but` one."""
+    files = {path.name: _digest_file(path) for path in sorted(folder.iterdir()) if path.name not in (name, but)}
     sealed = json.loads(json.dumps(about | {"files": files}))
     text = json.dumps(sealed | {"sha256": _digest_json(sealed)}, indent=2) + "\n"
     write_file(folder / name, text)

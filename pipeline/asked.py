@@ -69,14 +69,18 @@ class Questions:
         tasks = self.examples.tasks[puzzles]
         return self._places[tasks], pairs - (self.examples.trained + self.examples.held)[tasks]
 
+    @cached_property
+    def inputs(self) -> list[tuple[int, int]]:
+        """(place of the task, test input) of every row."""
+        return list(zip(*(column.tolist() for column in self.inputs_of(self.puzzles, self.pairs)), strict=True))
+
     def ask_all(self) -> list[Asked]:
         """All of them on their canvases, in parts."""
         return self._cut(np.arange(len(self.puzzles)), board=False)
 
     def ask_for(self, inputs: Set[tuple[int, int]], board: bool) -> list[Asked]:
         """Some of the test inputs (place of the task, test input), on their canvas or on the whole board, in parts."""
-        asked = zip(*(column.tolist() for column in self.inputs_of(self.puzzles, self.pairs)), strict=True)
-        return self._cut(np.flatnonzero([each in inputs for each in asked]), board)
+        return self._cut(np.flatnonzero([each in inputs for each in self.inputs]), board)
 
     def may_be_cut_off(self) -> bool:
         """Whether some canvas is smaller than the board."""

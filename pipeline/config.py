@@ -151,6 +151,15 @@ class PredictSettings(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_what_the_ranker_needs(self) -> "PredictSettings":
+        ranker = find_ranker(self.ranker)
+        if ranker.rescored and not self.rescore:
+            raise ValueError(f"the ranker '{self.ranker}' needs candidates to be rescored: set predict.rescore=10 too")
+        if ranker.steps == "all" and self.record != "all":
+            raise ValueError(f"the ranker '{self.ranker}' needs the answers of all steps: set predict.record=all too")
+        return self
+
 
 class SelectionSettings(Settings):
     """Which tasks of the scored source."""

@@ -111,8 +111,8 @@ def _together(work: Callable[[], Any]) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[0][:200]
         raise ConnectionError(
-            f"another process of this training was lost ({reason}): see what it said, then give the same command "
-            "again; it goes on from the last checkpoint"
+            f"another process of this run was lost ({reason}): see what it said, then give the same command again; it "
+            "goes on from what was kept"
         ) from error
 
 

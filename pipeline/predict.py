@@ -34,6 +34,11 @@ SECOND_PASS_SHARE = 0.05
 """Of the test inputs, how many time is kept for to ask them again on the whole board: 2% of the public outputs are
 larger than their task canvas, and end marks are learnt early (the `cpu` recipe asks none of 31 test inputs again)."""
 
+SECONDS_TO_START = {False: 2, True: 60}
+"""On a CPU, and on CUDA, where the model is compiled and the size of a batch tried."""
+MOST_CUT_OFF, FEW_INPUTS = 0.25, 8
+"""Where more test inputs than this share (and more than these few) look cut off, their canvases are not to blame."""
+
 
 def predict(
     trained: Checkpoint,
@@ -91,24 +96,38 @@ def answer_all(predictor: Predictor, parts: Parts, settings: PredictSettings) ->
     memory = start_memory(predictor, asked, parts, settings.batch_size)
     _make(predictor, parts, memory, "predict", dict(enumerate(asked)))
     if settings.second_pass and questions.may_be_cut_off():
-        cut_off = find_cut_off(parts, range(len(asked)))
+        cut_off = _if_few(find_cut_off(parts, range(len(asked))), questions, parts.run)
         for place, test in sorted(cut_off):
             again.setdefault(questions.tasks[place], []).append(test)
         more = questions.ask_for(cut_off, board=True)
         if more:
             parts.run.log(f"{len(cut_off)} test inputs may have outputs larger than their canvas: asked on the board")
-        _make(predictor, parts, memory, "second pass", dict(enumerate(more, len(asked))))
+            _make(predictor, parts, memory, "second pass", dict(enumerate(more, len(asked))))
         asked = [*asked, *more]
     return range(len(asked)), again
+
+
+def _if_few(cut_off: set[tuple[int, int]], questions: Questions, run: Console) -> set[tuple[int, int]]:
+    """The test inputs to ask again; none where they are too many for that to be the reason."""
+    total = len(set(questions.inputs))
+    if len(cut_off) <= max(FEW_INPUTS, MOST_CUT_OFF * total):
+        return cut_off
+    run.log(
+        f"{len(cut_off)} of {total} test inputs have answers without end marks: the model has not learnt to draw them, "
+        "so none is asked again on the whole board"
+    )
+    return set()
 
 
 def start_memory(predictor: Predictor, asked: list[Asked], parts: Parts, batch_size: int | None) -> Memory:
     """Open the parts, and find or read how much to compute at once."""
     config = predictor.model.config
     board = config.id_slots + config.cells
-    most = max(len(each) * (config.id_slots + predictor.width(each)) for each in asked) // board + 1
+    most = max((len(each) * (config.id_slots + predictor.width(each)) for each in asked), default=0) // board + 1
 
     def find() -> int:
+        if not asked:
+            return CPU_BOARDS
         return find_boards(parts.processes.device, most, lambda boards: predictor.try_boards(asked[0], boards))
 
     boards = parts.open(find, batch_size)
@@ -201,22 +220,23 @@ def load_model(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> tuple[Recursive
 def seconds_needed(config: RunConfig, puzzle_set: PuzzleSet, processes: Launched) -> float:
     """A cautious estimate of the time for all predictions, from two batches of an untrained model.
 
-    It counts SECOND_PASS_SHARE of the test inputs as asked again, and a pass more where candidates are rescored.
+    It counts SECOND_PASS_SHARE of the test inputs as asked again, and a pass more where candidates are rescored. The
+    batches are slower than those to come, as nothing is compiled for them; SECONDS_TO_START are for that.
     """
     settings, device = config.predict, processes.device
     model, table = RecursiveModel(config.model), IdTable(len(puzzle_set), config.model.id_length)
-    prepare_model(model, table, TrainSettings(), device)
+    prepare_model(model, table, TrainSettings(compile=False), device)
     questions = Questions(puzzle_set, config.model.canvas, settings.augmentations, settings.trajectories)
     predictor = Predictor(model, table, questions, settings.steps, settings.record, settings.noise)
     boards = settings.batch_size or (FEWEST_BOARDS if device.type == "cuda" else CPU_BOARDS)
     memory, parts = Memory(config.model, boards, lambda said: None), questions.ask_all()
     seconds = _seconds_for(predictor, parts, memory)
     if settings.second_pass and questions.may_be_cut_off():
-        inputs = sorted(set(zip(*questions.inputs_of(questions.puzzles, questions.pairs), strict=True)))
+        inputs = sorted(set(questions.inputs))
         one = questions.ask_for({inputs[0]}, board=True)
         seconds += _seconds_for(predictor, one, memory) * math.ceil(SECOND_PASS_SHARE * len(inputs))
     seconds *= 1 + bool(settings.rescore) / settings.trajectories
-    return 2 + 1.2 * seconds / processes.count
+    return SECONDS_TO_START[device.type == "cuda"] + 1.2 * seconds / processes.count
 
 
 def _seconds_for(predictor: Predictor, parts: list[Asked], memory: Memory) -> float:

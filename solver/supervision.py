@@ -158,7 +158,7 @@ def last_output(outputs: Iterator[Output]) -> Output:
 
 
 class LatentNoise:
-    """Gaussian noise on both latents before every supervision step (PTRM, arXiv 2605.19943, algorithm 1).
+    """Gaussian noise on both latents before every supervision step, after PTRM (arXiv 2605.19943).
 
     Every example draws from its own seed, so that its noise is the same in whatever batch it is; on a GPU the numbers
     are other ones than on a CPU.

@@ -209,8 +209,10 @@ def add_scores(folder: Path, parts: Iterable[Part], tasks: Sequence[str]) -> Non
         for part in parts:
             writer.write_table(_to_table(part, tasks))
     sync(unfinished)
+    about = {name: value for name, value in about.items() if name not in ("files", "sha256")}
+    seal(folder, METADATA_FILE, about, but=SCORES_FILE)  # a kill before the next seal leaves a folder without scores
     unfinished.replace(folder / SCORES_FILE)
-    seal(folder, METADATA_FILE, {name: value for name, value in about.items() if name not in ("files", "sha256")})
+    seal(folder, METADATA_FILE, about)
 
 
 def read_predictions(folder: str | Path) -> Predictions:

@@ -77,6 +77,7 @@ class Ranker:
     """How candidates are ordered, where that comes from, and what it scored.
 
     steps: "last" counts the answers of the last supervision step, "all" those of every step recorded
+    rescored: it needs candidates that were scored under every augmentation
     """
 
     name: str
@@ -84,16 +85,19 @@ class Ranker:
     source: str
     scored: str
     steps: Literal["last", "all"] = "last"
+    rescored: bool = False
 
 
 RANKERS: dict[str, Ranker] = {}
 
 
-def ranker(name: str, *, source: str, scored: str, steps: Literal["last", "all"] = "last") -> Callable[[Rank], Rank]:
-    """Make a function a ranker that can be chosen by this name."""
+def ranker(
+    name: str, *, source: str, scored: str, steps: Literal["last", "all"] = "last", rescored: bool = False
+) -> Callable[[Rank], Rank]:
+    """Make a function a ranker that can be chosen by this name; see Ranker."""
 
     def register(rank: Rank) -> Rank:
-        RANKERS[name] = Ranker(name, rank, source, scored, steps)
+        RANKERS[name] = Ranker(name, rank, source, scored, steps, rescored)
         return rank
 
     return register
@@ -173,11 +177,11 @@ def by_steps(votes: Votes) -> tuple[Array, ...]:
     "product",
     source="product of experts over augmentations (Franzen et al. 2025, the ARChitects): needs predict --rescore K",
     scored="6.4% of outputs on ARC-AGI-2 against 5.2% for counting, one checkpoint, by others",
+    rescored=True,
 )
 def by_product(votes: Votes) -> tuple[Array, ...]:
     """The higher log-probability under all augmentations together; what was not rescored comes after, by count."""
-    if votes.product_C is None:
-        raise ValueError("the ranker 'product' needs candidates that were rescored: run predict --rescore 10 first")
+    assert votes.product_C is not None
     return votes.product_C, votes.count, votes.confidence
 
 

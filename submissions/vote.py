@@ -113,6 +113,7 @@ def vote(predictions: Predictions, tasks: Iterable[Task], ranker: str = "count")
             ranker is not known or needs what was not predicted.
     """
     chosen, inputs, lookup = find_ranker(ranker), *_number_inputs(predictions.tasks, list(tasks))
+    _refuse_missing(predictions, chosen)
     answers = _answers_that_count(predictions.answers, chosen)
     _refuse_strangers(predictions, answers, lookup)
     votes, numbers_C = tally(predictions, answers, lookup)
@@ -144,10 +145,19 @@ def rank(votes: Votes, ranker: Ranker) -> NDArray[np.int64]:
     return np.lexsort((*reversed(falling), votes.input_C))
 
 
+def _refuse_missing(predictions: Predictions, ranker: Ranker) -> None:
+    """ValueError where the ranker needs what was not predicted."""
+    answers = predictions.answers
+    if ranker.steps == "all" and answers.last.all() and (answers.step > 1).any():
+        raise ValueError(f"the ranker '{ranker.name}' needs the answers of all steps: run predict with --steps all")
+    if ranker.rescored and predictions.scores is None:
+        raise ValueError(
+            f"the ranker '{ranker.name}' needs candidates scored under every augmentation: run predict --rescore 10"
+        )
+
+
 def _answers_that_count(answers: Answers, ranker: Ranker) -> Answers:
     """Those with a grid, of the supervision steps that the ranker looks at, but for those asked again."""
-    if ranker.steps == "all" and answers.last.all():
-        raise ValueError(f"the ranker '{ranker.name}' needs the answers of all steps: run predict with --steps all")
     answers = current_answers(answers)
     counts = answers.grid != NO_GRID
     return answers.take(counts if ranker.steps == "all" else counts & answers.last)

@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_submission(tmp_path: Path) -> None:
     submissions = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert run("solve", "--recipe", "smoke", "--run", tmp_path / name, *SMALL, "--set", f"seed={seed}") == 0
-        submissions.append((tmp_path / name / "predictions" / "predictions.parquet").read_bytes())
+        submissions.append((tmp_path / name / "predictions" / "answers.parquet").read_bytes())
     assert submissions[0] == submissions[1] != submissions[2]
 
 

@@ -56,6 +56,8 @@ def test_parts_have_one_width_each_and_the_widest_come_first(puzzle_set: PuzzleS
         (width,) = set(questions.examples.widths(part.puzzles).tolist())
         assert questions.examples_of(part).render(part.puzzles, part.pairs).cells_BS.shape[1] == width
         found.append(width)
+    cells = [size for part in parts for size in questions.examples.canvas_sizes(part.puzzles).prod(axis=1).tolist()]
+    assert cells == sorted(cells, reverse=True)
     assert found == sorted(found, reverse=True)
     assert len(set(found)) >= 3
 

@@ -59,6 +59,8 @@ def test_overrides_reach_every_level() -> None:
         ("model.board_side=300", "255"),
         ("budget=soon", "duration"),
         ("seed", "NAME=VALUE"),
+        ("predict.ranker=product", "predict.rescore=10"),
+        ("predict.ranker=steps", "predict.record=all"),
         ("predict.ranker=best", "count"),
         ("train.precision=fp8", "'bf16'"),
         ("train.compile=sometimes", "boolean"),

@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 
 from augment import Augmentation, PuzzleSet, write_puzzle_set
 from augment.store import open_puzzle_set
-from pipeline.asked import Questions
+from pipeline.asked import Asked, Questions
 from pipeline.checkpoint import save_checkpoint
 from pipeline.config import ConfigError, PredictSettings, build_config
 from pipeline.launch import join_processes
@@ -382,6 +382,19 @@ def test_what_may_be_cut_off_is_asked_again_on_the_whole_board(
     assert list(made.recursions).count((two[0], 0)) == 1
 
 
+def test_a_model_that_draws_no_end_marks_is_not_asked_again(
+    puzzle_set: PuzzleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_canvas(puzzle_set, {task.id: 1.0 for task in puzzle_set.tasks}, monkeypatch)
+    monkeypatch.setattr("pipeline.predict.FEW_INPUTS", 0)
+    notes = Notes()
+    made = ask(puzzle_set, tmp_path / "out", notes, second_pass=True)
+    total = sum(len(task.tests) for task in puzzle_set.tasks)
+    assert notes.said(f"{total} of {total} test inputs have answers without end marks")
+    assert not made.answers.board.any()
+    assert made.metadata["second_pass"] == {}
+
+
 def test_a_stage_killed_in_the_second_pass_goes_on(
     puzzle_set: PuzzleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,17 +424,27 @@ def test_whole_boards_are_not_asked_again(
 # Time and processes.
 
 
-def test_the_time_needed_grows_with_what_is_asked(puzzle_set: PuzzleSet) -> None:
-    config = build_config(make_checkpoint(puzzle_set).config)
-    processes = join_processes()
+def test_the_time_needed_is_that_of_every_row(puzzle_set: PuzzleSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that a row moves on by as many seconds as it has cells."""
+    config, processes, clock = build_config(make_checkpoint(puzzle_set).config), join_processes(), [0.0]
+    questions = Questions(puzzle_set, "task")
+    cells = int(questions.examples.widths(questions.puzzles).sum())
+
+    def answer(predictor: Predictor, asked: Asked, memory: object) -> None:
+        clock[0] += len(asked) * predictor.width(asked)
+
+    monkeypatch.setattr(Predictor, "answer", answer)
+    monkeypatch.setattr("pipeline.predict.time.monotonic", lambda: clock[0])
 
     def seconds(**settings: Any) -> float:
         return seconds_needed(config.model_copy(update={"predict": PredictSettings(**settings)}), puzzle_set, processes)
 
-    alone = seconds(second_pass=False)
-    assert alone > 2
-    assert seconds() > alone, "time is kept for a second pass"
-    assert seconds(second_pass=False, trajectories=20, noise=0.1) > 2 + 5 * (alone - 2)
+    assert seconds(second_pass=False) == pytest.approx(2 + 1.2 * cells)
+    inputs = set(zip(*questions.inputs_of(questions.puzzles, questions.pairs), strict=True))
+    again = sum(map(len, questions.ask_for({min(inputs)}, board=True))) * 144 * np.ceil(0.05 * len(inputs))
+    assert seconds() == pytest.approx(2 + 1.2 * (cells + again)), "some are asked again on the whole board"
+    assert seconds(second_pass=False, trajectories=3, noise=0.1) == pytest.approx(2 + 1.2 * 3 * cells)
+    assert seconds(second_pass=False, rescore=5) == pytest.approx(2 + 1.2 * 2 * cells)
 
 
 SETTINGS = ("--rescore", "3", "--steps", "all", "--trajectories", "2", "--noise", "0.1")
@@ -479,3 +502,15 @@ def test_a_lost_process_ends_the_others_and_fewer_go_on(
     assert not (tmp_path / "out").exists()
     assert run(*chosen) == 0
     same_files(tmp_path / "out", plain)
+
+
+def test_every_stage_runs_in_two_processes(tmp_path: Path) -> None:
+    """The first one builds, votes and writes; training in float64 is the same up to rounding, so the submission is."""
+    chosen = ("solve", "--recipe", "smoke", "--set", "train.steps=4", "--set", "train.precision=fp64")
+    assert run(*chosen, "--run", tmp_path / "1") == 0
+    done = launch(2, *chosen, "--run-folder", tmp_path / "2")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("its score means nothing") == 1, "only the first process speaks"
+    for name in ("submission.json", "score.json"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    assert launch(2, *chosen).returncode != 0, "without a folder that they share"

@@ -167,3 +167,22 @@ def test_the_other_files_stay_as_they_are(puzzle_set: PuzzleSet, scored: Path, t
     answer(puzzle_set, tmp_path / "out", trajectories=2, noise=0.3)
     for name in ("answers.parquet", "grids.parquet", "recursion.parquet"):
         assert_array_equal((tmp_path / "out" / name).read_bytes(), (scored / name).read_bytes())
+
+
+def test_answers_that_are_no_grids_leave_nothing_to_score(
+    puzzle_set: PuzzleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = RecursiveModel.read_cells
+
+    def blank(model: RecursiveModel, z_BSD: torch.Tensor) -> torch.Tensor:
+        logits_BCV = read(model, z_BSD)
+        logits_BCV[..., 0] = 1e9
+        return logits_BCV
+
+    monkeypatch.setattr(RecursiveModel, "read_cells", blank)
+    answer(puzzle_set, tmp_path / "out", second_pass=False)
+    score(puzzle_set, tmp_path / "out")
+    made = read_predictions(tmp_path / "out")
+    assert made.malformed == 1
+    assert made.scores is not None
+    assert len(made.scores) == 0

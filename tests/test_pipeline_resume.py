@@ -345,7 +345,7 @@ def test_a_lost_process_ends_in_words_and_nothing_is_lost(puzzles: Path, alone: 
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(list(map(str, words)), cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode != 0
-    assert "another process of this training was lost" in " ".join(done.stderr.split())
+    assert "another process of this run was lost" in " ".join(done.stderr.split())
     assert run(*chosen) == 0
     assert "resumed at step 4" in (tmp_path / "run" / "log.txt").read_text()
     ours, theirs = (tensors(path / "checkpoints" / "final") for path in (alone, tmp_path / "run"))

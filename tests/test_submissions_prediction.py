@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from submissions import prediction
 from submissions.prediction import (
     ANSWERS_FILE,
     GRIDS_FILE,
@@ -186,6 +187,28 @@ def test_recursions_and_scores_come_back(folder, tmp_path):
     assert again.tasks[again.scores.task[0]] == "b"
     assert again.grids[again.scores.grid[0]].tolist() == [[9], [0]]
     assert again.scores.log_prob.tolist() == [-2.5]
+
+
+def test_scores_cut_short_by_a_kill_cost_no_answers(folder, monkeypatch):
+    predictions = read_predictions(folder)
+    rows = Scores(np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint32), np.zeros(1, np.int32),
+                  np.zeros(1, np.float32))  # fmt: skip
+    part = Part(rows, predictions.grids)
+    add_scores(folder, [part], predictions.tasks)
+    seal, calls = prediction.seal, []
+
+    def killed_at_the_second(*arguments, **more):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        seal(*arguments, **more)
+
+    monkeypatch.setattr(prediction, "seal", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        add_scores(folder, [replace(part, rows=replace(rows, log_prob=rows.log_prob - 1))], predictions.tasks)
+    again = read_predictions(folder)
+    assert plain(again) == given(ROWS)
+    assert again.scores is None
 
 
 def test_answers_of_the_whole_board_replace_those_of_the_canvas():

@@ -89,7 +89,8 @@ def test_steps_pools_all_supervision_steps():
 
 def test_steps_asks_for_all_steps_where_only_the_last_was_recorded():
     with pytest.raises(ValueError, match="--steps all"):
-        order(TABLE, "steps")
+        order([answer(A, 0.5, step=3), answer(B, 0.5, step=3)], "steps")
+    assert order([answer(A, 0.5)], "steps") == ["A"], "of a single step that is all"
 
 
 def rescored(rows: dict[str, list[float]]) -> Predictions:
