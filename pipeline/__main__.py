@@ -28,7 +28,7 @@ from pipeline.config import (
     parse_assignments,
 )
 from pipeline.convert import convert
-from pipeline.launch import is_first
+from pipeline.launch import is_first, join_processes, leave_processes
 from pipeline.predict import predict
 from pipeline.prepare import (
     build,
@@ -41,10 +41,13 @@ from pipeline.prepare import (
     write_as,
 )
 from pipeline.recipes import RECIPES, recipe
+from pipeline.rescore import rescore
 from pipeline.run import solve
 from pipeline.rundir import Console, RunFolder
+from pipeline.score_table import show_result
+from pipeline.scoring import score_anything, to_json
 from pipeline.start import start_from
-from pipeline.submit import redraw_report, score_anything, score_table, vote_file
+from pipeline.submit import rankers_table, redraw_report, vote_file
 from pipeline.trackers import check_trackers
 from pipeline.train import train
 from submissions import read_submission, validate_submission, write_gallery
@@ -87,12 +90,17 @@ def solve_command(
     assignments: Set = None,
     checkpoint: CheckpointFolder = None,
     budget: BudgetText = None,
-    run: Annotated[Path | None, typer.Option(help="The run's folder; by default a new one under runs/")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", "--run-folder", help="The run's folder; by default a new one under runs/"),
+    ] = None,
     tasks: Tasks = "",
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:
     """Every stage in order: build, train, predict, vote, score, report."""
+    if run is None and join_processes().count > 1:
+        raise ConfigError("several processes must share one folder: name it with --run-folder")
     chosen = recipe(recipe_name)
     if source and source != chosen.source:
         chosen = chosen.model_copy(update={"source": source, "selection": SelectionSettings()})
@@ -101,6 +109,7 @@ def solve_command(
     changes = {"selection." + name: value for name, value in _selected(tasks, max_side, limit).items()}
     changes |= {"train_sources": train_sources} if train_sources else {}
     solve(_configure(chosen, changes, assignments, checkpoint, budget), run or _new_run(recipe_name))
+    leave_processes()
 
 
 @app.command("build")
@@ -191,55 +200,89 @@ def train_command(
     folder = RunFolder(run, config, first=is_first())
     train(config, puzzle_set, folder, Budget(config.budget))
     folder.log(f"written: {folder.final_checkpoint}")
+    leave_processes()
 
 
 @app.command("predict")
 def predict_command(
     puzzles: Annotated[Path, typer.Option(help="The puzzle set's folder")],
     checkpoint: Annotated[Path, typer.Option(help="A checkpoint's folder, such as RUN/checkpoints/final")],
-    out: Annotated[Path, typer.Option(help="The new predictions folder")],
+    out: Annotated[Path, typer.Option(help="The new predictions folder; with --rescore it may be there already")],
+    record: Annotated[
+        Literal["last", "all"] | None, typer.Option("--steps", help="Supervision steps to record  [default: last]")
+    ] = None,
+    trajectories: Annotated[int | None, typer.Option(help="Answers per augmentation, with --noise", min=1)] = None,
+    noise: Annotated[float | None, typer.Option(help="Standard deviation of noise on the latents", min=0)] = None,
+    candidates: Annotated[
+        int | None, typer.Option("--rescore", metavar="K", help="Score the K best candidates under every augmentation")
+    ] = None,
     assignments: Set = None,
 ) -> None:
     """Answer every test input of a puzzle set under every augmentation."""
     loaded, puzzle_set = load_checkpoint(checkpoint), open_puzzle_set(puzzles)
-    config = override(build_config(loaded.config), parse_assignments(assignments or []))
-    if out.exists():
+    options = {"record": record, "trajectories": trajectories, "noise": noise, "rescore": candidates}
+    changes = {f"predict.{name}": value for name, value in options.items() if value is not None}
+    settings = override(build_config(loaded.config), changes | parse_assignments(assignments or [])).predict
+    console, made = Console(quiet=not is_first()), join_processes().any(out.exists())
+    if made and not candidates:
         raise ConfigError(f"{out}: exists already and is not overwritten; name another folder with --out")
-    predict(loaded, puzzle_set, config.predict, out, Console(), checkpoint=str(checkpoint))
-    Console().log(f"written: {out}")
+    if not made:
+        predict(loaded, puzzle_set, settings, out, console, checkpoint=str(checkpoint))
+    if settings.rescore:
+        rescore(loaded, puzzle_set, settings, out, console)
+    console.log(f"written: {out}")
+    leave_processes()
 
 
 @app.command("vote")
 def vote_command(
-    predictions: Annotated[Path, typer.Argument(help="A predictions folder")],
-    source: Source,
-    out: Annotated[Path, typer.Option(help="The submission to write")],
-    ranker: Annotated[str, typer.Option(help="How candidates are ranked")] = "count",
+    predictions: Annotated[Path | None, typer.Argument(help="A predictions folder")] = None,
+    source: Annotated[str | None, typer.Argument(help="What it answers")] = None,
+    out: Annotated[Path | None, typer.Option(help="The submission to write")] = None,
+    ranker: Annotated[str, typer.Option(help="How candidates are ranked: a name, or a .py file of yours")] = "count",
+    merge: Annotated[
+        list[Path] | None, typer.Option("--merge", metavar="FOLDER", help="Pool these predictions with the first")
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the rankers and what each has scored")] = False,
     tasks: Tasks = "",
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:
     """Vote predictions into a submission."""
-    vote_file(predictions, source, Selection(**_selected(tasks, max_side, limit)), ranker, out)
+    if listed:
+        return Console().show(rankers_table())
+    if predictions is None or source is None or out is None:
+        raise ConfigError("vote: name the predictions folder, the SOURCE it answers and --out; or --list the rankers")
+    selection = Selection(**_selected(tasks, max_side, limit))
+    vote_file([predictions, *(merge or [])], source, selection, ranker, out)
     Console().log(f"written: {out}")
 
 
 @app.command("score")
 def score_command(
     what: Annotated[Path, typer.Argument(help="A submission.json, a predictions folder, or a run's folder")],
-    source: Annotated[str | None, typer.Argument(help="What it answers; a run knows its own source")] = None,
+    source: Annotated[str | None, typer.Argument(help="What it answers; runs and predictions know their own")] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="OTHER", help="Compare with another, on the same tasks")
+    ] = None,
+    rankers: Annotated[
+        str, typer.Option("--rankers", metavar="all|NAME,NAME", help="Compare rankers on these predictions")
+    ] = "",
+    merge: Annotated[
+        list[Path] | None, typer.Option("--merge", metavar="FOLDER", help="Pool these predictions with its own")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
     tasks: Tasks = "",
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:
     """Score against the source's solutions."""
-    console = Console(stderr=as_json)
-    result = score_anything(what, source, Selection(**_selected(tasks, max_side, limit)), console)
+    console, selection = Console(stderr=as_json), Selection(**_selected(tasks, max_side, limit))
+    results = score_anything(what, source, selection, console, against, rankers, merge or [])
     if as_json:
-        print(json.dumps(result.to_json()))
-    else:
-        console.show(score_table(result))
+        return print(json.dumps(to_json(results)))
+    for result in results:
+        console.show(show_result(result))
 
 
 @app.command("validate")
@@ -257,9 +300,14 @@ def validate_command(
 
 
 @app.command("report")
-def report_command(run: Annotated[Path, typer.Argument(help="A run's folder")]) -> None:
+def report_command(
+    run: Annotated[Path, typer.Argument(help="A run's folder")],
+    folder: Annotated[
+        bool, typer.Option("--folder", help="For many tasks: a folder of files, each fetched when its task is opened")
+    ] = False,
+) -> None:
     """Draw a run's report again."""
-    Console().log(f"written: {redraw_report(run)}")
+    Console().log(f"written: {redraw_report(run, 'folder' if folder else 'file')}")
 
 
 @app.command("convert")

@@ -1,7 +1,8 @@
 """Predictions in, the same with scores out: how likely the model finds the best candidates under every augmentation.
 
 A product of experts needs it (Franzen et al. 2025): each candidate of a test input is drawn under every augmentation on
-the canvas that its answers came from, and the log-probabilities that the model gives its cells and end marks are summed. The model runs once for each test input and augmentation, at all supervision steps without halting or noise,
+the canvas that its answers came from, and the log-probabilities that the model gives its cells and end marks are
+summed. The model runs once for each test input and augmentation, at all supervision steps without halting or noise,
 however many candidates there are. The work is shared and kept as it goes, as in `pipeline.predict`.
 """
 
@@ -105,8 +106,8 @@ def find_candidates(predictions: Predictions, puzzle_set: PuzzleSet, tasks: tupl
         if ranked
     }
     grids, numbers = collect_grids(grid for ranked in best.values() for grid in ranked)
-    ends = np.cumsum([len(ranked) for ranked in best.values()])
-    return Candidates(grids, dict(zip(best, np.split(numbers, ends[:-1]), strict=True)))
+    ends = np.cumsum([len(ranked) for ranked in best.values()], dtype=np.int64)
+    return Candidates(grids, dict(zip(best, np.split(numbers, ends)[:-1], strict=True)))
 
 
 def _are_scored(predictions: Predictions, tasks: tuple[str, ...], candidates: Candidates) -> bool:

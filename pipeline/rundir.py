@@ -20,6 +20,7 @@ from augment.folder import write_file
 from pipeline.config import PredictSettings, RunConfig, differences
 
 WIDTH_OF_FILES = 160
+METRICS_FILE = "metrics.jsonl"
 MAY_CHANGE = {
     *("budget", "remark", "train.log_every", "train.checkpoint_every", "train.trackers", "train.micro_batch"),
     "puzzles.workers",
@@ -80,15 +81,14 @@ class RunFolder(Console):
 
     def measure(self, **metrics: Any) -> None:
         """Add one JSON line to metrics.jsonl."""
-        self._append("metrics.jsonl", json.dumps(metrics))
+        self._append(METRICS_FILE, json.dumps(metrics))
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl of later steps, which will be made again, and one that a kill cut short."""
-        metrics = self.path / "metrics.jsonl"
+        metrics = self.path / METRICS_FILE
         if self.first and metrics.exists():
-            lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-            kept = [line for line in lines if 0 <= _step_of(line) <= step]
-            write_file(metrics, "".join(f"{line}\n" for line in kept))
+            kept = [line for line in read_metrics(self.path) if line["step"] <= step]
+            write_file(metrics, "".join(f"{json.dumps(line)}\n" for line in kept))
 
     def _open(self, values: dict[str, Any]) -> None:
         """Begin a run, or go on with the one that is there."""
@@ -127,12 +127,17 @@ def _allowed_changes(config: Path, values: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _step_of(line: str) -> int:
-    """The step that a line of metrics.jsonl is about; -1 where it was cut short."""
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return -1
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl, but for one that a kill cut short; none where there is no such file."""
+    metrics, lines = path / METRICS_FILE, []
+    for text in metrics.read_text(encoding="utf-8", errors="replace").splitlines() if metrics.exists() else ():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
+    return lines
 
 
 def write_json(path: Path, value: Any) -> None:

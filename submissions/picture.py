@@ -6,9 +6,27 @@ In: grids. Out: for each a Picture to refer to; the sheet lists the symbols that
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from augment.grid import COLOURS, Grid, grid_hash
+
+PALETTES = {
+    "arc": (
+        *("#000000", "#0074D9", "#FF4136", "#2ECC40", "#FFDC00"),
+        *("#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25"),
+    ),
+    "safe": (
+        *("#000000", "#0033ee", "#aa0000", "#77ddaa", "#ffff33"),
+        *("#778888", "#cc88ff", "#dd7700", "#ddeeff", "#663355"),
+    ),
+}
+"""The ten colours as ARC's own pages show them, and for eyes that tell fewer colours apart.
+
+The safe ones were searched for among the sRGB colours within CIEDE2000 22 of ARC's (so that "the green cells" stay a
+kind of green): the set whose two most similar colours differ most, as seen by all, by protanopes and by deuteranopes
+(simulated by Machado et al. 2009, severity 1), tritanopes counting by two thirds. The smallest difference is 20.8, of
+ARC's colours 5.6.
+"""
 
 Box = tuple[int, int, int, int]
 """(row, column, height, width) in cells."""
@@ -57,6 +75,11 @@ def draw_symbol(picture: Picture, grid: Grid) -> Symbol:
     others = [colour for colour in np.unique(grid).tolist() if colour != ground]
     paths = [(colour, "".join(map(_to_path, find_boxes(grid == colour)))) for colour in others]
     return Symbol(picture, [(ground, _to_path((0, 0, *grid.shape))), *paths])
+
+
+def trace_tokens(tokens: NDArray[np.uint8]) -> list[tuple[int, str]]:
+    """Each token of a canvas with the SVG path of its cells."""
+    return [(token, "".join(map(_to_path, find_boxes(tokens == token)))) for token in np.unique(tokens).tolist()]
 
 
 def find_boxes(mask: np.ndarray) -> list[Box]:

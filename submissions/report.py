@@ -1,111 +1,36 @@
 """One HTML page that shows what was asked, what was answered and what was right; it opens offline.
 
-In: tasks, their submission and, where there are, the ballot and the score. Out: a file without any external
-request. This module says what is shown; `report.html.j2` says how it looks.
+In: tasks, their submission and, where there are, ballot, score, training curves and recursions. Out: a file, or for
+large sets a folder, that asks for nothing outside itself.
+
+    report.html              everything in one file, or
+    FOLDER/index.html        the overview and the wall of tasks
+    FOLDER/tasks/0.js ...    what a task's page shows, fetched when it is opened
+
+`views.py` says what is shown of a task, `charts.py` of all together; `report.html.j2`, `report.css`, `drawing.js`,
+`task.js` and `report.js` say how it looks and moves. The page holds the wall as JSON, and of each task a blob: JSON,
+deflated, in base64, inflated by the browser when the task is opened.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import json
+import zlib
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
-
-from augment.folder import write_file
-from augment.grid import Grid, parse_grid
-from augment.task import Pair, Task
-from submissions.format import ATTEMPTS, FILLER, Submission
+from augment.folder import new_folder, write_file
+from augment.task import Task
+from submissions.charts import Curves, draw_charts
+from submissions.format import Submission
 from submissions.page import render_page
-from submissions.picture import Picture, Sheet, mark_cells
 from submissions.score import Score
-from submissions.vote import Ballot, Candidate
+from submissions.views import OUTCOMES, Recursions, TaskView, view_task, view_tile
+from submissions.vote import Ballot
 
-CANDIDATES_SHOWN = 5
-OUTCOMES = {
-    "solved": "Solved",
-    "partly": "Partly solved",
-    "found": "Found, not chosen",
-    "missed": "Not solved",
-    "hidden": "Not scored",
-}
-"""What can become of a task, in the order shown; a test output is never `partly`.
-
-`found`: the right grid is among the candidates, but not one of the first two.
-"""
-
-
-@dataclass(frozen=True)
-class VoteView:
-    """A candidate: place, picture, votes and their share, mean halting probability, and if it is right."""
-
-    place: int
-    picture: Picture
-    count: int
-    share: float
-    confidence: float
-    right: bool
-
-
-@dataclass(frozen=True)
-class AttemptView:
-    """An attempt; no picture where there is no answer. `marks`: SVG path with a dot on each wrong cell."""
-
-    label: str
-    picture: Picture | None
-    right: bool
-    remark: str
-    marks: str
-
-
-@dataclass(frozen=True)
-class TestView:
-    """A test input, its attempts, the truth when known, and the candidates with their votes in all."""
-
-    input: Picture
-    truth: Picture | None
-    attempts: list[AttemptView]
-    votes: list[VoteView]
-    voters: int
-    outcome: str
-
-    @property
-    def pictures(self) -> list[Picture]:
-        """All that are drawn large."""
-        drawn = [self.input, self.truth, *(attempt.picture for attempt in self.attempts)]
-        return [picture for picture in drawn if picture is not None]
-
-    @property
-    def best(self) -> AttemptView:
-        """The attempt that stands for this output: the right one, else the first."""
-        return next((attempt for attempt in self.attempts if attempt.right), self.attempts[0])
-
-
-@dataclass(frozen=True)
-class TaskView:
-    """A task, its demonstrations as (input, output)."""
-
-    id: str
-    demonstrations: list[tuple[Picture, Picture]]
-    tests: list[TestView]
-
-    @property
-    def side(self) -> int:
-        """Longest side of all its pictures, in cells."""
-        pictures = [picture for pair in self.demonstrations for picture in pair]
-        pictures += [picture for test in self.tests for picture in test.pictures]
-        return max(max(picture.height, picture.width) for picture in pictures)
-
-    @property
-    def column(self) -> int:
-        """Width of the widest picture among its tests, in cells."""
-        return max(picture.width for test in self.tests for picture in test.pictures)
-
-    @property
-    def outcome(self) -> str:
-        """One of OUTCOMES."""
-        outcomes = {test.outcome for test in self.tests}
-        if outcomes > {"solved"} and "hidden" not in outcomes:
-            return "partly"
-        return next(outcome for outcome in ("hidden", "solved", "found", "missed") if outcome in outcomes)
+INDEX, TASKS_FOLDER = "index.html", "tasks"
+Form = Literal["file", "folder"]
 
 
 def write_report(
@@ -117,91 +42,77 @@ def write_report(
     ballot: Ballot | None = None,
     score: Score | None = None,
     run_info: Mapping[str, object] | None = None,
+    curves: Curves = (),
+    recursions: Recursions | None = None,
+    form: Form = "file",
 ) -> None:
-    """Write the page to `path`, whole or not at all.
+    """Write the page to the file or folder `path`, whole or not at all; an older report there is replaced.
 
-    `title` names what was solved, `run_info` (shown as it is) says how.
+    Args:
+        path: the HTML file, or with `form` "folder" the folder.
+        tasks: what was asked.
+        submission: what was answered; what is missing from it is shown as no answer.
+        title: what was solved.
+        ballot: the candidates with their votes.
+        score: shown as the headline.
+        run_info: how it was made, shown as it is.
+        curves: lines of the run's metrics.jsonl.
+        recursions: by (task ID, test input).
+        form: one file, or a folder whose task pages are files of their own.
+
+    Raises:
+        ValueError: where the folder to replace holds something else than a report.
     """
-    sheet = Sheet()
-    views = [view_task(task, submission, ballot or {}, sheet) for task in tasks]
-    groups = {outcome: [view for view in views if view.outcome == outcome] for outcome in OUTCOMES}
+    path = Path(path)
+    views = [view_task(task, submission, ballot or {}, recursions) for task in tasks]
+    blobs = [_pack(view) for view in views]
     page = render_page(
         "report.html.j2",
         title=title,
         kind="report",
         score=score,
         run_info=run_info or {},
-        groups={outcome: group for outcome, group in groups.items() if group},
+        outcomes=_count_outcomes(views),
         labels=OUTCOMES,
-        symbols=sheet.symbols,
+        tasks=len(views),
+        outputs=sum(len(view.tests) for view in views),
+        charts=draw_charts(views, score, curves),
+        wall=_to_script({"labels": OUTCOMES, "tiles": [asdict(view_tile(view)) for view in views]}),
+        blobs=blobs if form == "file" else [],
     )
-    write_file(Path(path), page)
+    if form == "file":
+        write_file(path, page)
+    else:
+        _write_folder(path, page, blobs)
 
 
-def view_task(task: Task, submission: Submission, ballot: Ballot, sheet: Sheet) -> TaskView:
-    """Everything shown of `task`, its grids drawn on `sheet`."""
-    entries = submission.get(task.id, [])
-    entries = entries + [{}] * (len(task.tests) - len(entries))
-    lists = ballot.get(task.id, [[]] * len(task.tests))
-    shown = [(pair.input, pair.output) for pair in task.demonstrations if pair.output is not None]
-    return TaskView(
-        task.id,
-        [(sheet.draw(asked), sheet.draw(answer)) for asked, answer in shown],
-        [view_test(*test, sheet) for test in zip(task.tests, entries, lists, strict=True)],
-    )
+def _write_folder(path: Path, page: str, blobs: Sequence[str]) -> None:
+    """The page as an index, and a script for each blob, named by the task's number: an ID may be no file name."""
+    if path.exists() and not (path.is_dir() and {entry.name for entry in path.iterdir()} <= {INDEX, TASKS_FOLDER}):
+        raise ValueError(f"{path}: holds something else than a report and is not replaced; name another folder")
+    with new_folder(path, replace=True) as folder:
+        (folder / TASKS_FOLDER).mkdir()
+        (folder / INDEX).write_text(page, encoding="utf-8", newline="")
+        for number, blob in enumerate(blobs):
+            (folder / TASKS_FOLDER / f"{number}.js").write_text(f'receiveBlob({number},"{blob}")\n', encoding="ascii")
 
 
-def view_test(pair: Pair, entry: dict, candidates: list[Candidate], sheet: Sheet) -> TestView:
-    """Everything shown of one test input and its `entry` in the submission."""
-    truth = None if pair.output is None else sheet.draw(pair.output)
-    answers = [candidate.grid for candidate in candidates] + ([] if pair.output is None else [pair.output])
-    grids = [_to_answer(entry.get(name), answers) for name in ATTEMPTS]
-    attempts = [view_attempt(place, grids, pair.output, sheet) for place in range(len(ATTEMPTS))]
-    votes = view_votes(candidates, pair.output, sheet)
-    voters = sum(candidate.count for candidate in candidates)
-    unsolved = "found" if any(vote.right for vote in votes) else "missed"
-    scored = "solved" if any(attempt.right for attempt in attempts) else unsolved
-    outcome = "hidden" if truth is None else scored
-    return TestView(sheet.draw(pair.input), truth, attempts, votes, voters, outcome)
+def _count_outcomes(views: Iterable[TaskView]) -> dict[str, int]:
+    """How many tasks ended how, without what never occurred."""
+    found = [view.outcome for view in views]
+    return {outcome: found.count(outcome) for outcome in OUTCOMES if outcome in found}
 
 
-def view_votes(candidates: list[Candidate], truth: Grid | None, sheet: Sheet) -> list[VoteView]:
-    """The first candidates, and the right one wherever it stands."""
-    voters = sum(candidate.count for candidate in candidates)
-    views = []
-    for place, candidate in enumerate(candidates, 1):
-        right = _same(candidate.grid, truth)
-        if right or place <= CANDIDATES_SHOWN:
-            share, picture = candidate.count / voters, sheet.draw(candidate.grid)
-            views.append(VoteView(place, picture, candidate.count, share, candidate.confidence, right))
-    return views
+def _pack(view: TaskView) -> str:
+    """A task's view as a blob."""
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    return b64encode(packer.compress(_to_json(asdict(view)).encode()) + packer.flush()).decode()
 
 
-def view_attempt(place: int, grids: list[Grid | None], truth: Grid | None, sheet: Sheet) -> AttemptView:
-    """Attempt number `place` (from 0) of `grids`, compared with `truth` when that is known."""
-    label, grid = f"Attempt {place + 1}", grids[place]
-    if grid is None:
-        return AttemptView(label, None, False, "no answer", "")
-    picture = sheet.draw(grid)
-    if place and _same(grid, grids[0]):
-        return AttemptView(label, picture, False, "the same again", "")
-    if truth is None or _same(grid, truth):
-        return AttemptView(label, picture, truth is not None, "right" if truth is not None else "", "")
-    if grid.shape != truth.shape:
-        return AttemptView(label, picture, False, f"{_size(grid)}, not {_size(truth)}", "")
-    wrong = grid != truth
-    return AttemptView(label, picture, False, f"{wrong.sum()} of {wrong.size} wrong", mark_cells(wrong))
+def _to_script(value: Any) -> str:
+    """JSON that cannot end the script element it stands in, whatever it holds."""
+    return _to_json(value).replace("<", "\\u003c")
 
 
-def _to_answer(grid: list[list[int]] | None, answers: list[Grid]) -> Grid | None:
-    """The grid of an attempt, None for filler that nobody voted for and that is not the truth by chance."""
-    meant = any(answer.tolist() == FILLER for answer in answers)
-    return None if grid is None or (grid == FILLER and not meant) else parse_grid(grid, "attempt")
-
-
-def _size(grid: Grid) -> str:
-    return "×".join(map(str, grid.shape))
-
-
-def _same(grid: Grid, other: Grid | None) -> bool:
-    return other is not None and np.array_equal(grid, other)
+def _to_json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)

@@ -10,25 +10,28 @@ Out: a Score. Every test output counts, predicted or not. The three figures, eac
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from augment.grid import Grid
 from augment.task import Task
-from submissions.format import ATTEMPTS, Submission, SubmissionError, check_grids
+from submissions.format import ATTEMPTS, Submission, SubmissionError, check_grids, make_submission
+from submissions.intervals import Interval, bootstrap_mean, bootstrap_ratio, wilson_interval
+from submissions.kinds import Kind, find_kinds
+from submissions.prediction import Predictions
 from submissions.vote import Ballot
 
-RESAMPLES = 10_000
-SEED = 0
-NORMAL_95 = 1.959963984540054
-DEPTHS = (1, 2, 3, 5, 10, 20, 50, 100)
+DEEPEST = 1000
+"""The curve of pass@K ends here; coverage is its limit."""
 NOT_FOUND = math.inf
+NO_GRID = np.zeros((0, 0), np.uint8)
 
-Interval = tuple[float, float]
 Ranks = list[list[float]]
 """Per task and test output: the place (from 1) of the right grid among those offered, or NOT_FOUND."""
 
@@ -47,12 +50,17 @@ class Figures:
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one submission on one source; the last three are None without predictions.
+    """The score of one submission on one source; those from `coverage` to `malformed` are None without predictions.
 
-    `trained_on`: tasks scored here whose test outputs were trained on, so that this is no score on unseen tasks; None
-    where that is not known. `coverage`: the right grid is among the candidates at all. `rank`: over the outputs
-    covered, the median place of the right grid, and how many have it at each place. `pass_at`: macro for the first
-    K candidates.
+    trained_on: tasks scored here whose test outputs were trained on, so that this is no score on unseen tasks; None
+        where that is not known
+    kinds: solve rates by kind of test output
+    merged: names of the predictions that were pooled on purpose, if any were
+    coverage: the right grid is among the candidates at all
+    rank: over the outputs covered, the median place of the right grid, and how many have it at each place
+    pass_at: macro for the first K candidates, K = "1" to "1000"
+    selection: of the outputs covered, the share that an attempt solves, with its interval; None where none is covered
+    malformed: share of the answers that are no grid
     """
 
     source: str
@@ -61,29 +69,41 @@ class Score:
     pass_1: Figures
     pass_2: Figures
     trained_on: tuple[str, ...] | None = None
+    kinds: tuple[Kind, ...] = ()
+    merged: tuple[str, ...] = ()
     coverage: Figures | None = None
     rank: dict[str, Any] | None = None
     pass_at: dict[str, float] | None = None
+    selection: float | None = None
+    selection_interval: Interval | None = None
+    malformed: float | None = None
 
     @property
     def remark(self) -> str:
-        """What a reader must know about it: that some of its tasks were trained on, or that nobody knows."""
+        """What a reader must know: that tasks were trained on, or nobody knows; and that predictions were pooled."""
+        pooled = f"Pooled from {len(self.merged)} predictions: {', '.join(self.merged)}." if self.merged else ""
+        return " ".join(filter(None, (self._training_remark(), pooled)))
+
+    def _training_remark(self) -> str:
         if self.trained_on is None:
             return "What was trained on is not known, so this may be no score on unseen tasks."
         if not self.trained_on:
             return ""
         return (
             f"NO SCORE ON UNSEEN TASKS: {len(self.trained_on)} of {self.tasks} tasks were trained on, test outputs "
-            f"included: {', '.join(self.trained_on)}"
+            f"included: {', '.join(self.trained_on)}."
         )
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object with the published names, `pass@1` and `pass@2`."""
-        score = {"source": self.source, "tasks": self.tasks, "outputs": self.outputs}
+        score: dict[str, Any] = {"source": self.source, "tasks": self.tasks, "outputs": self.outputs}
         score |= {"pass@1": asdict(self.pass_1), "pass@2": asdict(self.pass_2)}
         score["trained_on"] = None if self.trained_on is None else list(self.trained_on)
+        score |= {"merged": list(self.merged), "kinds": [asdict(kind) for kind in self.kinds]}
         if self.coverage is not None:
             score |= {"coverage": asdict(self.coverage), "rank": self.rank, "pass@K": self.pass_at}
+            score |= {"selection": self.selection, "selection_interval": self.selection_interval}
+            score["malformed"] = self.malformed
         return score
 
 
@@ -93,33 +113,75 @@ def score_submission(
     source: str,
     ballot: Ballot | None = None,
     trained_on: Iterable[str] | None = None,
+    *,
+    malformed: float | None = None,
+    merged: Iterable[str] = (),
 ) -> Score:
     """Score `submission` on `tasks`; what is missing from it counts as wrong, what is malformed is refused.
 
-    `trained_on`: IDs of tasks whose test outputs the model was trained on, or None where that is not known.
+    trained_on: IDs of tasks whose test outputs the model was trained on, or None where that is not known
+    malformed, merged: what the predictions say of themselves, see Score
 
     ValueError for tasks without solutions; SubmissionError for malformed grids, for more entries than a task
     has test inputs, and for a submission with none of the tasks.
     """
     tasks = list(tasks)
+    ranks = submission_ranks(submission, tasks, source)
+    marked = None if trained_on is None else tuple(sorted({task.id for task in tasks} & set(trained_on)))
+    score = Score(
+        source, len(tasks), sum(map(len, ranks)), measure(ranks, 1), measure(ranks, len(ATTEMPTS)), marked,
+        kinds=find_kinds(tasks, found_outputs(ranks)), merged=tuple(merged),
+    )  # fmt: skip
+    return score if ballot is None else replace(_add_ballot(score, ranks, tasks, ballot), malformed=malformed)
+
+
+def score_predictions(
+    predictions: Predictions,
+    tasks: Iterable[Task],
+    source: str,
+    ballot: Ballot,
+    submission: Submission | None = None,
+) -> Score:
+    """Score the vote of predictions, or the submission that was made of it, with what they say of themselves."""
+    tasks = list(tasks)
+    return score_submission(
+        make_submission(ballot, tasks) if submission is None else submission, tasks, source, ballot,
+        predictions.trained_on, malformed=share_malformed(predictions, tasks), merged=predictions.merged,
+    )  # fmt: skip
+
+
+def share_malformed(predictions: Predictions, tasks: Iterable[Task]) -> float | None:
+    """Share of the answers to these tasks, after the last supervision step, that are no grid."""
+    wanted, answers = {task.id for task in tasks}, predictions.answers
+    places = [place for place, name in enumerate(predictions.tasks) if name in wanted]
+    return replace(predictions, answers=answers.take(np.isin(answers.task, places))).malformed
+
+
+def _add_ballot(score: Score, attempted: Ranks, tasks: list[Task], ballot: Ballot) -> Score:
+    """The score with what the candidates add to it."""
+    ranks = [candidate_ranks(ballot, task) for task in tasks]
+    solved, covered = found_outputs(attempted), found_outputs(ranks)
+    counts = [len(candidates) for task in tasks for candidates in ballot.get(task.id, [[]] * len(task.tests))]
+    places = sorted(int(rank) for rank in chain.from_iterable(ranks) if rank != NOT_FOUND)
+    selection = (solved & covered).sum() / covered.sum() if covered.any() else None
+    return replace(
+        score,
+        kinds=find_kinds(tasks, solved, covered, counts),
+        coverage=measure(ranks),
+        rank={"median": median(places) if places else None, "places": dict(Counter(map(str, places)))},
+        pass_at={str(depth): value for depth, value in enumerate(measure_curve(ranks, DEEPEST).tolist(), 1)},
+        selection=None if selection is None else float(selection),
+        selection_interval=None if selection is None else wilson_interval(selection, covered.sum()),
+    )
+
+
+def submission_ranks(submission: Submission, tasks: list[Task], source: str) -> Ranks:
+    """1 or 2 for the first right attempt at each test output, else NOT_FOUND; refuses as `score_submission` does."""
     require_solutions(tasks, source)
     check_grids(submission)
     if submission and not submission.keys() & {task.id for task in tasks}:
         raise SubmissionError(f"the submission has no task of {source}: score with the source it answers")
-    ranks = [attempt_ranks(submission, task) for task in tasks]
-    outputs = sum(len(task.tests) for task in tasks)
-    marked = None if trained_on is None else tuple(sorted({task.id for task in tasks} & set(trained_on)))
-    score = Score(source, len(tasks), outputs, measure(ranks, 1), measure(ranks, len(ATTEMPTS)), marked)
-    if ballot is None:
-        return score
-    ranks = [candidate_ranks(ballot, task) for task in tasks]
-    found = sorted(int(rank) for task_ranks in ranks for rank in task_ranks if rank != NOT_FOUND)
-    return replace(
-        score,
-        coverage=measure(ranks),
-        rank={"median": median(found) if found else None, "places": dict(Counter(map(str, found)))},
-        pass_at={str(depth): measure_macro(ranks, depth) for depth in DEPTHS},
-    )
+    return [attempt_ranks(submission, task) for task in tasks]
 
 
 def require_solutions(tasks: Iterable[Task], source: str) -> None:
@@ -141,14 +203,14 @@ def attempt_ranks(submission: Submission, task: Task) -> list[float]:
             "score with the source that was predicted"
         )
     entries = entries + [{}] * (len(task.tests) - len(entries))
-    offered = [[entry.get(name) for name in ATTEMPTS] for entry in entries]
+    offered = [[np.array(entry.get(name, NO_GRID), np.uint8) for name in ATTEMPTS] for entry in entries]
     return [_find_rank(pair.output, grids) for pair, grids in zip(task.tests, offered, strict=True)]
 
 
 def candidate_ranks(ballot: Ballot, task: Task) -> list[float]:
     """Per test output of `task`: the place of the right grid among its candidates, else NOT_FOUND."""
-    lists = ballot.get(task.id, [[] for _ in task.tests])
-    offered = [[candidate.grid for candidate in candidates] for candidates in lists]
+    lists = ballot.get(task.id, [[]] * len(task.tests))
+    offered = [(candidate.grid for candidate in candidates) for candidates in lists]
     return [_find_rank(pair.output, grids) for pair, grids in zip(task.tests, offered, strict=True)]
 
 
@@ -158,36 +220,44 @@ def measure(ranks: Ranks, depth: float = math.inf) -> Figures:
     outputs = np.array([len(task) for task in ranks])
     macro, micro, whole = solved / outputs, solved.sum() / outputs.sum(), np.mean(solved == outputs)
     if np.ptp(macro) == 0:
-        low_high = wilson_interval(macro[0], len(ranks))
-        intervals = (low_high, low_high)
+        intervals = (wilson_interval(macro[0], len(ranks)),) * 2
     else:
-        drawn = np.random.Generator(np.random.Philox(SEED)).integers(len(ranks), size=(RESAMPLES, len(ranks)))
-        intervals = (_middle(macro[drawn].mean(1)), _middle(solved[drawn].sum(1) / outputs[drawn].sum(1)))
+        intervals = (bootstrap_mean(macro), bootstrap_ratio(solved, outputs))
     wilson = wilson_interval(whole, len(ranks))
     return Figures(float(macro.mean()), intervals[0], float(micro), intervals[1], float(whole), wilson)
 
 
+def measure_curve(ranks: Ranks, deepest: int) -> NDArray[np.float64]:
+    """The macro figure for the first 1, 2, ... `deepest` candidates, (deepest,): the published pass@K."""
+    shares = np.zeros(deepest)
+    for task in ranks:
+        for rank in task:
+            if rank <= deepest:
+                shares[int(rank) - 1] += 1 / len(task)
+    # Rounded so that equal figures come out equal, whatever the order of the sum.
+    return np.cumsum(shares / len(ranks)).round(12)
+
+
 def measure_macro(ranks: Ranks, depth: float) -> float:
-    """The macro figure alone, without its interval: the published pass@K."""
-    return float(np.mean([np.mean([rank <= depth for rank in task]) for task in ranks]))
+    """The macro figure alone, without its interval."""
+    return float(solved_shares(ranks, depth).mean())
 
 
-def wilson_interval(fraction: float, number: int) -> Interval:
-    """The 95% Wilson score interval of a fraction seen in `number` trials (Wilson 1927), within 0 and 1."""
-    square = NORMAL_95**2 / number
-    centre = (fraction + square / 2) / (1 + square)
-    reach = math.sqrt(square * (fraction * (1 - fraction) + square / 4)) / (1 + square)
-    # Rounded so that 0 and 1 come out as such.
-    return abs(round(float(centre - reach), 12)), round(float(centre + reach), 12)
+def solved_shares(ranks: Ranks, depth: float) -> NDArray[np.float64]:
+    """Per task the share of its outputs whose right grid is among the first `depth`, (tasks,)."""
+    return np.array([float(np.mean([rank <= depth and rank != NOT_FOUND for rank in task])) for task in ranks])
 
 
-def _middle(values: np.ndarray) -> Interval:
-    """The middle 95% of bootstrapped values."""
-    low, high = np.quantile(values, (0.025, 0.975))
-    return float(low), float(high)
+def found_outputs(ranks: Ranks) -> NDArray[np.bool_]:
+    """Whether the right grid was offered, for each test output in the order of the tasks, (outputs,)."""
+    return np.array([rank != NOT_FOUND for rank in chain.from_iterable(ranks)], bool)
 
 
-def _find_rank(truth: Grid | None, offered: Sequence[Grid | list[list[int]] | None]) -> float:
+def _find_rank(truth: Grid | None, offered: Iterable[Grid]) -> float:
     assert truth is not None
-    same = [grid is not None and np.array_equal(grid, truth) for grid in offered]
-    return same.index(True) + 1 if True in same else NOT_FOUND
+    cells = truth.tobytes()
+    for place, grid in enumerate(offered, 1):
+        # The shape first: most wrong grids have another one, or are told apart by their bytes without numpy's detours.
+        if grid.shape == truth.shape and grid.tobytes() == cells:
+            return place
+    return NOT_FOUND

@@ -1,6 +1,7 @@
 """Each ranker on a small table whose right order is worked out beside it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +28,7 @@ def answer(grid: Grid | None, halting: float, log_prob: float = -1.0, view: int 
     return Prediction("a", 0, Augmentation.from_number(view).name, grid, logit(halting), log_prob, **more)
 
 
-def candidates(predictions: Predictions, ranker: str) -> list[Candidate]:
+def candidates(predictions: Predictions, ranker: str) -> Sequence[Candidate]:
     return vote(predictions, [TASK], ranker)["a"][0]
 
 

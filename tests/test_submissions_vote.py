@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def task_of(*inputs: Grid, name: str = "a") -> Task:
     return Task(name, (Pair(BLUE, RED),), tuple(Pair(input, None) for input in inputs))
 
 
-def rank_candidates(rows: list[Prediction], ranker: str = "count") -> list[Candidate]:
+def rank_candidates(rows: list[Prediction], ranker: str = "count") -> Sequence[Candidate]:
     return vote(make_predictions({}, rows), [task_of(WIDE)], ranker)["a"][0]
 
 
