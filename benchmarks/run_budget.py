@@ -89,7 +89,8 @@ def describe(plan: Plan, score: Score, seconds: float, folder: Path, minutes: fl
     """The result file's text."""
     made, best = versions(), score.pass_2
     low, high = best.macro_interval
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{processor()}, {made['cores']} cores"
+    cpu = f"{processor()}, {torch.get_num_threads()} threads of {made['cores']} cores"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu
     lines = [
         f"# {minutes:g} minutes on {SOURCE}: `{command}`",
         "",
