@@ -16,6 +16,7 @@ from submissions.score import Score
 from submissions.views import TaskView
 
 BINS = 10
+PERCENT = "{:.0%}"
 POINTS = 240
 """A curve drawn finer than that is no more exact on a screen."""
 
@@ -77,7 +78,7 @@ def draw_charts(views: Iterable[TaskView], score: Score | None, curves: Curves) 
             "share exact",
             {"exact": "trained on", "held_out_exact": "held out"},
             curves,
-            top=1,
+            shares=True,
         ),
     ]
     return [chart for chart in charts if chart is not None]
@@ -102,7 +103,7 @@ def draw_pass_at(score: Score | None) -> Chart | None:
         "K, candidates looked at",
         "macro pass@K",
         [Tick(places[tick][0], str(tick)) for tick in ticks if tick in places],
-        _percent_ticks(top),
+        _ticks(top, PERCENT),
         [Line("coverage", [(0, limit), (1, limit)], "limit"), Line("pass@K", _without_flats([*places.values()]))],
     )
 
@@ -124,29 +125,28 @@ def draw_votes(views: Iterable[TaskView]) -> Chart | None:
         f"First candidates that are right, by their share of the votes. {'; '.join(said)}.",
         "votes of the first candidate",
         "share right",
-        _percent_ticks(1),
-        _percent_ticks(1),
+        _ticks(1, PERCENT),
+        _ticks(1, PERCENT),
         bars=bars,
     )
 
 
-def draw_curves(title: str, label: str, names: Mapping[str, str], curves: Curves, top: float = 0) -> Chart | None:
-    """Columns of `curves` against the training step, given with what each is called; `top` 0 is as high as they are."""
+def draw_curves(title: str, label: str, names: Mapping[str, str], curves: Curves, shares: bool = False) -> Chart | None:
+    """Columns of `curves` against the training step, given with what each is called; `shares` are of one."""
     columns = {name: _column(curves, name) for name in names}
     columns = {name: column for name, column in columns.items() if len(column) > 1}
     if not columns:
         return None
     end = max(step for column in columns.values() for step, _ in column)
-    top = top or _scale_of(max(value for column in columns.values() for _, value in column))
+    top = 1 if shares else _scale_of(max(value for column in columns.values() for _, value in column))
     lines = [
         Line(names[name], [(step / end, value / top) for step, value in _thinned(column)], look)
         for (name, column), look in zip(columns.items(), ("first", "second"), strict=False)
     ]
     said = [f"{names[name]} {column[0][1]:.3g} to {column[-1][1]:.3g}" for name, column in columns.items()]
-    y_ticks = _percent_ticks(1) if top == 1 else [Tick(part / 4, f"{top * part / 4:.3g}") for part in range(5)]
     x_ticks = [Tick(step / end, f"{step:,}") for step in _round_steps(end)]
     words = f"{title}, from step {columns[next(iter(columns))][0][0]:,} to {end:,}: {'; '.join(said)}."
-    return Chart(title, words, "training step", label, x_ticks, y_ticks, lines)
+    return Chart(title, words, "training step", label, x_ticks, _ticks(top, PERCENT if shares else "{:.3g}"), lines)
 
 
 def _share_bar(place: int, right: int, count: int) -> Bar:
@@ -189,6 +189,7 @@ def _round_steps(end: int) -> list[int]:
     return list(range(0, end + 1, width))
 
 
-def _percent_ticks(top: float) -> list[Tick]:
-    parts = next(count for count in (4, 5, 3, 2) if round(100 * top) % count == 0 or count == 2)
-    return [Tick(part / parts, f"{100 * top * part / parts:.3g}%") for part in range(parts + 1)]
+def _ticks(top: float, text: str) -> list[Tick]:
+    """Round values from 0 to a `top` that `_scale_of` gave, written in the format `text`."""
+    parts = 5 if round(10 * top / 10 ** math.floor(math.log10(top))) % 4 else 4
+    return [Tick(part / parts, text.format(round(top * part / parts, 12))) for part in range(parts + 1)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from augment import Selection, Task, load_tasks
-from benchmarks.bench_report import make_up
+from benchmarks.bench_report import describe, make_up, measure
 from submissions import make_submission, score_submission, write_report
 from tests.browser import NAMES, Browser, find_chromium
 
@@ -290,3 +290,10 @@ def test_hidden_outputs_and_no_votes_make_a_page_too(browser: Browser, tmp_path:
     browser.wait_for(DRAWN)
     assert browser.evaluate("document.querySelectorAll('.blank').length") == 2
     assert browser.evaluate("document.querySelectorAll('.candidates, .recursion').length") == 0
+
+
+def test_the_benchmark_opens_both_forms() -> None:
+    rows = measure(TASKS[:2], "here", candidates=3, steps=2, rounds=1)
+    assert [row["form"] for row in rows] == ["file", "folder"]
+    assert all(row[name] > 0 for row in rows for name in ("bytes", "write", "open", "a task"))
+    assert all(f"| {row['form']} | {row['bytes'] / 1e6:.2f} |" in describe(rows, 2, "command") for row in rows)

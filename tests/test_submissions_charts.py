@@ -74,7 +74,7 @@ def test_votes_are_counted_by_their_share() -> None:
 @pytest.mark.parametrize("lines", [2, POINTS, 10 * POINTS + 7])
 def test_curves_span_their_steps_and_keep_their_mean(lines: int) -> None:
     curves = [{"step": 5 * line, "exact": line / lines} for line in range(1, lines + 1)]
-    chart = draw_curves("title", "label", NAMES, curves, top=1)
+    chart = draw_curves("title", "label", NAMES, curves, shares=True)
     assert chart is not None
     (curve,) = chart.lines
     places, heights = np.array(curve.points).T
@@ -101,6 +101,16 @@ def test_steps_have_a_few_round_ticks(end: int) -> None:
     assert 2 <= len(places) <= 6
     assert places == sorted(places)
     assert places[-1] <= 1
+
+
+@pytest.mark.parametrize(
+    ("highest", "ticks"),
+    [(2.3, "0 0.5 1 1.5 2 2.5"), (0.031, "0 0.01 0.02 0.03 0.04"), (9, "0 2 4 6 8 10"), (0, "0 0.2 0.4 0.6 0.8 1")],
+)
+def test_heights_have_round_ticks(highest: float, ticks: str) -> None:
+    chart = draw_curves("title", "label", NAMES, [{"step": 1, "exact": 0}, {"step": 2, "exact": highest}])
+    assert chart is not None
+    assert " ".join(tick.text for tick in chart.y_ticks) == ticks
 
 
 def test_what_cannot_be_drawn_is_left_out() -> None:
