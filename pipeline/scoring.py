@@ -6,6 +6,7 @@ task that is left counts, answered or not.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from augment import Selection, Task, load_tasks
 from augment.source import find_source_label
 from augment.task import select_tasks
 from pipeline.config import build_config
-from pipeline.rundir import Console, read_json
+from pipeline.rundir import Console, read_json, write_json
 from submissions.compare import BASELINE, Comparison, Ranked, compare, compare_rankers
 from submissions.format import Submission, make_submission, read_submission
 from submissions.prediction import Predictions, merge_predictions, read_predictions
@@ -33,6 +34,8 @@ class Answer:
     answers: Predictions | None
     asked: dict[str, Selection] = field(default_factory=dict)
     ranker: str = BASELINE
+    about: dict[str, Any] = field(default_factory=dict)
+    """what `vote` wrote beside a submission"""
 
     def only_source(self) -> str:
         """The source it answers; ValueError where there is none or more than one."""
@@ -65,7 +68,8 @@ class Answer:
     def score(self, submission: Submission, tasks: list[Task], source: str, ballot: Ballot | None) -> Score:
         """The score of its submission, with all that its predictions add."""
         if self.answers is None or ballot is None:
-            return score_submission(submission, tasks, source)
+            known = self.about.get("trained_on"), self.about.get("merged", ())
+            return score_submission(submission, tasks, source, trained_on=known[0], merged=known[1])
         return score_predictions(self.answers, tasks, source, ballot, submission)
 
 
@@ -152,6 +156,27 @@ def find_answer(what: Path, merge: Sequence[Path] = ()) -> Answer:
     return Answer(what, None, pooled, _asked(pooled), answer.ranker)
 
 
+def write_about(submission: Path, predictions: Predictions, ranker: str) -> None:
+    """Write beside a submission what Kaggle's format has no place for: what was pooled, by which ranker."""
+    about = {"ranker": ranker, "merged": predictions.merged, "trained_on": predictions.trained_on}
+    write_json(_about_file(submission), about | {"submission_sha256": _digest(submission)})
+
+
+def _about_file(submission: Path) -> Path:
+    return submission.with_name(f"{submission.stem}.about.json")
+
+
+def _read_about(submission: Path) -> dict[str, Any]:
+    """What `write_about` wrote of this very file."""
+    file = _about_file(submission)
+    about = read_json(file) if file.is_file() and submission.is_file() else {}
+    return about if isinstance(about, dict) and about.get("submission_sha256") == _digest(submission) else {}
+
+
+def _digest(file: Path) -> str:
+    return sha256(file.read_bytes()).hexdigest()
+
+
 def read_pooled(folders: list[Path]) -> Predictions:
     """The predictions of one folder, or of several pooled on purpose."""
     several = {str(folder): read_predictions(folder) for folder in folders}
@@ -196,7 +221,7 @@ def _find_one(what: Path) -> Answer:
     if what.is_dir():
         predictions = read_predictions(what)
         return Answer(what, None, predictions, _asked(predictions))
-    return Answer(what, what, None)
+    return Answer(what, what, None, about=_read_about(what))
 
 
 def _asked(predictions: Predictions) -> dict[str, Selection]:

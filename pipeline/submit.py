@@ -8,7 +8,7 @@ from rich.table import Table
 from augment import Selection, Task, load_tasks
 from pipeline.rundir import RunFolder, read_json, read_metrics, write_json
 from pipeline.score_table import score_table
-from pipeline.scoring import find_answer, read_pooled
+from pipeline.scoring import find_answer, read_pooled, write_about
 from submissions.format import (
     Submission,
     make_submission,
@@ -43,6 +43,7 @@ def vote_file(folders: list[Path], source: str, selection: Selection, ranker: st
         raise ValueError(f"{out}: exists already and is not overwritten; name another file with --out")
     predictions, tasks = read_pooled(folders), load_tasks(source, selection)
     write_submission(out, make_submission(vote(predictions, tasks, ranker), tasks))
+    write_about(out, predictions, ranker)
 
 
 def rankers_table() -> Table:

@@ -156,6 +156,12 @@ def _all_same(heights, cells, starts, other_heights, other_cells, other_starts, 
     return True
 
 
+def grid_id(grid: Grid) -> np.uint64:
+    """The ID that a grid has everywhere."""
+    height, width = (np.array([side], np.uint8) for side in grid.shape)
+    return hash_grids(height, width, grid.ravel())[0]
+
+
 @njit(cache=True, nogil=True)
 def hash_grids(heights, widths, cells):
     """IDs, uint64 (n,), of grids that stand end to end in `cells`."""

@@ -10,7 +10,7 @@ Out: a Score. Every test output counts, predicted or not. The three figures, eac
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from statistics import median
@@ -25,7 +25,7 @@ from submissions.format import ATTEMPTS, Submission, SubmissionError, check_grid
 from submissions.intervals import Interval, bootstrap_mean, bootstrap_ratio, wilson_interval
 from submissions.kinds import Kind, find_kinds
 from submissions.prediction import Predictions
-from submissions.vote import Ballot
+from submissions.vote import ArrayCandidates, Ballot, Candidate
 
 DEEPEST = 1000
 """The curve of pass@K ends here; coverage is its limit."""
@@ -210,8 +210,7 @@ def attempt_ranks(submission: Submission, task: Task) -> list[float]:
 def candidate_ranks(ballot: Ballot, task: Task) -> list[float]:
     """Per test output of `task`: the place of the right grid among its candidates, else NOT_FOUND."""
     lists = ballot.get(task.id, [[]] * len(task.tests))
-    offered = [(candidate.grid for candidate in candidates) for candidates in lists]
-    return [_find_rank(pair.output, grids) for pair, grids in zip(task.tests, offered, strict=True)]
+    return [_find_candidate(pair.output, candidates) for pair, candidates in zip(task.tests, lists, strict=True)]
 
 
 def measure(ranks: Ranks, depth: float = math.inf) -> Figures:
@@ -261,3 +260,12 @@ def _find_rank(truth: Grid | None, offered: Iterable[Grid]) -> float:
         if grid.shape == truth.shape and grid.tobytes() == cells:
             return place
     return NOT_FOUND
+
+
+def _find_candidate(truth: Grid | None, candidates: Sequence[Candidate]) -> float:
+    """Candidates in arrays look for a grid themselves, hundreds of times faster than one by one."""
+    if not isinstance(candidates, ArrayCandidates):
+        return _find_rank(truth, (candidate.grid for candidate in candidates))
+    assert truth is not None
+    place = candidates.find(truth)
+    return NOT_FOUND if place is None else place + 1

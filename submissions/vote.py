@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from augment.grid import Grid, grid_hash
 from augment.task import Task
-from submissions.grids import Grids, number_by_first
+from submissions.grids import Grids, grid_id, number_by_first
 from submissions.prediction import NO_GRID, Answers, Predictions, Scores, current_answers
 from submissions.rankers import Ranker, Votes, find_ranker
 
@@ -58,6 +58,14 @@ class ArrayCandidates(Sequence[Candidate]):
         if isinstance(place, slice):
             return [self._make(row) for row in self._rows[place]]
         return self._make(self._rows[place])
+
+    def find(self, grid: Grid) -> int | None:
+        """The place of this grid, from 0, or None; no candidate is made for it."""
+        numbers_C = self._columns[0][self._rows.start : self._rows.stop]
+        for place in np.flatnonzero(self._grids.ids[numbers_C] == grid_id(grid)).tolist():
+            if np.array_equal(self._grids[numbers_C[place]], grid):
+                return place
+        return None
 
     def _make(self, row: int) -> Candidate:
         grid, *votes = (column[row].item() for column in self._columns)

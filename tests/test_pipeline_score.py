@@ -251,11 +251,24 @@ def test_pooled_predictions_say_so(tmp_path: Path, capsys: pytest.CaptureFixture
     assert as_json(capsys, ours)["merged"] == []
     found = as_json(capsys, ours, "--merge", theirs)
     assert found["merged"] == [str(ours / "predictions"), str(theirs)]
-    # By the run's ranker the one sure vote for B outweighs four unsure ones for each wrong grid; by count it stands third.
+    # By the run's ranker one sure vote for B outweighs four unsure ones for a wrong grid; by count it stands third.
     assert (found["coverage"]["macro"], found["pass@2"]["macro"]) == (0.5, 0.5)
     assert "Pooled from 2 predictions:" in printed(capsys, ours, "--merge", theirs)
     assert as_json(capsys, ours, "--merge", theirs, "--against", ours)["against"]["score"]["merged"] == []
     assert "twice" in refusal(capsys, ours, "--merge", ours)
+
+
+def test_a_submission_voted_from_pooled_predictions_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = (write_answers(tmp_path / name, {A}, {B}) for name in ("a", "b"))
+    chosen = (SOURCE, "--max-side", "3", "--limit", "4")
+    submission = tmp_path / "pooled.json"
+    with pytest.raises(SystemExit) as ended:
+        main(["vote", str(ours), *chosen, "--out", str(submission), "--merge", str(theirs)])
+    assert not ended.value.code
+    assert as_json(capsys, submission, *chosen)["merged"] == [str(ours), str(theirs)]
+    assert "Pooled from 2 predictions:" in printed(capsys, submission, *chosen)
+    submission.write_text(submission.read_text() + " ")
+    assert as_json(capsys, submission, *chosen)["merged"] == [], "another file under its name"
 
 
 @pytest.mark.parametrize(
