@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from augment.grid import Grid
 from augment.task import Pair, Task
+from submissions.format import make_submission
 from submissions.prediction import Prediction, make_predictions
 from submissions.vote import Candidate, vote
 
@@ -103,3 +104,11 @@ def test_every_prediction_with_a_grid_is_one_vote(rows):
     assert sum(candidate.count for candidate in candidates) == sum(answer is not None for answer, _ in rows)
     keys = [(candidate.count, candidate.confidence) for candidate in candidates]
     assert keys == sorted(keys, reverse=True)
+
+
+@given(st.lists(st.tuples(st.sampled_from([RED, BLUE, WIDE, None]), st.integers(-3, 3)), max_size=12))
+def test_the_attempts_differ_wherever_there_are_two_candidates(rows):
+    for name in ("count", "confidence", "likelihood", "shape"):
+        ballot = vote(make_predictions({}, answers(*rows)), [task_of(WIDE)], name)
+        (entry,) = make_submission(ballot, [task_of(WIDE)])["a"]
+        assert (entry["attempt_1"] != entry["attempt_2"]) == (len(ballot["a"][0]) > 1)
