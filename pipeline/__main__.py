@@ -7,6 +7,7 @@ traceback, unless --debug is given anywhere on the line.
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -222,10 +223,13 @@ def predict_command(
     loaded, puzzle_set = load_checkpoint(checkpoint), open_puzzle_set(puzzles)
     options = {"record": record, "trajectories": trajectories, "noise": noise, "rescore": candidates}
     changes = {f"predict.{name}": value for name, value in options.items() if value is not None}
-    settings = override(build_config(loaded.config), changes | parse_assignments(assignments or [])).predict
+    config = override(build_config(loaded.config), changes | parse_assignments(assignments or []))
+    loaded, settings = replace(loaded, config=config.model_dump(mode="json")), config.predict
     console, made = Console(quiet=not is_first()), join_processes().any(out.exists())
-    if made and not candidates:
-        raise ConfigError(f"{out}: exists already and is not overwritten; name another folder with --out")
+    if made and (not settings.rescore or changes.keys() - {"predict.rescore"}):
+        raise ConfigError(
+            f"{out}: exists already and is not overwritten; name another folder with --out, or only --rescore it"
+        )
     if not made:
         predict(loaded, puzzle_set, settings, out, console, checkpoint=str(checkpoint))
     if settings.rescore:
@@ -254,8 +258,9 @@ def vote_command(
     if predictions is None or source is None or out is None:
         raise ConfigError("vote: name the predictions folder, the SOURCE it answers and --out; or --list the rankers")
     selection = Selection(**_selected(tasks, max_side, limit))
-    vote_file([predictions, *(merge or [])], source, selection, ranker, out)
-    Console().log(f"written: {out}")
+    console = Console()
+    vote_file([predictions, *(merge or [])], source, selection, ranker, out, console)
+    console.log(f"written: {out}")
 
 
 @app.command("score")

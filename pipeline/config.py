@@ -32,7 +32,8 @@ class ConfigError(ValueError):
 
 
 def _known_ranker(name: str) -> str:
-    find_ranker(name)
+    if not name.endswith(".py"):  # a file is looked at when it is used: a checkpoint's config outlives it
+        find_ranker(name)
     return name
 
 
@@ -153,6 +154,8 @@ class PredictSettings(Settings):
 
     @model_validator(mode="after")
     def _has_what_the_ranker_needs(self) -> "PredictSettings":
+        if self.ranker.endswith(".py"):
+            return self
         ranker = find_ranker(self.ranker)
         if ranker.rescored and not self.rescore:
             raise ValueError(f"the ranker '{self.ranker}' needs candidates to be rescored: set predict.rescore=10 too")

@@ -5,6 +5,7 @@ few files for each part (`submissions.prediction.write_part`). Which process mak
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from submissions.prediction import Answers, Part, Scores, find_parts, read_part,
 
 FORMAT = 1
 ABOUT = "parts.json"
+PART_FILE = re.compile(r"\d{6}\.|\.?parts\.json")
 
 
 class Parts:
@@ -102,10 +104,20 @@ class Parts:
 
     def _begin(self, boards: int) -> None:
         if self.path.exists():
+            self._refuse_other_content()
             self.run.log(f"{self.path}: its parts belong to something else or are damaged; all are made anew")
             self.remove()
         self.path.mkdir(parents=True)
         write_json(self.path / ABOUT, {"belongs": self.belongs, "boards": boards})
+
+    def _refuse_other_content(self) -> None:
+        """ValueError where the folder holds what no stage has written, before it is removed."""
+        strange = [each.name for each in self.path.iterdir() if each.name != ABOUT and not PART_FILE.match(each.name)]
+        if strange:
+            raise ValueError(
+                f"{self.path}: holds {strange[0]}, which is no part of predictions, and would be removed; move it "
+                "away, or name another folder with --out"
+            )
 
     def _drop_damaged(self) -> None:
         numbers = sorted(find_parts(self.path, self.kind))

@@ -5,6 +5,7 @@ averaged weights; each answer is taken back to the task's own frame. Any number 
 same answers. What is done is written as it goes (`pipeline.parts`), and a stage that was killed goes on with the rest.
 """
 
+import json
 import math
 import shutil
 import time
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from augment import PuzzleSet
 from pipeline.asked import Asked, Questions
 from pipeline.checkpoint import Checkpoint, match_rows
-from pipeline.config import PredictSettings, RunConfig, TrainSettings, build_config
+from pipeline.config import PredictSettings, RunConfig, build_config
 from pipeline.launch import Launched, join_processes
 from pipeline.memory import CPU_BOARDS, FEWEST_BOARDS, Memory, find_boards
 from pipeline.parts import Parts
@@ -83,7 +84,7 @@ def make_predictor(
     """The checkpoint's model on this process's device, and what it is asked."""
     config = build_config(trained.config)
     model, table = load_model(trained, puzzle_set)
-    said = prepare_model(model, table, TrainSettings(), processes.device)
+    said = prepare_model(model, table, config.train, processes.device)
     run.log(f"predicting in {said}, processes: {processes.count}")
     questions = Questions(puzzle_set, model.config.canvas, settings.augmentations, settings.trajectories)
     return Predictor(model, table, questions, settings.steps, settings.record, settings.noise, config.seed)
@@ -168,10 +169,11 @@ def identify(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettin
 
 
 def fingerprint(trained: Checkpoint) -> str:
-    """SHA-256 of the weights that predict, and of the sum of the bits of the ID rows, which may be gigabytes."""
-    digest = sha256(str(int(trained.id_rows.view(torch.int32).sum())).encode())
-    for name, tensor in sorted(trained.best_weights().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    """SHA-256 of what predicts: the network's settings, its weights, and the ID rows with their keys."""
+    digest = sha256(json.dumps([trained.config["model"], trained.keys], sort_keys=True).encode())
+    for name, tensor in sorted((trained.best_weights() | {"ids": trained.id_rows}).items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -225,7 +227,7 @@ def seconds_needed(config: RunConfig, puzzle_set: PuzzleSet, processes: Launched
     """
     settings, device = config.predict, processes.device
     model, table = RecursiveModel(config.model), IdTable(len(puzzle_set), config.model.id_length)
-    prepare_model(model, table, TrainSettings(compile=False), device)
+    prepare_model(model, table, config.train.model_copy(update={"compile": False}), device)
     questions = Questions(puzzle_set, config.model.canvas, settings.augmentations, settings.trajectories)
     predictor = Predictor(model, table, questions, settings.steps, settings.record, settings.noise)
     boards = settings.batch_size or (FEWEST_BOARDS if device.type == "cuda" else CPU_BOARDS)

@@ -1,7 +1,7 @@
 """A model over test inputs: rows to answer come in, their answers in the task's own frame go out, part by part.
 
 The device computes one batch after another; a thread decodes the one before meanwhile, in numba and without the
-interpreter's lock. No more than these two are in memory, and the answers of the part at hand.
+interpreter's lock. No more than three are in memory, and the answers of the part at hand.
 """
 
 from collections import deque

@@ -18,6 +18,7 @@ from pipeline.submit import submit
 from pipeline.train import is_trained, train
 from submissions.format import filler_submission, write_submission
 from submissions.prediction import read_predictions
+from submissions.rankers import find_ranker
 from submissions.score import Score
 
 
@@ -29,6 +30,7 @@ def solve(config: RunConfig, path: Path) -> Score | None:
     """
     budget, processes = Budget(config.budget), join_processes()
     sources = gather([config.source], config.selection.selection(), list(config.train_sources))
+    find_ranker(config.predict.ranker)
     start_from(config)
     run = RunFolder(path, config, first=is_first())
     puzzle_set = _prepare(config, sources, run, processes)

@@ -17,7 +17,7 @@ from pipeline.config import build_config
 from pipeline.rundir import Console, read_json, write_json
 from submissions.compare import BASELINE, Comparison, Ranked, compare, compare_rankers
 from submissions.format import Submission, make_submission, read_submission
-from submissions.prediction import Predictions, merge_predictions, read_predictions
+from submissions.prediction import METADATA_FILE, Predictions, merge_predictions, read_predictions
 from submissions.rankers import RANKERS, find_ranker
 from submissions.score import Score, score_predictions, score_submission
 from submissions.vote import Ballot, vote
@@ -152,7 +152,7 @@ def find_answer(what: Path, merge: Sequence[Path] = ()) -> Answer:
     answer = _find_one(what)
     if not merge:
         return answer
-    pooled = read_pooled([_predictions_folder(path) for path in (what, *merge)])
+    pooled = read_pooled([what, *merge])
     return Answer(what, None, pooled, _asked(pooled), answer.ranker)
 
 
@@ -179,9 +179,11 @@ def _digest(file: Path) -> str:
 
 def read_pooled(folders: list[Path]) -> Predictions:
     """The predictions of one folder, or of several pooled on purpose."""
+    folders = [_predictions_folder(folder) for folder in folders]
     several = {str(folder): read_predictions(folder) for folder in folders}
-    if len(several) < len(folders):
-        raise ValueError(f"{folders[0]}: a predictions folder is named twice; its answers would count twice")
+    if len({_digest(folder / METADATA_FILE) for folder in folders}) < len(folders):
+        names = ", ".join(map(str, folders))
+        raise ValueError(f"{names}: two of these hold the same predictions, which would count twice; name each once")
     return merge_predictions(several) if len(several) > 1 else several[str(folders[0])]
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 from rich.table import Table
 
 from augment import Selection, Task, load_tasks
-from pipeline.rundir import RunFolder, read_json, read_metrics, write_json
+from pipeline.rundir import Console, RunFolder, read_json, read_metrics, write_json
 from pipeline.score_table import score_table
 from pipeline.scoring import find_answer, read_pooled, write_about
 from submissions.format import (
@@ -37,12 +37,17 @@ def submit(predictions: Predictions, tasks: list[Task], ranker: str, source: str
     return score
 
 
-def vote_file(folders: list[Path], source: str, selection: Selection, ranker: str, out: Path) -> None:
+def vote_file(folders: list[Path], source: str, selection: Selection, ranker: str, out: Path, console: Console) -> None:
     """Vote predictions, pooled where several folders are given, into a submission for every task that is selected."""
     if out.exists():
         raise ValueError(f"{out}: exists already and is not overwritten; name another file with --out")
     predictions, tasks = read_pooled(folders), load_tasks(source, selection)
-    write_submission(out, make_submission(vote(predictions, tasks, ranker), tasks))
+    ballot = vote(predictions, tasks, ranker)
+    empty = [task.id for task in tasks for candidates in ballot[task.id] if not candidates]
+    if empty:
+        total = sum(len(task.tests) for task in tasks)
+        console.log(f"{len(empty)} of {total} test inputs have no answer and get the filler (first task: {empty[0]})")
+    write_submission(out, make_submission(ballot, tasks))
     write_about(out, predictions, ranker)
 
 

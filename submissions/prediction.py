@@ -241,8 +241,8 @@ def current_answers(answers: Answers) -> Answers:
 def merge_predictions(several: dict[str, Predictions]) -> Predictions:
     """Pool the predictions of several models, given by name; the score will say so.
 
-    Raises:
-        ValueError: where nothing was asked of both: pooling is for answers to the same tasks.
+    Scores of candidates are left out: a mean over the models that scored a candidate would favour those that one model
+    alone has heard of.
     """
     given = list(several.values())
     tasks, answers = _same_places([(each.tasks, current_answers(each.answers)) for each in given])
@@ -250,13 +250,8 @@ def merge_predictions(several: dict[str, Predictions]) -> Predictions:
     # Each model's own answers on the whole board have replaced its earlier ones, and must not replace the others'.
     settled = [replace(rows, board=np.zeros_like(rows.board)) for rows in answers]
     answers = [_renumbered(rows, number) for rows, number in zip(settled, numbers, strict=True)]
-    scored = [(each, number) for each, number in zip(given, numbers, strict=True) if each.scores is not None]
-    scores = None
-    if len(scored) == len(given):
-        _, moved = _same_places([(each.tasks, each.scores) for each in given], tasks)
-        scores = Scores.joined([_renumbered(rows, number) for rows, number in zip(moved, numbers, strict=True)])
     recursions = {key: shown for each in reversed(given) for key, shown in each.recursions.items()}
-    return Predictions(_merge_metadata(several), tasks, Answers.joined(answers), grids, recursions, scores)
+    return Predictions(_merge_metadata(several), tasks, Answers.joined(answers), grids, recursions)
 
 
 def _merge_metadata(several: dict[str, Predictions]) -> dict[str, Any]:
@@ -267,7 +262,14 @@ def _merge_metadata(several: dict[str, Predictions]) -> dict[str, Any]:
             sources[source] = sorted({*sources.get(source, []), *asked})
     trained_on = sorted({task for each in several.values() for task in each.trained_on or ()})
     known = all(each.metadata.get("training_known") for each in several.values())
-    return {"sources": sources, "trained_on": trained_on, "training_known": known, "merged": list(several)}
+    steps = {bool(each.answers.last.all()) for each in several.values() if len(each.answers)}
+    return {
+        "sources": sources,
+        "trained_on": trained_on,
+        "training_known": known,
+        "merged": list(several),
+        "steps_differ": len(steps) > 1,
+    }
 
 
 def _renumbered(rows: Any, numbers: NDArray[np.int32]) -> Any:

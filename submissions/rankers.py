@@ -125,7 +125,10 @@ def _load_ranker(path: Path) -> Ranker:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be run as a Python file: {type(error).__name__}: {error}") from error
     defined = [each for name, each in RANKERS.items() if before.get(name) is not each]
     if not defined:
         raise ValueError(f"{path}: defines no ranker; put @ranker(...) from submissions.rankers before your function")

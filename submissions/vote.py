@@ -148,9 +148,24 @@ def tally(predictions: Predictions, answers: Answers, lookup: NDArray[np.int64])
 
 def rank(votes: Votes, ranker: Ranker) -> NDArray[np.int64]:
     """All candidates, those of a test input together and best first; what is not a number ranks last."""
-    falling = [np.where(np.isnan(key), np.inf, -np.asarray(key, np.float64)) for key in ranker.rank(votes)]
+    falling = [np.where(np.isnan(key), np.inf, -key) for key in _checked(ranker, votes)]
     # The sort is stable: what is equal keeps the order first seen.
     return np.lexsort((*reversed(falling), votes.input_C))
+
+
+def _checked(ranker: Ranker, votes: Votes) -> list[NDArray[np.float64]]:
+    """What the ranker returns; ValueError where it fails, or returns something else than one value per candidate."""
+    try:
+        keys = ranker.rank(votes)
+        columns = [np.asarray(key, np.float64) for key in keys] if isinstance(keys, tuple) else []
+    except Exception as error:
+        raise ValueError(f"the ranker '{ranker.name}' fails: {type(error).__name__}: {error}") from error
+    if not columns or any(column.shape != votes.input_C.shape for column in columns):
+        raise ValueError(
+            f"the ranker '{ranker.name}' must return a tuple of arrays, each with one value per candidate "
+            f"({len(votes.input_C)} here)"
+        )
+    return columns
 
 
 def _refuse_missing(predictions: Predictions, ranker: Ranker) -> None:
@@ -158,6 +173,13 @@ def _refuse_missing(predictions: Predictions, ranker: Ranker) -> None:
     answers = predictions.answers
     if ranker.steps == "all" and answers.last.all() and (answers.step > 1).any():
         raise ValueError(f"the ranker '{ranker.name}' needs the answers of all steps: run predict with --steps all")
+    if ranker.steps == "all" and predictions.metadata.get("steps_differ"):
+        raise ValueError(
+            f"the ranker '{ranker.name}' needs the answers of all steps in each of {', '.join(predictions.merged)}: "
+            "one with the last step only would have fewer votes"
+        )
+    if ranker.rescored and predictions.merged:
+        raise ValueError(f"the ranker '{ranker.name}' is for one model's candidates; vote each of those merged alone")
     if ranker.rescored and predictions.scores is None:
         raise ValueError(
             f"the ranker '{ranker.name}' needs candidates scored under every augmentation: run predict --rescore 10"
@@ -216,7 +238,9 @@ def _average_scores(
     scores = predictions.scores
     if scores is None:
         return None
-    keys_N = _find_inputs(scores, lookup) * len(predictions.grids) + scores.grid
+    inputs_N = _find_inputs(scores, lookup)
+    scores, inputs_N = scores.take(known := inputs_N >= 0), inputs_N[known]
+    keys_N = inputs_N * len(predictions.grids) + scores.grid
     order = np.argsort(keys_C)
     places_N = np.searchsorted(keys_C[order], keys_N)
     found_N = np.append(keys_C[order], -1)[places_N] == keys_N

@@ -115,3 +115,7 @@ def test_a_budget_runs_down() -> None:
     assert Budget(None).left() == float("inf")
     assert 99 < Budget(100).left() <= 100
     assert Budget(100).left(reserve=100) <= 0
+
+
+def test_a_ranker_file_that_is_gone_does_not_make_a_config_unreadable() -> None:
+    assert change("predict.ranker=gone.py").predict.ranker == "gone.py"

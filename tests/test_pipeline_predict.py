@@ -20,7 +20,7 @@ from pipeline.asked import Asked, Questions
 from pipeline.checkpoint import save_checkpoint
 from pipeline.config import ConfigError, PredictSettings, build_config
 from pipeline.launch import join_processes
-from pipeline.predict import predict, seconds_needed
+from pipeline.predict import fingerprint, predict, seconds_needed
 from pipeline.predictor import Predictor
 from pipeline.rundir import Console
 from solver import IdTable, Output, RecursiveModel
@@ -251,7 +251,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved_and_answers_the_same(
     same_answers(made, read_predictions(plain))
 
 
-def test_no_more_than_two_batches_are_in_memory(
+def test_no_more_than_three_batches_are_in_memory(
     puzzle_set: PuzzleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compute, alive, most = Predictor.compute, weakref.WeakSet(), []
@@ -514,3 +514,24 @@ def test_every_stage_runs_in_two_processes(tmp_path: Path) -> None:
     for name in ("submission.json", "score.json"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
     assert launch(2, *chosen).returncode != 0, "without a folder that they share"
+
+
+def test_what_is_no_part_is_not_removed(puzzle_set: PuzzleSet, tmp_path: Path) -> None:
+    (tmp_path / "out.parts").mkdir()
+    (tmp_path / "out.parts" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"out.parts: holds thesis.txt"):
+        ask(puzzle_set, tmp_path / "out")
+    assert (tmp_path / "out.parts" / "thesis.txt").read_text() == "mine"
+
+
+def test_what_predicts_is_told_apart(puzzle_set: PuzzleSet) -> None:
+    checkpoint = make_checkpoint(puzzle_set)
+    config = checkpoint.config | {"model": checkpoint.config["model"] | {"l_cycles": 6}}
+    others = [
+        replace(checkpoint, config=config),
+        replace(checkpoint, keys=checkpoint.keys[::-1]),
+        replace(checkpoint, id_rows=checkpoint.id_rows.flip(0)),
+        make_checkpoint(puzzle_set, seed=1),
+    ]
+    assert len({fingerprint(each) for each in [checkpoint, *others]}) == 5
+    assert fingerprint(make_checkpoint(puzzle_set)) == fingerprint(checkpoint)

@@ -259,7 +259,7 @@ def test_pooled_predictions_say_so(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_submission_voted_from_pooled_predictions_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ours, theirs = (write_answers(tmp_path / name, {A}, {B}) for name in ("a", "b"))
+    ours, theirs = write_answers(tmp_path / "a", {A}, {B}), write_answers(tmp_path / "b", {B}, {A})
     chosen = (SOURCE, "--max-side", "3", "--limit", "4")
     submission = tmp_path / "pooled.json"
     with pytest.raises(SystemExit) as ended:
@@ -296,3 +296,25 @@ def test_what_cannot_be_is_refused(
 def test_a_submission_has_no_rankers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_run(tmp_path / "run", {A}) / "submission.json"
     assert f"{file}: holds no predictions to rank" in refusal(capsys, file, SOURCE, "--rankers", "all")
+
+
+def voted(*arguments: str | Path) -> int:
+    """The exit code of `vote`."""
+    with pytest.raises(SystemExit) as ended:
+        main(["vote", *map(str, arguments)])
+    return int(ended.value.code or 0)
+
+
+def test_a_folder_is_not_pooled_with_itself_however_it_is_spelled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_answers(tmp_path / "a", {A}, {B})
+    again = tmp_path / "a" / ".." / "a"
+    assert voted(folder, SOURCE, "--out", tmp_path / "s.json", "--merge", again) == 2
+    assert "twice" in capsys.readouterr().err
+
+
+def test_filler_is_not_passed_off_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_answers(tmp_path / "a", {A}, {B})
+    assert voted(folder, SOURCE, "--out", tmp_path / "s.json") == 0
+    assert "of 416 test inputs have no answer and get the filler" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from augment.grid import Grid
 from augment.puzzle import Augmentation
 from augment.task import Pair, Task
 from submissions import RANKERS, find_ranker
-from submissions.prediction import Prediction, Predictions, Scores, make_predictions
+from submissions.prediction import Prediction, Predictions, Scores, make_predictions, merge_predictions
 from submissions.vote import Candidate, vote
 
 A, B, C = (np.full((1, 1), colour, np.uint8) for colour in (1, 2, 3))
@@ -156,3 +156,50 @@ def test_a_file_without_a_ranker_is_refused(tmp_path):
 def test_every_ranker_says_where_it_comes_from_and_what_it_scored():
     assert set(RANKERS) >= {"count", "confidence", "likelihood", "steps", "product", "shape"}
     assert all(each.source and each.scored and each.rank.__doc__ for each in RANKERS.values())
+
+
+def test_a_merge_is_not_ranked_by_scores_that_only_one_model_gave():
+    merged = merge_predictions({"one": rescored({"A": [-1.0]}), "two": rescored({"B": [-1.0]})})
+    with pytest.raises(ValueError, match="'product' is for one model"):
+        candidates(merged, "product")
+
+
+def test_steps_needs_all_steps_of_every_one_of_a_merge():
+    every = [answer(A, 0.5, step=1, last=False), answer(A, 0.5, step=2)]
+    merged = merge_predictions({"one": make_predictions({}, every), "two": make_predictions({}, every[1:])})
+    with pytest.raises(ValueError, match="all steps in each of one, two"):
+        candidates(merged, "steps")
+
+
+def test_scores_of_other_tasks_are_left_out():
+    rows = [Prediction("other", 0, Augmentation.from_number(0).name, A, 0.0), answer(None, 0.5)]
+    predictions = make_predictions({}, rows)
+    one = np.zeros(1, np.int32)
+    scores = Scores(one, one, one.astype(np.uint32), one, np.zeros(1, np.float32))
+    assert len(candidates(replace(predictions, scores=scores), "product")) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return (votes.x,)", "'broken' fails: AttributeError"),
+        ("return votes.count", "must return a tuple"),
+        ("return (votes.halting_R,)", "one value per candidate"),
+    ],
+)
+def test_a_broken_ranker_is_named(tmp_path, body, message):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        f"from submissions import ranker\n@ranker('broken', source='', scored='')\ndef f(votes):\n    {body}\n"
+    )
+    try:
+        with pytest.raises(ValueError, match=message):
+            order(TABLE, str(file))
+    finally:
+        RANKERS.pop("broken", None)
+
+
+def test_a_file_that_is_no_python_is_named(tmp_path):
+    (tmp_path / "mine.py").write_text("def")
+    with pytest.raises(ValueError, match=r"mine.py: cannot be run .*SyntaxError"):
+        find_ranker(str(tmp_path / "mine.py"))
