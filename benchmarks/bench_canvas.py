@@ -22,7 +22,7 @@ from benchmarks.bench_recipe import processor, run_seed
 from benchmarks.try_settings import share_right
 from pipeline.recipes import recipe
 from pipeline.rundir import read_json
-from solver.model import Canvas
+from solver.settings import Canvas
 from submissions.prediction import read_predictions
 
 RECIPE = "cpu"

@@ -28,10 +28,10 @@ from pipeline.prepare import build, gather
 from pipeline.recipes import recipe
 from pipeline.rundir import Console, versions
 from pipeline.start import choose_precision, make_learner
-from solver import Batch, Learner, ModelConfig
-from solver.batches import Examples
+from solver.batches import Batch, Examples
 from solver.layers import inner_size
-from solver.model import Canvas
+from solver.learner import Learner
+from solver.settings import Canvas, ModelConfig
 
 CPU_SLOTS, CPU_BOARDS = 16, 4
 """On the CPU: slots that stand for a batch, and full boards that run at once unless train.micro_batch says it."""

@@ -4,7 +4,7 @@ Every command is a few lines around a stage of the story. Bad input ends in one 
 traceback, unless --debug is given anywhere on the line.
 """
 
-import json
+import os
 import sys
 import time
 from dataclasses import replace
@@ -15,67 +15,42 @@ import typer
 from rich.console import Console as Screen
 from rich.text import Text
 
-from augment import MAX_PAIRS, Duplicates, OnLeak, Selection, load_tasks, open_puzzle_set
-from augment.source import find_source_label
+from augment import MAX_PAIRS, Duplicates, OnLeak, Selection, open_puzzle_set
 from pipeline.budget import Budget
-from pipeline.checkpoint import load_checkpoint
 from pipeline.config import (
     ConfigError,
     PuzzleSettings,
-    RunConfig,
     SelectionSettings,
     build_config,
     override,
     parse_assignments,
 )
-from pipeline.convert import convert
-from pipeline.launch import is_first, join_processes, leave_processes
-from pipeline.predict import predict
+from pipeline.options import (
+    BudgetText,
+    CheckpointFolder,
+    Debug,
+    Limit,
+    MaxSide,
+    Recipe,
+    Set,
+    Tasks,
+    Train,
+    app,
+    configure,
+    new_run,
+    selected,
+)
 from pipeline.prepare import (
     build,
     describe,
     describe_exceptions,
-    describe_tasks,
     describe_widths,
     gather,
     open_old_set,
     write_as,
 )
-from pipeline.recipes import RECIPES, recipe
-from pipeline.rescore import rescore
-from pipeline.run import solve
+from pipeline.recipes import recipe
 from pipeline.rundir import Console, RunFolder
-from pipeline.score_table import show_result
-from pipeline.scoring import score_anything, to_json
-from pipeline.start import start_from
-from pipeline.submit import rankers_table, redraw_report, vote_file
-from pipeline.trackers import check_trackers
-from pipeline.train import train
-from submissions import read_submission, validate_submission, write_gallery
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-
-Source = Annotated[
-    str, typer.Argument(help="A name such as arc-agi-1/training, a challenges file, or a folder of tasks")
-]
-Tasks = Annotated[str, typer.Option("--tasks", metavar="ID,ID", help="Only these scored tasks")]
-MaxSide = Annotated[
-    int | None, typer.Option(help="Only tasks whose demonstrations and test inputs fit this side", min=1)
-]
-Limit = Annotated[int | None, typer.Option(help="Only the first N task IDs that are left", min=1)]
-Recipe = Annotated[str, typer.Option("--recipe", help=f"One of {', '.join(RECIPES)}")]
-Train = Annotated[
-    list[str] | None, typer.Option("--train", metavar="SOURCE", help="Train on every pair of this source too")
-]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a setting: train.lr=3e-4")]
-CheckpointFolder = Annotated[Path | None, typer.Option(help="Start from this checkpoint's weights and ID rows")]
-BudgetText = Annotated[str | None, typer.Option(help="Time for everything: 11h50m, 10m, 90s")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")]
 
 
 @app.callback()
@@ -100,16 +75,20 @@ def solve_command(
     limit: Limit = None,
 ) -> None:
     """Every stage in order: build, train, predict, vote, score, report."""
-    if run is None and join_processes().count > 1:
+    if run is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("several processes must share one folder: name it with --run-folder")
     chosen = recipe(recipe_name)
     if source and source != chosen.source:
         chosen = chosen.model_copy(update={"source": source, "selection": SelectionSettings()})
     if tasks:  # named tasks are meant as they are, whatever else the recipe would select
         chosen = chosen.model_copy(update={"selection": SelectionSettings()})
-    changes = {"selection." + name: value for name, value in _selected(tasks, max_side, limit).items()}
+    changes = {"selection." + name: value for name, value in selected(tasks, max_side, limit).items()}
     changes |= {"train_sources": train_sources} if train_sources else {}
-    solve(_configure(chosen, changes, assignments, checkpoint, budget), run or _new_run(recipe_name))
+    config, folder = configure(chosen, changes, assignments, checkpoint, budget), run or new_run(recipe_name)
+    from pipeline.launch import leave_processes  # torch, which takes seconds, only once the rest is known to be right
+    from pipeline.run import solve
+
+    solve(config, folder)
     leave_processes()
 
 
@@ -147,15 +126,15 @@ def build_command(
     limit: Limit = None,
 ) -> None:
     """Build a puzzle set: tasks under distinct augmentations, each with its own ID."""
-    selected = _selected(tasks, max_side, limit)
-    _check_build(out, scored, train_sources, selected, extends, form)
+    chosen = selected(tasks, max_side, limit)
+    _check_build(out, scored, train_sources, chosen, extends, form)
     start, console = time.monotonic(), Console()
     old = open_old_set(extends, augmentations=augmentations, seed=seed, board_side=board_side, pairs=pairs)
     settings = PuzzleSettings(
         augmentations=1000 if augmentations is None else augmentations,
         pairs=pairs or MAX_PAIRS, on_leak=on_leak, duplicates=duplicates, workers=workers,
     )  # fmt: skip
-    sources = gather(scored or [], Selection(**selected), train_sources or [])
+    sources = gather(scored or [], Selection(**chosen), train_sources or [])
     puzzle_set = build(sources, settings, seed or 0, board_side or 30, old)
     size = write_as(form, puzzle_set, sources, out, console)
     for line in describe_exceptions(puzzle_set):
@@ -190,13 +169,17 @@ def train_command(
     assignments: Set = None,
 ) -> None:
     """Train a model on a puzzle set."""
+    from pipeline.launch import is_first, leave_processes
+    from pipeline.start import start_from
+    from pipeline.train import train
+
     puzzle_set = open_puzzle_set(puzzles)
     leaks = "allow" if puzzle_set.leaks else "drop"
     made = PuzzleSettings(augmentations=puzzle_set.requested, pairs=puzzle_set.max_pairs, on_leak=leaks)
     chosen = recipe(recipe_name).model_copy(
         update={"source": str(puzzles), "selection": SelectionSettings(), "puzzles": made}
     )
-    config = _configure(chosen, {}, assignments, checkpoint, budget)
+    config = configure(chosen, {}, assignments, checkpoint, budget)
     start_from(config)
     folder = RunFolder(run, config, first=is_first())
     train(config, puzzle_set, folder, Budget(config.budget))
@@ -220,6 +203,11 @@ def predict_command(
     assignments: Set = None,
 ) -> None:
     """Answer every test input of a puzzle set under every augmentation."""
+    from pipeline.checkpoint import load_checkpoint
+    from pipeline.launch import is_first, join_processes, leave_processes
+    from pipeline.predict import predict
+    from pipeline.rescore import rescore
+
     loaded, puzzle_set = load_checkpoint(checkpoint), open_puzzle_set(puzzles)
     options = {"record": record, "trajectories": trajectories, "noise": noise, "rescore": candidates}
     changes = {f"predict.{name}": value for name, value in options.items() if value is not None}
@@ -238,141 +226,6 @@ def predict_command(
     leave_processes()
 
 
-@app.command("vote")
-def vote_command(
-    predictions: Annotated[Path | None, typer.Argument(help="A predictions folder")] = None,
-    source: Annotated[str | None, typer.Argument(help="What it answers")] = None,
-    out: Annotated[Path | None, typer.Option(help="The submission to write")] = None,
-    ranker: Annotated[str, typer.Option(help="How candidates are ranked: a name, or a .py file of yours")] = "count",
-    merge: Annotated[
-        list[Path] | None, typer.Option("--merge", metavar="FOLDER", help="Pool these predictions with the first")
-    ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="List the rankers and what each has scored")] = False,
-    tasks: Tasks = "",
-    max_side: MaxSide = None,
-    limit: Limit = None,
-) -> None:
-    """Vote predictions into a submission."""
-    if listed:
-        return Console().show(rankers_table())
-    if predictions is None or source is None or out is None:
-        raise ConfigError("vote: name the predictions folder, the SOURCE it answers and --out; or --list the rankers")
-    selection = Selection(**_selected(tasks, max_side, limit))
-    console = Console()
-    vote_file([predictions, *(merge or [])], source, selection, ranker, out, console)
-    console.log(f"written: {out}")
-
-
-@app.command("score")
-def score_command(
-    what: Annotated[Path, typer.Argument(help="A submission.json, a predictions folder, or a run's folder")],
-    source: Annotated[str | None, typer.Argument(help="What it answers; runs and predictions know their own")] = None,
-    against: Annotated[
-        Path | None, typer.Option("--against", metavar="OTHER", help="Compare with another, on the same tasks")
-    ] = None,
-    rankers: Annotated[
-        str, typer.Option("--rankers", metavar="all|NAME,NAME", help="Compare rankers on these predictions")
-    ] = "",
-    merge: Annotated[
-        list[Path] | None, typer.Option("--merge", metavar="FOLDER", help="Pool these predictions with its own")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
-    tasks: Tasks = "",
-    max_side: MaxSide = None,
-    limit: Limit = None,
-) -> None:
-    """Score against the source's solutions."""
-    console, selection = Console(stderr=as_json), Selection(**_selected(tasks, max_side, limit))
-    results = score_anything(what, source, selection, console, against, rankers, merge or [])
-    if as_json:
-        return print(json.dumps(to_json(results)))
-    for result in results:
-        console.show(show_result(result))
-
-
-@app.command("validate")
-def validate_command(
-    submission: Annotated[Path, typer.Argument(help="A submission.json")],
-    source: Source,
-    tasks: Tasks = "",
-    max_side: MaxSide = None,
-    limit: Limit = None,
-) -> None:
-    """Check a submission by the competition's rules."""
-    wanted = load_tasks(source, Selection(**_selected(tasks, max_side, limit)))
-    counts = validate_submission(read_submission(submission), wanted, submission)
-    Console().log(f"{submission}: valid, {counts.tasks} tasks, {counts.entries} entries")
-
-
-@app.command("report")
-def report_command(
-    run: Annotated[Path, typer.Argument(help="A run's folder")],
-    folder: Annotated[
-        bool, typer.Option("--folder", help="For many tasks: a folder of files, each fetched when its task is opened")
-    ] = False,
-) -> None:
-    """Draw a run's report again."""
-    Console().log(f"written: {redraw_report(run, 'folder' if folder else 'file')}")
-
-
-@app.command("convert")
-def convert_command(
-    file: Annotated[Path, typer.Argument(help="A published checkpoint: .safetensors, or saved by torch")],
-    out: Annotated[Path, typer.Option(help="The new checkpoint's folder")],
-    identifiers: Annotated[
-        Path | None, typer.Option(help="identifiers.json, which names the rows of the ID table")
-    ] = None,
-    assignments: Set = None,
-) -> None:
-    """Turn a published checkpoint into one of ours."""
-    convert(file, out, identifiers, parse_assignments(assignments or []), Console())
-
-
-@app.command("tasks")
-def tasks_command(
-    source: Source,
-    html: Annotated[Path | None, typer.Option(help="Draw the tasks too, as a page in this new file")] = None,
-    augmentations: Annotated[int, typer.Option(help="Augmentations drawn of each task on the page", min=0)] = 3,
-    tasks: Tasks = "",
-    max_side: MaxSide = None,
-    limit: Limit = None,
-) -> None:
-    """Check a source and count what is in it; --html draws it."""
-    if html and html.exists():
-        raise ConfigError(f"{html}: exists already and is not overwritten; name another file with --html")
-    loaded, console = load_tasks(source, Selection(**_selected(tasks, max_side, limit))), Console()
-    console.show(describe_tasks(source, loaded))
-    if html:
-        write_gallery(html, find_source_label(source), loaded, augmentations)
-        console.log(f"written: {html}")
-
-
-def _configure(
-    chosen: RunConfig,
-    changes: dict,
-    assignments: list[str] | None,
-    checkpoint: Path | None,
-    budget: str | None,
-) -> RunConfig:
-    """The recipe with what the command line says on top."""
-    changes = dict(changes)
-    changes |= {"checkpoint": str(checkpoint)} if checkpoint else {}
-    changes |= {"budget": budget} if budget else {}
-    config = override(chosen, changes | parse_assignments(assignments or []))
-    check_trackers(config.train.trackers)
-    return config
-
-
-def _selected(tasks: str, max_side: int | None, limit: int | None) -> dict:
-    """The selection options that were given."""
-    chosen = {"tasks": tuple(filter(None, map(str.strip, tasks.split(",")))), "max_side": max_side, "limit": limit}
-    return {name: value for name, value in chosen.items() if value}
-
-
-def _new_run(name: str) -> Path:
-    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; a user's error becomes one message and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -385,6 +238,8 @@ def main(arguments: list[str] | None = None) -> None:
         Screen(stderr=True, highlight=False).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(2)
 
+
+from pipeline import answers, tools  # noqa: E402, F401  (their commands come after these)
 
 if __name__ == "__main__":
     main()

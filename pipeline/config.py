@@ -21,8 +21,7 @@ from pydantic import (
 
 from augment import MAX_PAIRS, Duplicates, OnLeak, Selection
 from pipeline.budget import parse_duration
-from solver.model import ModelConfig
-from solver.optim import Curriculum, OptimizerName
+from solver.settings import Curriculum, ModelConfig, OptimizerName
 from solver.tokens import VOCABULARY
 from submissions.rankers import find_ranker
 
@@ -43,6 +42,12 @@ def _named_once(weights: tuple[tuple[str, float], ...]) -> tuple[tuple[str, floa
     if twice:
         raise ValueError(f"{', '.join(twice)} is weighted twice; give each source one weight")
     return weights
+
+
+def _ascending(shares: tuple[float, ...]) -> tuple[float, ...]:
+    if any(later <= earlier for earlier, later in pairwise(shares)):
+        raise ValueError(f"they must grow from one to the next, and are {shares}")
+    return shares
 
 
 def _ascending_shares(curriculum: Curriculum) -> Curriculum:
@@ -69,6 +74,8 @@ class PuzzleSettings(Settings):
     """a train task that holds a scored one: stop, drop it, or allow it and mark every score"""
     duplicates: Duplicates = "keep"
     """a train task with the pairs of another under another ID: keep or drop"""
+    max_side: Annotated[int, Field(ge=1, le=30)] | None = None
+    """leave out train tasks with a longer side"""
     workers: Annotated[int, Field(ge=1)] = 1
 
 
@@ -83,6 +90,12 @@ class TrainSettings(Settings):
     id_lr: Annotated[float, Field(gt=0)] = 1e-2
     id_weight_decay: Annotated[float, Field(ge=0)] = 0.1
     warmup: Annotated[int, Field(ge=0)] = 2000
+    fit: bool = False
+    """where time is limited, plan for as many steps as fit into it (`steps` at most), and the schedule with them"""
+    ids_only: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """for this share of the steps only ID rows learn; the weights stay as they start"""
+    task_steps: Annotated[int, Field(ge=0)] = 0
+    """after training, so many steps on each scored task by itself, from the trained weights, which then answer it"""
     min_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
     """the learning rate at the last step as a share of its peak; 1 keeps it constant"""
     average: Annotated[float, Field(ge=0, lt=1)] | None = 0.999
@@ -164,6 +177,26 @@ class PredictSettings(Settings):
         return self
 
 
+class UnattendedSettings(Settings):
+    """A run that nobody watches: it keeps to its time and goes on with what it has, whatever breaks."""
+
+    margin: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+    """share of the budget that is left over at the end, 3 seconds at least"""
+    passes: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=0.6)], ...], Field(min_length=1), AfterValidator(_ascending)
+    ] = (0.1, 0.4)
+    """shares of the budget after which training stops for a cheap prediction; those within the first 30 seconds are
+    left out, but for the last"""
+    first_views: Annotated[int, Field(ge=1)] = 4
+    """augmentations in the first of them, the original counted; in later ones as many as are quickly predicted"""
+    predict_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """share of the budget that the last prediction gets at most"""
+    restarts: Annotated[int, Field(ge=0)] = 5
+    """how often a stage that died is started again"""
+    patience: Annotated[float, BeforeValidator(parse_duration), Field(gt=0)] = 1200
+    """seconds without a sign of life after which a stage is taken for dead"""
+
+
 class SelectionSettings(Settings):
     """Which tasks of the scored source."""
 
@@ -194,6 +227,8 @@ class RunConfig(Settings):
     model: ModelConfig = ModelConfig()
     train: TrainSettings = TrainSettings()
     predict: PredictSettings = PredictSettings()
+    unattended: UnattendedSettings | None = None
+    """how to keep to the time and go on whatever breaks; null for a run that somebody watches"""
 
     @model_validator(mode="after")
     def _holds_arc(self) -> "RunConfig":

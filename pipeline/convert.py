@@ -20,7 +20,8 @@ from pipeline.checkpoint import Checkpoint, save_checkpoint
 from pipeline.config import RunConfig, override
 from pipeline.rundir import Console, read_json
 from solver.layers import inner_size
-from solver.model import ModelConfig, RecursiveModel
+from solver.model import RecursiveModel
+from solver.settings import ModelConfig
 
 PREFIX = "model.inner."
 ID_ROWS = "puzzle_emb.weights"

@@ -17,8 +17,8 @@ from pipeline.memory import HELD_OUT_BOARDS
 from solver.batches import Batch, Examples
 from solver.chunks import cut_slots
 from solver.learner import Learner, StepResult
-from solver.model import ModelConfig
 from solver.processes import Processes
+from solver.settings import ModelConfig
 from solver.supervision import last_output, predict_steps
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from solver.chunks import free_memory, ran_out_of_memory
-from solver.model import ModelConfig
+from solver.settings import ModelConfig
 
 CPU_BOARDS = 4
 """On a CPU larger batches gain nothing: of the model of the `cpu` recipe an example takes 7.1 ms in batches of 0.3 full

@@ -23,7 +23,6 @@ from augment.canvas import width_shares
 from augment.seen import pairs_of
 from augment.source import find_source_label
 from pipeline.config import ConfigError, PuzzleSettings
-from pipeline.export import export_published
 from pipeline.rundir import Console
 
 
@@ -69,6 +68,8 @@ def open_old_set(folder: Path | None, **given: int | None) -> PuzzleSet | None:
 def write_as(form: str, puzzle_set: PuzzleSet, sources: list[SourcedTasks], folder: Path, console: Console) -> int:
     """Write the set, as our own ("puzzles") or in the layout of the published TRM; returns the bytes written."""
     if form == "published":
+        from pipeline.export import export_published  # it needs torch, which a build does without
+
         scored = {task.id: task for source in sources if source.role == "scored" for task in source.tasks}
         export_published(puzzle_set, scored, folder, console)
     else:

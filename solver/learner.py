@@ -20,17 +20,10 @@ from solver.ema import MovingAverage
 from solver.embedding import IdTable
 from solver.loss import Losses, losses
 from solver.model import Output, RecursiveModel
-from solver.optim import (
-    Curriculum,
-    OptimizerName,
-    cycles_at,
-    load_optimizer_tensors,
-    make_optimizers,
-    optimizer_tensors,
-    scheduled_rate,
-)
+from solver.optim import cycles_at, load_optimizer_tensors, make_optimizers, optimizer_tensors, scheduled_rate
 from solver.precision import LossScale
 from solver.processes import Processes, own_part
+from solver.settings import Curriculum, OptimizerName
 from solver.supervision import Carry, carry_tensors, halting, join_carry, minimum_steps, refill, start_carry
 
 

@@ -6,14 +6,12 @@ rest.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-OptimizerName = Literal["adam_atan2", "muon"]
-Curriculum = tuple[tuple[float, int, int], ...]
-"""Stages in order: (share of the steps until which it lasts, h_cycles, l_cycles)."""
+from solver.settings import Curriculum, OptimizerName
 
 
 class AdamAtan2(torch.optim.Optimizer):

@@ -4,7 +4,11 @@ from dataclasses import replace
 
 import torch
 
-from solver import Batch, IdTable, Learner, LearnerConfig, ModelConfig, RecursiveModel
+from solver.batches import Batch
+from solver.embedding import IdTable
+from solver.learner import Learner, LearnerConfig
+from solver.model import RecursiveModel
+from solver.settings import ModelConfig
 
 CONFIG = ModelConfig(
     hidden=16,

@@ -15,7 +15,7 @@ from benchmarks.bench_kills import CHECKPOINT_EVERY, Outcome, compare, draw_mome
 from benchmarks.bench_kills import describe as describe_kills
 from pipeline.config import override
 from pipeline.recipes import cpu, smoke
-from solver import ModelConfig
+from solver.settings import ModelConfig
 from submissions.prediction import Prediction, make_predictions, write_predictions
 
 

@@ -18,8 +18,12 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from pipeline.convert import check_weights, infer_config, read_published, to_published
-from solver import Batch, IdTable, Learner, LearnerConfig, RecursiveModel, StepResult, predict_steps
+from solver.batches import Batch
+from solver.embedding import IdTable
+from solver.learner import Learner, LearnerConfig, StepResult
+from solver.model import RecursiveModel
 from solver.optim import scheduled_rate
+from solver.supervision import predict_steps
 from tests.golden_data import (  # noqa: F401  (collected here, so that one file runs every part of a set)
     test_augmentations_have_the_published_names_and_effects,
     test_batches_are_sampled_by_the_published_rule,

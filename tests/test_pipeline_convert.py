@@ -13,7 +13,8 @@ from pipeline.checkpoint import load_checkpoint
 from pipeline.config import build_config
 from pipeline.convert import check_weights, convert, infer_config, read_published, to_published
 from pipeline.rundir import Console
-from solver import ModelConfig, RecursiveModel
+from solver.model import RecursiveModel
+from solver.settings import ModelConfig
 
 ATTENTION = ModelConfig(hidden=32, heads=2, board_side=4, id_slots=2, layers=3, expansion=13.0, id_size=8)
 MLP = ModelConfig(hidden=32, heads=2, board_side=4, id_slots=2, mixer="mlp")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.memory import FEWEST_BOARDS, Memory, grow
-from solver import ModelConfig
+from solver.settings import ModelConfig
 
 CONFIG = ModelConfig(hidden=16, heads=2, id_slots=4, board_side=6)
 """40 positions a board."""

@@ -23,8 +23,9 @@ from pipeline.launch import join_processes
 from pipeline.predict import fingerprint, predict, seconds_needed
 from pipeline.predictor import Predictor
 from pipeline.rundir import Console
-from solver import IdTable, Output, RecursiveModel
 from solver.batches import Examples
+from solver.embedding import IdTable
+from solver.model import Output, RecursiveModel
 from solver.supervision import last_output, predict_steps
 from solver.tokens import decode
 from submissions import Predictions, make_submission, read_predictions, vote

@@ -8,8 +8,10 @@ from pipeline.config import RunConfig, override
 from pipeline.prepare import build
 from pipeline.recipes import recipe
 from pipeline.start import learner_config
-from solver import IdTable, Learner, RecursiveModel
 from solver.batches import Examples
+from solver.embedding import IdTable
+from solver.learner import Learner
+from solver.model import RecursiveModel
 
 LONG = ("arc1", "arc2", "arc1_fast")
 SHRUNK = {

@@ -13,9 +13,10 @@ from augment import Augmentation, PuzzleSet, open_puzzle_set, write_puzzle_set
 from pipeline.config import PredictSettings
 from pipeline.predict import predict
 from pipeline.rescore import rescore
-from solver import IdTable, RecursiveModel
 from solver.batches import Examples
+from solver.embedding import IdTable
 from solver.loss import stablemax_cross_entropy
+from solver.model import RecursiveModel
 from solver.supervision import last_output, predict_steps
 from solver.tokens import encode
 from submissions import Predictions, read_predictions, vote

@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.config import TrainSettings, override
 from pipeline.recipes import smoke
 from pipeline.start import choose_precision, learner_config, prepare_model, varlen_works
-from solver import IdTable
+from solver.embedding import IdTable
 from solver.layout import Layout
 from tests.small_model import make_model
 from tests.test_end_to_end import SHORT, run

@@ -8,9 +8,12 @@ from augment import PuzzleSet, Selection, SourcedTasks, build_puzzle_set, load_t
 from pipeline.config import ConfigError, TrainSettings, override
 from pipeline.recipes import smoke
 from pipeline.train import next_batch
-from solver import IdTable, Learner, LearnerConfig, ModelConfig, RecursiveModel
 from solver.batches import Examples
+from solver.embedding import IdTable
+from solver.learner import Learner, LearnerConfig
+from solver.model import RecursiveModel
 from solver.sampling import Sampler
+from solver.settings import ModelConfig
 from tests.test_end_to_end import SHORT, run
 
 

@@ -11,10 +11,14 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from augment import Selection, SourcedTasks, build_puzzle_set, load_tasks
-from solver import Batch, Latents, Learner, NotFiniteError, Output, Processes, RecursiveModel, predict_steps
-from solver.batches import Examples
+from solver.batches import Batch, Examples
 from solver.chunks import cut_slots
+from solver.learner import Learner, NotFiniteError
+from solver.model import Output, RecursiveModel
 from solver.precision import LossScale
+from solver.processes import Processes
+from solver.recursion import Latents
+from solver.supervision import predict_steps
 from tests.small_model import CONFIG, make_batch, make_learner, make_model
 
 

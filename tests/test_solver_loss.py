@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from solver import Losses, Output, losses
-from solver.loss import log_stablemax, stablemax_cross_entropy
+from solver.loss import Losses, log_stablemax, losses, stablemax_cross_entropy
+from solver.model import Output
 from solver.recursion import Latents
 
 

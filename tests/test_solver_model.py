@@ -3,9 +3,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from solver import Batch, ModelConfig, Output, RecursiveModel
+from solver.batches import Batch
 from solver.layers import inner_size, rms_norm, rotary_tables, rotate, truncated_normal_
+from solver.model import Output, RecursiveModel
 from solver.recursion import Latents, recurse
+from solver.settings import ModelConfig
 
 SIDE, SMALL = (
     4,

@@ -4,8 +4,18 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from solver import AdamAtan2, IdTable, ModelConfig, MovingAverage, RecursiveModel, scheduled_rate
-from solver.optim import OptimizerName, cycles_at, load_optimizer_tensors, make_optimizers, optimizer_tensors
+from solver.ema import MovingAverage
+from solver.embedding import IdTable
+from solver.model import RecursiveModel
+from solver.optim import (
+    AdamAtan2,
+    cycles_at,
+    load_optimizer_tensors,
+    make_optimizers,
+    optimizer_tensors,
+    scheduled_rate,
+)
+from solver.settings import ModelConfig, OptimizerName
 
 
 def test_adam_atan2_by_hand() -> None:

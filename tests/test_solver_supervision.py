@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from solver import Batch, Carry, IdTable, Latents
-from solver.supervision import LatentNoise, halting, minimum_steps, predict_steps, refill, start_carry
+from solver.batches import Batch
+from solver.embedding import IdTable
+from solver.recursion import Latents
+from solver.supervision import Carry, LatentNoise, halting, minimum_steps, predict_steps, refill, start_carry
 from tests.small_model import CONFIG, make_batch, make_model
 
 

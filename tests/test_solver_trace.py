@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from solver import IdTable
+from solver.embedding import IdTable
 from solver.supervision import predict_steps
 from solver.trace import Trace
 from tests.small_model import CONFIG, make_batch, make_model

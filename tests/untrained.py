@@ -7,7 +7,8 @@ import torch
 from augment import PuzzleSet, Selection, SourcedTasks, build_puzzle_set, load_tasks
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import PredictSettings, RunConfig
-from solver.model import ModelConfig, RecursiveModel
+from solver.model import RecursiveModel
+from solver.settings import ModelConfig
 
 MODEL = ModelConfig(
     hidden=32, heads=2, expansion=1, layers=1, h_cycles=1, l_cycles=1, id_slots=1, max_steps=3, canvas="task",
