@@ -149,11 +149,12 @@ def _load_challenges(file: Path, challenges: Any) -> list[Task]:
     tasks = [parse_task(task_id, value, str(file)) for task_id, value in challenges.items()]
     solutions_file = file.with_name(file.name.removesuffix(CHALLENGES) + SOLUTIONS)
     if file.name.endswith(CHALLENGES) and solutions_file.is_file():
-        return _add_solutions(tasks, read_json(solutions_file), solutions_file)
+        return add_solutions(tasks, read_json(solutions_file), solutions_file)
     return tasks
 
 
-def _add_solutions(tasks: list[Task], solutions: object, file: Path) -> list[Task]:
+def add_solutions(tasks: list[Task], solutions: object, file: Path) -> list[Task]:
+    """The tasks with the test outputs of a solutions file's value; SourceError where the two do not fit."""
     if not isinstance(solutions, dict):
         raise SourceError(f"{file} must hold one JSON object of lists of output grids by task ID")
     known = {task.id for task in tasks}

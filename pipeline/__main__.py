@@ -5,6 +5,7 @@ traceback, unless --debug is given anywhere on the line.
 """
 
 import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -16,10 +17,13 @@ from rich.console import Console as Screen
 from rich.text import Text
 
 from augment import MAX_PAIRS, Duplicates, OnLeak, Selection, open_puzzle_set
+from augment.folder import write_file
 from pipeline.budget import Budget
+from pipeline.children import count_gpus, is_first, launch_command
 from pipeline.config import (
     ConfigError,
     PuzzleSettings,
+    RunConfig,
     SelectionSettings,
     build_config,
     override,
@@ -51,6 +55,7 @@ from pipeline.prepare import (
 )
 from pipeline.recipes import recipe
 from pipeline.rundir import Console, RunFolder
+from pipeline.unattended import solve_unattended, take_network
 
 
 @app.callback()
@@ -70,6 +75,10 @@ def solve_command(
         Path | None,
         typer.Option("--run", "--run-folder", help="The run's folder; by default a new one under runs/"),
     ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the submission here too, besides RUN/submission.json")] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Processes that share the work; by default one for each GPU", min=1)
+    ] = None,
     tasks: Tasks = "",
     max_side: MaxSide = None,
     limit: Limit = None,
@@ -84,7 +93,26 @@ def solve_command(
         chosen = chosen.model_copy(update={"selection": SelectionSettings()})
     changes = {"selection." + name: value for name, value in selected(tasks, max_side, limit).items()}
     changes |= {"train_sources": train_sources} if train_sources else {}
+    lost: list[str] = []
+    if chosen.unattended:
+        chosen, checkpoint, lost = take_network(chosen, checkpoint)
     config, folder = configure(chosen, changes, assignments, checkpoint, budget), run or new_run(recipe_name)
+    if config.unattended:
+        sys.exit(0 if solve_unattended(config, folder, out, processes, lost) else 1)
+    solve_attended(config, folder, processes)
+    if out and is_first():
+        write_file(out, (folder / "submission.json").read_text(encoding="utf-8"))
+
+
+def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> None:
+    """Every stage in this process, or by the launcher in several; bad input ends it."""
+    number = processes or max(1, count_gpus())
+    if number > 1 and "WORLD_SIZE" not in os.environ:
+        RunFolder(folder, config)
+        code = subprocess.run(launch_command("pipeline.stage", ["solve", str(folder)], number)).returncode
+        if code:
+            sys.exit(code)
+        return
     from pipeline.launch import leave_processes  # torch, which takes seconds, only once the rest is known to be right
     from pipeline.run import solve
 
@@ -169,7 +197,7 @@ def train_command(
     assignments: Set = None,
 ) -> None:
     """Train a model on a puzzle set."""
-    from pipeline.launch import is_first, leave_processes
+    from pipeline.launch import leave_processes
     from pipeline.start import start_from
     from pipeline.train import train
 
@@ -204,7 +232,7 @@ def predict_command(
 ) -> None:
     """Answer every test input of a puzzle set under every augmentation."""
     from pipeline.checkpoint import load_checkpoint
-    from pipeline.launch import is_first, join_processes, leave_processes
+    from pipeline.launch import join_processes, leave_processes
     from pipeline.predict import predict
     from pipeline.rescore import rescore
 

@@ -6,13 +6,9 @@ its slots, or run out of memory and try again, without the others waiting for a 
 """
 
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -55,11 +51,6 @@ def leave_processes() -> None:
     """At the end of a command that went well: the processes no longer talk to each other."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-def is_first() -> bool:
-    """Whether this process is the one that writes and speaks, before any accelerator is started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 class Launched(Processes):
@@ -114,30 +105,3 @@ def _together(work: Callable[[], Any]) -> None:
             f"another process of this run was lost ({reason}): see what it said, then give the same command again; it "
             "goes on from what was kept"
         ) from error
-
-
-class StopSignals:
-    """Whether SIGTERM or SIGINT (Ctrl-C) has come. A second Ctrl-C ends the process at once.
-
-    A second SIGTERM does not: a launcher and the system may both send one.
-    """
-
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-
-    @contextmanager
-    def watched(self) -> Iterator["StopSignals"]:
-        """Take note of signals instead of ending, within the block."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -9,16 +9,23 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.launch import Launched
 from pipeline.progress import Progress
 from pipeline.rundir import Console, write_json
 from submissions.prediction import Answers, Part, Scores, find_parts, read_part, write_part
 
+if TYPE_CHECKING:  # whoever only looks at parts needs no torch
+    from pipeline.launch import Launched
+
 FORMAT = 1
 ABOUT = "parts.json"
 PART_FILE = re.compile(r"\d{6}\.|\.?parts\.json")
+
+
+def parts_folder(folder: Path) -> Path:
+    """Where the parts of a predictions folder lie until it is there."""
+    return folder.with_name(f"{folder.name}.parts")
 
 
 class Parts:
@@ -37,7 +44,7 @@ class Parts:
         kind: type[Answers] | type[Scores],
         tasks: Sequence[str],
         belongs: dict[str, Any],
-        processes: Launched,
+        processes: "Launched",
         run: Console,
     ):
         self.path, self.kind, self.tasks, self.processes, self.run = path, kind, tasks, processes, run

@@ -23,7 +23,7 @@ from pipeline.checkpoint import Checkpoint, match_rows
 from pipeline.config import PredictSettings, RunConfig, build_config
 from pipeline.launch import Launched, join_processes
 from pipeline.memory import CPU_BOARDS, FEWEST_BOARDS, Memory, find_boards
-from pipeline.parts import Parts
+from pipeline.parts import Parts, parts_folder
 from pipeline.predictor import Predictor
 from pipeline.rundir import Console
 from pipeline.start import load_weights, prepare_model
@@ -57,7 +57,7 @@ def predict(
         ValueError: where a puzzle has no trained ID row: an untrained one would only give wrong answers.
     """
     processes, made_from = join_processes(), identify(trained, puzzle_set, settings)
-    parts_path = folder.with_name(f"{folder.name}.parts")
+    parts_path = parts_folder(folder)
     if processes.any(processes.index == 0 and _is_made(folder, made_from, run)):
         run.log(f"predictions were already made: {folder}")
     else:

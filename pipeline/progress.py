@@ -37,6 +37,11 @@ class Progress:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
+    def expect(self, total: int) -> None:
+        """So many units it will be in all, as is now known."""
+        self.total = total
+        self._bar.update(self._task, total=total)
+
     def advance(self, units: int, note: str = "") -> None:
         """`units` more are done; the note stands beside the bar until the next one."""
         self.done += units

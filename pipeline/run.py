@@ -7,8 +7,9 @@ from pathlib import Path
 
 from augment import PuzzleSet, SourcedTasks, open_puzzle_set
 from pipeline.budget import Budget, format_duration
+from pipeline.children import is_first
 from pipeline.config import RunConfig
-from pipeline.launch import Launched, is_first, join_processes
+from pipeline.launch import Launched, join_processes
 from pipeline.predict import predict, seconds_needed
 from pipeline.prepare import describe, describe_exceptions, gather, prepare
 from pipeline.rescore import rescore

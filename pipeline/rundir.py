@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ class Console:
     def log(self, message: str) -> None:
         """Print a line."""
         self.screen.print(message, markup=False, soft_wrap=True)
+
+    def say(self, line: str) -> None:
+        """Print a line that is kept elsewhere."""
+        self.screen.print(line, markup=False, soft_wrap=True)
 
     def show(self, table: RenderableType) -> None:
         """Print a table."""
@@ -103,8 +108,9 @@ class RunFolder(Console):
             self.log("going on with changed settings: " + "; ".join(changed))
 
     def _append(self, name: str, line: str) -> None:
+        """Add a line; a full disk loses it, which is no reason to end a run."""
         if self.first:
-            with (self.path / name).open("a", encoding="utf-8") as file:
+            with suppress(OSError), (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")
 
 

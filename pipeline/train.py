@@ -7,6 +7,7 @@ checkpoint left it, with the same bits on the same CPU.
 
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ from pipeline.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pipeline.config import RunConfig, TrainSettings
 from pipeline.failure import explain, save_failure
 from pipeline.keeper import Keeper, TrainingState
-from pipeline.launch import Launched, StopSignals, start_accelerator
+from pipeline.launch import Launched, start_accelerator
 from pipeline.measure import Tally, held_out_accuracy, note_of
 from pipeline.progress import Progress
 from pipeline.rundir import RunFolder
+from pipeline.signals import StopSignals
 from pipeline.start import make_learner, start_from
 from pipeline.trackers import flat_values
 from solver.batches import Batch, Examples, check_board
@@ -31,8 +33,29 @@ from solver.learner import Learner, NotFiniteError, StepResult
 from solver.processes import own_part
 from solver.sampling import Sampler
 
+FIRST_PACE = 5
+"""Steps after which the pace is known well enough to plan; the very first are slower."""
 
-def train(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, budget: Budget, reserve: float = 0.0) -> Checkpoint:
+
+@dataclass(frozen=True)
+class Stretch:
+    """Training that is done in several stretches.
+
+    later: seconds of training that are still to come after this one; save_every: seconds between checkpoints
+    """
+
+    later: float = 0.0
+    save_every: float | None = None
+
+
+def train(
+    config: RunConfig,
+    puzzle_set: PuzzleSet,
+    run: RunFolder,
+    budget: Budget,
+    reserve: float = 0.0,
+    stretch: Stretch = Stretch(),
+) -> Checkpoint:
     """Train for config.train.steps steps, or until only `reserve` seconds of the budget are left.
 
     A run that was stopped before goes on from its last checkpoint; one that is finished is not trained again.
@@ -48,11 +71,11 @@ def train(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, budget: Budg
     if Launched(accelerator).any(is_trained(config, run)):
         run.log(f"training was already done: {run.final_checkpoint}")
         return load_checkpoint(run.final_checkpoint)
-    session, steps = Session(config, puzzle_set, run, accelerator), config.train.steps
+    session, steps = Session(config, puzzle_set, run, accelerator, stretch), config.train.steps
     with Progress(run, "train", steps, session.learner.steps) as progress, StopSignals().watched() as stop:
         try:
             while session.goes_on(stop, budget.left(reserve)):
-                session.step(progress)
+                session.step(progress, budget.left(reserve))
         except ValueError:
             session.keeper.wait()  # a checkpoint that is being written is kept; not so where a process is lost
             raise
@@ -90,7 +113,10 @@ def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]
 class Session:
     """One stretch of training, from the start or the last checkpoint to the end, a signal or the budget."""
 
-    def __init__(self, config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, accelerator: Accelerator):
+    def __init__(
+        self, config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, accelerator: Accelerator, stretch: Stretch
+    ):
+        self.stretch, self._saved_at = stretch, time.monotonic()
         self.config, self.run, self.tally, self.puzzle_set = config, run, Tally(), puzzle_set
         self.accelerator, self.processes = accelerator, Launched(accelerator)
         run.log(f"processes: {self.processes.count}")
@@ -111,6 +137,7 @@ class Session:
             process=self.processes.index, processes=self.processes.count, log=run.log,
         )  # fmt: skip
         self._resume()
+        self._first_step, self._pace_from = self.learner.steps, time.monotonic()
         if config.train.trackers:
             self.accelerator.init_trackers("arc-trm", config=flat_values(config))
 
@@ -145,13 +172,14 @@ class Session:
         ends = self.learner.steps >= self.config.train.steps or stop.received is not None or seconds_left <= 0
         return not self.processes.any(ends)
 
-    def step(self, progress: Progress) -> None:
-        """One step, and from time to time measure and save; what goes wrong is explained."""
+    def step(self, progress: Progress, seconds_left: float = float("inf")) -> None:
+        """One step, and from time to time measure, plan and save; what goes wrong is explained."""
         try:
             batch = next_batch(self.examples, self.sampler, self.learner, self.config.train)
             self.tally.add(self._step_in_memory(batch.to(self.accelerator.device)))
             due = self.learner.steps % self.config.train.log_every == 0 or self.learner.steps == self.config.train.steps
             progress.advance(1, self._measure() if due else "")
+            self._fit(due, seconds_left, progress)
         except NotFiniteError as error:
             folder = save_failure(error, self.learner, self.run.path)
             raise ValueError(explain(error, self.keeper.last_step, folder)) from error
@@ -159,8 +187,28 @@ class Session:
             if not ran_out_of_memory(error):
                 raise
             raise ValueError(explain(error, self.keeper.last_step)) from error
-        if self.learner.steps % self.config.train.checkpoint_every == 0:
+        if self.learner.steps % self.config.train.checkpoint_every == 0 or self._save_is_due():
             self._save()
+
+    def _save_is_due(self) -> bool:
+        """Whether the last checkpoint is too old by the clock; all processes agree."""
+        if self.stretch.save_every is None:
+            return False
+        return self.processes.any(time.monotonic() - self._saved_at > self.stretch.save_every)
+
+    def _fit(self, due: bool, seconds_left: float, progress: Progress) -> None:
+        """With train.fit, plan for as many steps as fit into the time at the pace so far."""
+        if not self.config.train.fit or seconds_left == float("inf"):
+            return
+        made, now = self.learner.steps - self._first_step, time.monotonic()
+        if made == 2:  # the first steps warm up
+            self._pace_from = now
+        if made <= 2 or not (due or made == FIRST_PACE):
+            return
+        more = int((seconds_left + self.stretch.later) * (made - 2) / (now - self._pace_from))
+        planned = min(self.config.train.steps, self.learner.steps + max(1, more))
+        self.learner.plan_steps(self.processes.smallest(planned))
+        progress.expect(self.learner.config.total_steps)
 
     def _step_in_memory(self, batch: Batch) -> StepResult:
         """A step; says so where it had to be split because memory ran out."""
@@ -194,6 +242,8 @@ class Session:
         metrics: dict[str, Any] = self.tally.means(self.processes)
         if self.config.train.hold_out:
             metrics["held_out_exact"] = held_out_accuracy(self.learner, self.examples, self.config)
+        if self.config.train.fit:
+            metrics["planned_steps"] = self.learner.config.total_steps
         self.run.measure(step=self.learner.steps, seconds=round(self._used(), 2), **metrics)
         if self.config.train.trackers:
             self.accelerator.log(metrics, step=self.learner.steps)
@@ -205,6 +255,7 @@ class Session:
 
     def _save(self) -> None:
         """Everything that training needs to go on, written in the background."""
+        self._saved_at = time.monotonic()
         if len({int(bits) for bits in self.processes.gather(self.learner.fingerprint())}) > 1:
             raise ValueError(
                 f"step {self.learner.steps}: the processes no longer hold the same weights; the checkpoint before, of "

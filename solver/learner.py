@@ -86,6 +86,7 @@ class Learner:
         self, model: RecursiveModel, table: IdTable, config: LearnerConfig, processes: Processes | None = None
     ):
         self.model, self.table, self.config, self.processes = model, table, config, processes or Processes()
+        self.given = config
         self.optimizers = make_optimizers(
             model.named_parameters(), config.optimizer, config.lr, config.muon_lr, config.betas, config.weight_decay
         )
@@ -95,8 +96,15 @@ class Learner:
         self.sizes: list[int] = []
         """slots of each process"""
         self.steps = 0
+        self.planned: int | None = None
+        """total steps, where they were planned after the start"""
         board = model.config.id_slots + model.config.cells
         self.most_positions = None if config.micro_batch is None else config.micro_batch * board
+
+    def plan_steps(self, total: int) -> None:
+        """From now on so many steps are planned in all, at most a tenth of them as warm-up: rates follow the plan."""
+        self.planned = total
+        self.config = replace(self.given, total_steps=total, warmup=min(self.given.warmup, total // 10))
 
     def free_slots(self, batch_size: int) -> list[int]:
         """How many slots of each process take a new example at the next step: all of them at the first."""
@@ -237,7 +245,7 @@ class Learner:
         """The rest of the state, as plain JSON values."""
         scale = self.scale.numbers() if self.scale else None
         limits = {"micro_batch": self.config.micro_batch, "most_positions": self.most_positions}
-        return {"steps": self.steps, "scale": scale, **limits}
+        return {"steps": self.steps, "scale": scale, "planned": self.planned, **limits}
 
     @torch.no_grad()
     def load(
@@ -251,6 +259,8 @@ class Learner:
             for name, average in self.average.state.items():
                 average.copy_(tensors["average"][name])
         self.steps = numbers["steps"]
+        if numbers.get("planned") is not None:
+            self.plan_steps(numbers["planned"])
         if numbers["micro_batch"] == self.config.micro_batch:  # else it is set anew
             self.most_positions = numbers["most_positions"]
         if self.scale is not None and numbers["scale"] is not None:

@@ -249,7 +249,7 @@ def merge_predictions(several: dict[str, Predictions]) -> Predictions:
     grids, numbers = join_grids([each.grids for each in given])
     # Each model's own answers on the whole board have replaced its earlier ones, and must not replace the others'.
     settled = [replace(rows, board=np.zeros_like(rows.board)) for rows in answers]
-    answers = [_renumbered(rows, number) for rows, number in zip(settled, numbers, strict=True)]
+    answers = [renumbered(rows, number) for rows, number in zip(settled, numbers, strict=True)]
     recursions = {key: shown for each in reversed(given) for key, shown in each.recursions.items()}
     return Predictions(_merge_metadata(several), tasks, Answers.joined(answers), grids, recursions)
 
@@ -272,7 +272,7 @@ def _merge_metadata(several: dict[str, Predictions]) -> dict[str, Any]:
     }
 
 
-def _renumbered(rows: Any, numbers: NDArray[np.int32]) -> Any:
+def renumbered(rows: Any, numbers: NDArray[np.int32]) -> Any:
     """The rows with their grids' new numbers; NO_GRID stays."""
     return replace(rows, grid=np.append(numbers, np.int32(NO_GRID))[rows.grid])
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from pipeline.keeper import Keeper
-from pipeline.launch import StopSignals
+from pipeline.signals import StopSignals
 from solver.learner import Learner, StepResult
 from tests.test_end_to_end import run
 

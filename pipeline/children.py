@@ -1,0 +1,189 @@
+"""Stages as child processes: a command comes in, and what became of it goes out, whatever that was.
+
+Several processes are started by accelerate's launcher, one for each GPU. All that a child says is shown as it comes. A
+child that is silent too long, or goes on after its time, is killed with everything it started; and a child whose
+parent is gone ends itself (`pipeline.stage`).
+"""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+LOOK_EVERY = 0.2
+SECONDS_TO_LEAVE = 5.0
+"""Between asking a child to end, and ending it."""
+LINES_KEPT = 80
+PARENT = "ARC_TRM_PARENT"
+"""Environment variable that tells a child whose it is."""
+OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|MemoryError|bad_alloc|Cannot allocate memory", re.I)
+NO_SPACE = re.compile(r"No space left|no room for|Disk quota exceeded", re.I)
+
+Why = Literal["ended", "late", "silent", "stopped"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a child: its exit code (negative: the signal that killed it), and its last words.
+
+    why: it ended by itself, was late, fell silent, or the run was stopped
+    """
+
+    code: int
+    why: Why
+    said: tuple[str, ...]
+
+    @property
+    def well(self) -> bool:
+        """Whether it did what it should."""
+        return self.why == "ended" and self.code == 0
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it said so."""
+        return any(OUT_OF_MEMORY.search(line) for line in self.said)
+
+    @property
+    def out_of_space(self) -> bool:
+        """Whether it found the disk full."""
+        return any(NO_SPACE.search(line) for line in self.said)
+
+    @property
+    def last_words(self) -> str:
+        """The error it gave, else its last line."""
+        lines = [line for line in self.said if line.strip()]
+        errors = [line for line in lines if re.search(r"error", line, re.I)]
+        return (errors or lines or ["it said nothing"])[-1].strip()[:300]
+
+    def describe(self) -> str:
+        """What happened, in a line."""
+        if self.why == "silent":
+            return "it gave no sign of life for too long and was killed"
+        if self.why == "late":
+            return "it was not done in time and was ended"
+        if self.code < 0:
+            return f"it was killed by signal {-self.code}" + (
+                f" ({self.last_words})" if self.out_of_memory or self.out_of_space else ""
+            )
+        return f"exit code {self.code}: {self.last_words}"
+
+
+class Child:
+    """One stage that is running.
+
+    Args:
+        words: what `python -m pipeline.stage` is told.
+        processes: how many share the work.
+        say: shown each of its lines.
+    """
+
+    def __init__(self, words: Sequence[str], processes: int, say: Callable[[str], None]):
+        command = launch_command("pipeline.stage", words, processes)
+        home = str(Path(__file__).parent.parent)
+        path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
+        environment = os.environ | {PARENT: str(os.getpid()), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            env=environment, start_new_session=True,
+        )  # fmt: skip
+        self._family: set[psutil.Process] = set()
+        self._say, self._said = say, deque[str](maxlen=LINES_KEPT)
+        self._last_sign = time.monotonic()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def wait(
+        self, until: float, patience: float, stopped: Callable[[], bool], look: Callable[[], None] = lambda: None
+    ) -> Ended:
+        """Until it ends, or has to be ended: at the time `until` (monotonic), when silent or when the run stops.
+
+        look: called again and again meanwhile
+        """
+        why: Why = "ended"
+        while self._process.poll() is None:
+            now = time.monotonic()
+            if stopped() or now > until or now - self._last_sign > patience:
+                why = "stopped" if stopped() else "late" if now > until else "silent"
+                break
+            self._remember_family()
+            look()
+            time.sleep(LOOK_EVERY)
+        self.end(SECONDS_TO_LEAVE if why == "stopped" else 0.0)
+        self._reader.join(timeout=2.0)
+        return Ended(self._process.wait(), why, tuple(self._said))
+
+    def end(self, grace: float = 0.0) -> None:
+        """End it and all that it started: asked to leave first, where it is given time to."""
+        self._remember_family()
+        if grace and self._process.poll() is None:
+            self._process.terminate()
+            psutil.wait_procs(list(self._family), timeout=grace)
+        for process in self._family:
+            if process.is_running():
+                try:
+                    process.kill()
+                except psutil.NoSuchProcess:
+                    continue
+        psutil.wait_procs(list(self._family), timeout=SECONDS_TO_LEAVE)
+
+    def _remember_family(self) -> None:
+        """What it has started: a launcher that is killed leaves its processes behind."""
+        try:
+            own = psutil.Process(self._process.pid)
+            self._family |= {own, *own.children(recursive=True)}
+        except psutil.NoSuchProcess:
+            return
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._last_sign = time.monotonic()
+            self._said.append(line.rstrip("\n"))
+            self._say(line.rstrip("\n"))
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and speaks, before any accelerator is started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def launch_command(module: str, words: Sequence[str], processes: int) -> list[str]:
+    """The command line that runs a module in so many processes: on GPUs by accelerate, on CPUs by torchrun."""
+    plain = [sys.executable, "-m"]
+    if processes == 1:
+        return [*plain, module, *words]
+    port, number = str(_free_port()), str(processes)
+    if count_gpus():
+        options = ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        launcher = ["accelerate.commands.launch", "--num_processes", number, "--main_process_port", port, *options]
+    else:
+        launcher = ["torch.distributed.run", "--nproc-per-node", number, "--master-port", port]
+    return [*plain, *launcher, "-m", module, *words]
+
+
+def count_gpus() -> int:
+    """How many NVIDIA GPUs there are to use, without asking torch."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return len([name for name in chosen.split(",") if name.strip() and name.strip() != "-1"])
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return len(re.findall(r"^GPU \d+:", listed, re.M))
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]

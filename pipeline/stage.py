@@ -1,0 +1,128 @@
+"""One stage of a run whose folder stands, as a process of its own: what `solve` starts when nobody watches.
+
+    python -m pipeline.stage train RUN --until T --later SECONDS [--micro-batch N] [--anew]
+    python -m pipeline.stage predict RUN --out FOLDER --views N [--boards N] [--last]
+    python -m pipeline.stage solve RUN                              all of them, by a launcher
+
+Times are of the monotonic clock, which all processes of a machine share. The stage ends itself when its parent does.
+"""
+
+import argparse
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from augment import open_puzzle_set
+from pipeline.budget import Budget
+from pipeline.checkpoint import Checkpoint, load_checkpoint
+from pipeline.children import PARENT, is_first
+from pipeline.config import RunConfig, build_config, override
+from pipeline.launch import leave_processes
+from pipeline.predict import predict
+from pipeline.rescore import rescore
+from pipeline.run import solve
+from pipeline.rundir import RunFolder, read_json
+from pipeline.train import Stretch, train
+
+LOOK_EVERY = 1.0
+
+
+def train_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) -> None:
+    """Train until it is time for something else; later stretches go on from there."""
+    if given.anew:
+        set_checkpoints_aside(run)
+    changes = {"train.micro_batch": given.micro_batch} if given.micro_batch else {}
+    budget = Budget(max(given.until - time.monotonic(), 1e-3))
+    stretch = Stretch(later=given.later, save_every=given.save_every)
+    train(override(config, changes), open_puzzle_set(run.puzzles), run, budget, stretch=stretch)
+
+
+def predict_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) -> None:
+    """Answer every test input with the newest checkpoint that can be read."""
+    settings = config.predict.model_copy(
+        update={"augmentations": given.views - 1, "batch_size": given.boards or config.predict.batch_size}
+    )
+    trained, puzzle_set = newest_checkpoint(run), open_puzzle_set(run.puzzles)
+    predict(trained, puzzle_set, settings, given.out, run, recipe=config.recipe)
+    if given.last and settings.rescore:
+        rescore(trained, puzzle_set, settings, given.out, run)
+
+
+def newest_checkpoint(run: RunFolder) -> Checkpoint:
+    """The final checkpoint, or one on the way that is newer or that alone is whole; ValueError where there is none."""
+    found: list[Checkpoint] = []
+    for folder in [run.final_checkpoint, *sorted(run.checkpoints.glob("step_[0-9]*"), reverse=True)]:
+        try:
+            found.append(load_checkpoint(folder))
+        except (ValueError, OSError) as error:
+            run.log(f"warning: {str(error).partition(';')[0]}; another checkpoint is used")
+        if len(found) == 2:
+            break
+    if not found:
+        raise ValueError(f"{run.checkpoints}: no checkpoint can be read, so there is nothing to predict with")
+    return max(found, key=lambda checkpoint: checkpoint.step)
+
+
+def set_checkpoints_aside(run: RunFolder) -> None:
+    """Training begins anew; what could not be gone on from is kept under another name."""
+    if is_first() and run.checkpoints.exists():
+        aside = run.checkpoints.with_name(f"checkpoints.damaged-{int(time.time())}")
+        run.checkpoints.rename(aside)
+        run.log(f"training begins anew; the old checkpoints are kept in {aside.name}")
+
+
+def leave_with_parent() -> None:
+    """End this process as soon as the one that started the stage is gone: nobody else would."""
+    parent = int(os.environ.get(PARENT, "0"))
+
+    def watch() -> None:
+        while psutil.pid_exists(parent):
+            time.sleep(LOOK_EVERY)
+        os._exit(1)
+
+    if parent:
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def read_words(words: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.stage", allow_abbrev=False)
+    stages = parser.add_subparsers(dest="stage", required=True)
+    trains, predicts = stages.add_parser("train"), stages.add_parser("predict")
+    for each in (trains, predicts, stages.add_parser("solve")):
+        each.add_argument("run", type=Path)
+    trains.add_argument("--until", type=float, required=True, help="monotonic time when to stop")
+    trains.add_argument("--later", type=float, default=0.0, help="seconds of training that later stretches will have")
+    trains.add_argument("--save-every", type=float, default=None, help="seconds between checkpoints")
+    trains.add_argument("--micro-batch", type=int, default=None, help="boards at once")
+    trains.add_argument("--anew", action="store_true", help="do not go on from the checkpoints that are there")
+    predicts.add_argument("--out", type=Path, required=True)
+    predicts.add_argument("--views", type=int, required=True, help="augmentations, the original counted")
+    predicts.add_argument("--boards", type=int, default=None, help="boards at once")
+    predicts.add_argument("--last", action="store_true", help="with all that the settings ask of predictions")
+    return parser.parse_args(words)
+
+
+def main(words: list[str]) -> None:
+    """Run one stage; what goes wrong is said in one line, and the exit code is 2."""
+    leave_with_parent()
+    given = read_words(words)
+    config = build_config(read_json(given.run / "config.json"))
+    try:
+        if given.stage == "solve":
+            solve(config, given.run)
+        else:
+            run = RunFolder(given.run, config, first=is_first())
+            {"train": train_stage, "predict": predict_stage}[given.stage](config, run, given)
+        leave_processes()
+    except (ValueError, OSError, MemoryError) as error:
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

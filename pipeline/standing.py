@@ -1,0 +1,102 @@
+"""The best submission so far: ballots come in as predictions are made, and files that are always valid go out.
+
+A test input's attempts are replaced where a later pass has at least as many answers to it as the one before: so a pass
+that was cut short improves what it has reached and nothing else suffers.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from augment import Task
+from augment.salvage import Unread
+from submissions.format import (
+    FILLER,
+    Submission,
+    SubmissionError,
+    check_grids,
+    filler_submission,
+    make_submission,
+    read_submission,
+    write_submission,
+)
+from submissions.vote import Ballot
+
+
+class Standing:
+    """The submission of one run, in all the files that it is written to.
+
+    Args:
+        tasks: those that are answered.
+        unread: those that could not be read, which keep the filler.
+        files: where it is written; the first is read when a run goes on.
+        trouble: told what went wrong.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], unread: Sequence[Unread], files: Sequence[Path], trouble: Callable[[str], None]
+    ):
+        self.tasks, self.files, self.trouble = tasks, files, trouble
+        self.submission = filler_of(tasks, unread)
+        self._answers: dict[tuple[str, int], int] = {}
+        self._failed: set[Path] = set()
+
+    @property
+    def inputs(self) -> int:
+        """How many test inputs there are."""
+        return sum(map(len, self.submission.values()))
+
+    @property
+    def answered(self) -> int:
+        """How many of them have an answer that is not the filler."""
+        filler = {"attempt_1": FILLER, "attempt_2": FILLER}
+        return sum(entry != filler for entries in self.submission.values() for entry in entries)
+
+    def begin(self) -> None:
+        """Write the filler; where the run is gone on with, what it had reached."""
+        with suppress(SubmissionError):
+            before = read_submission(self.files[0])
+            if {task: len(entries) for task, entries in before.items()} == _sizes(self.submission):
+                self.submission = before
+        self.write()
+
+    def improve(self, ballot: Ballot) -> None:
+        """Take over what this ballot knows at least as well, and write it."""
+        better = make_submission(ballot, self.tasks)
+        for task in self.tasks:
+            for test, candidates in enumerate(ballot.get(task.id, ())):
+                answers = sum(candidate.count for candidate in candidates)
+                if answers and answers >= self._answers.get((task.id, test), 0):
+                    self._answers[task.id, test] = answers
+                    self.submission[task.id][test] = better[task.id][test]
+        self.write()
+
+    def write(self) -> None:
+        """Write every file in one step each; one that cannot be written keeps what it held, and that is said once."""
+        for file in self.files:
+            try:
+                write_submission(file, self.submission)
+                self._failed.discard(file)
+            except OSError as error:
+                if file not in self._failed:
+                    self.trouble(f"{file} could not be written ({error.strerror}) and keeps what it held")
+                self._failed.add(file)
+
+    def is_valid(self) -> bool:
+        """Whether the first file holds a complete and valid submission."""
+        try:
+            found = read_submission(self.files[0])
+            check_grids(found, self.files[0])
+        except SubmissionError:
+            return False
+        return _sizes(found) == _sizes(self.submission)
+
+
+def filler_of(tasks: Sequence[Task], unread: Sequence[Unread]) -> Submission:
+    """The filler for every test input, those of tasks that could not be read included."""
+    empty = {each.task: [{"attempt_1": FILLER, "attempt_2": FILLER} for _ in range(each.tests)] for each in unread}
+    return filler_submission(tasks) | empty
+
+
+def _sizes(submission: Submission) -> dict[str, int]:
+    return {task: len(entries) for task, entries in submission.items()}

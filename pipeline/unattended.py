@@ -1,0 +1,279 @@
+"""A run that nobody watches: it keeps to its time, always has a valid submission, and goes on whatever breaks.
+
+    filler -> build -> train -> cheap prediction -> train on -> ... -> last prediction -> score and report
+
+This process never imports torch: it writes, builds and votes, and has the stages run as processes of their own
+(`pipeline.stage`), which it watches, restarts and ends in time (`pipeline.children`, `pipeline.plan`). What goes wrong
+is trouble: it is listed at the end and in trouble.json, and the run goes on with what it has.
+"""
+
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from augment import PuzzleSet, SourcedTasks, find_source_label, load_tasks
+from augment.folder import unseal
+from augment.salvage import salvage_tasks
+from pipeline.budget import format_duration
+from pipeline.children import Child, Ended, count_gpus
+from pipeline.config import ConfigError, RunConfig, override
+from pipeline.plan import Pass, Plan
+from pipeline.prepare import describe, describe_exceptions, prepare
+from pipeline.recovery import Recovery, Stage
+from pipeline.rundir import RunFolder, read_json, read_metrics, write_json
+from pipeline.signals import StopSignals
+from pipeline.standing import Standing
+from pipeline.submit import draw_report
+from pipeline.watching import PassWatch
+from submissions.prediction import Predictions
+from submissions.score import score_predictions
+from submissions.vote import vote
+
+SAVES = 40
+"""So many times in the whole budget a checkpoint is written, if not more often by the number of steps."""
+LEAST_SECONDS_BETWEEN_SAVES = 10.0
+SHORTEST_STRETCH = 3.0
+"""Seconds for which training is not started any more."""
+GRACE_SHARE, LEAST_GRACE = 0.02, 10.0
+"""Of the budget, and at least so many seconds: how long after its time training may take to write what it has."""
+PLAN_SAID = 20
+"""So many times in the whole budget the plan is said again."""
+SECONDS_FOR_REPORT = 3.0
+
+
+class Stopped(Exception):
+    """The run was asked to end."""
+
+
+def take_network(config: RunConfig, trunk: Path | None) -> tuple[RunConfig, Path | None, list[str]]:
+    """The config with the trunk's network, and the trunk; without it, saying why, where it cannot be used."""
+    if trunk is None:
+        return config, None, []
+    try:
+        about = read_json(trunk / "checkpoint.json")
+        unseal(trunk / "checkpoint.json", "checkpoint", about["format"], "attach it again")
+        return override(config, {f"model.{name}": value for name, value in about["config"]["model"].items()}), trunk, []
+    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+        return config, None, [f"the trunk cannot be used, and training begins from scratch: {error}"]
+
+
+def solve_unattended(
+    config: RunConfig, path: Path, out: Path | None = None, processes: int | None = None, lost: Sequence[str] = ()
+) -> bool:
+    """Spend the budget on a submission; returns whether a complete and valid one stands at the end.
+
+    Args:
+        out: where the submission is written too, besides RUN/submission.json.
+        processes: how many share training and prediction; by default one for each GPU.
+        lost: trouble there was before it began.
+
+    Raises:
+        ValueError: where nothing can be begun: no such source, no budget, a folder that holds something else.
+    """
+    if config.unattended is None or config.budget is None:
+        raise ConfigError("a run that nobody watches keeps to a budget: name it with --budget, for example 11h50m")
+    conductor = Conductor(config, path, out, processes or max(1, count_gpus()))
+    for each in lost:
+        conductor.trouble(each)
+    with conductor.stop.watched():
+        try:
+            conductor.work()
+        except Stopped:
+            conductor.trouble("the run was asked to end and ends with what it has")
+        except Exception as error:  # a valid submission stands, and nobody is there to start it again
+            conductor.trouble(f"unexpected: {type(error).__name__}: {error}")
+            conductor.run.log(traceback.format_exc())
+        return conductor.end()
+
+
+class Conductor:
+    """One run: its time, its submission, its trouble, and the stages in their order."""
+
+    def __init__(self, config: RunConfig, path: Path, out: Path | None, processes: int):
+        assert config.unattended is not None
+        assert config.budget is not None
+        self.started = time.monotonic() - (time.time() - psutil.Process().create_time())
+        self.config, self.settings, self.processes = config, config.unattended, processes
+        tasks, unread = salvage_tasks(config.source, config.selection.selection())
+        self.run, self.stop, self.troubles = RunFolder(path, config), StopSignals(), list[str]()
+        self.tasks, files = tasks, [self.run.submission, *([out] if out else [])]
+        self.standing = Standing(tasks, unread, files, self.trouble)
+        self.standing.begin()
+        self.run.log(f"filler submission: {', '.join(map(str, files))}, {self.standing.inputs} test inputs")
+        for each in unread:
+            self.trouble(f"task {each.task} cannot be read and gets the filler ({each.why})")
+        self.plan = Plan(config.budget, config.unattended, 1)
+        self.recovery = Recovery(config, self.run, self.trouble)
+        self.predictions: Predictions | None = None
+        self._plan_said = 0.0
+
+    def now(self) -> float:
+        """Seconds since the start of this process."""
+        return time.monotonic() - self.started
+
+    def trouble(self, what: str) -> None:
+        """Note what went wrong."""
+        self.troubles.append(what)
+        self.run.log(f"trouble: {what}")
+        with suppress(OSError):
+            write_json(self.run.path / "trouble.json", self.troubles)
+
+    def work(self) -> None:
+        """Everything between the filler and the end."""
+        with suppress(OSError):
+            write_json(self.run.path / "trouble.json", self.troubles)
+        if not self.tasks:
+            return
+        self.puzzle_set = self._build()
+        asked = self.config.predict.augmentations
+        most = self.puzzle_set.requested if asked is None else min(asked, self.puzzle_set.requested)
+        self.plan = replace(self.plan, most_views=most + 1)
+        self.recovery.know(self.puzzle_set, self.processes)
+        self.say_plan()
+        for number, begin in enumerate(self.plan.cheap_passes(), 1):
+            self.train_until(begin)
+            self.predict(f"pass {number}", self.run.path / "passes" / str(number), self.plan.cheap_pass(self.now()))
+        self.train_until(self.plan.last_pass(self.now()).begin)
+        self.predict("last pass", self.run.predictions, self.plan.last_pass(self.now()), last=True)
+
+    def _build(self) -> PuzzleSet:
+        """The puzzle set of what can be read; one that a killed run left damaged is built again."""
+        sources = [SourcedTasks(find_source_label(self.config.source), "scored", self.tasks)]
+        for name in self.config.train_sources:
+            try:
+                sources.append(SourcedTasks(find_source_label(name), "train", load_tasks(name)))
+            except ValueError as error:
+                self.trouble(f"{error}; it is not trained on")
+        settings, run = self.config.puzzles, self.run
+        try:
+            puzzle_set = prepare(run.puzzles, sources, settings, self.config.seed, self.config.model.board_side)
+        except ValueError as error:
+            if not run.puzzles.exists():
+                raise
+            self.trouble(f"{error}; it is built again")
+            shutil.rmtree(run.puzzles)
+            puzzle_set = prepare(run.puzzles, sources, settings, self.config.seed, self.config.model.board_side)
+        run.show(describe(puzzle_set))
+        for line in describe_exceptions(puzzle_set):
+            run.log(line)
+        return puzzle_set
+
+    def train_until(self, begin: float) -> None:
+        """Train until that many seconds after the start."""
+        while self.recovery.may("train") and self.now() < begin - SHORTEST_STRETCH:
+            ended = self._start_training(begin)
+            if ended.why == "late":
+                self.trouble("training did not stop in time and was ended; the checkpoint before it is used")
+            if ended.well or ended.why == "late":
+                return
+            self.recovery.learn("train", ended)
+
+    def _start_training(self, begin: float) -> Ended:
+        last, budget = self.plan.last_pass(self.now()).begin, self.plan.budget
+        later = max(0.0, last - begin - (self.plan.speed.seconds(self.settings.first_views)))
+        words = ["train", str(self.run.path), "--until", f"{self.started + begin:.3f}", "--later", f"{later:.3f}"]
+        words += ["--save-every", f"{max(LEAST_SECONDS_BETWEEN_SAVES, budget / SAVES):.3f}"]
+        grace = max(LEAST_GRACE, GRACE_SHARE * budget)
+        return self._run_child("train", words, begin + grace, self._watch_training)
+
+    def predict(self, name: str, out: Path, planned: Pass, last: bool = False) -> None:
+        """Have every test input answered, and vote what is there while it comes."""
+        watch = PassWatch(self.run, out, self.puzzle_set, self.config, self.standing, self.trouble)
+        words = ["predict", str(self.run.path), "--out", str(out), "--views", str(planned.views)]
+        words += ["--last"] if last else []
+        self.run.log(f"{name}: {planned.views} augmentations, until {format_duration(planned.until)} at most")
+        begun, ended = time.monotonic(), None
+        while self.recovery.may("predict") and self.now() < planned.until - SHORTEST_STRETCH:
+            begun = time.monotonic()
+            ended = self._run_child("predict", words, planned.until, lambda: watch.look(name))
+            if ended.well or ended.why == "late":
+                break
+            self.recovery.learn("predict", ended)
+        if ended is not None and ended.why == "late":
+            self.trouble(f"{name} was not done in time and was ended; what it had answered counts")
+        self._take(watch, name, planned, begun)
+
+    def _take(self, watch: PassWatch, name: str, planned: Pass, begun: float) -> None:
+        """Vote what the pass gave, and learn from how long it took."""
+        found = watch.finish(name)
+        if found is None:
+            self.trouble(f"{name} gave no answers; the submission stays as it was")
+            return
+        self.predictions = found
+        start, seconds = watch.seconds(begun)
+        self.plan = replace(
+            self.plan, speed=self.plan.speed.measured(start, seconds, watch.share(planned.views), planned.views)
+        )
+        self.say_plan()
+
+    def _run_child(self, stage: Stage, words: list[str], until: float, look: Callable[[], None]) -> Ended:
+        words = [*words, *self.recovery.words(stage)]
+        child = Child(words, self.recovery.processes(stage, self.processes), self.run.say)
+        try:
+            ended = child.wait(
+                self.started + until, self.settings.patience, lambda: self.stop.received is not None, look
+            )
+        finally:
+            child.end()
+        if ended.why == "stopped":
+            raise Stopped
+        return ended
+
+    def _watch_training(self) -> None:
+        """Say the plan when the pace is known, and again from time to time."""
+        if self.now() - self._plan_said > max(5.0, self.plan.budget / PLAN_SAID):
+            self.say_plan()
+
+    def say_plan(self) -> None:
+        """A line on what follows."""
+        self._plan_said = self.now()
+        steps, pace = self.pace()
+        if self.config.train.task_steps and pace:
+            extra = len(self.tasks) * self.config.train.task_steps * pace
+            self.plan = replace(self.plan, speed=replace(self.plan.speed, extra=extra))
+        self.run.log(f"plan: {self.plan.describe(self.now(), steps, pace)}")
+
+    def pace(self) -> tuple[int, float | None]:
+        """Steps so far, and the seconds that one takes, where it is known."""
+        lines = read_metrics(self.run.path)[-4:]
+        steps = lines[-1]["step"] if lines else 0
+        if len(lines) < 2 or steps <= lines[0]["step"]:
+            return steps, None
+        return steps, (lines[-1]["seconds"] - lines[0]["seconds"]) / (steps - lines[0]["step"])
+
+    def end(self) -> bool:
+        """Score and report where there is time; whether a complete and valid submission stands, with all trouble."""
+        self.standing.write()
+        if self.tasks and self.plan.budget - self.now() > SECONDS_FOR_REPORT:
+            try:
+                self._report()
+            except Exception as error:  # the submission stands; a picture less is no reason to fail
+                self.trouble(f"no report: {type(error).__name__}: {error}")
+        valid = self.standing.is_valid()
+        state = "is complete and valid" if valid else "IS NOT VALID"
+        used = f"{format_duration(self.now())} of {format_duration(self.plan.budget)}"
+        answered = f"{self.standing.answered} of {self.standing.inputs} test inputs answered"
+        self.run.log(f"done in {used}: {self.run.submission} {state}, {answered}")
+        for line in self.troubles:
+            self.run.log(f"  trouble: {line}")
+        return valid
+
+    def _report(self) -> None:
+        """The report, and the score where the solutions are known."""
+        ballot = vote(self.predictions, self.tasks, self.config.predict.ranker) if self.predictions else None
+        score = None
+        if self.predictions and ballot is not None and all(task.has_solutions for task in self.tasks):
+            source = find_source_label(self.config.source)
+            score = score_predictions(self.predictions, self.tasks, source, ballot, self.standing.submission)
+            write_json(self.run.score, score.to_json())
+            from pipeline.score_table import score_table
+
+            self.run.show(score_table(score))
+        recursions = self.predictions.recursions if self.predictions else None
+        draw_report(self.run.path, self.tasks, self.standing.submission, ballot, score, recursions)
