@@ -146,10 +146,11 @@ class Child:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._last_sign = time.monotonic()
-            self._said.append(line.rstrip("\n"))
-            self._say(line.rstrip("\n"))
+        with self._process.stdout as lines:
+            for line in lines:
+                self._last_sign = time.monotonic()
+                self._said.append(line.rstrip("\n"))
+                self._say(line.rstrip("\n"))
 
 
 def is_first() -> bool:

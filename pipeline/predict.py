@@ -47,9 +47,12 @@ def predict(
     settings: PredictSettings,
     folder: Path,
     run: Console,
+    until: float = math.inf,
     **about: str,
 ) -> Predictions:
     """Answer every test input of the set; the answers are returned and written to `folder`.
+
+    `until`, of the monotonic clock: nothing is asked again that would not be done by then.
 
     Answers of this checkpoint by these settings that are there already are returned as they are; others are replaced.
 
@@ -64,7 +67,7 @@ def predict(
         metadata = {**about, **_origin(puzzle_set), **find_trained_on(trained, puzzle_set), "step": trained.step}
         predictor = make_predictor(trained, puzzle_set, settings, processes, run)
         parts = Parts(parts_path, Answers, predictor.questions.tasks, made_from, processes, run)
-        numbers, again = answer_all(predictor, parts, settings)
+        numbers, again = answer_all(predictor, parts, settings, until)
         if processes.index == 0:
             metadata |= {"supervision_steps": predictor.steps, "second_pass": again, "made_from": made_from}
             metadata |= {name: getattr(settings, name) for name in ("record", "trajectories", "noise")}
@@ -90,22 +93,33 @@ def make_predictor(
     return Predictor(model, table, questions, settings.steps, settings.record, settings.noise, config.seed)
 
 
-def answer_all(predictor: Predictor, parts: Parts, settings: PredictSettings) -> tuple[range, dict[str, list[int]]]:
+def answer_all(
+    predictor: Predictor, parts: Parts, settings: PredictSettings, until: float = math.inf
+) -> tuple[range, dict[str, list[int]]]:
     """Have all parts made; returns their numbers, and the test inputs that were asked again by task ID."""
-    questions = predictor.questions
+    questions, begun = predictor.questions, time.monotonic()
     asked, again = questions.ask_all(), {}
     memory = start_memory(predictor, asked, parts, settings.batch_size)
     _make(predictor, parts, memory, "predict", dict(enumerate(asked)))
     if settings.second_pass and questions.may_be_cut_off():
         cut_off = _if_few(find_cut_off(parts, range(len(asked))), questions, parts.run)
-        for place, test in sorted(cut_off):
-            again.setdefault(questions.tasks[place], []).append(test)
         more = questions.ask_for(cut_off, board=True)
-        if more:
+        share = _cells(predictor, more) / max(1, _cells(predictor, asked))
+        late = time.monotonic() + share * (time.monotonic() - begun) > until
+        if more and parts.processes.any(late):
+            parts.run.log(f"{len(cut_off)} test inputs may have outputs larger than their canvas: no time to ask again")
+        elif more:
+            for place, test in sorted(cut_off):
+                again.setdefault(questions.tasks[place], []).append(test)
             parts.run.log(f"{len(cut_off)} test inputs may have outputs larger than their canvas: asked on the board")
             _make(predictor, parts, memory, "second pass", dict(enumerate(more, len(asked))))
-        asked = [*asked, *more]
+            asked = [*asked, *more]
     return range(len(asked)), again
+
+
+def _cells(predictor: Predictor, parts: list[Asked]) -> int:
+    """All that is computed for these parts."""
+    return sum(len(part) * (predictor.model.config.id_slots + predictor.width(part)) for part in parts)
 
 
 def _if_few(cut_off: set[tuple[int, int]], questions: Questions, run: Console) -> set[tuple[int, int]]:

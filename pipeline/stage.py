@@ -1,7 +1,7 @@
 """One stage of a run whose folder stands, as a process of its own: what `solve` starts when nobody watches.
 
     python -m pipeline.stage train RUN --until T --later SECONDS [--micro-batch N] [--anew]
-    python -m pipeline.stage predict RUN --out FOLDER --views N [--boards N] [--last]
+    python -m pipeline.stage predict RUN --until T --out FOLDER --views N [--boards N] [--last]
     python -m pipeline.stage solve RUN                              all of them, by a launcher
 
 Times are of the monotonic clock, which all processes of a machine share. The stage ends itself when its parent does.
@@ -43,11 +43,11 @@ def train_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) ->
 
 def predict_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) -> None:
     """Answer every test input with the newest checkpoint that can be read."""
-    settings = config.predict.model_copy(
-        update={"augmentations": given.views - 1, "batch_size": given.boards or config.predict.batch_size}
-    )
+    changes = {"augmentations": given.views - 1, "batch_size": given.boards or config.predict.batch_size}
+    changes |= {} if given.last else {"second_pass": False}
+    settings = config.predict.model_copy(update=changes)
     trained, puzzle_set = newest_checkpoint(run), open_puzzle_set(run.puzzles)
-    predict(trained, puzzle_set, settings, given.out, run, recipe=config.recipe)
+    predict(trained, puzzle_set, settings, given.out, run, given.until, recipe=config.recipe)
     if given.last and settings.rescore:
         rescore(trained, puzzle_set, settings, given.out, run)
 
@@ -93,9 +93,10 @@ def read_words(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m pipeline.stage", allow_abbrev=False)
     stages = parser.add_subparsers(dest="stage", required=True)
     trains, predicts = stages.add_parser("train"), stages.add_parser("predict")
+    for each in (trains, predicts):
+        each.add_argument("--until", type=float, required=True, help="monotonic time when to be done")
     for each in (trains, predicts, stages.add_parser("solve")):
         each.add_argument("run", type=Path)
-    trains.add_argument("--until", type=float, required=True, help="monotonic time when to stop")
     trains.add_argument("--later", type=float, default=0.0, help="seconds of training that later stretches will have")
     trains.add_argument("--save-every", type=float, default=None, help="seconds between checkpoints")
     trains.add_argument("--micro-batch", type=int, default=None, help="boards at once")

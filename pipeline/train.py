@@ -228,14 +228,19 @@ class Session:
             self.run.log(f"stopped by a signal at step {learner.steps} of {total}; the same command goes on from there")
             sys.exit(128 + int(stop.received or 15))
         if learner.steps < total:
-            kept = f", {format_duration(reserve)} being kept for prediction" if reserve else ""
-            self.run.log(
-                f"the budget ended training at step {learner.steps} of {total}{kept}; the same command goes on from it"
-            )
+            self.run.log(self._describe_end(reserve))
         final = self._write_final()
         for tracker in self.accelerator.trackers:
             tracker.finish()
         return final
+
+    def _describe_end(self, reserve: float) -> str:
+        """Why training ends before all steps are done, and that they can be."""
+        step, total = self.learner.steps, self.learner.config.total_steps
+        if self.stretch.later:
+            return f"training stops at step {step:,} of about {total:,} for now"
+        kept = f", {format_duration(reserve)} being kept for prediction" if reserve else ""
+        return f"the budget ended training at step {step} of {total}{kept}; the same command goes on from it"
 
     def _measure(self) -> str:
         """Means over the steps since the last time: to metrics.jsonl and trackers, and as a note for the bar."""

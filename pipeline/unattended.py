@@ -42,6 +42,7 @@ SHORTEST_STRETCH = 3.0
 """Seconds for which training is not started any more."""
 GRACE_SHARE, LEAST_GRACE = 0.02, 10.0
 """Of the budget, and at least so many seconds: how long after its time training may take to write what it has."""
+LEAST_SECONDS_BETWEEN_PLANS = 5.0
 PLAN_SAID = 20
 """So many times in the whole budget the plan is said again."""
 SECONDS_FOR_REPORT = 3.0
@@ -111,7 +112,7 @@ class Conductor:
         self.plan = Plan(config.budget, config.unattended, 1)
         self.recovery = Recovery(config, self.run, self.trouble)
         self.predictions: Predictions | None = None
-        self._plan_said = 0.0
+        self._plan_said, self._pace_said, self._last_plan = 0.0, False, ""
 
     def now(self) -> float:
         """Seconds since the start of this process."""
@@ -186,18 +187,24 @@ class Conductor:
         """Have every test input answered, and vote what is there while it comes."""
         watch = PassWatch(self.run, out, self.puzzle_set, self.config, self.standing, self.trouble)
         words = ["predict", str(self.run.path), "--out", str(out), "--views", str(planned.views)]
-        words += ["--last"] if last else []
+        words += ["--until", f"{self.started + planned.until:.3f}", *(["--last"] if last else [])]
         self.run.log(f"{name}: {planned.views} augmentations, until {format_duration(planned.until)} at most")
         begun, ended = time.monotonic(), None
         while self.recovery.may("predict") and self.now() < planned.until - SHORTEST_STRETCH:
             begun = time.monotonic()
-            ended = self._run_child("predict", words, planned.until, lambda: watch.look(name))
+            try:
+                ended = self._run_child("predict", words, planned.until, lambda: watch.look(name))
+            except Stopped:
+                watch.finish(name)
+                raise
             if ended.well or ended.why == "late":
                 break
             self.recovery.learn("predict", ended)
         if ended is not None and ended.why == "late":
             self.trouble(f"{name} was not done in time and was ended; what it had answered counts")
         self._take(watch, name, planned, begun)
+        if not last:
+            self.say_plan()
 
     def _take(self, watch: PassWatch, name: str, planned: Pass, begun: float) -> None:
         """Vote what the pass gave, and learn from how long it took."""
@@ -210,7 +217,6 @@ class Conductor:
         self.plan = replace(
             self.plan, speed=self.plan.speed.measured(start, seconds, watch.share(planned.views), planned.views)
         )
-        self.say_plan()
 
     def _run_child(self, stage: Stage, words: list[str], until: float, look: Callable[[], None]) -> Ended:
         words = [*words, *self.recovery.words(stage)]
@@ -227,17 +233,22 @@ class Conductor:
 
     def _watch_training(self) -> None:
         """Say the plan when the pace is known, and again from time to time."""
-        if self.now() - self._plan_said > max(5.0, self.plan.budget / PLAN_SAID):
+        often = self.plan.budget / (PLAN_SAID if self._pace_said else 10 * PLAN_SAID)
+        if self.now() - self._plan_said > max(LEAST_SECONDS_BETWEEN_PLANS, often):
             self.say_plan()
 
     def say_plan(self) -> None:
         """A line on what follows."""
         self._plan_said = self.now()
         steps, pace = self.pace()
+        self._pace_said = pace is not None
         if self.config.train.task_steps and pace:
             extra = len(self.tasks) * self.config.train.task_steps * pace
             self.plan = replace(self.plan, speed=replace(self.plan.speed, extra=extra))
-        self.run.log(f"plan: {self.plan.describe(self.now(), steps, pace)}")
+        said = self.plan.describe(self.now(), steps, pace)
+        if said != self._last_plan:
+            self.run.log(f"plan: {said}")
+        self._last_plan = said
 
     def pace(self) -> tuple[int, float | None]:
         """Steps so far, and the seconds that one takes, where it is known."""

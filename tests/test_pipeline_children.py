@@ -1,0 +1,133 @@
+"""Children: whatever becomes of them is told, and nothing of them is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline import children
+from pipeline.children import Child, Ended, count_gpus, launch_command
+
+ROOT = Path(__file__).parent.parent
+
+
+def start(monkeypatch: pytest.MonkeyPatch, script: str) -> tuple[Child, list[str]]:
+    """A child that runs this script in place of a stage, and what it says."""
+    monkeypatch.setattr(children, "launch_command", lambda *_: [sys.executable, "-c", script])
+    said: list[str] = []
+    return Child([], 1, said.append), said
+
+
+def wait(child: Child, seconds: float = 20.0, patience: float = 20.0, stop_after: float = 1e9) -> Ended:
+    begun = time.monotonic()
+    return child.wait(begun + seconds, patience, lambda: time.monotonic() - begun > stop_after)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process is no more, or only waits for whoever inherits it."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_what_it_says_is_shown_and_its_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    child, said = start(monkeypatch, "print('one'); print('two')")
+    assert wait(child).well
+    assert said == ["one", "two"]
+    child, _ = start(monkeypatch, "import sys; print('error: ValueError: no such thing', file=sys.stderr); sys.exit(2)")
+    ended = wait(child)
+    assert not ended.well
+    assert ended.describe() == "exit code 2: error: ValueError: no such thing"
+
+
+def test_a_child_that_is_killed_is_told_from_one_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    child, _ = start(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    ended = wait(child)
+    assert (ended.code, ended.describe()) == (-9, "it was killed by signal 9")
+
+
+GRANDCHILD = """
+import subprocess, sys, time
+script = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+inner = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
+print(inner.pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize(("ending", "why"), [("time.sleep(60)", "late"), ("time.sleep(0.7)", "ended")])
+def test_nothing_of_it_is_left(monkeypatch: pytest.MonkeyPatch, ending: str, why: str) -> None:
+    # A launcher that ends, or is ended, leaves its processes in sessions of their own behind.
+    child, said = start(monkeypatch, GRANDCHILD + ending)
+    ended = wait(child, seconds=2.0)
+    assert ended.why == why
+    assert gone(int(said[0]))
+
+
+def test_a_stopped_process_is_ended_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    child, _ = start(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
+    begun = time.monotonic()
+    assert wait(child, seconds=1.0).why == "late"
+    assert time.monotonic() - begun < 4
+
+
+def test_silence_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    child, _ = start(monkeypatch, "import time; print('here', flush=True); time.sleep(60)")
+    assert wait(child, patience=1.0).why == "silent"
+
+
+def test_it_may_finish_when_the_run_is_asked_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "import signal, sys, time; signal.signal(15, lambda *_: (print('saved', flush=True), sys.exit(143)))\n"
+    child, said = start(monkeypatch, script + "print('on', flush=True); time.sleep(60)")
+    assert wait(child, stop_after=1.0).why == "stopped"
+    assert said == ["on", "saved"]
+
+
+@pytest.mark.parametrize(
+    ("line", "memory", "space"),
+    [
+        ("error: ValueError: out of memory, with nothing left to split (CUDA out of memory.)", True, False),
+        ("RuntimeError: [enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory", True, False),
+        ("OSError: [Errno 28] No space left on device", False, True),
+        ("error: ValueError: RUN/checkpoints: no room for a checkpoint: it takes 3 MB", False, True),
+        ("error: ValueError: train.hold_out is 4", False, False),
+    ],
+)
+def test_what_it_lacked_is_understood(line: str, memory: bool, space: bool) -> None:
+    ended = Ended(2, "ended", ("train 3/9", line))
+    assert (ended.out_of_memory, ended.out_of_space) == (memory, space)
+    assert line[:50] in ended.describe()
+
+
+def test_a_stage_ends_with_the_run_that_started_it(tmp_path: Path) -> None:
+    script = "from pipeline.stage import leave_with_parent; import time\n"
+    script += "leave_with_parent(); print('on', flush=True); time.sleep(60)"
+    parent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=os.environ | {"ARC_TRM_PARENT": str(parent.pid)},
+        stdout=subprocess.PIPE,
+    ) as stage:
+        assert stage.stdout is not None
+        assert stage.stdout.readline() == b"on\n"
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        assert stage.wait(timeout=10) == 1
+
+
+def test_gpus_are_counted_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,3")
+    assert count_gpus() == 3
+    command = launch_command("pipeline.stage", ["train", "RUN"], 3)
+    assert command[2:5] == ["accelerate.commands.launch", "--num_processes", "3"]
+    assert command[-4:] == ["-m", "pipeline.stage", "train", "RUN"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert count_gpus() == 0
+    assert launch_command("pipeline.stage", ["train"], 2)[2:5] == ["torch.distributed.run", "--nproc-per-node", "2"]
+    assert launch_command("pipeline.stage", ["train"], 1) == [sys.executable, "-m", "pipeline.stage", "train"]
