@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
-from augment import Selection, load_tasks
+from augment import Selection
+from augment.salvage import salvage_tasks
 from pipeline.config import ConfigError
 from pipeline.options import Limit, MaxSide, Source, Tasks, app, selected
 from pipeline.rundir import Console
 from pipeline.score_table import show_result
 from pipeline.scoring import score_anything, to_json
+from pipeline.standing import validate_salvaged
 from pipeline.submit import rankers_table, redraw_report, vote_file
-from submissions.format import read_submission, validate_submission
+from submissions.format import read_submission
 
 
 @app.command("vote")
@@ -77,9 +79,13 @@ def validate_command(
     limit: Limit = None,
 ) -> None:
     """Check a submission by the competition's rules."""
-    wanted = load_tasks(source, Selection(**selected(tasks, max_side, limit)))
-    counts = validate_submission(read_submission(submission), wanted, submission)
-    Console().log(f"{submission}: valid, {counts.tasks} tasks, {counts.entries} entries")
+    wanted, unread = salvage_tasks(source, Selection(**selected(tasks, max_side, limit)))
+    counts, console = validate_salvaged(read_submission(submission), wanted, unread, submission), Console()
+    for each in unread:
+        console.log(
+            f"warning: task {each.task} of {source} cannot be read, and its entries were not counted ({each.why})"
+        )
+    console.log(f"{submission}: valid, {counts.tasks} tasks, {counts.entries} entries")
 
 
 @app.command("report")

@@ -12,12 +12,14 @@ from augment import Task
 from augment.salvage import Unread
 from submissions.format import (
     FILLER,
+    Counts,
     Submission,
     SubmissionError,
     check_grids,
     filler_submission,
     make_submission,
     read_submission,
+    validate_submission,
     write_submission,
 )
 from submissions.vote import Ballot
@@ -36,7 +38,7 @@ class Standing:
     def __init__(
         self, tasks: Sequence[Task], unread: Sequence[Unread], files: Sequence[Path], trouble: Callable[[str], None]
     ):
-        self.tasks, self.files, self.trouble = tasks, files, trouble
+        self.tasks, self.unread, self.files, self.trouble = tasks, unread, files, trouble
         self.submission = filler_of(tasks, unread)
         self._answers: dict[tuple[str, int], int] = {}
         self._failed: set[Path] = set()
@@ -85,11 +87,26 @@ class Standing:
     def is_valid(self) -> bool:
         """Whether the first file holds a complete and valid submission."""
         try:
-            found = read_submission(self.files[0])
-            check_grids(found, self.files[0])
+            validate_salvaged(read_submission(self.files[0]), self.tasks, self.unread, self.files[0])
         except SubmissionError:
             return False
-        return _sizes(found) == _sizes(self.submission)
+        return True
+
+
+def validate_salvaged(
+    submission: Submission, tasks: Sequence[Task], unread: Sequence[Unread], file: str | Path = "submission"
+) -> Counts:
+    """Check every rule of the format against tasks of which some could not be read; SubmissionError lists problems.
+
+    Those must be there too, well-formed; how many entries they need cannot be told.
+    """
+    unknown = {each.task for each in unread}
+    known = {task: entries for task, entries in submission.items() if task not in unknown}
+    validate_submission(known, tasks, file)
+    if missing := sorted(unknown - submission.keys()):
+        raise SubmissionError(f"{file} is not a valid submission: task {missing[0]} is missing: add it")
+    check_grids(submission, file)
+    return Counts(len(submission), sum(map(len, submission.values())))
 
 
 def filler_of(tasks: Sequence[Task], unread: Sequence[Unread]) -> Submission:

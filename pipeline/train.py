@@ -178,8 +178,8 @@ class Session:
             batch = next_batch(self.examples, self.sampler, self.learner, self.config.train)
             self.tally.add(self._step_in_memory(batch.to(self.accelerator.device)))
             due = self.learner.steps % self.config.train.log_every == 0 or self.learner.steps == self.config.train.steps
-            progress.advance(1, self._measure() if due else "")
             self._fit(due, seconds_left, progress)
+            progress.advance(1, self._measure() if due else "")
         except NotFiniteError as error:
             folder = save_failure(error, self.learner, self.run.path)
             raise ValueError(explain(error, self.keeper.last_step, folder)) from error
