@@ -10,8 +10,8 @@ from pipeline.budget import format_duration
 from pipeline.config import UnattendedSettings
 
 LEAST_MARGIN = 3.0
-SECONDS_TO_END = 1.0
-"""For the last vote, once prediction is over."""
+SECONDS_TO_END = 6.0
+"""Once prediction is over: for the last vote, score and report, and for the process to leave."""
 EARLIEST_PASS = 30.0
 CHEAP_SHARE = 0.05
 """Of the budget, what a cheap pass takes at most by what was measured."""

@@ -261,7 +261,7 @@ class Conductor:
     def end(self) -> bool:
         """Score and report where there is time; whether a complete and valid submission stands, with all trouble."""
         self.standing.write()
-        if self.tasks and self.plan.budget - self.now() > SECONDS_FOR_REPORT:
+        if self.tasks and self.plan.finish - self.now() > SECONDS_FOR_REPORT:
             try:
                 self._report()
             except Exception as error:  # the submission stands; a picture less is no reason to fail

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import UnattendedSettings
-from pipeline.plan import LEAST_MARGIN, Plan, Speed
+from pipeline.plan import LEAST_MARGIN, SECONDS_TO_END, Plan, Speed
 
 SETTINGS = UnattendedSettings(margin=0.02, passes=(0.1, 0.4), first_views=4, predict_share=0.25)
 
@@ -13,17 +13,17 @@ SETTINGS = UnattendedSettings(margin=0.02, passes=(0.1, 0.4), first_views=4, pre
 def test_an_unknown_speed_keeps_the_whole_share() -> None:
     plan = Plan(1000, SETTINGS, 129)
     assert plan.finish == 980
-    assert plan.last_pass(0).begin == pytest.approx(980 - 1 - 250)
+    assert plan.last_pass(0).begin == pytest.approx(980 - SECONDS_TO_END - 250)
     assert plan.last_pass(0).views == 129
 
 
 def test_a_known_speed_keeps_what_it_needs() -> None:
     fast = Plan(1000, SETTINGS, 129, Speed(start=10, view=0.5))
     assert fast.last_pass(100).views == 129
-    assert fast.last_pass(100).begin == pytest.approx(979 - 1.2 * (10 + 129 * 0.5))
+    assert fast.last_pass(100).begin == pytest.approx(980 - SECONDS_TO_END - 1.2 * (10 + 129 * 0.5))
     slow = Plan(1000, SETTINGS, 129, Speed(start=10, view=20))
     assert slow.last_pass(100).views == int((250 / 1.2 - 10) / 20) == 9
-    assert slow.last_pass(100).begin >= 979 - 250
+    assert slow.last_pass(100).begin >= 980 - SECONDS_TO_END - 250
 
 
 def test_training_on_each_task_is_paid_from_the_same_share() -> None:
@@ -52,7 +52,7 @@ def test_everything_ends_before_the_margin(
     now = passed * budget
     last = plan.last_pass(now)
     assert plan.finish <= budget - max(LEAST_MARGIN, margin * budget)
-    assert last.until < plan.finish
+    assert last.until <= plan.finish - SECONDS_TO_END
     assert 1 <= last.views <= most
     assert last.begin >= now
     cheap = plan.cheap_pass(now)
