@@ -82,6 +82,11 @@ class Questions:
         """Some of the test inputs (place of the task, test input), on their canvas or on the whole board, in parts."""
         return self._cut(np.flatnonzero([each in inputs for each in self.inputs]), board)
 
+    def ask_by_task(self) -> list[Asked]:
+        """All of them on their canvases, one part for each task."""
+        every = self._rows(np.arange(len(self.puzzles)), board=False)
+        return _split(every, self.examples.tasks[every.puzzles])
+
     def may_be_cut_off(self) -> bool:
         """Whether some canvas is smaller than the board."""
         sizes = self.examples.canvas_sizes(self.puzzles)
@@ -89,15 +94,23 @@ class Questions:
 
     def _cut(self, chosen: Rows, board: bool) -> list[Asked]:
         """The rows, largest canvas first and of equal ones in the order of the set: a task's rows stay together."""
-        examples, puzzles = self.whole_boards if board else self.examples, self.puzzles[chosen]
-        cells, widths = examples.canvas_sizes(puzzles).prod(axis=1), examples.widths(puzzles)
-        order = np.argsort(-cells, kind="stable").repeat(self.trajectories)
-        most = min(MOST_ROWS, max(FEWEST_ROWS, len(order) // MOST_PARTS))
-        trajectories = np.tile(np.arange(self.trajectories), len(chosen))
-        every = Asked(puzzles[order], self.pairs[chosen][order], trajectories, board)
-        borders = [0, *(np.flatnonzero(np.diff(widths[order])) + 1), len(order)]
+        examples = self.whole_boards if board else self.examples
+        cells = examples.canvas_sizes(self.puzzles[chosen]).prod(axis=1)
+        every = self._rows(chosen[np.argsort(-cells, kind="stable")], board)
+        most = min(MOST_ROWS, max(FEWEST_ROWS, len(every) // MOST_PARTS))
         return [
-            every.take(slice(start, min(start + most, end)))
-            for begin, end in pairwise(borders)
-            for start in range(begin, end, most)
+            same.take(slice(start, start + most))
+            for same in _split(every, examples.widths(every.puzzles))
+            for start in range(0, len(same), most)
         ]
+
+    def _rows(self, chosen: Rows, board: bool) -> Asked:
+        """The rows in this order, along each of the trajectories."""
+        each, trajectories = chosen.repeat(self.trajectories), np.tile(np.arange(self.trajectories), len(chosen))
+        return Asked(self.puzzles[each], self.pairs[each], trajectories, board)
+
+
+def _split(asked: Asked, values: Rows) -> list[Asked]:
+    """The rows, cut wherever the value (one for each row) is another one."""
+    borders = [0, *(np.flatnonzero(np.diff(values)) + 1), len(asked)]
+    return [asked.take(slice(start, end)) for start, end in pairwise(borders)]

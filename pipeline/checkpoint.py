@@ -4,7 +4,7 @@ A folder of safetensors and JSON that is there whole or not at all (`augment.fol
 
     model.safetensors    parameters and starting latents, as trained
     average.safetensors  their moving average (where one was kept)
-    ids.safetensors      the ID table, "rows" (puzzles, id size)
+    ids.safetensors      the ID table, "rows" (puzzles, id size); of a trunk (`pipeline.trunk`) also "start" (id size)
     keys.json            {"tasks": {task ID: [augmentation number, ...]}}: the puzzle of each row, in order
     seen.json            tasks that were trained on with their test outputs (`augment.seen`)
     checkpoint.json      step, config, leaks that were allowed, and the SHA-256 of each file above
@@ -47,6 +47,7 @@ class Checkpoint:
         config: the run's config as plain values.
         seen: the train tasks of every set it was trained on, from the first weights on.
         leaks: scored tasks that one of those sets held as train tasks too, which was allowed.
+        start_row: where new ID rows start (id size,), in a trunk, whose own rows are gone.
     """
 
     weights: dict[str, Tensor]
@@ -57,15 +58,27 @@ class Checkpoint:
     config: dict[str, Any]
     seen: SeenTasks = field(default_factory=lambda: SeenTasks({}, complete=False))
     leaks: tuple[Held, ...] = ()
+    start_row: Tensor | None = None
 
     def best_weights(self) -> dict[str, Tensor]:
         """The averaged weights where there are some, with what is not averaged (starting latents) as it is."""
         return {**self.weights, **(self.average or {})}
 
+    def new_row(self) -> Tensor:
+        """Where new ID rows start (id size,): the start row of a trunk, else the mean of the trained rows.
+
+        Rows start at zero, and training moves every value of a row that it visits: rows of zeros were never trained.
+        """
+        if self.start_row is not None:
+            return self.start_row
+        trained = int(self.id_rows.any(dim=1).sum())
+        return self.id_rows.sum(dim=0) / max(1, trained)
+
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, replacing the folder only once the new one is complete."""
     tensors = {"model": checkpoint.weights, "ids": {"rows": checkpoint.id_rows}}
+    tensors["ids"] |= {} if checkpoint.start_row is None else {"start": checkpoint.start_row}
     tensors |= {} if checkpoint.average is None else {"average": checkpoint.average}
     with new_folder(folder, replace=True) as unfinished:
         for name, named in tensors.items():
@@ -93,28 +106,32 @@ def unseal_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint; ValueError naming the file that is missing, cut short or altered."""
+    """Read a checkpoint, bf16 weights as float32; ValueError naming a file that is missing, cut short or altered."""
     about = unseal_checkpoint(folder)
     average = load_file(folder / "average.safetensors") if "average.safetensors" in about["files"] else None
-    weights, rows = load_file(folder / "model.safetensors"), load_file(folder / "ids.safetensors")["rows"]
+    weights, ids = load_file(folder / "model.safetensors"), load_file(folder / "ids.safetensors")
+    weights, rows = {name: _upcast(tensor) for name, tensor in weights.items()}, ids["rows"]
     tasks = read_json(folder / "keys.json")["tasks"]
     task_ids = chain.from_iterable([task] * len(numbers) for task, numbers in tasks.items())
     keys = puzzle_keys(task_ids, np.array(list(chain.from_iterable(tasks.values())), dtype=np.int64))
     if len(keys) != len(rows):
         raise ValueError(f"{folder / 'keys.json'}: {len(keys)} keys for {len(rows)} ID rows; name another checkpoint")
     seen, leaks = SeenTasks.from_json(read_json(folder / "seen.json")), tuple(Held(*leak) for leak in about["leaks"])
-    return Checkpoint(weights, average, rows, keys, about["step"], about["config"], seen, leaks)
+    return Checkpoint(weights, average, rows, keys, about["step"], about["config"], seen, leaks, ids.get("start"))
 
 
 def match_rows(checkpoint: Checkpoint, keys: list[str]) -> tuple[IdTable, int]:
-    """An ID table for `keys`: rows matched by key, the others at the mean of the trained ones; and how many matched."""
+    """An ID table for `keys`: rows matched by key, the others as `new_row` says; and how many matched."""
     place = {key: row for row, key in enumerate(checkpoint.keys)}
     found = torch.tensor([place.get(key, -1) for key in keys])
     known = checkpoint.id_rows
-    mean = known.mean(dim=0, keepdim=True) if len(known) else known.new_zeros(1, known.shape[1])
     table = IdTable(len(keys), known.shape[1])
-    table.weights_PI.copy_(torch.cat([known, mean])[found])
+    table.weights_PI.copy_(torch.cat([known, checkpoint.new_row()[None]])[found])
     return table, int((found >= 0).sum())
+
+
+def _upcast(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
 
 
 def _group_keys(keys: list[str]) -> dict[str, list[int]]:

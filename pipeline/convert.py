@@ -1,13 +1,14 @@
 """Published TRM checkpoints to this project's tensor names, and back.
 
 In: a .safetensors file or a torch-saved one. Out: weights under our names, with the starting latents, and the
-rows of the ID table.
+rows of the ID table; or a trunk (`pipeline.trunk`), where only the mean of these rows is kept.
 
 Published names may carry the prefixes "_orig_mod.", "model." and "inner.", in that order, each or none.
 """
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from augment.puzzle import parse_puzzle_keys, puzzle_keys
 from pipeline.checkpoint import Checkpoint, save_checkpoint
 from pipeline.config import RunConfig, override
 from pipeline.rundir import Console, read_json
+from pipeline.trunk import refuse_old, write_trunk
 from solver.layers import inner_size
 from solver.model import RecursiveModel
 from solver.settings import ModelConfig
@@ -132,7 +134,8 @@ def _our_name(name: str, file: Path) -> str:
     try:
         return _rename(name, NAMES)
     except KeyError as error:
-        raise ValueError(f"{file}: tensor {name} is not part of a TRM; only TRM checkpoints are read") from error
+        whose = "of HRM's second network: this is an HRM" if name.startswith("H_level.") else "not part of a TRM"
+        raise ValueError(f"{file}: tensor {name} is {whose}; only TRM checkpoints are read") from error
 
 
 def _rename(name: str, names: Mapping[str, str]) -> str:
@@ -142,15 +145,25 @@ def _rename(name: str, names: Mapping[str, str]) -> str:
     return names[name.replace(number[0], ".{}.", 1)].format(number[1])
 
 
-def convert(file: Path, out: Path, identifiers: Path | None, overrides: Mapping[str, Any], console: Console) -> None:
+def convert(
+    file: Path,
+    out: Path,
+    identifiers: Path | None,
+    overrides: Mapping[str, Any],
+    console: Console,
+    trunk_only: bool = False,
+) -> None:
     """Write a published checkpoint as one of ours (`pipeline.checkpoint`).
 
     Args:
         identifiers: the published identifiers.json, which names the ID rows; without it the ID table is left out.
         overrides: settings that the file does not hold, such as {"model.heads": 8} (NOT_IN_THE_FILE).
+        trunk_only: write a trunk: the weights in bf16, and instead of the ID table the mean of its trained rows.
+
+    Raises:
+        ValueError: naming the file, and the tensor or setting that does not fit.
     """
-    if out.exists():
-        raise ValueError(f"{out}: exists already and is not overwritten; name another folder with --out")
+    refuse_old(out)
     weights, id_rows = read_published(file)
     heads = {"heads": 1}  # any number that divides the hidden size: the settings given come next
     inferred = RunConfig(recipe="converted", source=str(file), model=infer_config(weights, id_rows, **heads))
@@ -158,11 +171,25 @@ def convert(file: Path, out: Path, identifiers: Path | None, overrides: Mapping[
     model = config.model
     check_weights(weights, model, file)
     keys, rows = _name_rows(id_rows, identifiers, model)
-    save_checkpoint(out, Checkpoint(weights, None, rows, keys, 0, config.model_dump(mode="json")))
+    converted = Checkpoint(weights, None, rows, keys, 0, config.model_dump(mode="json"))
+    if trunk_only:
+        _write_trunk(converted, id_rows, file, out, console)
+    else:
+        save_checkpoint(out, converted)
     assumed = {name: getattr(model, name) for name in NOT_IN_THE_FILE if f"model.{name}" not in overrides}
     for name, value in assumed.items():
         console.log(f"model.{name} is not in the file: taken to be {value} (set it with --set model.{name}=...)")
-    console.log(f"{out}: {sum(tensor.numel() for tensor in weights.values()):,} values, {len(keys):,} ID rows")
+    rest = "no ID rows: it is a trunk" if trunk_only else f"{len(keys):,} ID rows"
+    console.log(f"{out}: {sum(tensor.numel() for tensor in weights.values()):,} values, {rest}")
+
+
+def _write_trunk(converted: Checkpoint, id_rows: Tensor | None, file: Path, out: Path, console: Console) -> None:
+    """The mean is that of all rows but the blank one, which comes first, whether they are named or not."""
+    rows = converted.id_rows if id_rows is None else id_rows[1:]
+    if not rows.any():
+        console.log(f"{file} has no trained ID rows: new ones start at zero")
+    card = {"converted from": file.name, "training": "as published; the file does not say how long"}
+    write_trunk(replace(converted, id_rows=rows, keys=[]), out, card)
 
 
 def _name_rows(id_rows: Tensor | None, identifiers: Path | None, model: ModelConfig) -> tuple[list[str], Tensor]:

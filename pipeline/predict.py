@@ -9,6 +9,8 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,9 @@ SECONDS_TO_START = {False: 2, True: 60}
 MOST_CUT_OFF, FEW_INPUTS = 0.25, 8
 """Where more test inputs than this share (and more than these few) look cut off, their canvases are not to blame."""
 
+AnswerAll = Callable[[Predictor, Parts, PredictSettings], tuple[range, dict[str, list[int]]]]
+"""Has all parts made; returns their numbers, and the test inputs that were asked again by task ID."""
+
 
 def predict(
     trained: Checkpoint,
@@ -59,15 +64,29 @@ def predict(
     Raises:
         ValueError: where a puzzle has no trained ID row: an untrained one would only give wrong answers.
     """
-    processes, made_from = join_processes(), identify(trained, puzzle_set, settings)
-    parts_path = parts_folder(folder)
+    made_from, answer = identify(trained, puzzle_set, settings), partial(answer_all, until=until)
+    return make_predictions(trained, puzzle_set, settings, folder, run, about, made_from, answer)
+
+
+def make_predictions(
+    trained: Checkpoint,
+    puzzle_set: PuzzleSet,
+    settings: PredictSettings,
+    folder: Path,
+    run: Console,
+    about: dict[str, str],
+    made_from: dict[str, Any],
+    answer: AnswerAll,
+) -> Predictions:
+    """`predict`, in any way: `answer` has all parts made, and `made_from` is what decides what is in them."""
+    processes, parts_path = join_processes(), parts_folder(folder)
     if processes.any(processes.index == 0 and _is_made(folder, made_from, run)):
         run.log(f"predictions were already made: {folder}")
     else:
         metadata = {**about, **_origin(puzzle_set), **find_trained_on(trained, puzzle_set), "step": trained.step}
         predictor = make_predictor(trained, puzzle_set, settings, processes, run)
         parts = Parts(parts_path, Answers, predictor.questions.tasks, made_from, processes, run)
-        numbers, again = answer_all(predictor, parts, settings, until)
+        numbers, again = answer(predictor, parts, settings)
         if processes.index == 0:
             metadata |= {"supervision_steps": predictor.steps, "second_pass": again, "made_from": made_from}
             metadata |= {name: getattr(settings, name) for name in ("record", "trajectories", "noise")}

@@ -4,6 +4,7 @@ Of a scored source the demonstrations are trained on and the test inputs predict
 """
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
@@ -34,6 +35,23 @@ def gather(scored: list[str], selection: Selection, train: list[str]) -> list[So
     ]
 
 
+def within(sources: list[SourcedTasks], max_side: int | None) -> list[SourcedTasks]:
+    """The sources without train tasks that have a longer side, in any of their grids; None: as they are."""
+    if max_side is None:
+        return sources
+    return [
+        replace(source, tasks=[task for task in source.tasks if _longest_side(task) <= max_side])
+        if source.role == "train"
+        else source
+        for source in sources
+    ]
+
+
+def _longest_side(task: Task) -> int:
+    """Of all its grids: of a train task the test outputs are no secret."""
+    return max(max(grid.shape) for pair in (*task.demonstrations, *task.tests) for grid in pair.grids())
+
+
 def build(
     sources: list[SourcedTasks],
     settings: PuzzleSettings,
@@ -42,7 +60,7 @@ def build(
     extends: PuzzleSet | None = None,
 ) -> PuzzleSet:
     """The puzzle set of the sources; with `extends` that set and these, by the settings it was built with."""
-    leak, twice = settings.on_leak, settings.duplicates
+    leak, twice, sources = settings.on_leak, settings.duplicates, within(sources, settings.max_side)
     if extends is not None:
         return extend_puzzle_set(extends, sources, settings.workers, on_leak=leak, duplicates=twice)
     return build_puzzle_set(

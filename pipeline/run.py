@@ -14,6 +14,7 @@ from pipeline.predict import predict, seconds_needed
 from pipeline.prepare import describe, describe_exceptions, gather, prepare
 from pipeline.rescore import rescore
 from pipeline.rundir import RunFolder
+from pipeline.specialise import seconds_to_specialise, specialise
 from pipeline.start import start_from
 from pipeline.submit import submit
 from pipeline.train import is_trained, train
@@ -36,9 +37,12 @@ def solve(config: RunConfig, path: Path) -> Score | None:
     run = RunFolder(path, config, first=is_first())
     puzzle_set = _prepare(config, sources, run, processes)
     waits = config.budget is not None and not is_trained(config, run)
-    reserve = seconds_needed(config, puzzle_set, processes) if waits else 0.0
+    reserve = 0.0
+    if waits:
+        reserve = seconds_needed(config, puzzle_set, processes) + seconds_to_specialise(config, puzzle_set, processes)
     checkpoint = train(config, puzzle_set, run, budget, reserve)
-    predictions = predict(checkpoint, puzzle_set, config.predict, run.predictions, run, recipe=config.recipe)
+    answer = specialise if config.train.task_steps else predict
+    predictions = answer(checkpoint, puzzle_set, config.predict, run.predictions, run, recipe=config.recipe)
     if config.predict.rescore:
         rescore(checkpoint, puzzle_set, config.predict, run.predictions, run)
         predictions = read_predictions(run.predictions)

@@ -26,6 +26,7 @@ from pipeline.predict import predict
 from pipeline.rescore import rescore
 from pipeline.run import solve
 from pipeline.rundir import RunFolder, read_json
+from pipeline.specialise import specialise
 from pipeline.train import Stretch, train
 
 LOOK_EVERY = 1.0
@@ -47,7 +48,10 @@ def predict_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) 
     changes |= {} if given.last else {"second_pass": False}
     settings = config.predict.model_copy(update=changes)
     trained, puzzle_set = newest_checkpoint(run), open_puzzle_set(run.puzzles)
-    predict(trained, puzzle_set, settings, given.out, run, given.until, recipe=config.recipe)
+    if given.last and config.train.task_steps:
+        specialise(trained, puzzle_set, settings, given.out, run, recipe=config.recipe)
+    else:
+        predict(trained, puzzle_set, settings, given.out, run, given.until, recipe=config.recipe)
     if given.last and settings.rescore:
         rescore(trained, puzzle_set, settings, given.out, run)
 

@@ -83,7 +83,7 @@ def learner_config(config: RunConfig, scale_loss: bool = False) -> LearnerConfig
     return LearnerConfig(
         given.lr, given.weight_decay, given.betas, given.id_lr, given.id_weight_decay,
         given.warmup, given.steps, given.min_ratio, given.average, config.seed,
-        given.optimizer, given.muon_lr, given.curriculum, given.micro_batch, scale_loss,
+        given.optimizer, given.muon_lr, given.curriculum, given.micro_batch, scale_loss, given.ids_only,
     )  # fmt: skip
 
 

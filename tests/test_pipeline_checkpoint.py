@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back, rows are matched by key, and damage is found and named."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,22 @@ def test_rows_are_matched_by_key_and_new_ones_start_at_the_mean() -> None:
     assert torch.equal(table.weights_PI[0], checkpoint.id_rows[4])
     assert torch.equal(table.weights_PI[2], checkpoint.id_rows[0])
     torch.testing.assert_close(table.weights_PI[1], checkpoint.id_rows.mean(dim=0))
+
+
+def test_rows_that_were_never_trained_do_not_count_in_the_mean() -> None:
+    checkpoint = make_checkpoint()
+    checkpoint.id_rows[2:] = 0
+    torch.testing.assert_close(checkpoint.new_row(), checkpoint.id_rows[:2].mean(dim=0))
+    checkpoint.id_rows[:] = 0
+    assert checkpoint.new_row().tolist() == [0.0] * checkpoint.id_rows.shape[1]
+
+
+def test_new_rows_start_where_a_checkpoint_says(tmp_path: Path) -> None:
+    start = torch.randn(recipe("smoke").model.id_length)
+    save_checkpoint(tmp_path / "final", replace(make_checkpoint(), start_row=start))
+    table, matched = match_rows(load_checkpoint(tmp_path / "final"), [KEYS[1], "11852cab"])
+    assert matched == 1
+    assert torch.equal(table.weights_PI[1], start)
 
 
 def test_keys_that_are_not_grouped_by_task_are_refused(tmp_path: Path) -> None:

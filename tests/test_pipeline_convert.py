@@ -1,20 +1,26 @@
-"""Published checkpoints: names go back and forth, settings are found, and what does not fit is named."""
+"""Published checkpoints: names go back and forth, settings are found, what does not fit is named; golden weights, saved
+as the published code saves them, predict what they should once they are converted, and become trunks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
 
-from pipeline.checkpoint import load_checkpoint
+from pipeline.checkpoint import load_checkpoint, match_rows
 from pipeline.config import build_config
 from pipeline.convert import check_weights, convert, infer_config, read_published, to_published
 from pipeline.rundir import Console
 from solver.model import RecursiveModel
 from solver.settings import ModelConfig
+from solver.supervision import predict_steps
+from tests.golden_set import read_json
+from tests.test_end_to_end import run
+from tests.test_golden import ACTIVATIONS, MODELS, Golden, check, load
 
 ATTENTION = ModelConfig(hidden=32, heads=2, board_side=4, id_slots=2, layers=3, expansion=13.0, id_size=8)
 MLP = ModelConfig(hidden=32, heads=2, board_side=4, id_slots=2, mixer="mlp")
@@ -127,3 +133,104 @@ def test_identifiers_of_another_checkpoint_are_refused(tmp_path: Path) -> None:
             write(published(ATTENTION), tmp_path), tmp_path / "ours", tmp_path / "identifiers.json", SETTINGS, Console()
         )
     assert not (tmp_path / "ours").exists()
+
+
+TABLE = "model.inner.puzzle_emb.weights"
+PREFIXES = ("model.inner.", "_orig_mod.model.inner.")
+
+
+@pytest.fixture(params=[name for name in MODELS if name.startswith("trm")])
+def golden(request: pytest.FixtureRequest) -> Golden:
+    if not read_json("model_golden.json"):
+        pytest.skip("there are no golden files")
+    return load(request.param)
+
+
+def golden_tensors(golden: Golden) -> dict[str, Tensor]:
+    """Its initial weights, and the ID table; the rows of a table that was trained for a while are not zero."""
+    return load_file(golden.file("weights_init")) | {TABLE: load_file(golden.file("weights_final"))[TABLE]}
+
+
+def save_published(tensors: dict[str, Tensor], prefix: str, file: Path) -> Path:
+    """As the published code saves its weights: by torch, under the names that a compiled model has or not."""
+    torch.save({prefix + name.removeprefix("model.inner."): value for name, value in tensors.items()}, file)
+    return file
+
+
+def settings_of(golden: Golden) -> list[str]:
+    """What the file does not hold, as one gives it to the command."""
+    given = {
+        "heads": golden.config["num_heads"],
+        "h_cycles": golden.config["H_cycles"],
+        "l_cycles": golden.config["L_cycles"],
+        "id_slots": golden.id_slots,
+        "board_side": round(golden.config["seq_len"] ** 0.5),
+        "max_steps": golden.config["halt_max_steps"],
+        "rms_epsilon": golden.config["rms_norm_eps"],
+    }
+    return [word for name, value in given.items() for word in ("--set", f"model.{name}={value}")]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_a_converted_checkpoint_predicts_what_the_published_code_does(
+    golden: Golden, prefix: str, tmp_path: Path
+) -> None:
+    tensors = load_file(golden.file("weights_init"))
+    file = save_published(tensors, prefix, tmp_path / "step_518226")
+    names = ["<blank>", *(f"task{row}" for row in range(1, len(tensors[TABLE])))]
+    (tmp_path / "identifiers.json").write_text(json.dumps(names))
+    words = ("--identifiers", tmp_path / "identifiers.json", *settings_of(golden))
+    assert run("convert", file, "--out", tmp_path / "ours", *words) == 0
+    checkpoint, batch = load_checkpoint(tmp_path / "ours"), golden.batch(0)
+    model = RecursiveModel(build_config(checkpoint.config).model)
+    model.load_state_dict(checkpoint.best_weights())
+    table, matched = match_rows(checkpoint, [names[row] for row in batch.puzzles_B])
+    assert matched == len(batch)
+    batch = replace(batch, puzzles_B=torch.arange(matched))
+    for step, output in enumerate(predict_steps(model, table, batch, max(golden.steps("eval", "logits"))), start=1):
+        check(output.logits_BCV, golden.io[f"eval.step{step}.logits"], ACTIVATIONS, f"step {step}, logits")
+        check(output.halt_B, golden.io[f"eval.step{step}.q_halt_logits"], ACTIVATIONS, f"step {step}, halting")
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_a_trunk_is_the_weights_and_the_mean_of_the_trained_rows(golden: Golden, prefix: str, tmp_path: Path) -> None:
+    """The blank row, which comes first, and rows that were never trained do not count; names are not needed."""
+    tensors = golden_tensors(golden)
+    tensors[TABLE][0], tensors[TABLE][3] = 100.0, 0.0
+    file = save_published(tensors, prefix, tmp_path / "step_518226")
+    assert run("convert", file, "--trunk-only", "--out", tmp_path / "trunk", *settings_of(golden)) == 0
+    trunk = load_checkpoint(tmp_path / "trunk")
+    assert (trunk.keys, len(trunk.id_rows)) == ([], 0)
+    trained = [row for row in tensors[TABLE][1:] if row.any()]
+    assert len(trained) < len(tensors[TABLE]) - 1
+    assert_close(match_rows(trunk, ["new"])[0].weights_PI[0], torch.stack(trained).mean(dim=0))
+    for name, value in to_published(trunk.weights).items():
+        assert value.dtype == torch.float32
+        assert_close(value, tensors[name], rtol=2**-8, atol=0)
+    assert "step_518226" in (tmp_path / "trunk" / "README.md").read_text()
+
+
+def test_without_an_id_table_new_rows_start_at_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = published(ATTENTION)
+    del tensors[TABLE]
+    settings = SETTINGS | {"model.id_size": 8}
+    convert(write(tensors, tmp_path), tmp_path / "trunk", None, settings, Console(), trunk_only=True)
+    assert not match_rows(load_checkpoint(tmp_path / "trunk"), ["new"])[0].weights_PI.any()
+    assert "new ones start at zero" in capsys.readouterr().out
+
+
+def test_an_hrm_is_refused_as_one(tmp_path: Path) -> None:
+    tensors = published(ATTENTION)
+    second = {name.replace("L_level", "H_level"): value for name, value in tensors.items() if "L_level" in name}
+    torch.save(tensors | second, tmp_path / "step_1000")
+    with pytest.raises(ValueError, match=r"step_1000.*H_level.*this is an HRM; only TRM checkpoints are read"):
+        read_published(tmp_path / "step_1000")
+
+
+def test_latents_in_half_precision_are_read(tmp_path: Path) -> None:
+    """The published code keeps the starting latents in the precision that it computes in, bf16."""
+    tensors = published(ATTENTION)
+    tensors["model.inner.H_init"] = tensors["model.inner.H_init"].bfloat16()
+    convert(write(tensors, tmp_path), tmp_path / "ours", None, SETTINGS, Console())
+    loaded = load_checkpoint(tmp_path / "ours").weights["h_start"]
+    assert torch.equal(loaded, tensors["model.inner.H_init"].float())

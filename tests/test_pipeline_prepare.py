@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from augment import Pair, Selection, SourcedTasks, Task, build_puzzle_set, load_tasks, open_puzzle_set
-from pipeline.prepare import describe, describe_exceptions, describe_widths
+from pipeline.config import PuzzleSettings
+from pipeline.prepare import build, describe, describe_exceptions, describe_widths
 from tests.test_augment_seen import disguise
 from tests.test_bad_input import refuse
 from tests.test_end_to_end import run
@@ -43,6 +44,23 @@ def test_the_table_counts_what_is_in_the_set() -> None:
         rows = cells(describe(puzzle_set, bytes="7"))
         assert [row[:8] for row in rows] == [[f"{n:,}" if n != str(n) else n for n in row] for row in expected]
         assert rows[-1][-1] == "7"
+
+
+def test_too_large_train_tasks_are_left_out_and_scored_ones_are_not() -> None:
+    """Of a train task every grid counts, the test outputs too."""
+    small, wide = np.zeros((2, 2), np.uint8), np.zeros((2, 6), np.uint8)
+
+    def make(name: str, *grids: np.ndarray) -> Task:
+        return Task(name, (Pair(grids[0], grids[1]),), (Pair(grids[2], grids[3]),))
+
+    train = [make(f"wide{place}", *(wide if place == other else small for other in range(4))) for place in range(4)] + [
+        make("small", small, small, small, small)
+    ]
+    sources = [SourcedTasks("s", "scored", [make("scored", wide, wide, wide, wide)]), SourcedTasks("t", "train", train)]
+    built = {side: build(sources, PuzzleSettings(augmentations=1, max_side=side), 0) for side in (None, 5, 6)}
+    left = {side: sorted(task.id for task in puzzle_set.tasks) for side, puzzle_set in built.items()}
+    assert left[5] == ["scored", "small"]
+    assert len(left[None]) == len(left[6]) == 6
 
 
 def test_what_was_left_out_is_listed_in_full() -> None:

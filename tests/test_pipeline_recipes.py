@@ -32,7 +32,7 @@ def small_sources(config: RunConfig) -> list[SourcedTasks]:
     return [SourcedTasks(name, role, load_tasks(name, few)) for name, role in roles.items()]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize("name", [*LONG, "kaggle_trunk"])
 def test_a_long_recipe_trains_once_it_is_made_small(name: str) -> None:
     config = override(recipe(name), SHRUNK)
     puzzle_set = build(small_sources(config), config.puzzles, config.seed, config.model.board_side)
@@ -56,8 +56,18 @@ def test_a_long_recipe_predicts_public_evaluation_and_trains_beside_it(name: str
     assert config.train_sources == (f"{benchmark}/training", "concept")
 
 
-def test_the_fast_recipe_offers_each_puzzle_about_as_often_as_the_published() -> None:
+ARC1_PAIRS, TRUNK_PAIRS = 3985, 5215
+"""Pairs trained on: of ARC-AGI-1 with ConceptARC, and of ARC-AGI-2's training set with ConceptARC."""
+
+
+def test_fast_recipes_offer_each_puzzle_about_as_often_as_the_published() -> None:
     offers = []
-    for config in (recipe("arc1"), recipe("arc1_fast")):
-        offers.append(config.train.steps * config.train.batch_size / (config.puzzles.augmentations + 1))
-    assert offers[1] == pytest.approx(offers[0], rel=0.05)
+    for name, pairs in (("arc1", ARC1_PAIRS), ("arc1_fast", ARC1_PAIRS), ("kaggle_trunk", TRUNK_PAIRS)):
+        config = recipe(name)
+        offers.append(config.train.steps * config.train.batch_size / pairs / (config.puzzles.augmentations + 1))
+    assert offers[1:] == pytest.approx(offers[:1] * 2, rel=0.05)
+
+
+def test_the_small_trunk_has_the_network_of_the_recipe_it_is_compared_with_and_leaves_its_tasks_unseen() -> None:
+    trunk, scratch = recipe("kaggle_trunk_small"), recipe("cpu")
+    assert (trunk.model, trunk.source, trunk.selection) == (scratch.model, scratch.source, scratch.selection)

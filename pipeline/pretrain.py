@@ -1,0 +1,100 @@
+"""From train sources to a trunk: what `pretrain` does, in order.
+
+In: a config, whose scored source stays unseen, and a run's folder. Out: the trunk's folder (`pipeline.trunk`).
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from augment import PuzzleSet, SeenTasks, Selection, SourcedTasks, Task, load_tasks, open_puzzle_set
+from pipeline.budget import Budget, format_duration
+from pipeline.children import is_first
+from pipeline.config import ConfigError, RunConfig, differences
+from pipeline.launch import join_processes
+from pipeline.prepare import describe, describe_exceptions, gather, prepare, within
+from pipeline.rundir import MAY_CHANGE, Console, RunFolder, read_json
+from pipeline.train import train
+from pipeline.trunk import describe_training, refuse_old, write_trunk
+
+
+def pretrain(config: RunConfig, path: Path, out: Path) -> None:
+    """Train on every pair of the train sources but for what is unseen, and write the trunk.
+
+    The same call goes on with a run that was stopped, and replaces the trunk that an earlier part of it left. Of
+    several processes (`torchrun`, `accelerate launch`) all train, and the first does the rest.
+
+    Raises:
+        ValueError: where there is nothing to train on, or `out` is something else.
+    """
+    check(config, out)
+    budget, processes = Budget(config.budget), join_processes()
+    unseen = load_tasks(config.source, config.selection.selection())
+    sources = gather([], Selection(), list(config.train_sources))
+    run = RunFolder(path, config, first=is_first())
+    if processes.index == 0:
+        kept = leave_out(sources, unseen, config.puzzles.max_side, run)
+        prepare(run.puzzles, kept, config.puzzles, config.seed, config.model.board_side)
+    processes.wait_until(run.puzzles.exists)
+    puzzle_set = open_puzzle_set(run.puzzles)
+    run.show(describe(puzzle_set))
+    for line in describe_exceptions(puzzle_set):
+        run.log(line)
+    trained = train(config, puzzle_set, run, budget)
+    if processes.index == 0:
+        shutil.rmtree(out, ignore_errors=True)  # the trunk of an earlier part of this run
+        size = write_trunk(trained, out, _card(config, puzzle_set, len(unseen)) | describe_training(path))
+        run.log(f"done in {format_duration(budget.used())}: {out}, {size:,} bytes")
+
+
+def check(config: RunConfig, out: Path) -> None:
+    """ValueError for what cannot be pretrained, and where `out` is there and no trunk of this run."""
+    if not config.train_sources:
+        raise ConfigError("pretrain: there is nothing to train on; name a source with --train")
+    if config.checkpoint:
+        raise ConfigError(
+            "pretrain: a trunk is trained from scratch, so that it is known what it has seen; leave the checkpoint out"
+        )
+    try:
+        theirs = read_json(out / "checkpoint.json")["config"]
+        ours = not differences(theirs, config.model_dump(mode="json")).keys() - MAY_CHANGE
+    except (ValueError, OSError, KeyError, TypeError, AttributeError):
+        ours = False
+    if not ours:
+        refuse_old(out)
+
+
+def leave_out(
+    sources: Sequence[SourcedTasks], unseen: Sequence[Task], max_side: int | None, console: Console
+) -> list[SourcedTasks]:
+    """The train sources without tasks that hold an unseen one (`augment.seen`) or are too large; says which.
+
+    Raises:
+        ValueError: where no task is left.
+    """
+    kept = []
+    for source in sources:
+        held = {found.holder for found in SeenTasks.remember(source.tasks).find_all(unseen)}
+        if held:
+            listed = ", ".join(sorted(held))
+            console.log(f"left out of {source.source}, tasks that hold an unseen task ({len(held)}): {listed}")
+        other = replace(source, tasks=[task for task in source.tasks if task.id not in held])
+        small = within([other], max_side)[0]
+        if large := len(other.tasks) - len(small.tasks):
+            console.log(f"left out of {source.source}, tasks with a side over {max_side}: {large}")
+        kept.append(small)
+    if not any(source.tasks for source in kept):
+        raise ValueError("pretrain: no task is left to train on; raise puzzles.max_side or name another --train")
+    return kept
+
+
+def _card(config: RunConfig, puzzle_set: PuzzleSet, unseen: int) -> dict[str, str]:
+    """What the trunk was trained on."""
+    sources = {name: puzzle_set.sources.count(name) for name in sorted(set(puzzle_set.sources))}
+    listed = ", ".join(f"{name} ({count:,} tasks)" for name, count in sources.items())
+    return {
+        "recipe": config.recipe,
+        "data": f"{listed}, each under up to {puzzle_set.requested:,} augmentations besides itself",
+        "unseen": f"{unseen:,} tasks of {config.source}: no task that holds one of them was trained on",
+    }

@@ -1,0 +1,181 @@
+"""One simulated run: a layout, a budget and perhaps a hurt come in, what became of it goes out."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+
+from augment import Task
+from pipeline.config import UnattendedSettings
+from pipeline.recipes import cpu
+from tests.kaggle_sim.hurts import Going, Hurt
+from tests.kaggle_sim.layout import Kaggle, hidden_tasks, lay_out, learnable_tasks
+from tests.kaggle_sim.sandbox import CHECKOUT, Sandbox
+from tests.kaggle_sim.watch import FIRST_WITHIN, Look, Watch
+
+LOOK_EVERY = 0.2
+SAID = "said.txt"
+OVERTIME = 30.0
+"""Seconds after its budget for which a run is waited for."""
+LEAST_MARGIN = 3.0
+EVALUATION_TASKS = 2
+"""Of ARC-AGI-2's, in runs of minutes: with sides up to 10; more or larger ones would take most of the time."""
+SETTINGS = {f"model.{name}": value for name, value in asdict(cpu().model).items()} | {
+    "puzzles.augmentations": 15,
+    "train.batch_size": 32,
+    "train.lr": 7e-4,
+    "train.warmup": 20,
+    "train.shift": False,
+    "train.average": 0.98,
+    "train.log_every": 10,
+    "predict.steps": 4,
+}
+"""What minutes on two cores can learn with: the network of the `cpu` recipe, and an average over few steps."""
+
+
+@dataclass
+class Outcome:
+    """What became of a run. Seconds are counted from outside, the start of the process included."""
+
+    name: str
+    budget: float
+    exit: int | None = None
+    used: float = 0.0
+    looks: list[Look] = field(default_factory=list)
+    answered: int = 0
+    inputs: int = 0
+    solved: int = 0
+    judged: int = 0
+    hurt_at: float | None = None
+    solved_then: int = 0
+    trouble: list[str] = field(default_factory=list)
+    leaves: str = ""
+    struck: bool = True
+    left: int = 0
+
+    @property
+    def kept(self) -> float:
+        """Seconds of the budget that were left over."""
+        return self.budget - self.used
+
+    @property
+    def margin(self) -> float:
+        """Seconds that are promised to be left over."""
+        return max(LEAST_MARGIN, UnattendedSettings().margin * self.budget)
+
+    @property
+    def invalid(self) -> list[Look]:
+        """Looks at which the submission was not complete and valid."""
+        return [look for look in self.looks if look.problem]
+
+    def complaints(self) -> list[str]:
+        """Each promise that was not kept, in words."""
+        first = self.looks[0].seconds if self.looks else float("inf")
+        said = "\n".join(self.trouble)
+        broken = {
+            f"exit code {self.exit}": self.exit != 0,
+            f"{self.kept:.1f} s of the budget were left over, less than {self.margin:.1f}": self.kept < self.margin,
+            f"the first submission came after {first:.1f} s": first > FIRST_WITHIN,
+            f"not valid at {len(self.invalid)} looks: {self.invalid[:1]}": bool(self.invalid),
+            f"{self.solved} solved, and {self.solved_then} before the hurt": self.solved < self.solved_then,
+            "the moment for the hurt never came": not self.struck,
+            f"{self.left} processes were left behind": self.left > 0,
+            f"trouble does not say '{self.leaves}': {said}": self.leaves not in said,
+            f"trouble without a hurt: {said}": not self.leaves and bool(said),
+        }
+        return [what for what, so in broken.items() if so]
+
+
+def simulate(
+    root: Path, budget: float, hurt: Hurt | None = None, trunk: Path | None = None, tasks: Sequence[Task] = ()
+) -> Outcome:
+    """Lay out a scored run under a new folder, let `solve --recipe kaggle` work on it, hurt it, and judge.
+
+    What was said is kept in ROOT/said.txt, the run's small files in ROOT/kept.
+    """
+    kaggle = lay_out(root, tasks or hidden_tasks(EVALUATION_TASKS), trunk)
+    if hurt and hurt.before:
+        hurt.before(kaggle)
+    outcome = Outcome(hurt.name if hurt else "undisturbed", budget, leaves=hurt.leaves if hurt else "")
+    with Sandbox(kaggle) as sandbox:
+        run, out = kaggle.scratch / "run", kaggle.working / "submission.json"
+        folder = sandbox.outside(run)
+        watch = Watch([out, folder / "submission.json"], kaggle.tasks, learnable_tasks())
+        process = sandbox.start(solve_words(kaggle, budget, run, out), kaggle.environment(rerun=True), root / SAID)
+        going = Going(psutil.Process(process.pid), folder, sandbox.outside(kaggle.scratch))
+        follow(process, going, watch, outcome, hurt)
+        keep(folder, root / "kept")
+    judge(watch, outcome, root)
+    return outcome
+
+
+def shipped_trunk() -> Path:
+    """The trunk that a user finds in the repository."""
+    found = sorted((CHECKOUT / "weights").rglob("checkpoint.json"))
+    if not found:
+        raise ValueError("there is no trunk under weights/: name one with --trunk")
+    return found[0].parent
+
+
+def solve_words(kaggle: Kaggle, budget: float, run: Path, out: Path) -> list[str]:
+    """What Python is told: the command that the notebook gives, with settings for minutes."""
+    words = ["-m", "pipeline", "solve", str(kaggle.challenges), "--recipe", "kaggle", "--budget", f"{budget:g}s"]
+    words += ["--run", str(run), "--out", str(out)]
+    words += ["--checkpoint", str(kaggle.trunk)] if kaggle.trunk.exists() else []
+    return [*words, *(f"--set={name}={json.dumps(value)}" for name, value in SETTINGS.items())]
+
+
+def follow(process: subprocess.Popen[bytes], going: Going, watch: Watch, outcome: Outcome, hurt: Hurt | None) -> None:
+    """Look at the submission until the process ends, and hurt it at the moment for that."""
+    begun, family = time.monotonic(), set[psutil.Process]()
+    struck = hurt is None or hurt.strike is None
+    while process.poll() is None and (now := time.monotonic() - begun) < outcome.budget + OVERTIME:
+        watch.look(now)
+        family |= set(going.descendants())
+        if not struck and hurt and hurt.strike and hurt.moment(going):
+            outcome.hurt_at, outcome.solved_then = now, watch.last.solved
+            with suppress(psutil.NoSuchProcess):  # it ended just now: another moment will come
+                hurt.strike(going)
+                struck = True
+        time.sleep(LOOK_EVERY)
+    outcome.used, outcome.exit, outcome.struck = time.monotonic() - begun, process.poll(), struck
+    watch.look(outcome.used)
+    outcome.left = end_family(process, family)
+
+
+def end_family(process: subprocess.Popen[bytes], family: set[psutil.Process]) -> int:
+    """End the process and all that it started; how many were still running without it."""
+    left = 0
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for each in family:
+        with suppress(psutil.NoSuchProcess):
+            left += each.status() != psutil.STATUS_ZOMBIE
+            each.kill()
+    return left
+
+
+def keep(run: Path, kept: Path) -> None:
+    """Keep a run's small files: its disk goes away."""
+    kept.mkdir()
+    for file in run.glob("*.*"):
+        if file.is_file():
+            shutil.copyfile(file, kept / file.name)
+
+
+def judge(watch: Watch, outcome: Outcome, root: Path) -> None:
+    """Put into the outcome what was seen, and the trouble that the run lists, paths being those under ROOT."""
+    outcome.looks, outcome.answered, outcome.solved = watch.looks, watch.last.answered, watch.last.solved
+    outcome.inputs, outcome.judged = (sum(len(task.tests) for task in tasks) for tasks in (watch.tasks, watch.judged))
+    file = root / "kept" / "trouble.json"
+    if file.exists():
+        outcome.trouble = json.loads(file.read_text().replace(str(root), "ROOT"))
