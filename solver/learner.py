@@ -34,6 +34,7 @@ class LearnerConfig:
     curriculum: (share of the steps, h_cycles, l_cycles), fewer cycles until that share is done
     micro_batch: run no more cells at once than so many full boards have; None: all slots
     scale_loss: keep small gradients from vanishing in half precision (fp16)
+    ids_only: for this share of the steps only ID rows learn; weights, their average and optimizers stay as they are
     """
 
     lr: float = 1e-4
@@ -51,6 +52,7 @@ class LearnerConfig:
     curriculum: Curriculum = ()
     micro_batch: int | None = None
     scale_loss: bool = False
+    ids_only: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,8 @@ class Learner:
     def _update(self, step: int, puzzles_B: Tensor, gradients_BI: Tensor) -> None:
         """The ID table first, then the weights, then their average; all rates follow the schedule."""
         self._update_ids(step, puzzles_B, gradients_BI)
+        if step <= self.config.ids_only * self.config.total_steps:
+            return
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self._rate(step, group["base_lr"])
