@@ -26,7 +26,13 @@ SECONDS_TO_LEAVE = 5.0
 LINES_KEPT = 80
 PARENT = "ARC_TRM_PARENT"
 """Environment variable that tells a child whose it is."""
-OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|MemoryError|bad_alloc|Cannot allocate memory", re.I)
+OUT_OF_MEMORY = re.compile(
+    r"out of memory(?!: from now on)|can't allocate memory|MemoryError|bad_alloc|Cannot allocate memory", re.I
+)
+"""A stage that says what it takes "from now on" has helped itself."""
+FATAL = re.compile(r"^Traceback|^Exception ignored")
+SECONDS_AFTER_FATAL = 15.0
+"""Without a sign of life after such words, or out of memory: a process may hang instead of ending."""
 NO_SPACE = re.compile(r"No space left|no room for|Disk quota exceeded", re.I)
 
 Why = Literal["ended", "late", "silent", "stopped"]
@@ -37,11 +43,13 @@ class Ended:
     """What became of a child: its exit code (negative: the signal that killed it), and its last words.
 
     why: it ended by itself, was late, fell silent, or the run was stopped
+    ready: seconds until its first words, None where there were none
     """
 
     code: int
     why: Why
     said: tuple[str, ...]
+    ready: float | None = None
 
     @property
     def well(self) -> bool:
@@ -68,7 +76,7 @@ class Ended:
     def describe(self) -> str:
         """What happened, in a line."""
         if self.why == "silent":
-            return "it gave no sign of life for too long and was killed"
+            return f"it gave no sign of life for too long and was killed ({self.last_words})"
         if self.why == "late":
             return "it was not done in time and was ended"
         if self.code < 0:
@@ -85,9 +93,10 @@ class Child:
         words: what `python -m pipeline.stage` is told.
         processes: how many share the work.
         say: shown each of its lines.
+        beat: a file that is touched as work goes on (`RunFolder.beat`).
     """
 
-    def __init__(self, words: Sequence[str], processes: int, say: Callable[[str], None]):
+    def __init__(self, words: Sequence[str], processes: int, say: Callable[[str], None], beat: Path | None = None):
         command = launch_command("pipeline.stage", words, processes)
         home = str(Path(__file__).parent.parent)
         path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
@@ -98,7 +107,9 @@ class Child:
         )  # fmt: skip
         self._family: set[psutil.Process] = set()
         self._say, self._said = say, deque[str](maxlen=LINES_KEPT)
-        self._last_sign = time.monotonic()
+        self._beat, self._seen_beat, self._fatal = beat, 0.0, False
+        self._begun = self._last_sign = time.monotonic()
+        self._ready: float | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -112,7 +123,9 @@ class Child:
         why: Why = "ended"
         while self._process.poll() is None:
             now = time.monotonic()
-            if stopped() or now > until or now - self._last_sign > patience:
+            self._feel_beat()
+            longest = min(patience, SECONDS_AFTER_FATAL) if self._fatal else patience
+            if stopped() or now > until or now - self._last_sign > longest:
                 why = "stopped" if stopped() else "late" if now > until else "silent"
                 break
             self._remember_family()
@@ -120,7 +133,7 @@ class Child:
             time.sleep(LOOK_EVERY)
         self.end(SECONDS_TO_LEAVE if why == "stopped" else 0.0)
         self._reader.join(timeout=2.0)
-        return Ended(self._process.wait(), why, tuple(self._said))
+        return Ended(self._process.wait(), why, tuple(self._said), self._ready)
 
     def end(self, grace: float = 0.0) -> None:
         """End it and all that it started: asked to leave first, where it is given time to."""
@@ -144,11 +157,22 @@ class Child:
         except psutil.NoSuchProcess:
             return
 
+    def _feel_beat(self) -> None:
+        """Work that goes on is a sign of life."""
+        try:
+            touched = self._beat.stat().st_mtime if self._beat else 0.0
+        except OSError:
+            return
+        if touched > self._seen_beat:
+            self._seen_beat, self._last_sign = touched, time.monotonic()
+
     def _read(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
                 self._last_sign = time.monotonic()
+                self._ready = self._ready or self._last_sign - self._begun
+                self._fatal |= bool(FATAL.search(line) or OUT_OF_MEMORY.search(line))
                 self._said.append(line.rstrip("\n"))
                 self._say(line.rstrip("\n"))
 

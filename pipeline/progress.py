@@ -45,6 +45,7 @@ class Progress:
     def advance(self, units: int, note: str = "") -> None:
         """`units` more are done; the note stands beside the bar until the next one."""
         self.done += units
+        self.run.beat()
         self._bar.advance(self._task, units)
         self.note = note or self.note
         self._bar.update(self._task, note=self.note)

@@ -49,6 +49,9 @@ class Console:
         """Print a line that is kept elsewhere."""
         self.screen.print(line, markup=False, soft_wrap=True)
 
+    def beat(self) -> None:
+        """Work goes on."""
+
     def show(self, table: RenderableType) -> None:
         """Print a table."""
         self.screen.print(table)
@@ -65,7 +68,7 @@ class RunFolder(Console):
 
     def __init__(self, path: Path, config: RunConfig, first: bool = True):
         super().__init__()
-        self.path, self.first = path, first
+        self.path, self.first, self._beaten = path, first, 0.0
         if first:
             self._open(config.model_dump(mode="json"))
         else:
@@ -78,6 +81,7 @@ class RunFolder(Console):
     submission = property(lambda self: self.path / "submission.json")
     score = property(lambda self: self.path / "score.json")
     report = property(lambda self: self.path / "report.html")
+    beat_file = property(lambda self: self.path / ".alive")
 
     def log(self, message: str) -> None:
         """Print a line and keep it, with the time, in log.txt."""
@@ -87,6 +91,13 @@ class RunFolder(Console):
     def measure(self, **metrics: Any) -> None:
         """Add one JSON line to metrics.jsonl."""
         self._append(METRICS_FILE, json.dumps(metrics))
+
+    def beat(self) -> None:
+        """Touch a file, once a second at most, by which others see that work goes on."""
+        if self.first and time.monotonic() - self._beaten > 1.0:
+            self._beaten = time.monotonic()
+            with suppress(OSError):
+                self.beat_file.touch()
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl of later steps, which will be made again, and one that a kill cut short."""

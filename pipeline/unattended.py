@@ -40,6 +40,8 @@ SAVES = 40
 LEAST_SECONDS_BETWEEN_SAVES = 10.0
 SHORTEST_STRETCH = 3.0
 """Seconds for which training is not started any more."""
+LEAST_SECONDS_TO_STOP = 1.0
+"""That training takes from its last step to its end; more, where it was seen to."""
 GRACE_SHARE, LEAST_GRACE = 0.02, 10.0
 """Of the budget, and at least so many seconds: how long after its time training may take to write what it has."""
 LEAST_SECONDS_BETWEEN_PLANS = 5.0
@@ -112,6 +114,7 @@ class Conductor:
         self.plan = Plan(config.budget, config.unattended, 1)
         self.recovery = Recovery(config, self.run, self.trouble)
         self.predictions: Predictions | None = None
+        self._seconds_to_stop = LEAST_SECONDS_TO_STOP
         self._plan_said, self._pace_said, self._last_plan = 0.0, False, ""
 
     def now(self) -> float:
@@ -178,10 +181,13 @@ class Conductor:
     def _start_training(self, begin: float) -> Ended:
         last, budget = self.plan.last_pass(self.now()).begin, self.plan.budget
         later = max(0.0, last - begin - (self.plan.speed.seconds(self.settings.first_views)))
-        words = ["train", str(self.run.path), "--until", f"{self.started + begin:.3f}", "--later", f"{later:.3f}"]
+        stop = begin - self._seconds_to_stop
+        words = ["train", str(self.run.path), "--until", f"{self.started + stop:.3f}", "--later", f"{later:.3f}"]
         words += ["--save-every", f"{max(LEAST_SECONDS_BETWEEN_SAVES, budget / SAVES):.3f}"]
         grace = max(LEAST_GRACE, GRACE_SHARE * budget)
-        return self._run_child("train", words, begin + grace, self._watch_training)
+        ended = self._run_child("train", words, begin + grace, self._watch_training)
+        self._seconds_to_stop = max(self._seconds_to_stop, self.now() - stop)
+        return ended
 
     def predict(self, name: str, out: Path, planned: Pass, last: bool = False) -> None:
         """Have every test input answered, and vote what is there while it comes."""
@@ -220,7 +226,7 @@ class Conductor:
 
     def _run_child(self, stage: Stage, words: list[str], until: float, look: Callable[[], None]) -> Ended:
         words = [*words, *self.recovery.words(stage)]
-        child = Child(words, self.recovery.processes(stage, self.processes), self.run.say)
+        child = Child(words, self.recovery.processes(stage, self.processes), self.run.say, self.run.beat_file)
         try:
             ended = child.wait(
                 self.started + until, self.settings.patience, lambda: self.stop.received is not None, look
@@ -229,6 +235,9 @@ class Conductor:
             child.end()
         if ended.why == "stopped":
             raise Stopped
+        speed = self.plan.speed
+        if ended.ready and speed.view is None:  # prediction starts like training: most of it is importing torch
+            self.plan = replace(self.plan, speed=replace(speed, start=max(speed.start, 2 * ended.ready)))
         return ended
 
     def _watch_training(self) -> None:

@@ -81,6 +81,24 @@ def test_silence_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wait(child, patience=1.0).why == "silent"
 
 
+def test_a_process_that_hangs_after_an_error_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(children, "SECONDS_AFTER_FATAL", 1.0)
+    child, _ = start(monkeypatch, "import time; print('MemoryError', flush=True); time.sleep(60)")
+    ended = wait(child)
+    assert (ended.why, ended.out_of_memory) == ("silent", True)
+    child, _ = start(
+        monkeypatch, "import time; print('out of memory: from now on at most 9', flush=True); time.sleep(2)"
+    )
+    assert wait(child).well
+
+
+def test_work_that_goes_on_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    beat = tmp_path / ".alive"
+    script = f"import time, pathlib\nfor _ in range(8): pathlib.Path({str(beat)!r}).touch(); time.sleep(0.4)"
+    monkeypatch.setattr(children, "launch_command", lambda *_: [sys.executable, "-c", script])
+    assert wait(Child([], 1, print, beat), patience=1.5).well
+
+
 def test_it_may_finish_when_the_run_is_asked_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     script = "import signal, sys, time; signal.signal(15, lambda *_: (print('saved', flush=True), sys.exit(143)))\n"
     child, said = start(monkeypatch, script + "print('on', flush=True); time.sleep(60)")
