@@ -87,10 +87,14 @@ class Plan:
         share = self.settings.predict_share * self.budget
         if self.speed.view is None:
             return Pass(max(now, until - share), until, self.most_views)
-        longest = max(0.0, min(share, until - now) - CAUTION * self.speed.extra)
-        views = min(self.most_views, max(1, self.speed.views_within(longest)))
-        needed = self.speed.seconds(views) + CAUTION * self.speed.extra
+        extra = CAUTION * self.speed.extra if self.affords_extra() else 0.0
+        views = min(self.most_views, max(1, self.speed.views_within(max(0.0, min(share, until - now) - extra))))
+        needed = self.speed.seconds(views) + extra
         return Pass(max(now, until - needed), until, views)
+
+    def affords_extra(self) -> bool:
+        """Whether what the last pass takes besides fits into its share."""
+        return CAUTION * (self.speed.extra + self.speed.start) < self.settings.predict_share * self.budget
 
     def describe(self, now: float, steps: int = 0, seconds_a_step: float | None = None) -> str:
         """A line for the log: what follows and when it will be done."""

@@ -1,7 +1,7 @@
 """One stage of a run whose folder stands, as a process of its own: what `solve` starts when nobody watches.
 
     python -m pipeline.stage train RUN --until T --later SECONDS [--micro-batch N] [--anew]
-    python -m pipeline.stage predict RUN --until T --out FOLDER --views N [--boards N] [--last]
+    python -m pipeline.stage predict RUN --until T --out FOLDER --views N [--boards N] [--last] [--plain]
     python -m pipeline.stage solve RUN                              all of them, by a launcher
 
 Times are of the monotonic clock, which all processes of a machine share. The stage ends itself when its parent does.
@@ -48,7 +48,7 @@ def predict_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) 
     changes |= {} if given.last else {"second_pass": False}
     settings = config.predict.model_copy(update=changes)
     trained, puzzle_set = newest_checkpoint(run), open_puzzle_set(run.puzzles)
-    if given.last and config.train.task_steps:
+    if given.last and config.train.task_steps and not given.plain:
         specialise(trained, puzzle_set, settings, given.out, run, recipe=config.recipe)
     else:
         predict(trained, puzzle_set, settings, given.out, run, given.until, recipe=config.recipe)
@@ -109,6 +109,7 @@ def read_words(words: list[str]) -> argparse.Namespace:
     predicts.add_argument("--views", type=int, required=True, help="augmentations, the original counted")
     predicts.add_argument("--boards", type=int, default=None, help="boards at once")
     predicts.add_argument("--last", action="store_true", help="with all that the settings ask of predictions")
+    predicts.add_argument("--plain", action="store_true", help="without training on each task by itself")
     return parser.parse_args(words)
 
 

@@ -81,7 +81,7 @@ def solve_unattended(
     """
     if config.unattended is None or config.budget is None:
         raise ConfigError("a run that nobody watches keeps to a budget: name it with --budget, for example 11h50m")
-    conductor = Conductor(config, path, out, processes or max(1, count_gpus()))
+    conductor = Conductor(config, path, out, processes)
     for each in lost:
         conductor.trouble(each)
     with conductor.stop.watched():
@@ -98,11 +98,11 @@ def solve_unattended(
 class Conductor:
     """One run: its time, its submission, its trouble, and the stages in their order."""
 
-    def __init__(self, config: RunConfig, path: Path, out: Path | None, processes: int):
+    def __init__(self, config: RunConfig, path: Path, out: Path | None, processes: int | None):
         assert config.unattended is not None
         assert config.budget is not None
         self.started = time.monotonic() - (time.time() - psutil.Process().create_time())
-        self.config, self.settings, self.processes = config, config.unattended, processes
+        self.config, self.settings = config, config.unattended
         tasks, unread = salvage_tasks(config.source, config.selection.selection())
         self.run, self.stop, self.troubles = RunFolder(path, config), StopSignals(), list[str]()
         self.tasks, files = tasks, [self.run.submission, *([out] if out else [])]
@@ -113,6 +113,7 @@ class Conductor:
             self.trouble(f"task {each.task} cannot be read and gets the filler ({each.why})")
         self.plan = Plan(config.budget, config.unattended, 1)
         self.recovery = Recovery(config, self.run, self.trouble)
+        self.processes = processes or max(1, count_gpus())
         self.predictions: Predictions | None = None
         self._seconds_to_stop = LEAST_SECONDS_TO_STOP
         self._plan_said, self._pace_said, self._last_plan = 0.0, False, ""
@@ -193,7 +194,7 @@ class Conductor:
         """Have every test input answered, and vote what is there while it comes."""
         watch = PassWatch(self.run, out, self.puzzle_set, self.config, self.standing, self.trouble)
         words = ["predict", str(self.run.path), "--out", str(out), "--views", str(planned.views)]
-        words += ["--until", f"{self.started + planned.until:.3f}", *(["--last"] if last else [])]
+        words += ["--until", f"{self.started + planned.until:.3f}", *self._words_for_last(last)]
         self.run.log(f"{name}: {planned.views} augmentations, until {format_duration(planned.until)} at most")
         begun, ended = time.monotonic(), None
         while self.recovery.may("predict") and self.now() < planned.until - SHORTEST_STRETCH:
@@ -211,6 +212,17 @@ class Conductor:
         self._take(watch, name, planned, begun)
         if not last:
             self.say_plan()
+
+    def _words_for_last(self, last: bool) -> list[str]:
+        """The last pass has all that the settings ask for, but for training on each task where that does not fit."""
+        if not last or self.plan.affords_extra():
+            return ["--last"] if last else []
+        self.trouble(
+            f"training on each task by itself would take about {format_duration(self.plan.speed.extra)}, more than "
+            "prediction's share of the time; it is left out"
+        )
+        self.plan = replace(self.plan, speed=replace(self.plan.speed, extra=0.0))
+        return ["--last", "--plain"]
 
     def _take(self, watch: PassWatch, name: str, planned: Pass, begun: float) -> None:
         """Vote what the pass gave, and learn from how long it took."""

@@ -29,6 +29,10 @@ def test_a_known_speed_keeps_what_it_needs() -> None:
 def test_training_on_each_task_is_paid_from_the_same_share() -> None:
     plan = Plan(1000, SETTINGS, 129, Speed(start=10, view=2.0, extra=100))
     assert plan.last_pass(0).views == int(((250 - 120) / 1.2 - 10) / 2)
+    too_much = Plan(1000, SETTINGS, 129, Speed(start=10, view=2.0, extra=300))
+    assert plan.affords_extra()
+    assert not too_much.affords_extra()
+    assert too_much.last_pass(0).views == int((250 / 1.2 - 10) / 2), "it is left out, and costs nothing"
 
 
 def test_a_cheap_pass_comes_by_half_time_and_early_ones_only_in_long_runs() -> None:
