@@ -19,7 +19,7 @@ from rich.text import Text
 from augment import MAX_PAIRS, Duplicates, OnLeak, Selection, open_puzzle_set
 from augment.folder import write_file
 from pipeline.budget import Budget
-from pipeline.children import count_gpus, is_first, launch_command
+from pipeline.children import count_gpus, is_first, launch_command, leave_at_once
 from pipeline.config import (
     ConfigError,
     PuzzleSettings,
@@ -98,7 +98,7 @@ def solve_command(
         chosen, checkpoint, lost = take_network(chosen, checkpoint)
     config, folder = configure(chosen, changes, assignments, checkpoint, budget), run or new_run(recipe_name)
     if config.unattended:
-        sys.exit(0 if solve_unattended(config, folder, out, processes, lost) else 1)
+        leave_at_once(0 if solve_unattended(config, folder, out, processes, lost) else 1)
     solve_attended(config, folder, processes)
     if out and is_first():
         write_file(out, (folder / "submission.json").read_text(encoding="utf-8"))

@@ -182,6 +182,13 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def leave_at_once(code: int) -> None:
+    """End this process without taking it apart, which takes seconds on a busy machine; everything is on disk."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def launch_command(module: str, words: Sequence[str], processes: int) -> list[str]:
     """The command line that runs a module in so many processes: on GPUs by accelerate, on CPUs by torchrun."""
     plain = [sys.executable, "-m"]

@@ -58,8 +58,8 @@ def write_challenges(folder: Path, broken: bool = False) -> Path:
 
 def start(file: Path, run: Path, *more: str, budget: str = "60s") -> subprocess.Popen[str]:
     """The command, in a process that says at its end whether it imported torch."""
-    script = "import sys\nfrom pipeline.__main__ import main\n"
-    script += "try: main(sys.argv[1:])\nfinally: print('TORCH', 'torch' in sys.modules)"
+    script = "import os, sys; from pipeline.__main__ import main\n"
+    script += "os._exit = lambda code: (print('TORCH', 'torch' in sys.modules), sys.exit(code))\nmain(sys.argv[1:])"
     settings = [f"--set={text}" for text in (*TINY, *more)]
     words = ["solve", str(file), "--recipe", "kaggle", "--budget", budget, "--run", str(run), *settings]
     return subprocess.Popen(
