@@ -65,14 +65,8 @@ class Checkpoint:
         return {**self.weights, **(self.average or {})}
 
     def new_row(self) -> Tensor:
-        """Where new ID rows start (id size,): the start row of a trunk, else the mean of the trained rows.
-
-        Rows start at zero, and training moves every value of a row that it visits: rows of zeros were never trained.
-        """
-        if self.start_row is not None:
-            return self.start_row
-        trained = int(self.id_rows.any(dim=1).sum())
-        return self.id_rows.sum(dim=0) / max(1, trained)
+        """Where new ID rows start (id size,): the start row of a trunk, else the mean of the rows."""
+        return self.id_rows.sum(dim=0) / max(1, len(self.id_rows)) if self.start_row is None else self.start_row
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

@@ -94,7 +94,8 @@ class Plan:
 
     def affords_extra(self) -> bool:
         """Whether what the last pass takes besides fits into its share."""
-        return CAUTION * (self.speed.extra + self.speed.start) < self.settings.predict_share * self.budget
+        share = self.settings.predict_share * self.budget
+        return not self.speed.extra or CAUTION * (self.speed.extra + self.speed.start) < share
 
     def describe(self, now: float, steps: int = 0, seconds_a_step: float | None = None) -> str:
         """A line for the log: what follows and when it will be done."""

@@ -74,8 +74,8 @@ def train(
     session, steps = Session(config, puzzle_set, run, accelerator, stretch), config.train.steps
     with Progress(run, "train", steps, session.learner.steps) as progress, StopSignals().watched() as stop:
         try:
-            while session.goes_on(stop, budget.left(reserve)):
-                session.step(progress, budget.left(reserve))
+            while session.goes_on(stop, left := budget.left(reserve)):
+                session.step(progress, left)
         except ValueError:
             session.keeper.wait()  # a checkpoint that is being written is kept; not so where a process is lost
             raise

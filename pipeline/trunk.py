@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from augment import SeenTasks
 from augment.folder import write_file
@@ -40,13 +41,18 @@ def write_trunk(checkpoint: Checkpoint, folder: Path, card: Mapping[str, str]) -
         ValueError: where the folder exists.
     """
     refuse_old(folder)
-    row = checkpoint.new_row()
+    row = _mean_of_trained(checkpoint.id_rows) if checkpoint.start_row is None else checkpoint.start_row
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in checkpoint.best_weights().items()}
     rows = row.new_zeros(0, len(row))
     save_checkpoint(folder, replace(checkpoint, weights=weights, average=None, id_rows=rows, keys=[], start_row=row))
     lines = [f"- {name}: {value}\n" for name, value in {**_facts(checkpoint), **card}.items()]
     write_file(folder / CARD, HEADING + "".join(lines))
     return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _mean_of_trained(id_rows: Tensor) -> Tensor:
+    """Rows start at zero, and training moves a row as soon as it meets it: rows of zeros were never trained."""
+    return id_rows.sum(dim=0) / max(1, int(id_rows.any(dim=1).sum()))
 
 
 def refuse_old(folder: Path) -> None:

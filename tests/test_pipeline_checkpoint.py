@@ -55,12 +55,8 @@ def test_rows_are_matched_by_key_and_new_ones_start_at_the_mean() -> None:
     torch.testing.assert_close(table.weights_PI[1], checkpoint.id_rows.mean(dim=0))
 
 
-def test_rows_that_were_never_trained_do_not_count_in_the_mean() -> None:
-    checkpoint = make_checkpoint()
-    checkpoint.id_rows[2:] = 0
-    torch.testing.assert_close(checkpoint.new_row(), checkpoint.id_rows[:2].mean(dim=0))
-    checkpoint.id_rows[:] = 0
-    assert checkpoint.new_row().tolist() == [0.0] * checkpoint.id_rows.shape[1]
+def test_without_rows_new_ones_start_at_zero() -> None:
+    assert not match_rows(make_checkpoint([]), [KEYS[0]])[0].weights_PI.any()
 
 
 def test_new_rows_start_where_a_checkpoint_says(tmp_path: Path) -> None:

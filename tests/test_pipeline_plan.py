@@ -31,6 +31,7 @@ def test_training_on_each_task_is_paid_from_the_same_share() -> None:
     assert plan.last_pass(0).views == int(((250 - 120) / 1.2 - 10) / 2)
     too_much = Plan(1000, SETTINGS, 129, Speed(start=10, view=2.0, extra=300))
     assert plan.affords_extra()
+    assert Plan(60, SETTINGS, 129, Speed(start=60)).affords_extra(), "where there is none"
     assert not too_much.affords_extra()
     assert too_much.last_pass(0).views == int((250 / 1.2 - 10) / 2), "it is left out, and costs nothing"
 

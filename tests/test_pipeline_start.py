@@ -31,10 +31,17 @@ def test_half_precision_is_the_kind_that_the_gpu_has(
 
 
 def test_every_setting_of_training_reaches_the_learner() -> None:
-    changes = {"lr": 0.5, "muon_lr": 0.25, "optimizer": "muon", "curriculum": [[0.5, 1, 1]], "micro_batch": 3}
+    changes = {
+        "lr": 0.5,
+        "muon_lr": 0.25,
+        "optimizer": "muon",
+        "curriculum": [[0.5, 1, 1]],
+        "micro_batch": 3,
+        "ids_only": 0.25,
+    }
     config = learner_config(override(smoke(), {f"train.{name}": value for name, value in changes.items()}), True)
     given = (config.lr, config.muon_lr, config.optimizer, config.curriculum, config.micro_batch, config.scale_loss)
-    assert given == (0.5, 0.25, "muon", ((0.5, 1, 1),), 3, True)
+    assert (*given, config.ids_only) == (0.5, 0.25, "muon", ((0.5, 1, 1),), 3, True, 0.25)
 
 
 @pytest.mark.parametrize(("compile_it", "expected"), [(None, 0), (True, 2), (False, 0)])

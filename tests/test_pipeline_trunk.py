@@ -147,7 +147,7 @@ def test_pretraining_leaves_the_unseen_tasks_out_and_says_so(mixed: Path, pretra
     assert trunk.seen.complete
     assert (trunk.step, trunk.keys) == (17, [])
     final = load_checkpoint(pretrained / "run" / "checkpoints" / "final")
-    assert_close(trunk.new_row(), final.new_row(), rtol=0, atol=0)
+    assert_close(trunk.new_row(), final.id_rows[final.id_rows.any(dim=1)].mean(dim=0))
     card = (pretrained / "trunk" / CARD).read_text()
     assert f"{mixed} (4 tasks)" in card
     assert "unseen: 4 tasks of arc-agi-1/training" in card

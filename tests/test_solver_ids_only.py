@@ -1,6 +1,7 @@
 """Steps in which only ID rows learn: what stays as it is, what goes on, and that a saved state continues the same."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,9 @@ from torch.testing import assert_close
 
 from solver.learner import Learner
 from tests.small_model import CONFIG, make_batch, make_learner, make_model
+from tests.test_end_to_end import run
+from tests.test_pipeline_resume import STEPS as SEVENTEEN_STEPS
+from tests.test_pipeline_resume import TRAIN, Crash, after, crash, same_run
 
 STEPS = 12
 SHARE = 0.25
@@ -75,3 +79,20 @@ def test_a_saved_state_goes_on_the_same_across_the_border(saved_at: int) -> None
     first, second = advance(learner(), saved_at), make_learner(make_model(CONFIG), total_steps=STEPS, ids_only=SHARE)
     second.load(copies(first), [deepcopy(first.slots())], first.numbers())
     assert_close(copies(advance(second, 7 - saved_at)), copies(whole), rtol=0, atol=0)
+
+
+def test_a_run_that_is_killed_on_either_side_of_the_border_goes_on_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 17 steps the first 8 are for ID rows only; checkpoints are written every 4."""
+    few = ("--score", "arc-agi-1/training", "--max-side", "3", "--limit", "4", "--augmentations", "2")
+    assert run("build", *few, "--out", tmp_path / "set") == 0
+    words = ("train", "--puzzles", tmp_path / "set", *TRAIN, *SEVENTEEN_STEPS, "--set", "train.ids_only=0.5")
+    assert run(*words, "--run", tmp_path / "alone") == 0
+    for step in (7, 10):
+        with monkeypatch.context() as patch:
+            patch.setattr(Learner, "step", after(step, crash))
+            with pytest.raises(Crash):
+                run(*words, "--run", tmp_path / "killed")
+    assert run(*words, "--run", tmp_path / "killed") == 0
+    same_run(tmp_path / "alone", tmp_path / "killed")
