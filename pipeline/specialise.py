@@ -66,11 +66,13 @@ def specialise(
 def for_one_task(config: RunConfig) -> RunConfig:
     """The config by which one task is trained on.
 
-    No average is kept: over so few steps the usual one would be little else than the weights it starts at.
+    No average is kept: over so few steps the usual one would be little else than the weights it starts at. Rates are
+    those at which training ended: going back to their peaks undid more than it taught (`docs/log.md`).
     """
     given, steps = config.train, config.train.task_steps
     changes = {"steps": steps, "warmup": min(given.warmup, steps // 10), "average": None}
-    changes |= {"curriculum": (), "ids_only": 0.0}
+    changes |= {"curriculum": (), "ids_only": 0.0, "min_ratio": 1.0}
+    changes |= {name: given.min_ratio * getattr(given, name) or 1e-12 for name in ("lr", "id_lr", "muon_lr")}
     return config.model_copy(update={"train": given.model_copy(update=changes)})
 
 

@@ -22,6 +22,7 @@ from pipeline.specialise import Specialist, for_one_task, seconds_to_specialise,
 from solver.learner import Learner, NotFiniteError, StepResult
 from solver.supervision import last_output, predict_steps
 from submissions import Predictions, read_predictions
+from tests.test_end_to_end import run
 from tests.test_pipeline_predict import Notes, crash_after, same_files
 from tests.test_pipeline_resume import ROOT, Crash
 from tests.untrained import MODEL, make_checkpoint, make_set
@@ -309,3 +310,11 @@ def test_the_time_needed_is_that_of_every_step(puzzle_set: PuzzleSet, monkeypatc
     assert expected == pytest.approx(1.2 * sum(positions))
     without = build_config(make_trained(puzzle_set, task_steps=0).config)
     assert seconds_to_specialise(without, puzzle_set, join_processes()) == 0
+
+
+def test_solve_answers_each_task_by_weights_of_its_own(tmp_path: Path) -> None:
+    chosen = ("solve", "--recipe", "smoke", "--set", "train.steps=2", "--set", "train.task_steps=2", "--budget", "5m")
+    assert run(*chosen, "--run", tmp_path / "run") == 0
+    made = read_predictions(tmp_path / "run" / "predictions")
+    assert made.metadata["made_from"]["each_task"]["task_steps"] == 2
+    assert (tmp_path / "run" / "submission.json").exists()
