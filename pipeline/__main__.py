@@ -267,7 +267,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
 
 
-from pipeline import answers, tools  # noqa: E402, F401  (their commands come after these)
+from pipeline import answers, shipping, tools  # noqa: E402, F401  (their commands come after these)
 
 if __name__ == "__main__":
     main()
