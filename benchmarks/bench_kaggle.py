@@ -25,7 +25,6 @@ from tests.kaggle_sim.watch import Look
 
 UNDISTURBED = "undisturbed"
 MINUTES = (1, 1, 2, 2, 3, 3, 4, 4)
-SECONDS_HURT = 90
 TIMES_HURT = 2
 HEAD = (
     "run", "budget, s", "used, s", "left over, s", "margin, s", "exit", "valid at looks", "answered", "solved",
@@ -36,7 +35,7 @@ HEAD = (
 def plan_runs(only: list[str]) -> list[tuple[str, int, float]]:
     """(name, which one of that name, budget in seconds) of each run, those named or all."""
     alone = [(UNDISTURBED, number, 60.0 * minutes) for number, minutes in enumerate(MINUTES, 1)]
-    hurt = [(name, number, SECONDS_HURT) for name in HURTS for number in range(1, TIMES_HURT + 1)]
+    hurt = [(name, number, hurt.budget) for name, hurt in HURTS.items() for number in range(1, TIMES_HURT + 1)]
     return [run for run in (*alone, *hurt) if not only or run[0] in only]
 
 
@@ -69,8 +68,7 @@ def describe(outcomes: list[Outcome], command: str) -> str:
         f"**{count_good(hurt)} of {len(hurt)} hurts survived, {count_good(alone)} of {len(alone)} undisturbed runs in "
         "order**: a complete and valid submission within 10 s and at every look (5 a second) until the end, in both "
         "places it is written to; no fewer outputs right than before the hurt; exit code 0; the margin of the budget "
-        "left over, counted from outside; no process left behind; no trouble without a hurt, and the hurt named where "
-        "there was one.",
+        "left over, counted from outside; no process left behind; the hurt noticed and said.",
         "",
         f"Hidden: the 25 tasks of the `cpu` recipe (31 test outputs: `solved` counts these) and the {EVALUATION_TASKS} "
         "smallest of ARC-AGI-2's public evaluation.",

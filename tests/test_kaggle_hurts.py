@@ -1,11 +1,15 @@
 """A run that nobody watches, simulated whole: left alone it solves tasks, hurt it ends well and loses nothing."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from tests.kaggle_sim.hurts import HURTS
-from tests.kaggle_sim.simulation import shipped_trunk, simulate
+from tests.kaggle_sim.sandbox import CHECKOUT
+from tests.kaggle_sim.simulation import shipped_trunk, simulate, simulate_notebook
 
 pytestmark = pytest.mark.slow
 
@@ -13,12 +17,33 @@ pytestmark = pytest.mark.slow
 def test_left_alone_it_solves_some_tasks_in_time(tmp_path: Path) -> None:
     outcome = simulate(tmp_path / "kaggle", 240, trunk=shipped_trunk())
     assert outcome.complaints() == []
+    assert outcome.trouble == []
     assert outcome.answered == outcome.inputs
     assert outcome.solved > 0
 
 
 @pytest.mark.parametrize("name", HURTS)
 def test_hurt_it_ends_in_time_with_what_it_had_reached(name: str, tmp_path: Path) -> None:
-    outcome = simulate(tmp_path / "kaggle", 90, HURTS[name], shipped_trunk())
+    outcome = simulate(tmp_path / "kaggle", HURTS[name].budget, HURTS[name], shipped_trunk())
     assert outcome.complaints() == []
     assert outcome.answered > 0
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a user uploads, made by the command for that."""
+    folder = tmp_path_factory.mktemp("upload") / "bundle"
+    words = ["bundle", "--out", str(folder), "--trunk", str(shipped_trunk())]
+    subprocess.run([sys.executable, "-m", "pipeline", *words], cwd=CHECKOUT, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("rerun", [False, True], ids=["commit run", "scored run"])
+def test_the_notebook_does_both_runs_from_what_is_uploaded(rerun: bool, bundle: Path, tmp_path: Path) -> None:
+    notebook = CHECKOUT / "notebooks" / "kaggle_submission.ipynb"
+    outcome = simulate_notebook(tmp_path / "kaggle", notebook, bundle, 120, rerun)
+    assert outcome.complaints() == []
+    assert (outcome.answered > 0) == rerun, "the commit run leaves the filler"
+    cells = nbformat.read(tmp_path / "kaggle" / "executed.ipynb", as_version=4).cells
+    said = "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+    assert ("not the scored run" in said) == (not rerun)

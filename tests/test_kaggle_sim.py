@@ -14,10 +14,12 @@ import psutil
 import pytest
 
 from augment import Task
+from benchmarks import bench_kaggle
 from submissions.format import filler_submission, write_submission
 from tests.kaggle_sim.hurts import (
     HURTS,
     Going,
+    Hurt,
     break_task,
     corrupt_checkpoint,
     fill_disk,
@@ -172,9 +174,8 @@ GOOD = Outcome("", 60.0, exit=0, used=50.0, looks=[Look(1.0, "", 0, 0), Look(50.
         ({"solved_then": 6, "hurt_at": 9.0}, "5 solved, and 6 before the hurt"),
         ({"struck": False}, "never came"),
         ({"left": 1}, "left behind"),
-        ({"trouble": ["training died"]}, "trouble without a hurt"),
-        ({"leaves": "killed", "trouble": ["it was killed by signal 9"]}, ""),
-        ({"leaves": "killed", "trouble": []}, "trouble does not say 'killed'"),
+        ({"unfelt": "killed"}, "it does not say 'killed'"),
+        ({"trouble": ["a checkpoint was damaged"]}, ""),
     ],
 )
 def test_every_promise_is_checked(change: dict, complaint: str) -> None:
@@ -237,7 +238,7 @@ def trainer(tmp_path: Path) -> Iterator[Fake]:
 
 @pytest.fixture
 def predictor(tmp_path: Path) -> Iterator[Fake]:
-    yield from fake(tmp_path, ["predict", "--last"], "predicts_last")
+    yield from fake(tmp_path, ["predict", "--out", "/run/predictions"], "predicts_last")
 
 
 def fake(folder: Path, stage: list[str], moment: str) -> Iterator[Fake]:
@@ -280,7 +281,7 @@ def test_the_last_predictor_stands_still(predictor: Fake) -> None:
     assert not predictor.going.trains_on()
     stop_predictor(predictor.going)
     time.sleep(0.1)
-    assert predictor.going.stage("predict", "--last").status() == psutil.STATUS_STOPPED
+    assert predictor.going.stage("predict", "predictions").status() == psutil.STATUS_STOPPED
 
 
 @needs_namespaces
@@ -321,6 +322,32 @@ def test_a_run_is_followed_hurt_once_and_cleared_away(tmp_path: Path, tasks: lis
 
 def test_a_run_that_hangs_is_ended_and_what_it_leaves_is_counted(tmp_path: Path, tasks: list[Task]) -> None:
     made, outcome = Fake(tmp_path / "run", ["train"]), Outcome("undisturbed", -29.0)
+    made.wait_until("trains_on")
+    family = made.going.descendants()
     follow(made.process, made.going, Watch([made.folder / "submission.json"], tasks, tasks), outcome, None)
     assert outcome.exit is None
-    assert outcome.left == 1, "the child outlived it"
+    assert outcome.left == len(family) == 1, "the child outlived it"
+    assert not psutil.wait_procs(family, timeout=2)[1], "and is ended"
+
+
+def test_the_benchmark_does_every_hurt_twice_and_keeps_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = bench_kaggle.plan_runs([])
+    assert len(runs) == 8 + 14
+    assert len(set(runs)) == 22
+    made: list[str] = []
+
+    def simulate(root: Path, budget: float, hurt: Hurt | None, trunk: Path) -> Outcome:
+        root.mkdir(parents=True)
+        made.append(root.name)
+        return replace(GOOD, name=hurt.name if hurt else "undisturbed", budget=budget, solved_then=6 if hurt else 0)
+
+    monkeypatch.setattr(bench_kaggle, "simulate", simulate)
+    first, again = ([bench_kaggle.run_once(*run, tmp_path, tmp_path) for run in runs] for _ in range(2))
+    assert first == again
+    assert len(made) == 22, "none was made twice"
+    text = bench_kaggle.describe(first, "command")
+    assert "**0 of 14 hurts survived, 8 of 8 undisturbed runs in order**" in text
+    assert "| undisturbed | 240 | 50.0 | 190.0 | 4.8 | 0 | 2 of 2 | 0 of 0 | 5 of 0 |" in text
+    assert text.count("5 solved, and 6 before the hurt") == 14

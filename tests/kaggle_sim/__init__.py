@@ -5,5 +5,5 @@ sandbox     a command in, the same without network and with a small disk out
 watch       a run that is going in, what its submission was worth at every look out
 hurts       what may happen to a run, seven ways
 simulation  one run from the layout to the verdict
-notebook    python -m tests.kaggle_sim.notebook NOTEBOOK OUT: run a notebook as Kaggle does
+notebook    python tests/kaggle_sim/notebook.py NOTEBOOK OUT: run a notebook as Kaggle does
 """

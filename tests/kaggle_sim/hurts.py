@@ -15,6 +15,8 @@ import psutil
 from tests.kaggle_sim.layout import Kaggle
 
 BLOCK = bytes(1 << 20)
+LAST_PASS = ("predict", "predictions")
+"""A stage, and the folder in which it leaves its predictions."""
 
 
 @dataclass(frozen=True)
@@ -25,19 +27,20 @@ class Going:
     folder: Path
     disk: Path
 
-    def stages(self, *words: str) -> list[psutil.Process]:
-        """The stages whose command lines hold these words, outermost first: ("train",), or ("predict", "--last")."""
+    def stages(self, *names: str) -> list[psutil.Process]:
+        """The stages whose command lines hold words or paths of these names, outermost first."""
         found = []
         for process in self.descendants():
             with suppress(psutil.NoSuchProcess):
-                found += [process] if {"pipeline.stage", *words} <= set(process.cmdline()) else []
+                words = {Path(word).name for word in process.cmdline()}
+                found += [process] if {"pipeline.stage", *names} <= words else []
         return found
 
-    def stage(self, *words: str) -> psutil.Process:
+    def stage(self, *names: str) -> psutil.Process:
         """The innermost of them; NoSuchProcess where there is none any more."""
-        found = self.stages(*words)
+        found = self.stages(*names)
         if not found:
-            raise psutil.NoSuchProcess(self.process.pid, msg=f"no stage {words}")
+            raise psutil.NoSuchProcess(self.process.pid, msg=f"no stage {names}")
         return found[-1]
 
     def trains_on(self) -> bool:
@@ -49,7 +52,7 @@ class Going:
 
     def predicts_last(self) -> bool:
         """Whether the last prediction has begun."""
-        return bool(self.stages("predict", "--last"))
+        return bool(self.stages(*LAST_PASS))
 
     def descendants(self) -> list[psutil.Process]:
         """All that the process has started."""
@@ -63,11 +66,13 @@ class Going:
 class Hurt:
     """One hurt: done to the folders before the start, or to the run when its moment has come.
 
-    leaves: what the list of trouble says of it afterwards
+    leaves: what the run says of it
+    budget: seconds that show it: until its moment, and long enough to go on from it
     """
 
     name: str
     leaves: str
+    budget: float = 120.0
     before: Callable[[Kaggle], None] | None = None
     moment: Callable[[Going], bool] = Going.trains_on
     strike: Callable[[Going], None] | None = None
@@ -127,7 +132,7 @@ def break_task(kaggle: Kaggle) -> None:
 
 def stop_predictor(run: Going) -> None:
     """The last prediction stands still, so that the plan was wrong and the time runs out."""
-    run.stage("predict", "--last").send_signal(signal.SIGSTOP)
+    run.stage(*LAST_PASS).send_signal(signal.SIGSTOP)
 
 
 HURTS = {
@@ -136,9 +141,9 @@ HURTS = {
         Hurt("trainer killed", "killed by signal 9", strike=kill_trainer),
         Hurt("out of memory", "half as much", strike=take_memory),
         Hurt("disk full", "space", strike=fill_disk),
-        Hurt("checkpoint corrupt", "damaged", strike=corrupt_checkpoint),
-        Hurt("trunk truncated", "trunk", before=truncate_trunk),
-        Hurt("task malformed", "cannot be read", before=break_task),
+        Hurt("checkpoint corrupt", "cut short or altered", strike=corrupt_checkpoint),
+        Hurt("trunk truncated", "the trunk cannot be used", 60.0, before=truncate_trunk),
+        Hurt("task malformed", "cannot be read", 60.0, before=break_task),
         Hurt("clock runs out", "not done in time", moment=Going.predicts_last, strike=stop_predictor),
     )
 }

@@ -66,9 +66,14 @@ class Sandbox:
             self._holder.kill()
             self._holder.communicate()
 
-    def start(self, words: list[str], environment: dict[str, str], said: Path) -> subprocess.Popen[bytes]:
-        """Start Python with these words in the working folder; all that it says goes to a file."""
-        paths = [str(CHECKOUT)] if self._holder else [str(NO_NETWORK), str(CHECKOUT)]
+    def start(
+        self, words: list[str], environment: dict[str, str], said: Path, checkout: bool = True
+    ) -> subprocess.Popen[bytes]:
+        """Start Python with these words in the working folder; all that it says goes to a file.
+
+        checkout: whether it finds the packages of this checkout
+        """
+        paths = [str(CHECKOUT)] * checkout + [str(NO_NETWORK)] * (self._holder is None)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ARC_TRM_", "KAGGLE_"))}
         whole: dict[str, Any] = inherited | {"PYTHONPATH": os.pathsep.join(paths)} | environment
         with said.open("ab") as output:

@@ -6,14 +6,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
 
-from augment import Task
 from pipeline.config import UnattendedSettings
 from pipeline.recipes import cpu
 from tests.kaggle_sim.hurts import Going, Hurt
@@ -22,7 +20,10 @@ from tests.kaggle_sim.sandbox import CHECKOUT, Sandbox
 from tests.kaggle_sim.watch import FIRST_WITHIN, Look, Watch
 
 LOOK_EVERY = 0.2
-SAID = "said.txt"
+SAID, KEPT, SUBMISSION = "said.txt", "kept", "submission.json"
+RUNNER = Path(__file__).with_name("notebook.py")
+SECONDS_AROUND = 60.0
+"""What a notebook may take besides its budget: to start, to install, to show."""
 OVERTIME = 30.0
 """Seconds after its budget for which a run is waited for."""
 LEAST_MARGIN = 3.0
@@ -43,7 +44,10 @@ SETTINGS = {f"model.{name}": value for name, value in asdict(cpu().model).items(
 
 @dataclass
 class Outcome:
-    """What became of a run. Seconds are counted from outside, the start of the process included."""
+    """What became of a run. Seconds are counted from outside, the start of the process included.
+
+    unfelt: what the run should say of the hurt and does not
+    """
 
     name: str
     budget: float
@@ -57,7 +61,8 @@ class Outcome:
     hurt_at: float | None = None
     solved_then: int = 0
     trouble: list[str] = field(default_factory=list)
-    leaves: str = ""
+    unfelt: str = ""
+    due: float = FIRST_WITHIN
     struck: bool = True
     left: int = 0
 
@@ -79,40 +84,58 @@ class Outcome:
     def complaints(self) -> list[str]:
         """Each promise that was not kept, in words."""
         first = self.looks[0].seconds if self.looks else float("inf")
-        said = "\n".join(self.trouble)
         broken = {
             f"exit code {self.exit}": self.exit != 0,
             f"{self.kept:.1f} s of the budget were left over, less than {self.margin:.1f}": self.kept < self.margin,
-            f"the first submission came after {first:.1f} s": first > FIRST_WITHIN,
+            f"the first submission came after {first:.1f} s": first > self.due,
             f"not valid at {len(self.invalid)} looks: {self.invalid[:1]}": bool(self.invalid),
             f"{self.solved} solved, and {self.solved_then} before the hurt": self.solved < self.solved_then,
             "the moment for the hurt never came": not self.struck,
             f"{self.left} processes were left behind": self.left > 0,
-            f"trouble does not say '{self.leaves}': {said}": self.leaves not in said,
-            f"trouble without a hurt: {said}": not self.leaves and bool(said),
+            f"it does not say '{self.unfelt}'": bool(self.unfelt),
         }
         return [what for what, so in broken.items() if so]
 
 
-def simulate(
-    root: Path, budget: float, hurt: Hurt | None = None, trunk: Path | None = None, tasks: Sequence[Task] = ()
-) -> Outcome:
+def simulate(root: Path, budget: float, hurt: Hurt | None = None, trunk: Path | None = None) -> Outcome:
     """Lay out a scored run under a new folder, let `solve --recipe kaggle` work on it, hurt it, and judge.
 
-    What was said is kept in ROOT/said.txt, the run's small files in ROOT/kept.
+    What was said is kept in ROOT/said.txt, and the run's small files in ROOT/kept.
     """
-    kaggle = lay_out(root, tasks or hidden_tasks(EVALUATION_TASKS), trunk)
+    kaggle = lay_out(root, hidden_tasks(EVALUATION_TASKS), trunk)
     if hurt and hurt.before:
         hurt.before(kaggle)
-    outcome = Outcome(hurt.name if hurt else "undisturbed", budget, leaves=hurt.leaves if hurt else "")
+    outcome = Outcome(hurt.name if hurt else "undisturbed", budget, unfelt=hurt.leaves if hurt else "")
     with Sandbox(kaggle) as sandbox:
-        run, out = kaggle.scratch / "run", kaggle.working / "submission.json"
+        run, out = kaggle.scratch / "run", kaggle.working / SUBMISSION
         folder = sandbox.outside(run)
-        watch = Watch([out, folder / "submission.json"], kaggle.tasks, learnable_tasks())
+        watch = Watch([out, folder / SUBMISSION], kaggle.tasks, learnable_tasks())
         process = sandbox.start(solve_words(kaggle, budget, run, out), kaggle.environment(rerun=True), root / SAID)
         going = Going(psutil.Process(process.pid), folder, sandbox.outside(kaggle.scratch))
         follow(process, going, watch, outcome, hurt)
-        keep(folder, root / "kept")
+        keep(folder, root / KEPT)
+    judge(watch, outcome, root)
+    return outcome
+
+
+def simulate_notebook(root: Path, notebook: Path, bundle: Path, budget: float, rerun: bool) -> Outcome:
+    """Lay out a commit run or the scored run under a new folder, with a bundle attached, and execute the notebook.
+
+    Code comes from the bundle alone. The executed notebook is kept as ROOT/executed.ipynb. The whole notebook may take
+    `SECONDS_AROUND` longer than the budget that it is given.
+    """
+    kaggle = lay_out(root, hidden_tasks(EVALUATION_TASKS) if rerun else (), bundle=bundle)
+    name, allowed = "scored run" if rerun else "commit run", budget + SECONDS_AROUND
+    outcome = Outcome(name, allowed, due=SECONDS_AROUND)
+    watch = Watch([kaggle.working / SUBMISSION], kaggle.tasks, learnable_tasks() if rerun else (), outcome.due)
+    knobs = {"budget": f"{budget:g}s", "settings": json.dumps(setting_texts())}
+    with Sandbox(kaggle) as sandbox:
+        scratch = sandbox.outside(kaggle.scratch)
+        words = [str(RUNNER), str(notebook), str(root / "executed.ipynb")]
+        process = sandbox.start(words, kaggle.environment(rerun, **knobs), root / SAID, checkout=False)
+        follow(process, Going(psutil.Process(process.pid), scratch, scratch), watch, outcome, None)
+        for file in list(scratch.rglob("trouble.json"))[:1]:
+            keep(file.parent, root / KEPT)
     judge(watch, outcome, root)
     return outcome
 
@@ -130,7 +153,12 @@ def solve_words(kaggle: Kaggle, budget: float, run: Path, out: Path) -> list[str
     words = ["-m", "pipeline", "solve", str(kaggle.challenges), "--recipe", "kaggle", "--budget", f"{budget:g}s"]
     words += ["--run", str(run), "--out", str(out)]
     words += ["--checkpoint", str(kaggle.trunk)] if kaggle.trunk.exists() else []
-    return [*words, *(f"--set={name}={json.dumps(value)}" for name, value in SETTINGS.items())]
+    return [*words, *(f"--set={text}" for text in setting_texts())]
+
+
+def setting_texts() -> list[str]:
+    """SETTINGS as they are written on a command line."""
+    return [f"{name}={json.dumps(value)}" for name, value in SETTINGS.items()]
 
 
 def follow(process: subprocess.Popen[bytes], going: Going, watch: Watch, outcome: Outcome, hurt: Hurt | None) -> None:
@@ -176,6 +204,8 @@ def judge(watch: Watch, outcome: Outcome, root: Path) -> None:
     """Put into the outcome what was seen, and the trouble that the run lists, paths being those under ROOT."""
     outcome.looks, outcome.answered, outcome.solved = watch.looks, watch.last.answered, watch.last.solved
     outcome.inputs, outcome.judged = (sum(len(task.tests) for task in tasks) for tasks in (watch.tasks, watch.judged))
-    file = root / "kept" / "trouble.json"
+    file = root / KEPT / "trouble.json"
     if file.exists():
-        outcome.trouble = json.loads(file.read_text().replace(str(root), "ROOT"))
+        outcome.trouble = json.loads(file.read_text(encoding="utf-8").replace(str(root), "ROOT"))
+    if outcome.unfelt in (root / SAID).read_text(encoding="utf-8"):
+        outcome.unfelt = ""

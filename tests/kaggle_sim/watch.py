@@ -27,17 +27,18 @@ class Watch:
     Args:
         tasks: those that the submission must answer.
         judged: those whose outputs count, and are known.
+        due: seconds after which a submission must be there.
     """
 
-    def __init__(self, files: Sequence[Path], tasks: Sequence[Task], judged: Sequence[Task]):
-        self.files, self.tasks, self.judged = files, tasks, judged
+    def __init__(self, files: Sequence[Path], tasks: Sequence[Task], judged: Sequence[Task], due: float = FIRST_WITHIN):
+        self.files, self.tasks, self.judged, self.due = files, tasks, judged, due
         self.looks: list[Look] = []
 
     def look(self, seconds: float) -> None:
         """Read every file as it is now; before a first submission is due, one that is missing is no problem."""
         problems, answered, solved = [], 0, 0
         for number, file in enumerate(self.files):
-            if seconds < FIRST_WITHIN and not self.looks and not file.exists():
+            if seconds < self.due and not self.looks and not file.exists():
                 return
             try:
                 submission = read_submission(file)
