@@ -4,6 +4,7 @@ For runs that must answer what they can: everywhere else a broken source is refu
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,8 +49,10 @@ def salvage_tasks(
         if not isinstance(value, dict) or not value:
             raise
     tasks, unread = _parse_each(value, str(file))
-    chosen = select_tasks(_with_solutions(tasks, file), selection, str(file)) if tasks else []
-    asked = set(selection.tasks)
+    asked, broken = set(selection.tasks), {each.task for each in unread}
+    readable = replace(selection, tasks=tuple(name for name in selection.tasks if name not in broken))
+    none_left = not tasks or (asked and not readable.tasks)
+    chosen = [] if none_left else select_tasks(_with_solutions(tasks, file), readable, str(file))
     selected_by_size = selection.max_side is not None or selection.limit is not None
     return chosen, [each for each in unread if each.task in asked or not (asked or selected_by_size)]
 

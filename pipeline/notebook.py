@@ -14,9 +14,9 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from augment.salvage import salvage_tasks
-from pipeline.bundle import COMMIT_FILE, PACKAGE
+from pipeline.bundle import PACKAGE
 from pipeline.children import count_gpus
-from pipeline.rundir import read_json
+from pipeline.rundir import COMMIT_FILE, read_json
 from pipeline.scoring import find_answer
 from pipeline.standing import filler_of
 from submissions.excerpt import excerpt

@@ -44,7 +44,7 @@ class Speed:
     def measured(self, start: float, seconds: float, share: float, views: int) -> "Speed":
         """With what a pass took: until its first answers, and from then for a share of its work, views in all."""
         done = share * views
-        return replace(self, start=start, view=seconds / done) if done > 0 else self
+        return replace(self, start=start, view=seconds / done) if done > 0 and seconds > 0 else self
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,17 @@ class Pass:
 
 @dataclass(frozen=True)
 class Plan:
-    """A budget in seconds, and how it is spent; `most_views` is how many augmentations the puzzle set has."""
+    """A budget in seconds, and how it is spent.
+
+    most_views: how many augmentations the puzzle set has
+    last_cost: what the last pass takes beside a cheap one, for each augmentation (candidates may be rescored in it)
+    """
 
     budget: float
     settings: UnattendedSettings
     most_views: int
     speed: Speed = Speed()
+    last_cost: float = 1.0
 
     @property
     def finish(self) -> float:
@@ -88,14 +93,15 @@ class Plan:
         if self.speed.view is None:
             return Pass(max(now, until - share), until, self.most_views)
         extra = CAUTION * self.speed.extra if self.affords_extra() else 0.0
-        views = min(self.most_views, max(1, self.speed.views_within(max(0.0, min(share, until - now) - extra))))
-        needed = self.speed.seconds(views) + extra
+        speed = replace(self.speed, view=self.speed.view * self.last_cost)
+        views = min(self.most_views, max(1, speed.views_within(max(0.0, min(share, until - now) - extra))))
+        needed = speed.seconds(views) + extra
         return Pass(max(now, until - needed), until, views)
 
     def affords_extra(self) -> bool:
-        """Whether what the last pass takes besides fits into its share."""
-        share = self.settings.predict_share * self.budget
-        return not self.speed.extra or CAUTION * (self.speed.extra + self.speed.start) < share
+        """Whether what the last pass takes besides leaves as many augmentations in its share as the first pass has."""
+        left = self.settings.predict_share * self.budget - CAUTION * self.speed.extra
+        return not self.speed.extra or self.speed.views_within(left) >= min(self.settings.first_views, self.most_views)
 
     def describe(self, now: float, steps: int = 0, seconds_a_step: float | None = None) -> str:
         """A line for the log: what follows and when it will be done."""

@@ -1,25 +1,30 @@
 """After a stage has died: what to do differently, and whether to try again.
 
 In: how each child ended. Out: options for the next one. The same start is tried again first; out of memory halves what
-is computed at once; a full disk is cleared of what can be spared; what fails twice in the same way without a step in
-between begins anew from the trunk; and the last try is made in one process.
+is computed at once, and so does being killed twice without a measured step in between, since the system's own killer
+leaves no words; a full disk is cleared of what can be spared; checkpoints that twice could not be read are put aside,
+and training begins anew from the trunk; and the last try is made in one process.
 """
 
+import json
 import math
+import re
 import shutil
-import signal
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 from augment import PuzzleSet
 from pipeline.children import Ended
 from pipeline.config import RunConfig
+from pipeline.parts import ABOUT
 from pipeline.rundir import RunFolder, read_metrics
 
 Stage = Literal["train", "predict"]
 NAMES: dict[Stage, str] = {"train": "training", "predict": "prediction"}
 FEWEST_PREDICT_BOARDS = 4
+UNREADABLE = re.compile(r"no checkpoint of this run is whole|cut short or altered|SafetensorError")
 
 
 class Recovery:
@@ -34,11 +39,17 @@ class Recovery:
         self.restarts, self.boards = Counter[Stage](), dict[Stage, int]()
         self.given_up, self.anew, self._last = set[Stage](), False, dict[Stage, tuple[str, int]]()
         self.batch_in_boards = config.train.batch_size
+        self.parts: Path | None = None
 
     def know(self, puzzle_set: PuzzleSet, processes: int) -> None:
         """How many full boards' worth of cells a process's share of a training batch has."""
         cells = puzzle_set.canvases.astype(int).prod(axis=1).mean() / puzzle_set.board_side**2
         self.batch_in_boards = max(1, math.ceil(cells * self.config.train.batch_size / processes))
+
+    def begin_pass(self, parts: Path) -> None:
+        """Another prediction has tries of its own; its parts say how much it computes at once."""
+        self.parts, self.restarts["predict"] = parts, 0
+        self.given_up.discard("predict")
 
     def may(self, stage: Stage) -> bool:
         """Whether the stage may be started."""
@@ -60,7 +71,7 @@ class Recovery:
         """Decide what to do after a child did not end well."""
         same_again = self._last.get(stage) == (sign := (ended.describe(), self._newest_step()))
         self._last[stage] = sign
-        killed_again = same_again and ended.code == -signal.SIGKILL
+        killed_again = same_again and ended.killed
         if self.restarts[stage] >= self.most:
             self.given_up.add(stage)
             self.trouble(
@@ -73,7 +84,7 @@ class Recovery:
             done = self._halve(stage)
         elif ended.out_of_space:
             done = self._make_room()
-        elif same_again and stage == "train":
+        elif same_again and stage == "train" and UNREADABLE.search("\n".join(ended.said)):
             self.anew, done = True, "it begins anew"
         said = f"{NAMES[stage]} died: {ended.describe()}"
         self.trouble(
@@ -82,16 +93,21 @@ class Recovery:
         self.run.log(f"restarting {NAMES[stage]} ({self.restarts[stage]} of {self.most})")
 
     def _halve(self, stage: Stage) -> str:
-        given = self.config.predict.batch_size or FEWEST_PREDICT_BOARDS
-        before = self.boards.get(stage, self.batch_in_boards if stage == "train" else given)
+        before = self.boards.get(stage, self.batch_in_boards if stage == "train" else self._boards_found())
         self.boards[stage] = max(1, before // 2)
         return f"half as much is computed at once: {self.boards[stage]} boards"
+
+    def _boards_found(self) -> int:
+        """What the pass that died computed at once."""
+        try:
+            return int(json.loads((self.parts / ABOUT).read_bytes())["boards"]) if self.parts else FEWEST_PREDICT_BOARDS
+        except (OSError, ValueError, KeyError, TypeError):
+            return self.config.predict.batch_size or FEWEST_PREDICT_BOARDS
 
     def _make_room(self) -> str:
         """Remove what the run can do without: older checkpoints, half-written files, failed steps."""
         steps = sorted(self.run.checkpoints.glob("step_[0-9]*"))[:-1]
-        spare = [*steps, *self.run.path.glob("failed_step_*"), *self.run.path.glob("checkpoints.damaged-*")]
-        spare += [*self.run.path.rglob(".*.unfinished")]
+        spare = [*steps, *self.run.path.glob("failed_step_*"), *self.run.path.rglob(".*.unfinished")]
         for path in spare:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         return f"{len(spare)} files and folders that can be spared were removed"

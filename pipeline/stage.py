@@ -30,6 +30,7 @@ from pipeline.specialise import specialise
 from pipeline.train import Stretch, train
 
 LOOK_EVERY = 1.0
+ASIDE = "checkpoints.damaged-"
 
 
 def train_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) -> None:
@@ -57,15 +58,18 @@ def predict_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) 
 
 
 def newest_checkpoint(run: RunFolder) -> Checkpoint:
-    """The final checkpoint, or one on the way that is newer or that alone is whole; ValueError where there is none."""
+    """Of the final checkpoint, those on the way and those set aside, the one of the most steps that is whole.
+
+    Raises:
+        ValueError: where there is none.
+    """
     found: list[Checkpoint] = []
-    for folder in [run.final_checkpoint, *sorted(run.checkpoints.glob("step_[0-9]*"), reverse=True)]:
-        try:
-            found.append(load_checkpoint(folder))
-        except (ValueError, OSError) as error:
-            run.log(f"warning: {str(error).partition(';')[0]}; another checkpoint is used")
-        if len(found) == 2:
-            break
+    for place in (run.checkpoints, *sorted(run.path.glob(f"{ASIDE}*"), reverse=True)):
+        for folder in [place / "final", *sorted(place.glob("step_[0-9]*"), reverse=True)]:
+            try:
+                found += [load_checkpoint(folder)] if folder.exists() else []
+            except (ValueError, OSError) as error:
+                run.log(f"warning: {str(error).partition(';')[0]}; another checkpoint is used")
     if not found:
         raise ValueError(f"{run.checkpoints}: no checkpoint can be read, so there is nothing to predict with")
     return max(found, key=lambda checkpoint: checkpoint.step)
@@ -74,21 +78,25 @@ def newest_checkpoint(run: RunFolder) -> Checkpoint:
 def set_checkpoints_aside(run: RunFolder) -> None:
     """Training begins anew; what could not be gone on from is kept under another name."""
     if is_first() and run.checkpoints.exists():
-        aside = run.checkpoints.with_name(f"checkpoints.damaged-{int(time.time())}")
+        aside = run.path / f"{ASIDE}{int(time.time())}"
         run.checkpoints.rename(aside)
         run.log(f"training begins anew; the old checkpoints are kept in {aside.name}")
 
 
 def leave_with_parent() -> None:
     """End this process as soon as the one that started the stage is gone: nobody else would."""
-    parent = int(os.environ.get(PARENT, "0"))
+    number = int(os.environ.get(PARENT, "0"))
 
     def watch() -> None:
-        while psutil.pid_exists(parent):
-            time.sleep(LOOK_EVERY)
+        try:
+            parent = psutil.Process(number)
+            while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(LOOK_EVERY)
+        except psutil.NoSuchProcess:
+            pass
         os._exit(1)
 
-    if parent:
+    if number:
         threading.Thread(target=watch, daemon=True).start()
 
 

@@ -1,7 +1,7 @@
 """The best submission so far: ballots come in as predictions are made, and files that are always valid go out.
 
-A test input's attempts are replaced where a later pass has at least as many answers to it as the one before: so a pass
-that was cut short improves what it has reached and nothing else suffers.
+A pass that is done replaces the attempts of the one before, whose model had learnt less. One that is under way, or was
+cut short, replaces those of test inputs that it has at least as many answers to, so that nothing else suffers.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +23,10 @@ from submissions.format import (
     write_submission,
 )
 from submissions.vote import Ballot
+
+EMPTY = {"attempt_1": FILLER, "attempt_2": FILLER}
+MANY = 10**9
+"""Answers that stand for those of a run that is gone on with: only a pass that is done replaces them."""
 
 
 class Standing:
@@ -51,24 +55,26 @@ class Standing:
     @property
     def answered(self) -> int:
         """How many of them have an answer that is not the filler."""
-        filler = {"attempt_1": FILLER, "attempt_2": FILLER}
-        return sum(entry != filler for entries in self.submission.values() for entry in entries)
+        return sum(entry != EMPTY for entries in self.submission.values() for entry in entries)
 
     def begin(self) -> None:
         """Write the filler; where the run is gone on with, what it had reached."""
-        with suppress(SubmissionError):
+        with suppress(SubmissionError, TypeError, AttributeError):
             before = read_submission(self.files[0])
-            if {task: len(entries) for task, entries in before.items()} == _sizes(self.submission):
+            validate_salvaged(before, self.tasks, self.unread, self.files[0])
+            if _sizes(before) == _sizes(self.submission):
                 self.submission = before
+                places = ((task, test) for task, entries in before.items() for test in range(len(entries)))
+                self._answers = {(task, test): MANY for task, test in places if before[task][test] != EMPTY}
         self.write()
 
-    def improve(self, ballot: Ballot) -> None:
-        """Take over what this ballot knows at least as well, and write it."""
+    def improve(self, ballot: Ballot, complete: bool = False) -> None:
+        """Take over what this ballot knows at least as well, of a complete pass all that it knows, and write it."""
         better = make_submission(ballot, self.tasks)
         for task in self.tasks:
             for test, candidates in enumerate(ballot.get(task.id, ())):
                 answers = sum(candidate.count for candidate in candidates)
-                if answers and answers >= self._answers.get((task.id, test), 0):
+                if answers and (complete or answers >= self._answers.get((task.id, test), 0)):
                     self._answers[task.id, test] = answers
                     self.submission[task.id][test] = better[task.id][test]
         self.write()
@@ -85,9 +91,10 @@ class Standing:
                 self._failed.add(file)
 
     def is_valid(self) -> bool:
-        """Whether the first file holds a complete and valid submission."""
+        """Whether every file holds a complete and valid submission."""
         try:
-            validate_salvaged(read_submission(self.files[0]), self.tasks, self.unread, self.files[0])
+            for file in self.files:
+                validate_salvaged(read_submission(file), self.tasks, self.unread, file)
         except SubmissionError:
             return False
         return True
@@ -111,7 +118,7 @@ def validate_salvaged(
 
 def filler_of(tasks: Sequence[Task], unread: Sequence[Unread]) -> Submission:
     """The filler for every test input, those of tasks that could not be read included."""
-    empty = {each.task: [{"attempt_1": FILLER, "attempt_2": FILLER} for _ in range(each.tests)] for each in unread}
+    empty = {each.task: [dict(EMPTY) for _ in range(each.tests)] for each in unread}
     return filler_submission(tasks) | empty
 
 

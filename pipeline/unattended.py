@@ -48,6 +48,8 @@ LEAST_SECONDS_BETWEEN_PLANS = 5.0
 PLAN_SAID = 20
 """So many times in the whole budget the plan is said again."""
 SECONDS_FOR_REPORT = 3.0
+LONGEST_START = 60.0
+"""Seconds that a process is believed to have taken before its first line of ours; more is a clock that was set."""
 
 
 class Stopped(Exception):
@@ -101,7 +103,8 @@ class Conductor:
     def __init__(self, config: RunConfig, path: Path, out: Path | None, processes: int | None):
         assert config.unattended is not None
         assert config.budget is not None
-        self.started = time.monotonic() - (time.time() - psutil.Process().create_time())
+        before = time.time() - psutil.Process().create_time()
+        self.started = time.monotonic() - min(max(before, 0.0), LONGEST_START)
         self.config, self.settings = config, config.unattended
         tasks, unread = salvage_tasks(config.source, config.selection.selection())
         self.run, self.stop, self.troubles = RunFolder(path, config), StopSignals(), list[str]()
@@ -138,14 +141,32 @@ class Conductor:
         self.puzzle_set = self._build()
         asked = self.config.predict.augmentations
         most = self.puzzle_set.requested if asked is None else min(asked, self.puzzle_set.requested)
-        self.plan = replace(self.plan, most_views=most + 1)
+        predicts = self.config.predict
+        cost = 1 + bool(predicts.rescore) / predicts.trajectories
+        self.plan = replace(self.plan, most_views=most + 1, last_cost=cost)
         self.recovery.know(self.puzzle_set, self.processes)
         self.say_plan()
         for number, begin in enumerate(self.plan.cheap_passes(), 1):
-            self.train_until(begin)
-            self.predict(f"pass {number}", self.run.path / "passes" / str(number), self.plan.cheap_pass(self.now()))
-        self.train_until(self.plan.last_pass(self.now()).begin)
-        self.predict("last pass", self.run.predictions, self.plan.last_pass(self.now()), last=True)
+            self._whatever(lambda begin=begin: self.train_until(begin))
+            planned, out = self.plan.cheap_pass(self.now()), self.run.path / "passes" / str(number)
+            self._whatever(lambda name=f"pass {number}", out=out, planned=planned: self.predict(name, out, planned))
+        self._whatever(lambda: self.train_until(self.plan.last_pass(self.now()).begin))
+        last = self.plan.last_pass(self.now())
+        self._whatever(lambda: self.predict("last pass", self.run.predictions, last, last=True))
+
+    def _whatever(self, stage: Callable[[], None]) -> None:
+        """Do this, and go on with what comes next whatever goes wrong in it."""
+        try:
+            stage()
+        except Stopped:
+            raise
+        except Exception as error:
+            self.trouble(f"unexpected: {type(error).__name__}: {error}")
+            self.run.log(traceback.format_exc())
+
+    def has_learnt(self) -> bool:
+        """Whether there is a checkpoint to predict with."""
+        return any(self.run.path.glob("checkpoints*/step_[0-9]*")) or any(self.run.path.glob("checkpoints*/final"))
 
     def _build(self) -> PuzzleSet:
         """The puzzle set of what can be read; one that a killed run left damaged is built again."""
@@ -171,7 +192,8 @@ class Conductor:
 
     def train_until(self, begin: float) -> None:
         """Train until that many seconds after the start."""
-        while self.recovery.may("train") and self.now() < begin - SHORTEST_STRETCH:
+        shortest = max(SHORTEST_STRETCH, self.plan.speed.start if self.has_learnt() else 0.0)
+        while self.recovery.may("train") and self.now() < begin - shortest:
             ended = self._start_training(begin)
             if ended.why == "late":
                 self.trouble("training did not stop in time and was ended; the checkpoint before it is used")
@@ -192,15 +214,20 @@ class Conductor:
 
     def predict(self, name: str, out: Path, planned: Pass, last: bool = False) -> None:
         """Have every test input answered, and vote what is there while it comes."""
+        if not self.has_learnt():
+            self.trouble(f"{name} is left out: nothing has been learnt yet")
+            return
         watch = PassWatch(self.run, out, self.puzzle_set, self.config, self.standing, self.trouble)
         words = ["predict", str(self.run.path), "--out", str(out), "--views", str(planned.views)]
         words += ["--until", f"{self.started + planned.until:.3f}", *self._words_for_last(last)]
+        self.recovery.begin_pass(watch.parts)
         self.run.log(f"{name}: {planned.views} augmentations, until {format_duration(planned.until)} at most")
         begun, ended = time.monotonic(), None
         while self.recovery.may("predict") and self.now() < planned.until - SHORTEST_STRETCH:
             begun = time.monotonic()
+            plain = ["--plain"] if last and self.recovery.restarts["predict"] > 1 else []
             try:
-                ended = self._run_child("predict", words, planned.until, lambda: watch.look(name))
+                ended = self._run_child("predict", [*words, *plain], planned.until, lambda: watch.look(name))
             except Stopped:
                 watch.finish(name)
                 raise
@@ -209,36 +236,36 @@ class Conductor:
             self.recovery.learn("predict", ended)
         if ended is not None and ended.why == "late":
             self.trouble(f"{name} was not done in time and was ended; what it had answered counts")
-        self._take(watch, name, planned, begun)
+        self._take(watch, name, planned, None if self.recovery.restarts["predict"] else begun)
         if not last:
             self.say_plan()
 
     def _words_for_last(self, last: bool) -> list[str]:
         """The last pass has all that the settings ask for, but for training on each task where that does not fit."""
-        if not last or self.plan.affords_extra():
+        unknown = self.config.train.task_steps and not self.plan.speed.extra
+        if not last or (self.plan.affords_extra() and not unknown):
             return ["--last"] if last else []
         self.trouble(
-            f"training on each task by itself would take about {format_duration(self.plan.speed.extra)}, more than "
-            "prediction's share of the time; it is left out"
+            "training on each task by itself is left out: "
+            + ("its pace is not known" if unknown else f"it would take {format_duration(self.plan.speed.extra)}")
         )
         self.plan = replace(self.plan, speed=replace(self.plan.speed, extra=0.0))
         return ["--last", "--plain"]
 
-    def _take(self, watch: PassWatch, name: str, planned: Pass, begun: float) -> None:
-        """Vote what the pass gave, and learn from how long it took."""
+    def _take(self, watch: PassWatch, name: str, planned: Pass, begun: float | None) -> None:
+        """Vote what the pass gave, and learn from how long it took, if it was begun once."""
         found = watch.finish(name)
         if found is None:
             self.trouble(f"{name} gave no answers; the submission stays as it was")
             return
         self.predictions = found
-        start, seconds = watch.seconds(begun)
-        self.plan = replace(
-            self.plan, speed=self.plan.speed.measured(start, seconds, watch.share(planned.views), planned.views)
-        )
+        if begun is not None:
+            share, speed = watch.share(planned.views), self.plan.speed
+            self.plan = replace(self.plan, speed=speed.measured(*watch.seconds(begun), share, planned.views))
 
     def _run_child(self, stage: Stage, words: list[str], until: float, look: Callable[[], None]) -> Ended:
         words = [*words, *self.recovery.words(stage)]
-        child = Child(words, self.recovery.processes(stage, self.processes), self.run.say, self.run.beat_file)
+        child = Child(words, self.recovery.processes(stage, self.processes), self._hear, self.run.beat_file)
         try:
             ended = child.wait(
                 self.started + until, self.settings.patience, lambda: self.stop.received is not None, look
@@ -251,6 +278,12 @@ class Conductor:
         if ended.ready and speed.view is None:  # prediction starts like training: most of it is importing torch
             self.plan = replace(self.plan, speed=replace(speed, start=max(speed.start, 2 * ended.ready)))
         return ended
+
+    def _hear(self, line: str) -> None:
+        """What a stage says; its warnings are trouble."""
+        self.run.say(line)
+        if line.startswith("warning: "):
+            self.trouble(line.removeprefix("warning: "))
 
     def _watch_training(self) -> None:
         """Say the plan when the pace is known, and again from time to time."""

@@ -1,5 +1,6 @@
 """Prediction watched from outside: parts on disk come in, better submissions and a measure of speed go out."""
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,8 @@ class PassWatch:
         self.first_seen: float | None = None
         self.found: Predictions | None = None
         self._voted_parts, self._next_vote = 0, time.monotonic() + VOTE_EVERY
+        for old in (out, self.parts):  # of an earlier start of this run, by other weights
+            shutil.rmtree(old, ignore_errors=True)
 
     def look(self, name: str) -> None:
         """Called again and again: vote now and then, where there is more."""
@@ -60,9 +63,8 @@ class PassWatch:
                 found = read_predictions(self.out)
             except (ValueError, OSError) as error:
                 self.trouble(f"{error}")
-        found = found or self._read_parts()
-        self._vote(name, found)
-        return found
+        self._vote(name, found or self._read_parts(), complete=found is not None)
+        return self.found
 
     def seconds(self, begun: float) -> tuple[float, float]:
         """(until the stage, begun then, was ready to answer; from then to its end)."""
@@ -81,7 +83,7 @@ class PassWatch:
         self._voted_parts = len(find_parts(self.parts))
         return read_parts(self.parts, self.tasks, {})
 
-    def _vote(self, name: str, found: Predictions | None) -> None:
+    def _vote(self, name: str, found: Predictions | None, complete: bool = False) -> None:
         """Improve the submission; a ranker that fails is replaced by the plain count of votes."""
         if found is None:
             return
@@ -94,6 +96,6 @@ class PassWatch:
         except ValueError as error:
             self.trouble(f"{error}; votes are counted instead")
             ballot = vote(found, self.standing.tasks)
-        self.standing.improve(ballot)
+        self.standing.improve(ballot, complete)
         answered, inputs = self.standing.answered, self.standing.inputs
         self.run.log(f"submission: {answered} of {inputs} test inputs answered ({name})")

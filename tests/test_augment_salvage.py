@@ -54,6 +54,15 @@ def test_a_selection_by_size_leaves_out_what_has_none(tmp_path: Path) -> None:
     assert [each.task for each in salvage_tasks(file, Selection(tasks=("aaaa",)))[1]] == []
 
 
+def test_an_unread_task_may_be_asked_for_by_name(tmp_path: Path) -> None:
+    file = write(tmp_path, {"aaaa": GOOD, "bbbb": {}})
+    for names, left in ((("aaaa", "bbbb"), ["aaaa"]), (("bbbb",), [])):
+        tasks, unread = salvage_tasks(file, Selection(tasks=names))
+        assert ([task.id for task in tasks], [each.task for each in unread]) == (left, ["bbbb"])
+    with pytest.raises(ValueError, match="no task dddd"):
+        salvage_tasks(file, Selection(tasks=("dddd", "bbbb")))
+
+
 def test_solutions_of_the_tasks_that_are_left_count(tmp_path: Path) -> None:
     file = write(tmp_path, {"aaaa": GOOD, "bbbb": {}})
     write(tmp_path, {"aaaa": [[[5]]], "bbbb": [[[5]]]}, "arc-agi_test_solutions.json")

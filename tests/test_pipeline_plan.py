@@ -29,6 +29,8 @@ def test_a_known_speed_keeps_what_it_needs() -> None:
 def test_training_on_each_task_is_paid_from_the_same_share() -> None:
     plan = Plan(1000, SETTINGS, 129, Speed(start=10, view=2.0, extra=100))
     assert plan.last_pass(0).views == int(((250 - 120) / 1.2 - 10) / 2)
+    dear = Plan(1000, SETTINGS, 129, Speed(start=10, view=2.0), last_cost=2.0)
+    assert dear.last_pass(0).views == int((250 / 1.2 - 10) / 4), "candidates are rescored"
     too_much = Plan(1000, SETTINGS, 129, Speed(start=10, view=2.0, extra=300))
     assert plan.affords_extra()
     assert Plan(60, SETTINGS, 129, Speed(start=60)).affords_extra(), "where there is none"
@@ -72,3 +74,4 @@ def test_speed_is_what_was_seen() -> None:
     half = Speed().measured(start=6.0, seconds=10.0, share=0.5, views=5)
     assert half.view == 4.0
     assert Speed().measured(6.0, 10.0, 0.0, 5) == Speed()
+    assert Speed().measured(6.0, 0.0, 1.0, 5) == Speed(), "what was there already has not been timed"

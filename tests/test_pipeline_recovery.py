@@ -15,6 +15,12 @@ KILLED = Ended(-9, "ended", ("train 3/9",))
 NO_MEMORY = Ended(2, "ended", ("error: ValueError: out of memory, with nothing left to split",))
 NO_SPACE = Ended(2, "ended", ("error: OSError: [Errno 28] No space left on device",))
 DAMAGED = Ended(2, "ended", ("error: ValueError: no checkpoint of this run is whole",))
+OTHER = Ended(2, "ended", ("error: RuntimeError: CUDA error: unspecified launch failure",))
+LAUNCHED = Ended(
+    1,
+    "ended",
+    ("train 3/9", "  exitcode  : -9 (pid: 7)", "  error_file: <N/A>", "  traceback : Signal 9 (SIGKILL) received"),
+)
 
 
 @pytest.fixture
@@ -48,6 +54,28 @@ def test_out_of_memory_halves_what_is_computed_at_once(recovery: Recovery) -> No
     assert recovery.words("predict") == ["--boards", "2"]
 
 
+def test_prediction_halves_what_it_had_found_to_fit(recovery: Recovery, tmp_path: Path) -> None:
+    (tmp_path / "parts.json").write_text('{"boards": 96}')
+    recovery.begin_pass(tmp_path)
+    recovery.learn("predict", NO_MEMORY)
+    assert recovery.words("predict") == ["--boards", "48"]
+
+
+def test_every_pass_has_tries_of_its_own(recovery: Recovery, tmp_path: Path) -> None:
+    for _ in range(5):
+        recovery.learn("predict", OTHER)
+    assert not recovery.may("predict")
+    recovery.begin_pass(tmp_path)
+    assert recovery.may("predict")
+
+
+def test_a_process_killed_under_a_launcher_is_understood(recovery: Recovery) -> None:
+    recovery.learn("train", LAUNCHED)
+    recovery.learn("train", LAUNCHED)
+    assert recovery.words("train") == ["--micro-batch", "8"]
+    assert "killed" in recovery.said[0]  # type: ignore[attr-defined]
+
+
 def test_killed_twice_without_a_step_is_taken_for_out_of_memory(recovery: Recovery) -> None:
     # The system's own killer leaves no words.
     recovery.learn("train", KILLED)
@@ -59,6 +87,9 @@ def test_killed_twice_without_a_step_is_taken_for_out_of_memory(recovery: Recove
 
 
 def test_the_same_failure_twice_begins_anew_once(recovery: Recovery) -> None:
+    recovery.learn("train", OTHER)
+    recovery.learn("train", OTHER)
+    assert recovery.words("train") == [], "the checkpoints are not to blame"
     recovery.learn("train", DAMAGED)
     assert recovery.words("train") == []
     recovery.learn("train", DAMAGED)

@@ -58,11 +58,20 @@ def test_an_answer_stays_until_as_many_votes_are_in(begun: Standing) -> None:
     assert found["c"][0]["attempt_1"] == [[0]]
 
 
+def test_a_pass_that_is_done_replaces_one_with_more_votes(begun: Standing) -> None:
+    begun.improve({"a": [candidates(3, 4), candidates(3, 4)], "b": [candidates(4, 4)]})
+    begun.improve({"a": [candidates(5, 1), []], "b": [candidates(7, 1)]}, complete=True)
+    found = read_submission(begun.files[0])
+    assert [entry["attempt_1"] for entry in found["a"]] == [[[5]], [[3]]]
+
+
 def test_a_run_that_goes_on_keeps_what_it_had(begun: Standing) -> None:
     begun.improve({"a": [candidates(3, 4), []], "b": [candidates(4, 4)]})
     again = Standing(begun.tasks, [Unread("c", 3, "no task")], begun.files, print)
     again.begin()
     assert again.answered == 2
+    again.improve({"b": [candidates(9, 100)]})
+    assert again.submission["b"][0]["attempt_1"] == [[4]], "a part of a pass replaces no answers of a whole one"
     other = Standing(begun.tasks, [], begun.files, print)  # another file was asked before
     other.begin()
     assert other.answered == 0
@@ -83,6 +92,10 @@ def test_a_file_that_cannot_be_written_keeps_what_it_held(begun: Standing, monke
     assert read_submission(begun.files[0])["b"][0]["attempt_1"] == [[5]]
 
 
-def test_what_others_write_there_is_not_valid(begun: Standing) -> None:
-    begun.files[0].write_text(json.dumps({"a": []}))
+@pytest.mark.parametrize("content", [{"a": []}, {"id": 5}, {"a": [5, 6], "b": [7], "c": [1, 2, 3]}, []])
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_others_write_there_is_not_valid(begun: Standing, content: object, place: int) -> None:
+    begun.files[place].write_text(json.dumps(content))
     assert not begun.is_valid()
+    begun.begin()
+    assert begun.is_valid()
