@@ -67,8 +67,9 @@ def describe(outcomes: list[Outcome], command: str) -> str:
         "",
         f"**{count_good(hurt)} of {len(hurt)} hurts survived, {count_good(alone)} of {len(alone)} undisturbed runs in "
         "order**: a complete and valid submission within 10 s and at every look (5 a second) until the end, in both "
-        "places it is written to; no fewer outputs right than before the hurt; exit code 0; the margin of the budget "
-        "left over, counted from outside; no process left behind; the hurt noticed and said.",
+        "places it is written to; no worse than the last pass (no fewer outputs right than before the hurt, unless the "
+        "last pass was done after it and has answers of its own); exit code 0; the margin of the budget left over, "
+        "counted from outside; no process left behind; the hurt noticed and said.",
         "",
         f"Hidden: the 25 tasks of the `cpu` recipe (31 test outputs: `solved` counts these) and the {EVALUATION_TASKS} "
         "smallest of ARC-AGI-2's public evaluation.",

@@ -172,6 +172,7 @@ GOOD = Outcome("", 60.0, exit=0, used=50.0, looks=[Look(1.0, "", 0, 0), Look(50.
         ({"looks": []}, "after inf s"),
         ({"looks": [Look(1.0, "", 0, 0), Look(2.0, "cut short", 0, 0)]}, "not valid at 1 looks"),
         ({"solved_then": 6, "hurt_at": 9.0}, "5 solved, and 6 before the hurt"),
+        ({"solved_then": 6, "hurt_at": 9.0, "passed_since": True}, ""),
         ({"struck": False}, "never came"),
         ({"left": 1}, "left behind"),
         ({"unfelt": "killed"}, "it does not say 'killed'"),

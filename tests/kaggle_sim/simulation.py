@@ -47,6 +47,7 @@ class Outcome:
     """What became of a run. Seconds are counted from outside, the start of the process included.
 
     unfelt: what the run should say of the hurt and does not
+    passed_since: whether the last pass answered all after the hurt; it has answers of its own, by chance perhaps worse
     """
 
     name: str
@@ -60,6 +61,7 @@ class Outcome:
     judged: int = 0
     hurt_at: float | None = None
     solved_then: int = 0
+    passed_since: bool = False
     trouble: list[str] = field(default_factory=list)
     unfelt: str = ""
     due: float = FIRST_WITHIN
@@ -81,6 +83,10 @@ class Outcome:
         """Looks at which the submission was not complete and valid."""
         return [look for look in self.looks if look.problem]
 
+    def trouble_in(self, stage: str) -> bool:
+        """Whether some trouble names this."""
+        return any(stage in line for line in self.trouble)
+
     def complaints(self) -> list[str]:
         """Each promise that was not kept, in words."""
         first = self.looks[0].seconds if self.looks else float("inf")
@@ -89,7 +95,8 @@ class Outcome:
             f"{self.kept:.1f} s of the budget were left over, less than {self.margin:.1f}": self.kept < self.margin,
             f"the first submission came after {first:.1f} s": first > self.due,
             f"not valid at {len(self.invalid)} looks: {self.invalid[:1]}": bool(self.invalid),
-            f"{self.solved} solved, and {self.solved_then} before the hurt": self.solved < self.solved_then,
+            f"{self.solved} solved, and {self.solved_then} before the hurt": self.solved < self.solved_then
+            and not self.passed_since,
             "the moment for the hurt never came": not self.struck,
             f"{self.left} processes were left behind": self.left > 0,
             f"it does not say '{self.unfelt}'": bool(self.unfelt),
@@ -207,5 +214,8 @@ def judge(watch: Watch, outcome: Outcome, root: Path) -> None:
     file = root / KEPT / "trouble.json"
     if file.exists():
         outcome.trouble = json.loads(file.read_text(encoding="utf-8").replace(str(root), "ROOT"))
+    outcome.passed_since = not outcome.trouble_in("last pass") and "answered (last pass)" in (root / SAID).read_text(
+        encoding="utf-8"
+    )
     if outcome.unfelt in (root / SAID).read_text(encoding="utf-8"):
         outcome.unfelt = ""
