@@ -68,6 +68,7 @@ class Hurt:
 
     leaves: what the run says of it
     budget: seconds that show it: until its moment, and long enough to go on from it
+    from_scratch: whether it takes the trunk away; what a minute teaches without one answers nothing yet
     """
 
     name: str
@@ -76,6 +77,7 @@ class Hurt:
     before: Callable[[Kaggle], None] | None = None
     moment: Callable[[Going], bool] = Going.trains_on
     strike: Callable[[Going], None] | None = None
+    from_scratch: bool = False
 
 
 def kill_trainer(run: Going) -> None:
@@ -142,7 +144,7 @@ HURTS = {
         Hurt("out of memory", "half as much", strike=take_memory),
         Hurt("disk full", "space", strike=fill_disk),
         Hurt("checkpoint corrupt", "cut short or altered", strike=corrupt_checkpoint),
-        Hurt("trunk truncated", "the trunk cannot be used", 60.0, before=truncate_trunk),
+        Hurt("trunk truncated", "the trunk cannot be used", 60.0, before=truncate_trunk, from_scratch=True),
         Hurt("task malformed", "cannot be read", 60.0, before=break_task),
         Hurt("clock runs out", "not done in time", moment=Going.predicts_last, strike=stop_predictor),
     )

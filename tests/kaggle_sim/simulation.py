@@ -47,6 +47,7 @@ class Outcome:
     """What became of a run. Seconds are counted from outside, the start of the process included.
 
     unfelt: what the run should say of the hurt and does not
+    asked_last: whether answers of the last pass were voted, such as they are
     passed_since: whether the last pass answered all after the hurt; it has answers of its own, by chance perhaps worse
     """
 
@@ -61,6 +62,7 @@ class Outcome:
     judged: int = 0
     hurt_at: float | None = None
     solved_then: int = 0
+    asked_last: bool = False
     passed_since: bool = False
     trouble: list[str] = field(default_factory=list)
     unfelt: str = ""
@@ -214,8 +216,8 @@ def judge(watch: Watch, outcome: Outcome, root: Path) -> None:
     file = root / KEPT / "trouble.json"
     if file.exists():
         outcome.trouble = json.loads(file.read_text(encoding="utf-8").replace(str(root), "ROOT"))
-    outcome.passed_since = not outcome.trouble_in("last pass") and "answered (last pass)" in (root / SAID).read_text(
-        encoding="utf-8"
-    )
-    if outcome.unfelt in (root / SAID).read_text(encoding="utf-8"):
+    said = (root / SAID).read_text(encoding="utf-8")
+    outcome.asked_last = "answered (last pass)" in said
+    outcome.passed_since = outcome.asked_last and not outcome.trouble_in("last pass")
+    if outcome.unfelt in said:
         outcome.unfelt = ""
