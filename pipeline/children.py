@@ -28,9 +28,9 @@ LINES_KEPT = 80
 PARENT = "ARC_TRM_PARENT"
 """Environment variable that tells a child whose it is."""
 OUT_OF_MEMORY = re.compile(
-    r"out of memory(?!: from now on)|can't allocate memory|MemoryError|bad_alloc|Cannot allocate memory", re.I
+    r"out of memory(?!: from now on)|(can't|cannot) allocate memory|MemoryError|bad_alloc|can't start new thread", re.I
 )
-"""A stage that says what it takes "from now on" has helped itself."""
+"""A stage that says what it takes "from now on" has helped itself; a thread that cannot start has no room for a stack."""
 FATAL = re.compile(r"^Traceback|^Exception ignored")
 SECONDS_AFTER_FATAL = 15.0
 """Without a sign of life after such words, or out of memory: a process may hang instead of ending."""

@@ -111,6 +111,7 @@ def test_it_may_finish_when_the_run_is_asked_to_end(monkeypatch: pytest.MonkeyPa
     [
         ("error: ValueError: out of memory, with nothing left to split (CUDA out of memory.)", True, False),
         ("RuntimeError: [enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory", True, False),
+        ("RuntimeError: can't start new thread", True, False),
         ("OSError: [Errno 28] No space left on device", False, True),
         ("error: ValueError: RUN/checkpoints: no room for a checkpoint: it takes 3 MB", False, True),
         ("error: ValueError: train.hold_out is 4", False, False),
