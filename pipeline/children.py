@@ -30,7 +30,7 @@ PARENT = "ARC_TRM_PARENT"
 OUT_OF_MEMORY = re.compile(
     r"out of memory(?!: from now on)|(can't|cannot) allocate memory|MemoryError|bad_alloc|can't start new thread", re.I
 )
-"""A stage that says what it takes "from now on" has helped itself; a thread that cannot start has no room for a stack."""
+"""A stage that says what it takes "from now on" has helped itself; a thread cannot start without room for a stack."""
 FATAL = re.compile(r"^Traceback|^Exception ignored")
 SECONDS_AFTER_FATAL = 15.0
 """Without a sign of life after such words, or out of memory: a process may hang instead of ending."""
