@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -34,6 +35,15 @@ def test_hurt_it_ends_in_time_with_what_it_had_reached(name: str, tmp_path: Path
     outcome = simulate(tmp_path / "kaggle", HURTS[name].budget, HURTS[name], shipped_trunk())
     assert outcome.complaints() == []
     assert outcome.asked_last if HURTS[name].from_scratch else outcome.answered > 0
+
+
+def test_one_of_two_processes_is_killed_and_both_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two with two threads each would mostly wait for each other
+    killed = replace(HURTS["trainer killed"], leaves="one of its processes was killed")
+    outcome = simulate(tmp_path / "kaggle", killed.budget, killed, shipped_trunk(), processes=2)
+    assert outcome.complaints() == []
+    assert outcome.answered > 0
+    assert (tmp_path / "kaggle" / "said.txt").read_text(encoding="utf-8").count("processes: 2") > 2
 
 
 @pytest.fixture(scope="module")

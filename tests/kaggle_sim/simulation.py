@@ -106,7 +106,9 @@ class Outcome:
         return [what for what, so in broken.items() if so]
 
 
-def simulate(root: Path, budget: float, hurt: Hurt | None = None, trunk: Path | None = None) -> Outcome:
+def simulate(
+    root: Path, budget: float, hurt: Hurt | None = None, trunk: Path | None = None, processes: int | None = None
+) -> Outcome:
     """Lay out a scored run under a new folder, let `solve --recipe kaggle` work on it, hurt it, and judge.
 
     What was said is kept in ROOT/said.txt, and the run's small files in ROOT/kept.
@@ -119,7 +121,8 @@ def simulate(root: Path, budget: float, hurt: Hurt | None = None, trunk: Path | 
         run, out = kaggle.scratch / "run", kaggle.working / SUBMISSION
         folder = sandbox.outside(run)
         watch = Watch([out, folder / SUBMISSION], kaggle.tasks, learnable_tasks())
-        process = sandbox.start(solve_words(kaggle, budget, run, out), kaggle.environment(rerun=True), root / SAID)
+        words = solve_words(kaggle, budget, run, out) + (["--processes", str(processes)] if processes else [])
+        process = sandbox.start(words, kaggle.environment(rerun=True), root / SAID)
         going = Going(psutil.Process(process.pid), folder, sandbox.outside(kaggle.scratch))
         follow(process, going, watch, outcome, hurt)
         keep(folder, root / KEPT)
