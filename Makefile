@@ -12,7 +12,7 @@ solve: .venv/run.stamp
 	$(BIN)/python -m pipeline solve --recipe cpu
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: .venv/dev.stamp
 	$(BIN)/python -m pytest -m slow
