@@ -31,6 +31,8 @@ from pipeline.checkpoint import encode_labels, seal_checkpoint, unseal_checkpoin
 
 MARGIN = 1.05
 """Free space asked for, per byte to be written."""
+WRITER = "checkpoint writer"
+"""The name of the thread that writes."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Keeper:
         state = replace(
             state, tensors={name: _copy(named) for name, named in tensors.items()}, slots=[_copy(state.slots[0])]
         )
-        self._thread = threading.Thread(target=self._write, args=(state,), daemon=True)
+        self._thread = threading.Thread(target=self._write, args=(state,), daemon=True, name=WRITER)
         self._thread.start()
 
     def wait(self) -> None:

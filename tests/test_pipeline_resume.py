@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from pipeline.keeper import Keeper
+from pipeline.keeper import WRITER, Keeper
 from pipeline.signals import StopSignals
 from solver.learner import Learner, StepResult
 from tests.test_end_to_end import run
@@ -108,6 +109,10 @@ class Crash(BaseException):
 
 
 def crash() -> None:
+    """As a kill, but that a checkpoint under way is written first: else luck decides which one is the last."""
+    for thread in threading.enumerate():
+        if thread.name == WRITER:
+            thread.join()
     raise Crash
 
 
