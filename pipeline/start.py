@@ -3,6 +3,7 @@
 In: a config, the keys of a puzzle set, perhaps a checkpoint to start from. Out: a learner.
 """
 
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +20,8 @@ from solver.model import RecursiveModel
 from solver.processes import Processes
 
 SAME_NETWORK = (
-    *("hidden", "heads", "expansion", "layers", "mixer", "id_slots", "id_length", "vocabulary"),
-    *("rope_theta", "rms_epsilon"),
+    *("hidden", "heads", "expansion", "inner_multiple", "layers", "mixer", "id_slots", "id_length", "vocabulary"),
+    *("rope_theta", "rms_epsilon", "recursion.networks", "recursion.layers", "recursion.latents"),
 )
 """Model settings that must be those of the checkpoint that training starts from."""
 
@@ -58,11 +59,8 @@ def start_from(config: RunConfig) -> Checkpoint | None:
         return None
     checkpoint = load_checkpoint(Path(config.checkpoint))
     theirs, ours = build_config(checkpoint.config).model, config.model
-    other = [
-        f"model.{name} is {getattr(theirs, name)!r} there and {getattr(ours, name)!r} here"
-        for name in SAME_NETWORK
-        if getattr(theirs, name) != getattr(ours, name)
-    ]
+    values = {name: (attrgetter(name)(theirs), attrgetter(name)(ours)) for name in SAME_NETWORK}
+    other = [f"model.{name} is {old!r} there and {new!r} here" for name, (old, new) in values.items() if old != new]
     if other:
         raise ValueError(f"{config.checkpoint} holds another network: {'; '.join(other)}; set them alike with --set")
     return checkpoint

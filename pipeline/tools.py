@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from augment import Selection, load_tasks
+from augment.folder import write_file
 from augment.source import find_source_label
 from pipeline.config import ConfigError, parse_assignments
 from pipeline.options import (
@@ -114,3 +115,48 @@ def tasks_command(
     if html:
         write_gallery(html, find_source_label(source), loaded, augmentations)
         console.log(f"written: {html}")
+
+
+@app.command("models")
+def models_command(
+    out: Annotated[Path | None, typer.Option(help="Draw every recursion too, as SVG into this folder")] = None,
+) -> None:
+    """List the models of the family: equations, sizes, depths."""
+    from pipeline.models import MEMBERS, describe_members, draw_recursion
+
+    console = Console()
+    console.show(describe_members())
+    if out:
+        for name, member in MEMBERS.items():
+            write_file(out / f"{name}.svg", draw_recursion(member.config, member.title))
+        console.log(f"written: {len(MEMBERS)} drawings in {out}")
+
+
+@app.command("table")
+def table_command(
+    name: Annotated[str | None, typer.Argument(help="Which table; --list names them")] = None,
+    scale: Annotated[Literal["smoke", "cpu", "gpu", "paper"], typer.Option(help="How large")] = "smoke",
+    seeds: Annotated[int, typer.Option(help="Trainings of each row", min=1)] = 1,
+    jobs: Annotated[
+        int, typer.Option(help="Trainings at once, with one thread each where there are several", min=1)
+    ] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder  [default: runs/table-NAME-SCALE]")] = None,
+    rows: Annotated[
+        list[str] | None, typer.Option("--row", metavar="ROW", help="Only this row; may be repeated")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of published puzzle files, for --scale paper")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List tables and their rows")] = False,
+) -> None:
+    """Run a published table again: rows with their spread over seeds, beside the published figures."""
+    from pipeline.tables import TABLES
+
+    console = Console()
+    if listed or name is None:
+        for each, table in TABLES.items():
+            console.log(f"{each}: {table.title}. {table.source}\n    " + "; ".join(row.name for row in table.rows))
+        return
+    from pipeline.table import Order, run_table
+
+    folder = out or Path("runs") / f"table-{name}-{scale}"
+    if not run_table(Order(name, scale, seeds, jobs, folder, tuple(rows or ()), data), console):
+        raise typer.Exit(1)

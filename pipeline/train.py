@@ -21,7 +21,7 @@ from pipeline.config import RunConfig, TrainSettings
 from pipeline.failure import explain, save_failure
 from pipeline.keeper import Keeper, TrainingState
 from pipeline.launch import Launched, start_accelerator
-from pipeline.measure import Tally, held_out_accuracy, note_of
+from pipeline.measure import Tally, held_out_accuracy, means_moved, note_of
 from pipeline.progress import Progress
 from pipeline.rundir import RunFolder
 from pipeline.signals import StopSignals
@@ -122,7 +122,14 @@ class Session:
         run.log(f"processes: {self.processes.count}")
         _check_slots(config, self.processes.count)
         check_board(puzzle_set, config.model.board_side)
-        self.examples = Examples(puzzle_set, config.model.canvas, choose_held_out(config, puzzle_set))
+        symmetries = config.train.whole_boards(puzzle_set.board_side)
+        self.examples = Examples(
+            puzzle_set,
+            config.model.canvas,
+            choose_held_out(config, puzzle_set),
+            symmetries,
+            config.puzzles.ids == "task",
+        )
         keys, start = puzzle_set.keys(), start_from(config)
         self.sampler = self.examples.sampler(
             config.seed, config.train.source_weights, keep_rest=config.train.feed == "halted"
@@ -176,8 +183,9 @@ class Session:
         """One step, and from time to time measure, plan and save; what goes wrong is explained."""
         try:
             batch = next_batch(self.examples, self.sampler, self.learner, self.config.train)
-            self.tally.add(self._step_in_memory(batch.to(self.accelerator.device)))
-            due = self.learner.steps % self.config.train.log_every == 0 or self.learner.steps == self.config.train.steps
+            step = self.learner.steps + 1
+            due = step % self.config.train.log_every == 0 or step == self.config.train.steps
+            self.tally.add(self._step_in_memory(batch.to(self.accelerator.device), due))
             self._fit(due, seconds_left, progress)
             progress.advance(1, self._measure() if due else "")
         except NotFiniteError as error:
@@ -210,10 +218,10 @@ class Session:
         self.learner.plan_steps(self.processes.smallest(planned))
         progress.expect(self.learner.config.total_steps)
 
-    def _step_in_memory(self, batch: Batch) -> StepResult:
+    def _step_in_memory(self, batch: Batch, watched: bool) -> StepResult:
         """A step; says so where it had to be split because memory ran out."""
         before = self.learner.most_positions
-        result = self.learner.step(batch)
+        result = self.learner.step(batch, watched)
         if self.learner.most_positions != before:
             self.run.log(f"out of memory: from now on at most {self.learner.most_positions} positions at once")
         return result
@@ -245,13 +253,15 @@ class Session:
     def _measure(self) -> str:
         """Means over the steps since the last time: to metrics.jsonl and trackers, and as a note for the bar."""
         metrics: dict[str, Any] = self.tally.means(self.processes)
+        moved = means_moved(self.learner.movement, self.processes)
         if self.config.train.hold_out:
             metrics["held_out_exact"] = held_out_accuracy(self.learner, self.examples, self.config)
         if self.config.train.fit:
             metrics["planned_steps"] = self.learner.config.total_steps
-        self.run.measure(step=self.learner.steps, seconds=round(self._used(), 2), **metrics)
+        self.run.measure(step=self.learner.steps, seconds=round(self._used(), 2), **metrics, moved=moved)
         if self.config.train.trackers:
-            self.accelerator.log(metrics, step=self.learner.steps)
+            each = {f"moved/{name}/{n}": value for name, values in moved.items() for n, value in enumerate(values, 1)}
+            self.accelerator.log(metrics | each, step=self.learner.steps)
         self.tally = Tally()
         return note_of(metrics)
 
@@ -279,6 +289,8 @@ class Session:
     def _write_final(self) -> Checkpoint:
         learner, values = self.learner, self.config.model_dump(mode="json")
         average, rows = learner.average, learner.table.weights_PI
+        if self.config.puzzles.ids == "task":
+            rows = rows[torch.from_numpy(self.examples.id_rows).to(rows.device)]
         final = Checkpoint(
             learner.model.state_dict(), average.state if average else None, rows, self.keys,
             learner.steps, values, self.seen, self.leaks,

@@ -22,7 +22,7 @@ from augment.folder import unseal
 from augment.salvage import salvage_tasks
 from pipeline.budget import format_duration
 from pipeline.children import Child, Ended, count_gpus
-from pipeline.config import ConfigError, RunConfig, override
+from pipeline.config import ConfigError, RunConfig, flatten, override
 from pipeline.plan import Pass, Plan
 from pipeline.prepare import describe, describe_exceptions, prepare
 from pipeline.recovery import Recovery, Stage
@@ -63,7 +63,7 @@ def take_network(config: RunConfig, trunk: Path | None) -> tuple[RunConfig, Path
     try:
         about = read_json(trunk / "checkpoint.json")
         unseal(trunk / "checkpoint.json", "checkpoint", about["format"], "attach it again")
-        return override(config, {f"model.{name}": value for name, value in about["config"]["model"].items()}), trunk, []
+        return override(config, flatten(about["config"]["model"], "model.")), trunk, []
     except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         return config, None, [f"the trunk cannot be used, and training begins from scratch: {error}"]
 

@@ -13,14 +13,16 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from augment.canvas import fixed_width
 from augment.puzzle import decode_numbers
 from augment.store import PuzzleSet
+from augment.symmetry import Symmetries
 from augment.transform import TRANSPOSES
 from solver.sampling import Rows, Sampler, weigh_tasks
-from solver.tokens import render_examples
+from solver.tokens import COLOUR, VOCABULARY, render_examples
 
 WHOLE = slice(None)
 
@@ -60,6 +62,15 @@ class Batch:
         return int((self.cells_BS >= 0).any(0).nonzero().max()) + 1 if (self.cells_BS >= 0).any() else 0
 
 
+def move_cells(batch: Batch, cells_BS: NDArray[np.int64], colours_BK: NDArray[np.int64]) -> Batch:
+    """Whole boards under symmetries: which old cell lands on each place, and the new colour of each colour."""
+    moved, tokens_BV = torch.from_numpy(cells_BS), np.tile(np.arange(VOCABULARY), (len(batch), 1))
+    tokens_BV[:, COLOUR:] = colours_BK + COLOUR
+    changed = torch.from_numpy(tokens_BV)
+    tokens_BS, labels_BS = (changed.gather(1, tokens.gather(1, moved)) for tokens in (batch.tokens_BS, batch.labels_BS))
+    return replace(batch, tokens_BS=tokens_BS, labels_BS=labels_BS)
+
+
 def check_board(puzzle_set: PuzzleSet, board_side: int) -> None:
     """ValueError where a model's board is not the one the set was built for: cell numbers would mean other places."""
     if puzzle_set.board_side != board_side:
@@ -78,6 +89,8 @@ class Examples:
         puzzle_set: the tasks and their augmentations; its board is the one rendered.
         canvas: "full" renders the whole board, "task" each task's canvas only (`augment.canvas`).
         held_out: of these tasks (by number) the last demonstration is kept out of training.
+        symmetries: of whole boards, under which examples are trained on; None for none.
+        task_ids: all puzzles of a task share the ID row of its first one.
     """
 
     def __init__(
@@ -85,9 +98,13 @@ class Examples:
         puzzle_set: PuzzleSet,
         canvas: Literal["full", "task"] = "task",
         held_out: tuple[int, ...] = (),
+        symmetries: Symmetries | None = None,
+        task_ids: bool = False,
     ):
+        self.symmetries = symmetries
         self.puzzle_set, self.side, self.canvas = puzzle_set, puzzle_set.board_side, canvas
         self.tasks = np.repeat(np.arange(len(puzzle_set.tasks)), np.diff(puzzle_set.starts))
+        self.id_rows = puzzle_set.starts[self.tasks] if task_ids else np.arange(len(puzzle_set))
         self.dihedrals, self.colours = decode_numbers(puzzle_set.augmentations)
         grids, counts = [], []
         for number, (task, role) in enumerate(zip(puzzle_set.tasks, puzzle_set.roles, strict=True)):
@@ -99,9 +116,22 @@ class Examples:
         self.first_pair = np.cumsum([0, *self.counts.sum(axis=0)])
         sizes = [grid.shape if grid is not None else (0, 0) for grid in grids]
         self.sizes = np.array(sizes, np.int64).reshape(-1, 2, 2)
+        if symmetries is not None:
+            self._check_whole_boards(symmetries)
         self.pixels = np.concatenate([grid.ravel() for grid in grids if grid is not None])
         areas = self.sizes.prod(axis=2).ravel()
         self.starts = (np.cumsum(areas) - areas).reshape(-1, 2)
+
+    def _check_whole_boards(self, symmetries: Symmetries) -> None:
+        """ValueError where a grid does not fill the board (a hidden one may)."""
+        small = ((self.sizes != self.side) & (self.sizes > 0)).any(axis=(1, 2))
+        if small.any():
+            owner = int(np.searchsorted(np.cumsum(self.counts.sum(axis=0)), small.argmax(), side="right"))
+            raise ValueError(
+                f"train.symmetry is {symmetries.name}, which moves whole boards, but a grid of task "
+                f"{self.puzzle_set.tasks[owner].id} does not fill the board of side {self.side}: set model.board_side "
+                "to the grids' side, or train.symmetry=none"
+            )
 
     def sampler(self, seed: int, source_weights: Sequence[tuple[str, float]] = (), keep_rest: bool = False) -> Sampler:
         """What decides which examples are trained on next; `source_weights` are (source, visits per epoch)."""
@@ -113,7 +143,13 @@ class Examples:
         step = sampler.step
         puzzles, pairs = sampler.next_batch(size)
         shifts = self._draw_shifts(puzzles, pairs, sampler.seed, step) if shift else np.zeros((size, 2), np.int64)
-        return self.render(puzzles[part], pairs[part], shifts[part])
+        batch = self.render(puzzles[part], pairs[part], shifts[part])
+        if self.symmetries is None:
+            return batch
+        rng = np.random.Generator(np.random.Philox(key=[sampler.seed, step], counter=[0, 0, 0, 5]))
+        numbers = self.symmetries.draw_numbers(rng, size)[part]
+        rows = self.first_pair[self.tasks[puzzles[part]]] + pairs[part]
+        return move_cells(batch, *self.symmetries.draw(sampler.seed, rows, numbers))
 
     def training_batches(self, batch_size: int, seed: int, shift: bool = True) -> Iterator[Batch]:
         """Endless batches of the published rule, a function of (seed, step) alone."""
@@ -175,7 +211,7 @@ class Examples:
             self.pixels, self.starts[rows], self.sizes[rows], self.dihedrals[puzzles], self.colours[puzzles],
             canvases, origins, contents, self.side, tokens, labels, cells,
         )  # fmt: skip
-        return Batch(*map(torch.from_numpy, (tokens, labels, cells, np.asarray(puzzles, np.int64))))
+        return Batch(*map(torch.from_numpy, (tokens, labels, cells, self.id_rows[puzzles])))
 
     def widths(self, puzzles: Rows) -> Rows:
         """The fixed width (len(puzzles),) that each puzzle's canvas is padded to."""

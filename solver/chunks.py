@@ -14,7 +14,6 @@ from torch import Tensor
 
 from solver.loss import Losses
 from solver.model import Output
-from solver.recursion import Latents
 from solver.supervision import Carry
 
 
@@ -49,7 +48,7 @@ def join_chunks(chunks: Sequence[Chunk], rows: Sequence[np.ndarray], carry: Carr
     if len(chunks) == 1 and len(rows[0]) == len(carry.batch):
         return chunks[0]
     order = torch.from_numpy(np.argsort(np.concatenate(rows))).to(carry.steps_B.device)
-    positions, cells = carry.latents.z_h.shape[1], carry.batch.cells_BS.shape[1]
+    positions, cells = {name: z.shape[1] for name, z in carry.latents.items()}, carry.batch.cells_BS.shape[1]
     parts, outputs = [chunk.losses for chunk in chunks], [chunk.output for chunk in chunks]
 
     def joined(tensors: Iterable[Tensor], width: int | None = None) -> Tensor:
@@ -61,11 +60,11 @@ def join_chunks(chunks: Sequence[Chunk], rows: Sequence[np.ndarray], carry: Carr
 
     return Chunk(
         Losses(
-            *(total(getattr(part, name) for part in parts) for name in ("total", "cells", "halting")),
+            *(total(getattr(part, name) for part in parts) for name in ("total", "cells", "halting", "continuing")),
             *(joined(getattr(part, name) for part in parts) for name in ("exact_B", "correct_B", "labelled_B")),
         ),
         Output(
-            Latents(*(joined((getattr(out.latents, name) for out in outputs), positions) for name in ("z_h", "z_l"))),
+            {name: joined((out.latents[name] for out in outputs), width) for name, width in positions.items()},
             joined((out.logits_BCV for out in outputs), cells),
             joined(out.halt_B for out in outputs),
             joined(out.continue_B for out in outputs),

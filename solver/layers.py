@@ -8,13 +8,14 @@ size, N the three of query, key and value.
 """
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from solver.layout import Layout
+from solver.settings import ModelConfig
 
 # Standard deviation of a unit normal cut at +-2.
 TRUNCATED_STD = 0.8796256610342398
@@ -60,17 +61,17 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (x * cos + x.roll(x.shape[-1] // 2, -1) * sin).to(x.dtype)
 
 
-def inner_size(size: int, expansion: float) -> int:
-    """Two thirds of expansion x size, rounded up to a multiple of 256."""
-    return math.ceil(round(expansion * size * 2 / 3) / 256) * 256
+def inner_size(size: int, expansion: float, multiple: int = 256) -> int:
+    """Two thirds of expansion x size, rounded up to a multiple, as published of 256."""
+    return math.ceil(round(expansion * size * 2 / 3) / multiple) * multiple
 
 
 class SwiGLU(nn.Module):
     """down(silu(gate) * up) over the last axis (Shazeer 2020)."""
 
-    def __init__(self, size: int, expansion: float):
+    def __init__(self, size: int, expansion: float, multiple: int):
         super().__init__()
-        inner = inner_size(size, expansion)
+        inner = inner_size(size, expansion, multiple)
         self.gate_up = Linear(size, 2 * inner)
         self.down = Linear(inner, size)
 
@@ -102,19 +103,13 @@ class Block(nn.Module):
     also the axis of the first norm.
     """
 
-    def __init__(
-        self,
-        mixer: Literal["attention", "mlp"],
-        hidden: int,
-        heads: int,
-        positions: int,
-        expansion: float,
-        epsilon: float,
-    ):
+    def __init__(self, config: ModelConfig):
         super().__init__()
-        self.mixer = Attention(hidden, heads) if mixer == "attention" else SwiGLU(positions, expansion)
-        self.mlp = SwiGLU(hidden, expansion)
-        self.epsilon = epsilon
+        hidden, positions = config.hidden, config.id_slots + config.cells
+        sizes = config.expansion, config.inner_multiple
+        self.mixer = Attention(hidden, config.heads) if config.mixer == "attention" else SwiGLU(positions, *sizes)
+        self.mlp = SwiGLU(hidden, *sizes)
+        self.epsilon = config.rms_epsilon
 
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
         """One block; the shape stays."""

@@ -24,7 +24,17 @@ from solver.optim import cycles_at, load_optimizer_tensors, make_optimizers, opt
 from solver.precision import LossScale
 from solver.processes import Processes, own_part
 from solver.settings import Curriculum, OptimizerName
-from solver.supervision import Carry, carry_tensors, halting, join_carry, minimum_steps, refill, start_carry
+from solver.supervision import (
+    Carry,
+    carry_tensors,
+    continue_target,
+    halting,
+    join_carry,
+    minimum_steps,
+    refill,
+    start_carry,
+)
+from solver.trace import Movement
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,8 @@ class Learner:
         self.sizes: list[int] = []
         """slots of each process"""
         self.steps = 0
+        self.movement = Movement()
+        """of the latents in the last step that was watched"""
         self.planned: int | None = None
         """total steps, where they were planned after the start"""
         board = model.config.id_slots + model.config.cells
@@ -114,8 +126,10 @@ class Learner:
             return self.processes.sizes(batch_size)
         return [int(count) for count in self.processes.gather(self.carry.halted_B.sum()[None])]
 
-    def step(self, offered: Batch) -> StepResult:
+    def step(self, offered: Batch, watched: bool = False) -> StepResult:
         """One supervision step on this process's slots, refilled from the offered batch, and one update of all.
+
+        watched: keep how far the latents move in `movement`.
 
         Raises:
             NotFiniteError: where the loss or a gradient of any process is not finite; nothing has changed.
@@ -125,7 +139,7 @@ class Learner:
             self.sizes = [int(size) for size in self.processes.gather(slots)]
             self.carry = start_carry(self.model, len(offered))
         carry, step = refill(self.carry, offered, self.model), self.steps + 1
-        chunk = self._run(carry, step)
+        chunk = self._run(carry, step, self.movement if watched else None)
         loss_is_finite, finite = self._share_gradients(chunk)
         if not loss_is_finite or (not finite and (self.scale is None or not self.scale.can_shrink)):
             raise NotFiniteError(step, carry)
@@ -143,16 +157,18 @@ class Learner:
             chunk.id_gradients_BI,
         )
 
-    def _run(self, carry: Carry, step: int) -> Chunk:
+    def _run(self, carry: Carry, step: int, movement: Movement | None) -> Chunk:
         """Forward and backward of every slot, in chunks that fit into memory: halved whenever they do not."""
         lengths_B = self.model.config.id_slots + (carry.batch.cells_BS >= 0).sum(1).cpu().numpy()
         while True:
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
+            if movement is not None:
+                movement.clear()
             chunks, done = cut_slots(lengths_B, self.most_positions), []
             try:
                 for rows in chunks:
-                    done.append(self._run_chunk(carry, rows, step))
+                    done.append(self._run_chunk(carry, rows, step, movement))
                 return join_chunks(done, chunks, carry)
             except RuntimeError as error:
                 sizes = [int(lengths_B[rows].sum()) for rows in chunks if len(rows) > 1]
@@ -162,18 +178,29 @@ class Learner:
             done.clear()
             free_memory()
 
-    def _run_chunk(self, carry: Carry, rows: np.ndarray, step: int) -> Chunk:
+    def _run_chunk(self, carry: Carry, rows: np.ndarray, step: int, movement: Movement | None) -> Chunk:
         """Forward and backward of some of the slots."""
+        if movement is not None:
+            movement.begin()
         config, some = self.config, carry.take(rows)
         own = self.model.config.h_cycles, self.model.config.l_cycles
         ids_BI = self.table.lookup(some.batch.puzzles_B)
         cycles = cycles_at(step, config.total_steps, config.curriculum, own)
-        output = self.model(some.latents, some.batch, ids_BI, cycles=cycles)
-        loss = losses(output, some.batch.labels_BS)
+        output = self.model(some.latents, some.batch, ids_BI, cycles=cycles, watch=movement)
+        loss = losses(output, some.batch.labels_BS, self._continue_target(output, some, ids_BI, cycles))
         self._backward(loss.total / sum(self.sizes))
-        output = replace(output, logits_BCV=output.logits_BCV.detach(), halt_B=output.halt_B.detach())
+        logits = {name: getattr(output, name).detach() for name in ("logits_BCV", "halt_B", "continue_B")}
+        output = replace(output, **logits)
         gradients_BI = ids_BI.grad if ids_BI.grad is not None else torch.zeros_like(ids_BI)
         return Chunk(replace(loss, total=loss.total.detach()), output, gradients_BI)
+
+    def _continue_target(self, output: Output, carry: Carry, ids_BI: Tensor, cycles: tuple[int, int]) -> Tensor | None:
+        """With Q-learning, from another supervision step on the same data; it changes nothing."""
+        if not self.model.config.learns_to_continue:
+            return None
+        with torch.no_grad():
+            after = self.model(output.latents, carry.batch, ids_BI, cycles=cycles)
+        return continue_target(after, carry.steps_B + 1, self.model.config.max_steps)
 
     def _backward(self, loss: Tensor) -> None:
         (loss if self.scale is None else loss * self.scale.value).backward()
@@ -224,7 +251,8 @@ class Learner:
         config, steps_B = self.model.config, carry.steps_B + 1
         minimum_B = minimum_steps(self.config.seed, step, sum(self.sizes), config.max_steps, config.exploration)
         own_B = minimum_B[own_part(self.sizes, self.processes.index)].to(steps_B.device)
-        return Carry(output.latents, carry.batch, steps_B, halting(steps_B, output.halt_B, own_B, config.max_steps))
+        margin_B = output.halt_B - output.continue_B if config.halting == "q_learning" else output.halt_B
+        return Carry(output.latents, carry.batch, steps_B, halting(steps_B, margin_B, own_B, config.max_steps))
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """What every process holds alike: weights, their average, the ID table, the optimizers' state; no copies."""

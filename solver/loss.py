@@ -18,13 +18,15 @@ from solver.model import Output
 class Losses:
     """Sums over the examples of a batch; everything but `total` is detached.
 
-    total: cells + 0.5 x halting, float64, to be divided by the global batch
+    total: cells + 0.5 x (halting + continuing), float64, to be divided by the global batch
+    continuing: of the continue logit, 0 where it has no target
     exact_B: all labelled cells right; correct_B and labelled_B: cells right and cells labelled
     """
 
     total: Tensor
     cells: Tensor
     halting: Tensor
+    continuing: Tensor
     exact_B: Tensor
     correct_B: Tensor
     labelled_B: Tensor
@@ -46,8 +48,10 @@ def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return -log_stablemax(logits, labels[..., None])[..., 0]
 
 
-def losses(output: Output, labels_BC: Tensor) -> Losses:
+def losses(output: Output, labels_BC: Tensor, continue_target_B: Tensor | None = None) -> Losses:
     """The loss of one supervision step; labels are 0 where a cell is unlabelled.
+
+    continue_target_B: what the continue logit learns, where it learns anything (`solver.supervision.continue_target`).
 
     Each example's cell loss is the mean over its labelled cells. Its halting target is "as many cells are
     right as are labelled", so an example without labels has no cell loss and, as published, the target 1.
@@ -60,5 +64,8 @@ def losses(output: Output, labels_BC: Tensor) -> Losses:
     cells = (cell_losses_BC.sum(-1) / labelled_B.clamp(min=1)).sum()
     target_B = exact_B.to(output.halt_B.dtype)
     halting = F.binary_cross_entropy_with_logits(output.halt_B, target_B, reduction="sum")
-    total = cells + 0.5 * halting
-    return Losses(total, cells.detach(), halting.detach(), exact_B, correct_B, labelled_B)
+    continuing = torch.zeros_like(halting)
+    if continue_target_B is not None:
+        continuing = F.binary_cross_entropy_with_logits(output.continue_B, continue_target_B, reduction="sum")
+    total = cells + 0.5 * (halting + continuing)
+    return Losses(total, cells.detach(), halting.detach(), continuing.detach(), exact_B, correct_B, labelled_B)

@@ -1,4 +1,4 @@
-"""The recursive model: a batch, its ID vectors and the latents in; new latents and logits out.
+"""The recursive model, any of the family: a batch, its ID vectors and the latents in; new latents and logits out.
 
 Shape letters: B examples, C cells of the canvas, S positions (ID slots, then cells), D hidden, V vocabulary.
 """
@@ -14,13 +14,13 @@ from augment.canvas import fixed_width
 from solver.batches import Batch
 from solver.layers import Block, Linear, rotary_tables, truncated_normal_
 from solver.layout import Layout, make_layout
-from solver.recursion import Latents, recurse
+from solver.recursion import Latents, Network, Watch, recurse
 from solver.settings import ModelConfig
 
 
 @dataclass(frozen=True)
 class Output:
-    """One supervision step: detached latents, logits (B, C, V), halting and continue logits (B,)."""
+    """One supervision step: detached latents by name, logits (B, C, V), halting and continue logits (B,)."""
 
     latents: Latents
     logits_BCV: Tensor
@@ -29,7 +29,7 @@ class Output:
 
 
 class RecursiveModel(nn.Module):
-    """TRM: embedding, one small network applied again and again to two latents, two heads.
+    """Embedding, small networks applied again and again to latents (`solver.family`), two heads.
 
     The ID table is not part of the model: the caller looks the vectors up and passes them in. The starting
     latents are buffers, never trained.
@@ -38,8 +38,6 @@ class RecursiveModel(nn.Module):
     varlen: attend by torch's kernel for examples of different lengths (CUDA, half precision), else in padded groups
     """
 
-    h_start: Tensor
-    l_start: Tensor
     rotary_cos: Tensor
     rotary_sin: Tensor
 
@@ -49,24 +47,29 @@ class RecursiveModel(nn.Module):
         hidden, positions = config.hidden, config.id_slots + config.cells
         self.token_embedding = nn.Embedding(config.vocabulary, hidden)
         truncated_normal_(self.token_embedding.weight, hidden**-0.5)
-        self.network = nn.ModuleList(
-            Block(config.mixer, hidden, config.heads, positions, config.expansion, config.rms_epsilon)
-            for _ in range(config.layers)
-        )
+        for name in config.recursion.networks:
+            blocks = (Block(config) for _ in range(config.layers_of(name)))
+            self.add_module(module_name(name), nn.ModuleList(blocks))
         self.cell_head = Linear(hidden, config.vocabulary)
         self.halt_head = nn.Linear(hidden, 2)
         nn.init.zeros_(self.halt_head.weight)
         nn.init.constant_(self.halt_head.bias, -5.0)
-        self.register_buffer("h_start", truncated_normal_(torch.empty(hidden), 1.0))
-        self.register_buffer("l_start", truncated_normal_(torch.empty(hidden), 1.0))
+        for name in config.recursion.latents:
+            self.register_buffer(start_name(name), truncated_normal_(torch.empty(hidden), 1.0))
         cos, sin = rotary_tables(positions, hidden // config.heads, config.rope_theta)
         self.register_buffer("rotary_cos", cos, persistent=False)
         self.register_buffer("rotary_sin", sin, persistent=False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.token_embedding.weight.device
+
     def initial_latents(self, batch_size: int, cells: int) -> Latents:
-        """The starting vectors at every position: two views of shape (batch_size, id_slots + cells, D)."""
+        """The starting vectors at every position: views of shape (batch_size, id_slots + cells, D)."""
         shape = batch_size, self.config.id_slots + cells, self.config.hidden
-        return Latents(*(start.to(self.precision).expand(shape) for start in (self.h_start, self.l_start)))
+        starts = {name: self.get_buffer(start_name(name)) for name in self.config.recursion.latents}
+        return {name: start.to(self.precision).expand(shape) for name, start in starts.items()}
 
     def forward(
         self,
@@ -75,22 +78,27 @@ class RecursiveModel(nn.Module):
         ids_BI: Tensor,
         layout: Layout | None = None,
         cycles: tuple[int, int] | None = None,
+        watch: Watch | None = None,
     ) -> Output:
-        """One supervision step: h_cycles cycles, the last with gradient.
+        """One supervision step: h_cycles cycles, with gradient where the recursion says.
 
         ids_BI: the ID vectors (B, id_size) of the batch's puzzles; layout: the batch's, where it is known already;
-        cycles: (h_cycles, l_cycles) in place of the config's.
+        cycles: (h_cycles, l_cycles) in place of the config's; watch: is told of every update of a latent, (T, D).
         """
-        layout = layout or self.layout(batch.cells_BS)
+        layout, recursion = layout or self.layout(batch.cells_BS), self.config.recursion
         pack, unpack = layout.padding.pack, layout.padding.unpack
         x_TD = pack(self._embed(batch.tokens_BS, ids_BI)).to(self.precision)
-        packed = Latents(pack(latents.z_h), pack(latents.z_l))
-        h_cycles, l_cycles = cycles or (self.config.h_cycles, self.config.l_cycles)
-        new = recurse(lambda z: self._run_network(z, layout), packed, x_TD, h_cycles, l_cycles)
-        z_h_BSD = unpack(new.z_h)
-        halt_B, continue_B = self.halt_head(z_h_BSD[:, 0].to(self.halt_head.weight.dtype)).unbind(-1)
-        carried = Latents(z_h_BSD.detach(), unpack(new.z_l.detach()))
-        return Output(carried, self.read_cells(z_h_BSD), halt_B, continue_B)
+        if recursion.carry == "reset":
+            latents = self.initial_latents(*batch.tokens_BS.shape)
+        packed = {name: pack(z_BSD) for name, z_BSD in latents.items()}
+        networks = {name: self._network(name, layout) for name in recursion.networks}
+        new = recurse(
+            recursion, networks, packed, x_TD, *(cycles or (self.config.h_cycles, self.config.l_cycles)), watch
+        )
+        answer_BSD = unpack(new.pop(recursion.answer))
+        halt_B, continue_B = self.halt_head(answer_BSD[:, 0].to(self.halt_head.weight.dtype)).unbind(-1)
+        carried = {recursion.answer: answer_BSD.detach()} | {name: unpack(z.detach()) for name, z in new.items()}
+        return Output(carried, self.read_cells(answer_BSD), halt_B, continue_B)
 
     def read_cells(self, z_BSD: Tensor) -> Tensor:
         """Logits (B, C, V) that the output head reads from a latent, of the answer or of the reasoning."""
@@ -103,8 +111,11 @@ class RecursiveModel(nn.Module):
 
     @property
     def blocks(self) -> list[Block]:
-        """The blocks of the network, in order."""
-        return [block for block in self.network if isinstance(block, Block)]
+        """The blocks of every network, in order."""
+        return [block for name in self.config.recursion.networks for block in self._blocks_of(name)]
+
+    def _blocks_of(self, network: str) -> list[Block]:
+        return [block for block in self.get_submodule(module_name(network)).children() if isinstance(block, Block)]
 
     def _embed(self, tokens_BC: Tensor, ids_BI: Tensor) -> Tensor:
         """The ID vector, padded with zeros over its slots, before the tokens; all times sqrt(hidden)."""
@@ -112,10 +123,16 @@ class RecursiveModel(nn.Module):
         ids_BND = F.pad(ids_BI, (0, slots * hidden - ids_BI.shape[1])).unflatten(1, (slots, hidden))
         return hidden**0.5 * torch.cat((ids_BND, self.token_embedding(tokens_BC)), dim=1)
 
-    def _run_network(self, z_TD: Tensor, layout: Layout) -> Tensor:
-        for block in self.network:
-            z_TD = block(z_TD, layout)
-        return z_TD
+    def _network(self, name: str, layout: Layout) -> Network:
+        """The network as a function of its input (T, D)."""
+        blocks = self._blocks_of(name)
+
+        def run(z_TD: Tensor) -> Tensor:
+            for block in blocks:
+                z_TD = block(z_TD, layout)
+            return z_TD
+
+        return run
 
     def layout(self, cells_BC: Tensor) -> Layout:
         """ID slots at positions 0, 1 ..., cells after them at their place on the board, padding left out.
@@ -132,3 +149,13 @@ class RecursiveModel(nn.Module):
         positions_BS = torch.cat((slots_BN, torch.where(cells_BC < 0, cells_BC, cells_BC + slots)), dim=1)
         widths_B = fixed_width(cells_B, self.config.board_side)
         return make_layout(positions_BS, widths_B, self.rotary_cos, self.rotary_sin, self.varlen)
+
+
+def module_name(network: str) -> str:
+    """Where a network's weights are: of f in "network", of f_l in "network_l"."""
+    return "network" + network.removeprefix("f")
+
+
+def start_name(latent: str) -> str:
+    """Where a latent's starting vector is: of z_h in "h_start", of z in "start"."""
+    return f"{latent[2:]}_start".lstrip("_")

@@ -84,7 +84,7 @@ def make_optimizers(
 
 
 def _is_block_matrix(name: str, parameter: Tensor) -> bool:
-    return name.startswith("network.") and parameter.ndim == 2
+    return name.startswith("network") and parameter.ndim == 2
 
 
 def _make_muon(matrices: list[Tensor], lr: float, weight_decay: float) -> torch.optim.Optimizer:

@@ -1,39 +1,59 @@
-"""The recursion: two latents refined in turn by one network, only the last cycle with gradient.
+"""The recursion: latents refined in turn by networks, as the config's equations say (`solver.family`).
 
-In: a network (a function of one tensor), the latents, the embedded input. Out: the new latents.
+In: networks (functions of one tensor), the latents, the embedded input. Out: the new latents.
 
 Every tensor has one row per position and D columns; the shape before that is the network's business.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
+from solver.family import INPUT, RecursionConfig, Run
+
 Network = Callable[[Tensor], Tensor]
+Latents = dict[str, Tensor]
+"""The state between supervision steps, by name: in TRM z_h, the answer so far, and z_l, the reasoning behind it."""
+
+Watch = Callable[[str, Tensor, Tensor], None]
+"""Is told of every update: which latent, what it was, what it is."""
 
 
-@dataclass(frozen=True)
-class Latents:
-    """The state between supervision steps: z_h, the answer so far, and z_l, the reasoning behind it."""
+def recurse(
+    config: RecursionConfig,
+    networks: Mapping[str, Network],
+    latents: Latents,
+    x: Tensor,
+    h_cycles: int,
+    l_cycles: int,
+    watch: Watch | None = None,
+) -> Latents:
+    """One supervision step: h_cycles cycles of the equations, with gradient where the config says."""
+    latents = dict(latents)
+    for run in config.schedule(h_cycles, l_cycles):
+        with torch.set_grad_enabled(run.gradient and torch.is_grad_enabled()):
+            latents[run.update.latent] = _refine(run, networks[run.update.network], {**latents, INPUT: x}, watch)
+    return latents
 
-    z_h: Tensor
-    z_l: Tensor
+
+def _refine(run: Run, network: Network, values: Latents, watch: Watch | None) -> Tensor:
+    """One latent, updated as often as the run says."""
+    latent, (first, *others) = run.update.latent, run.update.reads
+    context = _add(values, others)
+    for _ in range(run.times):
+        old = values[latent]
+        values[latent] = network(values[first] if context is None else values[first] + context)
+        if latent in others:
+            context = _add(values, others)
+        if watch is not None:
+            watch(latent, old.detach(), values[latent].detach())
+    return values[latent]
 
 
-def cycle(network: Network, latents: Latents, x: Tensor, l_cycles: int) -> Latents:
-    """z_l = network(z_l + (z_h + x)), l_cycles times, then z_h = network(z_h + z_l) (TRM, figure 3)."""
-    context = latents.z_h + x
-    z_l = latents.z_l
-    for _ in range(l_cycles):
-        z_l = network(z_l + context)
-    return Latents(network(latents.z_h + z_l), z_l)
-
-
-def recurse(network: Network, latents: Latents, x: Tensor, h_cycles: int, l_cycles: int) -> Latents:
-    """h_cycles cycles; gradients flow through the last one only."""
-    with torch.no_grad():
-        for _ in range(h_cycles - 1):
-            latents = cycle(network, latents, x, l_cycles)
-    return cycle(network, latents, x, l_cycles)
+def _add(values: Latents, names: list[str]) -> Tensor | None:
+    """Their sum from left to right; None of none."""
+    total = None
+    for name in names:
+        total = values[name] if total is None else total + values[name]
+    return total

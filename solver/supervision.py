@@ -18,7 +18,7 @@ from augment.canvas import fixed_width
 from solver.batches import Batch
 from solver.embedding import IdTable
 from solver.model import Output, RecursiveModel
-from solver.recursion import Latents
+from solver.recursion import Latents, Watch
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Carry:
             return self
         chosen = torch.from_numpy(rows).to(self.steps_B.device)
         batch = self.batch.each(lambda tensor: tensor[chosen])
-        width, slots = batch.used_width(), self.latents.z_h.shape[1] - batch.cells_BS.shape[1]
-        latents = Latents(*(z[chosen, : slots + width] for z in (self.latents.z_h, self.latents.z_l)))
+        less = batch.cells_BS.shape[1] - (width := batch.used_width())
+        latents = {name: z[chosen, : z.shape[1] - less] for name, z in self.latents.items()}
         return Carry(latents, batch.padded(width), self.steps_B[chosen], self.halted_B[chosen])
 
 
 def start_carry(model: RecursiveModel, batch_size: int) -> Carry:
     """Slots that are all halted, so that the first refill fills every one; no cells yet."""
-    device = model.h_start.device
+    device = model.device
     zeros_B = torch.zeros(batch_size, dtype=torch.int64, device=device)
     empty_B0 = zeros_B[:, None][:, :0]
     batch = Batch(empty_B0, empty_B0, empty_B0, zeros_B)
@@ -62,10 +62,10 @@ def refill(carry: Carry, offered: Batch, model: RecursiveModel) -> Carry:
     batch = _choose_rows(carry.halted_B, offered.padded(width), carry.batch.padded(width))
     width = min(width, int(fixed_width(batch.used_width(), model.config.board_side)))
     fresh, halted_B11 = model.initial_latents(len(batch), width), carry.halted_B[:, None, None]
-    latents = Latents(
-        torch.where(halted_B11, fresh.z_h, _resize(carry.latents.z_h, fresh.z_h)),
-        torch.where(halted_B11, fresh.z_l, _resize(carry.latents.z_l, fresh.z_l)),
-    )
+    latents = {
+        name: torch.where(halted_B11, start_BSD, _resize(carry.latents[name], start_BSD))
+        for name, start_BSD in fresh.items()
+    }
     steps_B = carry.steps_B.masked_fill(carry.halted_B, 0)
     return Carry(latents, batch.padded(width), steps_B, torch.zeros_like(carry.halted_B))
 
@@ -106,13 +106,13 @@ def carry_tensors(carry: Carry, model: RecursiveModel) -> dict[str, Tensor]:
     """The slots as named tensors, with the latents of the positions in use only."""
     used_BS = positions_in_use(carry.batch.cells_BS, model)
     batch = {name.rpartition("_")[0]: getattr(carry.batch, name) for name in carry.batch.__dataclass_fields__}
-    latents = {"z_h": carry.latents.z_h[used_BS], "z_l": carry.latents.z_l[used_BS]}
+    latents = {name: z_BSD[used_BS] for name, z_BSD in carry.latents.items()}
     return batch | latents | {"steps": carry.steps_B, "halted": carry.halted_B}
 
 
 def join_carry(parts: Sequence[dict[str, Tensor]], model: RecursiveModel, own: slice) -> Carry:
     """The slots `own` of all those in `parts`, which are put in order as they come."""
-    device, width = model.h_start.device, max(part["cells"].shape[1] for part in parts)
+    device, width = model.device, max(part["cells"].shape[1] for part in parts)
 
     def joined(name: str) -> Tensor:
         return torch.cat([part[name] for part in parts]).to(device)
@@ -123,11 +123,12 @@ def join_carry(parts: Sequence[dict[str, Tensor]], model: RecursiveModel, own: s
     names = Batch.__dataclass_fields__
     batch = Batch(*(torch.cat([getattr(part, name) for part in batches]).to(device) for name in names))
     used_BS = positions_in_use(batch.cells_BS, model)
-    latents = []
-    for name in ("z_h", "z_l"):
+    latents = {}
+    for name in model.config.recursion.latents:
         rows = joined(name).to(model.precision)
-        latents.append(rows.new_zeros(*used_BS.shape, rows.shape[1]).masked_scatter_(used_BS[..., None], rows)[own])
-    return Carry(Latents(*latents), batch.each(lambda tensor: tensor[own]), joined("steps")[own], joined("halted")[own])
+        spread_BSD = rows.new_zeros(*used_BS.shape, rows.shape[1]).masked_scatter_(used_BS[..., None], rows)
+        latents[name] = spread_BSD[own]
+    return Carry(latents, batch.each(lambda tensor: tensor[own]), joined("steps")[own], joined("halted")[own])
 
 
 def positions_in_use(cells_BS: Tensor, model: RecursiveModel) -> Tensor:
@@ -145,9 +146,23 @@ def minimum_steps(seed: int, step: int, batch_size: int, max_steps: int, probabi
     return torch.from_numpy(explores_B * rng.integers(min(2, max_steps), max_steps + 1, batch_size))
 
 
-def halting(steps_B: Tensor, halt_B: Tensor, minimum_B: Tensor, max_steps: int) -> Tensor:
-    """Done at max_steps, or when the halting logit is positive and the minimum is reached."""
-    return (steps_B >= max_steps) | ((halt_B > 0) & (steps_B >= minimum_B))
+def halting(steps_B: Tensor, margin_B: Tensor, minimum_B: Tensor, max_steps: int) -> Tensor:
+    """Done at max_steps, or when the halting logit is positive (or exceeds the continue logit) and the minimum reached.
+
+    margin_B: the halting logit, with Q-learning less the continue logit.
+    """
+    return (steps_B >= max_steps) | ((margin_B > 0) & (steps_B >= minimum_B))
+
+
+@torch.no_grad()
+def continue_target(after: Output, steps_B: Tensor, max_steps: int) -> Tensor:
+    """What the continue logit learns, (B,): how likely the best is to be right if one goes on (HRM, section 2).
+
+    after: the output of the step that would come next; steps_B: supervision steps made before it. At the last one only
+    its halting logit counts.
+    """
+    best_B = torch.where(steps_B >= max_steps, after.halt_B, torch.maximum(after.halt_B, after.continue_B))
+    return best_B.sigmoid()
 
 
 def last_output(outputs: Iterator[Output]) -> Output:
@@ -158,7 +173,7 @@ def last_output(outputs: Iterator[Output]) -> Output:
 
 
 class LatentNoise:
-    """Gaussian noise on both latents before every supervision step, after PTRM (arXiv 2605.19943).
+    """Gaussian noise on the latents before every supervision step, after PTRM (arXiv 2605.19943).
 
     Every example draws from its own seed, so that its noise is the same in whatever batch it is; on a GPU the numbers
     are other ones than on a CPU.
@@ -171,12 +186,12 @@ class LatentNoise:
 
     def add(self, latents: Latents, step: int) -> Latents:
         """The latents (B, S, D) with the noise of this step, from 1."""
-        noisy = Latents(latents.z_h.clone(), latents.z_l.clone())
-        generator = torch.Generator(noisy.z_h.device)
+        noisy = {name: z_BSD.clone() for name, z_BSD in latents.items()}
+        generator = torch.Generator(next(iter(noisy.values())).device)
         for row, seed in enumerate(self.seeds.tolist()):
             (mixed,) = np.random.SeedSequence([*seed, step]).generate_state(1, np.uint64)
             generator.manual_seed(int(mixed) >> 1)
-            for z_BSD in (noisy.z_h, noisy.z_l):
+            for z_BSD in noisy.values():
                 drawn_SD = torch.randn(z_BSD.shape[1:], generator=generator, device=z_BSD.device)
                 z_BSD[row] += (self.scale * drawn_SD).to(z_BSD.dtype)
         return noisy
@@ -184,12 +199,18 @@ class LatentNoise:
 
 @torch.no_grad()
 def predict_steps(
-    model: RecursiveModel, table: IdTable, batch: Batch, steps: int | None = None, noise: LatentNoise | None = None
+    model: RecursiveModel,
+    table: IdTable,
+    batch: Batch,
+    steps: int | None = None,
+    noise: LatentNoise | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Output]:
     """The output of each supervision step from fresh latents, without halting; `steps` None: max_steps."""
     ids_BI, layout = table.lookup(batch.puzzles_B), model.layout(batch.cells_BS)
     latents = model.initial_latents(len(batch), batch.cells_BS.shape[1])
     for step in range(1, 1 + (steps or model.config.max_steps)):
-        output = model(latents if noise is None else noise.add(latents, step), batch, ids_BI, layout)
+        latents = latents if noise is None else noise.add(latents, step)
+        output = model(latents, batch, ids_BI, layout, watch=watch)
         latents = output.latents
         yield output

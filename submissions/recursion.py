@@ -24,14 +24,18 @@ RECURSIONS = pa.schema(
     ]
 )
 
+MOVED = ("answer_moved", "reasoning_moved")
+
 
 @dataclass(frozen=True, eq=False)
 class Recursion:
     """T supervision steps on one test input, unchanged by augmentation.
 
     answer, reasoning: uint8 (T, rows, columns), the tokens of the canvas that the output head reads from the answer
-    latent z_h and from the reasoning latent z_l: 0 empty, 1 end mark, colour c is c + 2 (TRM, figure 6)
-    answer_moved, reasoning_moved: float32 (T,), |z_t - z_(t-1)| / |z_t| of each latent, z_0 being where it started
+    latent (z_h) and from the reasoning latent (z_l): 0 empty, 1 end mark, colour c is c + 2 (TRM, figure 6). A model
+    without a reasoning latent has no frames of it
+    answer_moved, reasoning_moved: float32 (T, updates), |new - old| / |new| of each latent at each update within a
+    step; of predictions made before updates were followed (T, 1), over the whole step
     halting: float32 (T,), halting probability
     """
 
@@ -51,7 +55,7 @@ def recursion_table(recursions: Mapping[tuple[int, int], Recursion], tasks: Sequ
         "rows": [each.answer.shape[1] for each in shown],
         "columns": [each.answer.shape[2] for each in shown],
         **{name: [getattr(each, name).tobytes() for each in shown] for name in ("answer", "reasoning")},
-        **{name: [getattr(each, name) for each in shown] for name in ("answer_moved", "reasoning_moved", "halting")},
+        **{name: [getattr(each, name).ravel() for each in shown] for name in (*MOVED, "halting")},
     }
     return pa.table(columns, schema=RECURSIONS)
 
@@ -60,8 +64,10 @@ def recursions_of(table: pa.Table) -> dict[tuple[str, int], Recursion]:
     """Undo `recursion_table`: by (task ID, test input)."""
     found = {}
     for row in table.to_pylist():
-        shape = len(row["halting"]), row["rows"], row["columns"]
-        answer, reasoning = (np.frombuffer(row[name], np.uint8).reshape(shape) for name in ("answer", "reasoning"))
-        numbers = [np.array(row[name], np.float32) for name in ("answer_moved", "reasoning_moved", "halting")]
-        found[row["task"], row["test"]] = Recursion(answer, reasoning, *numbers)
+        steps, frame = len(row["halting"]), (row["rows"], row["columns"])
+        answer, reasoning = (np.frombuffer(row[name], np.uint8).reshape(-1, *frame) for name in ("answer", "reasoning"))
+        answers, others = (np.array(row[name], np.float32).reshape(steps, len(row[name]) // steps) for name in MOVED)
+        found[row["task"], row["test"]] = Recursion(
+            answer, reasoning, answers, others, np.array(row["halting"], np.float32)
+        )
     return found

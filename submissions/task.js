@@ -99,7 +99,8 @@ function makeRecursion({ recursion, truth }) {
   const steps = recursion.answer.length;
   const errors = truth && recursion.answer.map((frame) => findWrongOnCanvas(frame, truth));
   const cell = cellFor([recursion.answer[0]], phone.matches ? 160 : 232, 4);
-  const large = ["answer", "reasoning"].map((name) => makeGrid(recursion[name][steps - 1], cell, { label: `${name} canvas` }));
+  const latents = latentsOf(recursion);
+  const large = latents.map((name) => makeGrid(recursion[name][steps - 1], cell, { label: `${name} canvas` }));
   const slider = make("input", { type: "range", min: 1, max: steps, "aria-label": "Supervision step", oninput: () => (stop(), goTo(+slider.value)) });
   const button = make("button", { type: "button", class: "play", "aria-pressed": "false", onclick: play }, "Play");
   const facts = make("p", { class: "facts" });
@@ -109,8 +110,10 @@ function makeRecursion({ recursion, truth }) {
   function goTo(step) {
     if (step < 1 || step > steps) return;
     slider.value = step;
-    large[0].picture = { rows: recursion.answer[step - 1].split("/"), cell, marks: errors?.[step - 1].marks };
-    large[1].picture = { rows: recursion.reasoning[step - 1].split("/"), cell };
+    latents.forEach((name, place) => {
+      const marks = name === "answer" ? errors?.[step - 1].marks : undefined;
+      large[place].picture = { rows: recursion[name][step - 1].split("/"), cell, marks };
+    });
     large.filter((canvas) => canvas.matches(".drawn")).forEach(drawGrid);
     const words = describeStep(recursion, errors, step);
     slider.setAttribute("aria-valuetext", words[0]);
@@ -136,13 +139,15 @@ function makeRecursion({ recursion, truth }) {
     make(
       "p",
       { class: "soft" },
-      `The two latents after each of ${steps} supervision steps, read by the same output head: the answer, which becomes the `,
-      "attempt, and the reasoning beside it. Hatched cells are end marks, blank ones empty.",
+      latents.length > 1
+        ? `The two latents after each of ${steps} supervision steps, read by the same output head: the answer, which becomes the attempt, and the reasoning beside it. `
+        : `The latent after each of ${steps} supervision steps, read by the output head: the answer, which becomes the attempt. `,
+      "Hatched cells are end marks, blank ones empty.",
     ),
     make(
       "div",
       { class: "player" },
-      large.map((canvas, place) => make("figure", {}, canvas, make("figcaption", {}, make("b", {}, ["Answer", "Reasoning"][place])))),
+      large.map((canvas, place) => make("figure", {}, canvas, make("figcaption", {}, make("b", {}, { answer: "Answer", reasoning: "Reasoning" }[latents[place]])))),
       make("div", { class: "control" }, facts, slider, button),
     ),
     scroller,
@@ -150,23 +155,34 @@ function makeRecursion({ recursion, truth }) {
   return Object.assign(node, { move: (steps) => (stop(), goTo(+slider.value + steps)), play });
 }
 
+/** The latents that the model has. */
+function latentsOf(recursion) {
+  return ["answer", "reasoning"].filter((name) => recursion[name].length);
+}
+
 function describeStep(recursion, errors, step) {
   const shown = (value) => value?.toFixed(2) ?? "unknown";
+  const span = (values) =>
+    values.length > 1 ? `${shown(values[0])}, and at last ${shown(values.at(-1))}, of its length in ${values.length} updates` : `${shown(values[0])} of its length`;
   return [
     `Step ${step} of ${recursion.answer.length}`,
     `halting probability ${shown(recursion.halting[step - 1])}`,
-    `answer moved by ${shown(recursion.answer_moved[step - 1])}, reasoning by ${shown(recursion.reasoning_moved[step - 1])} of its length`,
+    ...latentsOf(recursion).map((name) => `${name} moved by ${span(recursion[`${name}_moved`][step - 1])}`),
     errors ? `${errors[step - 1].wrong} of ${errors[step - 1].of} cells of the answer wrong` : "",
   ].filter(Boolean);
 }
 
-/** A column a step: both canvases, how far each latent moved, halting probability, wrong cells. */
+/** A column a step: canvases, how far each latent moved at each of its updates, halting probability, wrong cells. */
 function makeStrip(recursion, errors, choose) {
   const cell = cellFor([recursion.answer[0]], 62);
   const row = (name, values, show) => make("tr", {}, make("th", { scope: "row" }, name), values.map((value, place) => make("td", {}, show(value, place))));
   const frames = (name) => row(name, recursion[name], (frame, place) => makeGrid(frame, cell, { label: `${name} after step ${place + 1}` }));
-  const bars = (name, values, top) => row(name, values, (value) => [makeColumn(value / top), value?.toFixed(2) ?? "–"]);
-  const furthest = (values) => Math.max(...values, 1e-9);
+  const bars = (name, values, top) =>
+    row(name, values, (value) => {
+      const each = [value].flat();
+      return [make("span", { class: "columns" }, each.map((one) => makeColumn(one / top))), each.at(-1)?.toFixed(2) ?? "–"];
+    });
+  const furthest = (values) => Math.max(...values.flat(), 1e-9);
   const buttons = recursion.answer.map((_, place) =>
     make("th", { scope: "col" }, make("button", { type: "button", "aria-label": `Show step ${place + 1}`, onclick: () => choose(place + 1) }, place + 1)),
   );
@@ -177,9 +193,8 @@ function makeStrip(recursion, errors, choose) {
     make(
       "tbody",
       {},
-      ["answer", "reasoning"].map(frames),
-      bars("answer moved", recursion.answer_moved, furthest(recursion.answer_moved)),
-      bars("reasoning moved", recursion.reasoning_moved, furthest(recursion.reasoning_moved)),
+      latentsOf(recursion).map(frames),
+      latentsOf(recursion).map((name) => bars(`${name} moved`, recursion[`${name}_moved`], furthest(recursion[`${name}_moved`]))),
       bars("halting", recursion.halting, 1),
       errors && row("wrong cells", errors, ({ wrong }) => wrong),
     ),

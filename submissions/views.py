@@ -69,12 +69,15 @@ class AttemptView:
 
 @dataclass(frozen=True)
 class RecursionView:
-    """T supervision steps: what the output head reads from both latents, how far each moved, halting probability."""
+    """T supervision steps: what the output head reads from the latents, how far each moved, halting probability.
+
+    reasoning: empty where the model has none; moved: by step, then by update within it
+    """
 
     answer: list[str]
     reasoning: list[str]
-    answer_moved: list[float | None]
-    reasoning_moved: list[float | None]
+    answer_moved: list[list[float | None]]
+    reasoning_moved: list[list[float | None]]
     halting: list[float | None]
 
 
@@ -219,8 +222,12 @@ def view_attempt(place: int, grids: Sequence[Grid | None], truth: Grid | None) -
 def view_recursion(recursion: Recursion) -> RecursionView:
     """The recursion as text and numbers."""
     answer, reasoning = ([*map(write_canvas, latent)] for latent in (recursion.answer, recursion.reasoning))
-    columns = (recursion.answer_moved, recursion.reasoning_moved, recursion.halting)
-    return RecursionView(answer, reasoning, *([*map(_number, column.tolist())] for column in columns))
+    answer_moved, reasoning_moved = (
+        [[*map(_number, step)] for step in moved.tolist()]
+        for moved in (recursion.answer_moved, recursion.reasoning_moved)
+    )
+    halting = [*map(_number, recursion.halting.tolist())]
+    return RecursionView(answer, reasoning, answer_moved, reasoning_moved, halting)
 
 
 def view_tile(view: TaskView) -> Tile:

@@ -1,4 +1,4 @@
-"""Parity with the published TRM: its weights and batches in, its logits, gradients, trained weights expected.
+"""Parity with the published TRM and HRM: weights and batches in, their logits, gradients, trained weights expected.
 
 Runs on every set in the folder ARC_TRM_GOLDEN (default tests/golden): sizes, seeds and numbers of steps are
 those of the set. A part that a set lacks is skipped with its reason, never passed.
@@ -161,8 +161,6 @@ def one_thread() -> Iterator[None]:
 def golden(request: pytest.FixtureRequest) -> Golden:
     if not read_json("model_golden.json"):
         pytest.skip(f"no model_golden.json in {FOLDER}")
-    if request.param.startswith("hrm"):
-        pytest.skip(f"{request.param}: only TRM and TRM-MLP are built so far")
     return load(request.param)
 
 
@@ -186,11 +184,12 @@ def test_evaluation_logits_and_latents(golden: Golden) -> None:
         found = {
             "logits": output.logits_BCV,
             "q_halt_logits": output.halt_B,
-            "z_H": output.latents.z_h,
-            "z_L": output.latents.z_l,
+            "q_continue_logits": output.continue_B,
+            "z_H": output.latents["z_h"],
+            "z_L": output.latents["z_l"],
         }
         for part, actual in found.items():
-            if step in golden.steps("eval", part):
+            if f"eval.step{step}.{part}" in golden.io:
                 check(actual, golden.io[f"eval.step{step}.{part}"], ACTIVATIONS, f"step {step}, {part}")
 
 
@@ -198,6 +197,8 @@ def test_training_loss(golden: Golden) -> None:
     for number in golden.steps("train", "loss"):
         actual = train(golden.name)[0][number - 1].result.losses
         parts = {"loss": actual.total, "metric.lm_loss": actual.cells, "metric.q_halt_loss": actual.halting}
+        if golden.config.get("no_ACT_continue") is not True:
+            parts["metric.q_continue_loss"] = actual.continuing
         for part, value in parts.items():
             expected = golden.io[f"train.step{number}.{part}"][0]
             check(value, expected, ACTIVATIONS, f"step {number}, {part}")

@@ -15,6 +15,7 @@ from pipeline.checkpoint import load_checkpoint, match_rows
 from pipeline.config import build_config
 from pipeline.convert import check_weights, convert, infer_config, read_published, to_published
 from pipeline.rundir import Console
+from solver.family import HRM
 from solver.model import RecursiveModel
 from solver.settings import ModelConfig
 from solver.supervision import predict_steps
@@ -52,9 +53,9 @@ def test_names_go_back_and_forth_and_the_settings_are_found(config: ModelConfig,
     check_weights(weights, found, file)
 
 
-def test_a_tensor_that_is_not_part_of_a_trm_is_named(tmp_path: Path) -> None:
-    file = write(published(ATTENTION) | {"model.inner.H_level.layers.0.mlp.down_proj.weight": torch.ones(1)}, tmp_path)
-    with pytest.raises(ValueError, match=r"step\.safetensors.*H_level\.layers\.0\.mlp\.down_proj"):
+def test_a_tensor_of_no_known_part_is_named(tmp_path: Path) -> None:
+    file = write(published(ATTENTION) | {"model.inner.M_level.layers.0.mlp.down_proj.weight": torch.ones(1)}, tmp_path)
+    with pytest.raises(ValueError, match=r"step\.safetensors.*M_level\.layers\.0\.mlp\.down_proj"):
         read_published(file)
 
 
@@ -96,7 +97,7 @@ def test_a_file_that_is_not_there_or_holds_something_else_is_named(tmp_path: Pat
 
 
 def test_weights_of_something_else_have_no_settings() -> None:
-    with pytest.raises(ValueError, match="not a TRM"):
+    with pytest.raises(ValueError, match="neither a TRM nor an HRM"):
         infer_config({"layer.weight": torch.ones(1)})
 
 
@@ -139,7 +140,7 @@ TABLE = "model.inner.puzzle_emb.weights"
 PREFIXES = ("model.inner.", "_orig_mod.model.inner.")
 
 
-@pytest.fixture(params=[name for name in MODELS if name.startswith("trm")])
+@pytest.fixture(params=MODELS)
 def golden(request: pytest.FixtureRequest) -> Golden:
     if not read_json("model_golden.json"):
         pytest.skip("there are no golden files")
@@ -219,12 +220,16 @@ def test_without_an_id_table_new_rows_start_at_zero(tmp_path: Path, capsys: pyte
     assert "new ones start at zero" in capsys.readouterr().out
 
 
-def test_an_hrm_is_refused_as_one(tmp_path: Path) -> None:
-    tensors = published(ATTENTION)
-    second = {name.replace("L_level", "H_level"): value for name, value in tensors.items() if "L_level" in name}
-    torch.save(tensors | second, tmp_path / "step_1000")
-    with pytest.raises(ValueError, match=r"step_1000.*H_level.*this is an HRM; only TRM checkpoints are read"):
-        read_published(tmp_path / "step_1000")
+def test_an_hrm_brings_its_recursion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two networks of different depth, one-step gradient and Q-learning; of its cycles the published ones."""
+    golden = load("hrm_attn")
+    file = save_published(load_file(golden.file("weights_init")), "", tmp_path / "step_1000")
+    chosen = {"model.heads": 2, "model.id_slots": 1, "model.board_side": 6}
+    convert(file, tmp_path / "ours", None, chosen, Console())
+    model = build_config(load_checkpoint(tmp_path / "ours").config).model
+    assert model.recursion == replace(HRM, layers=(("f_h", 1),))
+    assert (model.layers, model.halting, model.h_cycles, model.l_cycles) == (2, "q_learning", 2, 2)
+    assert "model.h_cycles is not in the file: taken to be 2" in capsys.readouterr().out
 
 
 def test_latents_in_half_precision_are_read(tmp_path: Path) -> None:

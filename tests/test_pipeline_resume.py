@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,12 +63,12 @@ def same_run(one: Path, other: Path) -> None:
     assert lines(one) == lines(other)
 
 
-def after(step: int, action: Callable[[], object]) -> Callable[[Learner, object], StepResult]:
+def after(step: int, action: Callable[[], object]) -> Callable[..., StepResult]:
     """Learner.step, followed by an action once that step is done."""
     make_step = Learner.step
 
-    def patched(learner: Learner, offered: object) -> StepResult:
-        result = make_step(learner, offered)  # type: ignore[arg-type]
+    def patched(learner: Learner, *given: Any) -> StepResult:
+        result = make_step(learner, *given)
         if learner.steps == step:
             action()
         return result
@@ -301,6 +302,9 @@ def test_any_number_of_processes_trains_the_same(puzzles: Path, tmp_path: Path, 
         ours, theirs = (tensors(path / "checkpoints" / "step_0000020") for path in (tmp_path / "1", folder))
         assert_close(theirs, ours, rtol=0, atol=1e-9)
         for one, other in zip(lines(tmp_path / "1"), lines(folder), strict=True):
+            assert one.pop("moved") == {
+                name: pytest.approx(each, abs=1e-9) for name, each in other.pop("moved").items()
+            }
             assert one == pytest.approx(other, abs=1e-9)
 
 
@@ -334,10 +338,10 @@ import os, sys
 from pipeline.__main__ import main
 from solver.learner import Learner
 step = Learner.step
-def lost(learner, offered):
+def lost(learner, *given):
     if learner.steps == 6 and learner.processes.index == 1:
         os._exit(9)
-    return step(learner, offered)
+    return step(learner, *given)
 Learner.step = lost
 main(sys.argv[1:])
 """

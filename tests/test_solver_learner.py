@@ -284,7 +284,7 @@ def test_half_precision_learns_nearly_the_same(monkeypatch: pytest.MonkeyPatch) 
         learner.model.precision = precision
         totals = [learner.step(make_batch([4, 3, 2])).losses.total for _ in range(30)]
         assert learner.carry is not None
-        assert learner.carry.latents.z_h.dtype == precision
+        assert learner.carry.latents["z_h"].dtype == precision
         losses[precision] = float(torch.stack(totals[-5:]).mean())
         assert {parameter.dtype for parameter in learner.model.parameters()} == {torch.float32}
     assert losses[torch.bfloat16] == pytest.approx(losses[torch.float32], rel=0.05)
@@ -386,7 +386,7 @@ def test_a_run_goes_on_in_another_precision() -> None:
     second.load(first.tensors(), [first.slots()], first.numbers())
     second.step(make_batch([4, 3, 2]))
     assert second.carry is not None
-    assert second.carry.latents.z_h.dtype == second.carry.latents.z_l.dtype == torch.bfloat16
+    assert second.carry.latents["z_h"].dtype == second.carry.latents["z_l"].dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("sharing", [(1, 3), (3, 1), (2, 3)])

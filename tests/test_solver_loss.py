@@ -7,13 +7,11 @@ from torch.testing import assert_close
 
 from solver.loss import Losses, log_stablemax, losses, stablemax_cross_entropy
 from solver.model import Output
-from solver.recursion import Latents
 
 
 def make_output(logits_BCV: Tensor, halt: list[float]) -> Output:
     halt_B = torch.tensor(halt, requires_grad=True)
-    nothing = torch.zeros(0)
-    return Output(Latents(nothing, nothing), logits_BCV, halt_B, torch.zeros(len(halt)))
+    return Output({}, logits_BCV, halt_B, torch.zeros(len(halt)))
 
 
 def confident(tokens: list[list[int]], strength: float = 8.0) -> Tensor:

@@ -4,9 +4,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from solver.batches import Batch
+from solver.family import TRM
 from solver.layers import inner_size, rms_norm, rotary_tables, rotate, truncated_normal_
 from solver.model import Output, RecursiveModel
-from solver.recursion import Latents, recurse
+from solver.recursion import recurse
 from solver.settings import ModelConfig
 
 SIDE, SMALL = (
@@ -100,12 +101,12 @@ def test_only_the_last_cycle_carries_a_gradient() -> None:
         return z * 0.5
 
     x = torch.ones(1, requires_grad=True)
-    start = Latents(torch.tensor([1.0]), torch.tensor([2.0]))
-    end = recurse(network, start, x, h_cycles=2, l_cycles=2)
+    start = {"z_h": torch.tensor([1.0]), "z_l": torch.tensor([2.0])}
+    end = recurse(TRM, {"f": network}, start, x, h_cycles=2, l_cycles=2)
     # First cycle: z_l 2 -> (2+2)/2 = 2 -> 2, z_h = (1+2)/2 = 1.5; second: z_l -> 2.25 -> 2.375, z_h 1.9375.
-    assert end.z_l.item() == 2.375
-    assert end.z_h.item() == 1.9375
-    end.z_h.backward()
+    assert end["z_l"].item() == 2.375
+    assert end["z_h"].item() == 1.9375
+    end["z_h"].backward()
     assert x.grad is not None
     assert x.grad.item() == 0.375
     assert calls == [False] * 3 + [True] * 3
@@ -141,7 +142,7 @@ def test_starting_latents_are_never_trained() -> None:
     model = make_model()
     assert {"h_start", "l_start"} <= dict(model.named_buffers()).keys()
     assert not {"h_start", "l_start"} & dict(model.named_parameters()).keys()
-    assert not run(model, make_batch([[0, 1]]), torch.zeros(1, 16)).latents.z_h.requires_grad
+    assert not run(model, make_batch([[0, 1]]), torch.zeros(1, 16)).latents["z_h"].requires_grad
 
 
 @pytest.mark.parametrize(

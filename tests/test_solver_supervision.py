@@ -9,7 +9,6 @@ from torch.testing import assert_close
 
 from solver.batches import Batch
 from solver.embedding import IdTable
-from solver.recursion import Latents
 from solver.supervision import Carry, LatentNoise, halting, minimum_steps, predict_steps, refill, start_carry
 from tests.small_model import CONFIG, make_batch, make_model
 
@@ -18,15 +17,15 @@ def test_halted_slots_take_the_row_of_their_own_index() -> None:
     model = make_model()
     first = refill(start_carry(model, 3), make_batch([4, 4, 4]), model)
     assert first.batch.puzzles_B.tolist() == [0, 1, 2]
-    worked = replace(first.latents, z_h=first.latents.z_h + 1, z_l=first.latents.z_l - 1)
+    worked = {"z_h": first.latents["z_h"] + 1, "z_l": first.latents["z_l"] - 1}
     carry = Carry(worked, first.batch, torch.tensor([2, 1, 3]), torch.tensor([False, True, False]))
     second = refill(carry, make_batch([4, 4, 4], first_puzzle=5), model)
     assert second.batch.puzzles_B.tolist() == [0, 6, 2]
     assert second.steps_B.tolist() == [2, 0, 3]
     assert second.batch.tokens_BS[1].tolist() == [7, 8, 9, 10]
     assert second.batch.labels_BS[2].tolist() == [3, 4, 5, 6]
-    assert_close(second.latents.z_h[[0, 2]], worked.z_h[[0, 2]])
-    assert_close(second.latents.z_l[1], model.l_start.expand(6, 16))
+    assert_close(second.latents["z_h"][[0, 2]], worked["z_h"][[0, 2]])
+    assert_close(second.latents["z_l"][1], model.get_buffer("l_start").expand(6, 16))
 
 
 def test_the_width_is_the_fixed_one_that_holds_the_widest_row_in_the_slots() -> None:
@@ -36,7 +35,7 @@ def test_the_width_is_the_fixed_one_that_holds_the_widest_row_in_the_slots() -> 
     narrow = refill(carry, make_batch([3, 196], first_puzzle=2), model)
     assert [row[row >= 0].tolist() for row in narrow.batch.cells_BS] == [[0, 1, 2], [0, 1]]
     assert narrow.batch.cells_BS.shape == (2, 36)
-    assert narrow.latents.z_h.shape == (2, 2 + 36, 16)
+    assert narrow.latents["z_h"].shape == (2, 2 + 36, 16)
     wide = refill(replace(narrow, halted_B=torch.tensor([False, True])), make_batch([1, 121]), model)
     assert [len(row[row >= 0]) for row in wide.batch.cells_BS] == [3, 121]
     assert wide.batch.cells_BS.shape == (2, 121)
@@ -46,7 +45,7 @@ def test_the_width_is_the_fixed_one_that_holds_the_widest_row_in_the_slots() -> 
 def test_examples_for_halted_slots_go_to_them_in_order() -> None:
     model = make_model()
     first = refill(start_carry(model, 4), make_batch([4] * 4), model)
-    worked = replace(first.latents, z_h=first.latents.z_h + 1, z_l=first.latents.z_l - 1)
+    worked = {"z_h": first.latents["z_h"] + 1, "z_l": first.latents["z_l"] - 1}
     halted_B = torch.tensor([False, True, False, True])
     carry = replace(first, latents=worked, steps_B=torch.tensor([2, 1, 1, 3]), halted_B=halted_B)
     second = refill(carry, make_batch([3, 4], first_puzzle=5), model)
@@ -54,8 +53,8 @@ def test_examples_for_halted_slots_go_to_them_in_order() -> None:
     assert second.steps_B.tolist() == [2, 0, 1, 0]
     assert second.batch.tokens_BS.tolist() == [[1, 2, 3, 4], [6, 7, 8, 0], [3, 4, 5, 6], [7, 8, 9, 10]]
     assert second.batch.cells_BS[1].tolist() == [0, 1, 2, -1]
-    assert_close(second.latents.z_h[[0, 2]], worked.z_h[[0, 2]])
-    assert_close(second.latents.z_l[[1, 3]], model.l_start.expand(2, 6, 16))
+    assert_close(second.latents["z_h"][[0, 2]], worked["z_h"][[0, 2]])
+    assert_close(second.latents["z_l"][[1, 3]], model.get_buffer("l_start").expand(2, 6, 16))
     running = replace(second, halted_B=torch.zeros(4, dtype=torch.bool))
     nothing = make_batch([4])
     nothing = Batch(*(getattr(nothing, name)[:0] for name in nothing.__dataclass_fields__))
@@ -97,19 +96,19 @@ def test_minimum_steps_are_drawn_with_their_probability_between_2_and_the_most()
 
 
 def test_noise_is_a_rows_own_whatever_batch_it_is_in() -> None:
-    zeros = Latents(torch.zeros(3, 6, 512), torch.zeros(3, 6, 512))
+    zeros = {name: torch.zeros(3, 6, 512) for name in ("z_h", "z_l")}
     seeds = np.array([[0, 5, 1], [0, 6, 1], [1, 5, 1]])
     noisy = LatentNoise(0.3, seeds).add(zeros, step=2)
-    alone = LatentNoise(0.3, seeds[1:2]).add(Latents(zeros.z_h[1:2], zeros.z_l[1:2]), step=2)
-    assert_close(alone.z_h[0], noisy.z_h[1], rtol=0, atol=0)
-    assert_close(alone.z_l[0], noisy.z_l[1], rtol=0, atol=0)
+    alone = LatentNoise(0.3, seeds[1:2]).add({name: z[1:2] for name, z in zeros.items()}, step=2)
+    assert_close(alone["z_h"][0], noisy["z_h"][1], rtol=0, atol=0)
+    assert_close(alone["z_l"][0], noisy["z_l"][1], rtol=0, atol=0)
     later = LatentNoise(0.3, seeds).add(zeros, step=3)
-    drawn = torch.cat([noisy.z_h, noisy.z_l, later.z_h, later.z_l]).flatten(1)
+    drawn = torch.cat([noisy["z_h"], noisy["z_l"], later["z_h"], later["z_l"]]).flatten(1)
     assert_close(drawn.std(dim=1), torch.full((12,), 0.3), rtol=0.05, atol=0)
     assert_close(drawn.mean(dim=1), torch.zeros(12), rtol=0, atol=0.03)
     alike = torch.corrcoef(drawn) - torch.eye(12)
     assert alike.abs().max() < 0.1, "no two rows, latents or steps share their noise"
-    assert not zeros.z_h.any(), "the latents given stay as they are"
+    assert not zeros["z_h"].any(), "the latents given stay as they are"
 
 
 def test_noise_is_added_to_both_latents_before_every_step() -> None:

@@ -45,7 +45,7 @@ def view(*lists: list[Candidate], task: Task = TASK) -> TaskView:
 
 def recursion(steps: int = 3) -> Recursion:
     canvases = np.arange(steps * 12, dtype=np.uint8).reshape(steps, 3, 4) % 12
-    moved = np.linspace(1, 0, steps, dtype=np.float32)
+    moved = np.linspace(1, 0, 2 * steps, dtype=np.float32).reshape(steps, 2)
     return Recursion(canvases, canvases[::-1], moved, moved[::-1], np.array([0.5, np.nan, 1][:steps], np.float32))
 
 

@@ -1,0 +1,150 @@
+"""The members of the family at their published size, and a drawing of each recursion, made from its config.
+
+A drawing reads from left to right: a line for the input and for each latent, a column for each update. A dot is a value
+that is read, a box the network that gives the latent its new value, filled where the update carries a gradient.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from html import escape
+from itertools import chain
+
+import torch
+from rich.table import Table
+
+from solver.family import DIRECT, HRM, INPUT, SEPARATE, SINGLE, TRM, RecursionConfig, Run, multi_scale
+from solver.model import RecursiveModel
+from solver.settings import ModelConfig
+
+COLUMN, ROW, LEFT, TOP = 34, 38, 64, 34
+BOX = 24
+FOOT = 40
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model of the family: what it is called, its settings at Sudoku size, where it was published."""
+
+    title: str
+    config: ModelConfig
+    source: str
+
+
+SUDOKU = ModelConfig(board_side=9, vocabulary=11, mixer="mlp", h_cycles=3, l_cycles=6)
+"""TRM-MLP as published for Sudoku-Extreme (TRM, section 5)."""
+
+HRM_SIZE = replace(SUDOKU, mixer="attention", layers=4, h_cycles=2, l_cycles=2, recursion=HRM, halting="q_learning")
+TRANSFORMER = replace(SUDOKU, mixer="attention", layers=8, h_cycles=1, l_cycles=1, recursion=DIRECT)
+
+MEMBERS = {
+    "trm": Member("TRM", SUDOKU, "2510.04871, section 4"),
+    "hrm": Member("HRM", HRM_SIZE, "2506.21734"),
+    "separate": Member("TRM, separate networks", replace(SUDOKU, recursion=SEPARATE), "2510.04871, table 1"),
+    "one_step": Member(
+        "TRM, one-step gradient", replace(SUDOKU, recursion=replace(TRM, gradient="update")), "2510.04871, table 1"
+    ),
+    "multi_scale": Member("TRM, a latent a scale", replace(SUDOKU, recursion=multi_scale(6)), "2510.04871, table 2"),
+    "single": Member("TRM, one latent", replace(SUDOKU, recursion=SINGLE), "2510.04871, table 2"),
+    "refined": Member("outer refinement only", TRANSFORMER, "arcprize.org/blog/hrm-analysis"),
+    "direct": Member("direct prediction", replace(TRANSFORMER, max_steps=1), "2506.21734; 2510.04871, table 4"),
+}
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Trained values without the ID table."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in RecursiveModel(config).parameters())
+
+
+def describe_members() -> Table:
+    """A row for each member: its equations, size, forward passes per step and effective depth."""
+    table = Table("name", "model", "equations", "gradient", "parameters", "passes", "depth", "source", box=None)
+    for name, member in MEMBERS.items():
+        config, recursion = member.config, member.config.recursion
+        shown = (
+            recursion.updates if len(recursion.updates) < 4 else (*recursion.updates[:2], "...", recursion.updates[-1])
+        )
+        numbers = (f"{count_parameters(config):,}", f"{config.forward_passes}", f"{config.effective_depth}")
+        table.add_row(name, member.title, "\n".join(shown), recursion.gradient, *numbers, member.source)
+    return table
+
+
+def draw_recursion(config: ModelConfig, title: str) -> str:
+    """One supervision step as SVG text."""
+    recursion = config.recursion
+    runs = list(recursion.schedule(config.h_cycles, config.l_cycles))
+    updates = list(chain.from_iterable([run] * run.times for run in runs))
+    rows = {name: TOP + ROW * number for number, name in enumerate((INPUT, *recursion.latents[1:], recursion.answer))}
+    words = describe_step(config)
+    width, height = max(LEFT + COLUMN * len(updates) + 96, 7 * len(words)), TOP + ROW * len(rows) + FOOT
+    parts = [_lines(rows, recursion, LEFT + COLUMN * len(updates) + 12), _cycles(config, len(updates), height)]
+    parts += [_update(run, LEFT + COLUMN * (place + 0.5), rows) for place, run in enumerate(updates)]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'role="img" aria-label="{escape(f"{title}. {words}")}">\n{STYLE}\n<title>{escape(title)}</title>\n'
+        + "\n".join(parts)
+        + f'\n<text class="soft" x="8" y="{height - 10}">{escape(words)}</text>\n</svg>\n'
+    )
+
+
+def describe_step(config: ModelConfig) -> str:
+    """What a drawing says underneath."""
+    runs = list(config.recursion.schedule(config.h_cycles, config.l_cycles))
+    made, learnt = (sum(run.times for run in each) for each in (runs, [run for run in runs if run.gradient]))
+    steps = f"up to {config.max_steps} supervision steps" if config.max_steps > 1 else "one supervision step"
+    passes = ", and one forward pass more to learn when to go on" if config.learns_to_continue else ""
+    return f"{made} update{'s' * (made > 1)}, {learnt} with gradient (filled); {steps}{passes}"
+
+
+STYLE = """<style>
+text { font: 13px system-ui, sans-serif; fill: #1f2328; } .soft { font-size: 12px; fill: #59636e; }
+path, circle, rect { stroke: #59636e; stroke-width: 1.5; fill: none; } circle { fill: #59636e; stroke: none; }
+rect { fill: #ffffff; } rect.learnt { fill: #0969da; stroke: #0969da; } text.learnt { fill: #ffffff; }
+text.box { font-size: 12px; text-anchor: middle; } path.cycle { stroke-dasharray: 2 4; stroke-width: 1; }
+@media (prefers-color-scheme: dark) {
+text { fill: #e6edf3; } .soft { fill: #9198a1; } path, circle, rect { stroke: #9198a1; } circle { fill: #9198a1; }
+rect { fill: #0d1117; } rect.learnt { fill: #1f6feb; stroke: #1f6feb; } text.learnt { fill: #ffffff; } }
+</style>"""
+
+
+def _lines(rows: Mapping[str, float], recursion: RecursionConfig, end: float) -> str:
+    """A line for each value, from its name on; the answer's goes on to the heads."""
+    drawn = []
+    for name, y in rows.items():
+        drawn.append(f'<text x="8" y="{y + 4}">{_name(name)}</text><path d="M40 {y}H{end}"/>')
+        if name == recursion.answer:
+            drawn.append(
+                f'<path d="M{end} {y}l-6 -4m6 4l-6 4"/><text class="soft" x="{end + 6}" y="{y + 4}">answer, halt</text>'
+            )
+        elif name != INPUT and recursion.carry == "keep":
+            drawn.append(f'<text class="soft" x="{end + 6}" y="{y + 4}">carried</text>')
+    return "\n".join(drawn)
+
+
+def _cycles(config: ModelConfig, updates: int, height: float) -> str:
+    """A dashed line between cycles."""
+    each = updates // config.h_cycles
+    places = [LEFT + COLUMN * each * cycle for cycle in range(1, config.h_cycles)]
+    return "\n".join(f'<path class="cycle" d="M{x} {TOP - 22}V{height - FOOT}"/>' for x in places)
+
+
+def _update(run: Run, x: float, rows: Mapping[str, float]) -> str:
+    """A column: dots on what is read, a box on what is made."""
+    update, learnt = run.update, ' class="learnt"' if run.gradient else ""
+    heights = [rows[name] for name in (*update.reads, update.latent)]
+    y, dots = rows[update.latent], [rows[name] for name in update.reads if name != update.latent]
+    label = f'<text class="box{" learnt" if run.gradient else ""}" x="{x}" y="{y + 4}">{_name(update.network)}</text>'
+    return "".join(
+        (
+            f'<path d="M{x} {min(heights)}V{max(heights)}"/>',
+            *(f'<circle cx="{x}" cy="{dot}" r="4"/>' for dot in dots),
+            f'<rect{learnt} x="{x - BOX / 2}" y="{y - BOX / 2}" width="{BOX}" height="{BOX}" rx="4"/>',
+            label,
+        )
+    )
+
+
+def _name(name: str) -> str:
+    """A name with what follows its underscore set lower."""
+    letter, _, index = name.partition("_")
+    return f'{letter}<tspan dy="3" font-size="9">{index}</tspan>' if index else letter

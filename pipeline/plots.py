@@ -1,0 +1,116 @@
+"""Plots of tables as SVG text: shares in, a picture that is readable in light and dark out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from math import log2
+
+STYLE = """<style>
+text { font: 13px system-ui, sans-serif; fill: #1f2328; } .soft, .tick { font-size: 12px; fill: #59636e; }
+.rule { stroke: #d1d9e0; fill: none; } .line { fill: none; stroke-width: 2; }
+.again { stroke-dasharray: 7 3; } .lead { fill: none; stroke-dasharray: 1 3; }
+.seed { fill: #0969da; fill-opacity: .55; }
+.mean { stroke: #0969da; stroke-width: 3; } .published { fill: none; stroke: #bc4c00; stroke-width: 1.5; }
+.c0 { stroke: #0969da; } .c1 { stroke: #1a7f37; } .c2 { stroke: #bc4c00; } .c3 { stroke: #8250df; }
+.c4 { stroke: #bf3989; } .c5 { stroke: #59636e; } .c6 { stroke: #9a6700; }
+@media (prefers-color-scheme: dark) {
+text { fill: #e6edf3; } .soft, .tick { fill: #9198a1; } .rule { stroke: #3d444d; }
+.seed { fill: #4493f8; } .mean { stroke: #4493f8; } .published { stroke: #f0883e; }
+.c0 { stroke: #4493f8; } .c1 { stroke: #3fb950; } .c2 { stroke: #f0883e; } .c3 { stroke: #ab7df8; }
+.c4 { stroke: #db61a2; } .c5 { stroke: #9198a1; } .c6 { stroke: #d29922; } }
+</style>"""
+WIDTH, NAMES, ROW, TOP = 760, 250, 26, 40
+COLOURS = 7
+"""Curves beyond so many have the same colours again, dashed."""
+
+
+@dataclass(frozen=True)
+class Dots:
+    """A row: its name, a share for each seed, and the published one where there is any."""
+
+    name: str
+    values: Sequence[float]
+    published: float | None
+
+
+@dataclass(frozen=True)
+class Series:
+    """A curve: its name, and (x, share) points."""
+
+    name: str
+    points: Sequence[tuple[int, float]]
+
+
+def draw_dots(title: str, rows: Sequence[Dots], published: bool) -> str:
+    """A line a row: a dot a seed, a bar at their mean, a diamond where it was published."""
+    height = TOP + ROW * len(rows) + 48
+    parts = [_text(8, 20, title)]
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        parts += [
+            f'<path class="rule" d="M{_x(share)} {TOP - 8}V{height - 44}"/>',
+            _text(_x(share), height - 28, f"{share:.0%}", "tick", "middle"),
+        ]
+    for place, row in enumerate(rows):
+        y = TOP + ROW * place + ROW / 2 - 6
+        parts.append(_text(NAMES - 12, y + 4, row.name, anchor="end"))
+        parts += [f'<circle class="seed" cx="{_x(value)}" cy="{y}" r="5"/>' for value in row.values]
+        middle = _x(sum(row.values) / len(row.values))
+        parts.append(f'<path class="mean" d="M{middle} {y - 9}v18"/>')
+        if row.published is not None:
+            parts.append(f'<path class="published" d="M{_x(row.published)} {y - 7}l6 7l-6 7l-6 -7z"/>')
+    legend = "dots: a seed each, bar: their mean" + ("; diamond: as published, at its own scale" if published else "")
+    parts.append(_text(8, height - 8, legend, "soft"))
+    said = "; ".join(f"{row.name} {sum(row.values) / len(row.values):.1%}" for row in rows)
+    return _svg(WIDTH, height, f"{title}: {said}", parts)
+
+
+def draw_series(title: str, x_label: str, curves: Sequence[Series], log: bool = True) -> str:
+    """Curves over a logarithmic axis from 1, or a linear one from 0, each named at its right end."""
+    height, left, right = 400, 52, WIDTH - 190
+    last = max(x for curve in curves for x, _ in curve.points)
+    top = max(1e-9, log2(last) if log else last)
+    at = lambda x: round(left + (right - left) * (log2(x) if log else x) / top, 1)  # noqa: E731
+    up = lambda share: round(330 - 280 * share, 1)  # noqa: E731
+    ticks = [2**power for power in range(int(log2(last)) + 1)] if log else [last * part // 5 for part in range(6)]
+    parts = [_text(8, 20, title)]
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        parts.append(f'<path class="rule" d="M{left} {up(share)}H{right}"/>')
+        parts.append(_text(left - 8, up(share) + 4, f"{share:.0%}", "tick", "end"))
+    parts += [_text(at(x), 350, f"{x:,}", "tick", "middle") for x in ticks]
+    parts.append(_text((left + right) / 2, 376, x_label, "soft", "middle"))
+    labels = _apart([up(curve.points[-1][1]) for curve in curves], 17)
+    for number, (curve, label) in enumerate(zip(curves, labels, strict=True)):
+        points = " ".join(f"{at(x)},{up(share)}" for x, share in curve.points)
+        end = f"{at(curve.points[-1][0])} {up(curve.points[-1][1])}"
+        colour = f"c{number % COLOURS}" + (" again" if number >= COLOURS else "")
+        parts.append(f'<polyline class="line {colour}" points="{points}"/>')
+        parts.append(f'<path class="lead {colour}" d="M{end}H{right}L{right + 14} {label}"/>')
+        parts.append(_text(right + 18, label + 4, curve.name))
+    said = "; ".join(f"{curve.name}: {curve.points[0][1]:.1%} to {curve.points[-1][1]:.1%}" for curve in curves)
+    return _svg(WIDTH, height, f"{title}, by {x_label}: {said}", parts)
+
+
+def _x(share: float) -> float:
+    return round(NAMES + (WIDTH - NAMES - 30) * share, 1)
+
+
+def _apart(heights: Sequence[float], least: float) -> list[float]:
+    """The heights, moved so that none is nearer than `least` to the next."""
+    order, moved = sorted(range(len(heights)), key=lambda place: heights[place]), [0.0] * len(heights)
+    previous = float("-inf")
+    for place in order:
+        previous = moved[place] = max(heights[place], previous + least)
+    return moved
+
+
+def _text(x: float, y: float, words: str, look: str = "", anchor: str = "start") -> str:
+    return f'<text class="{look}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def _svg(width: int, height: float, words: str, parts: Sequence[str]) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'role="img" aria-label="{escape(words)}">\n{STYLE}\n<title>{escape(words)}</title>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
+    )

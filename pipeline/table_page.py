@@ -1,0 +1,328 @@
+"""A table's page: the results of its trials in, Markdown, JSON and plots out.
+
+Every row has its mean over seeds, their spread and each seed's value beside the published figure. Orderings are judged
+by rule: `judge` says how.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import comb
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, Literal
+
+from augment.folder import write_file
+from pipeline.config import flatten
+from pipeline.plots import Dots, Series, draw_dots, draw_series
+from pipeline.rundir import write_json
+from pipeline.tables import Claim, Row, Table
+from pipeline.trials import unpack
+from submissions.compare import RARE, sign_test
+
+Results = dict[tuple[str, int], dict[str, Any]]
+"""By (training, seed)."""
+
+Verdict = Literal["reproduced", "reversed", "not told apart", "not run"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row as it came out.
+
+    seeds: those that came to their end; values: a share for each; steps: mean share by supervision step of prediction
+    """
+
+    row: Row
+    seeds: list[int]
+    values: list[float]
+    failed: list[str]
+    results: list[dict[str, Any]]
+    steps: list[float]
+
+    @property
+    def mean(self) -> float | None:
+        """Over seeds; None where there is none."""
+        return mean(self.values) if self.values else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Sample standard deviation over seeds; None of fewer than two."""
+        return stdev(self.values) if len(self.values) > 1 else None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A published ordering, and what came of it.
+
+    difference: of the means; seeds: in how many of them the first is above; gained, lost: test inputs, of all seeds,
+    that only the first or only the second has right; p_value: sign test on these
+    """
+
+    claim: Claim
+    verdict: Verdict
+    difference: float = 0.0
+    seeds: str = ""
+    gained: int = 0
+    lost: int = 0
+    p_value: float = 1.0
+
+
+def make_line(row: Row, results: Results) -> Line:
+    """What the trials gave for this row."""
+    mine = {seed: result for (name, seed), result in sorted(results.items()) if name == row.training}
+    done = {seed: result for seed, result in mine.items() if row.ask in result.get("answers", {})}
+    answers = [result["answers"][row.ask] for result in done.values()]
+    steps = [mean(column) for column in zip(*(answer["steps"] for answer in answers if "steps" in answer), strict=True)]
+    failed = [result["failed"] for result in mine.values() if "failed" in result]
+    return Line(row, list(done), [answer["value"] for answer in answers], failed, list(done.values()), steps)
+
+
+def judge(claim: Claim, lines: Mapping[str, Line]) -> Judged:
+    """Reproduced, where every seed of the first is above every seed of the second and the test inputs say so too.
+
+    Were both alike, n seeds each would fall apart like that once in comb(2n, n) times: with 3 seeds in one of 20. The
+    sign test on test inputs, pooled over the seeds, must give p < 0.05 besides. Reversed likewise.
+    """
+    if not all(name in lines and lines[name].values for name in (claim.above, claim.below)):
+        return Judged(claim, "not run")
+    above, below = lines[claim.above], lines[claim.below]
+    gained, lost = _count_apart(above, below)
+    p_value = sign_test(gained, lost)
+    pairs = _same_seeds(above, below)
+    wins = sum(above.values[one] > below.values[other] for one, other in pairs)
+    verdict: Verdict = "not told apart"
+    if p_value < RARE and len(above.values) > 1 and len(below.values) > 1:
+        if min(above.values) > max(below.values):
+            verdict = "reproduced"
+        elif max(above.values) < min(below.values):
+            verdict = "reversed"
+    difference = mean(above.values) - mean(below.values)
+    return Judged(claim, verdict, difference, f"{wins} of {len(pairs)}", gained, lost, p_value)
+
+
+def _same_seeds(above: Line, below: Line) -> list[tuple[int, int]]:
+    """Where in the one and where in the other the seeds are that both came to an end with."""
+    return [(place, below.seeds.index(seed)) for place, seed in enumerate(above.seeds) if seed in below.seeds]
+
+
+def _count_apart(above: Line, below: Line) -> tuple[int, int]:
+    """Test inputs, of all seeds, that only the one and only the other has right, each after its last step."""
+    gained = lost = 0
+    for one, other in _same_seeds(above, below):
+        ours, theirs = _right(above, above.results[one]), _right(below, below.results[other])
+        gained, lost = gained + int((ours & ~theirs).sum()), lost + int((~ours & theirs).sum())
+    return gained, lost
+
+
+def _right(line: Line, result: dict[str, Any]) -> Any:
+    """Which test inputs count as solved: after as many steps as in training, which the value is of."""
+    answer = result["answers"][line.row.ask]
+    steps = min(len(answer["right"]), result["config"]["model"]["max_steps"])
+    return unpack(answer, steps - 1)
+
+
+def write_page(out: Path, name: str, table: Table, rows: Sequence[Row], scale: str, results: Results) -> Path:
+    """Write table.md, table.json and the plots; returns the first."""
+    lines = [make_line(row, results) for row in rows]
+    by_name = {line.row.name: line for line in lines}
+    judged = [judge(claim, by_name) for claim in table.claims]
+    plots = dict(_plots(name, table, lines, scale))
+    for file, drawn in plots.items():
+        write_file(out / file, drawn)
+    write_json(out / "table.json", _to_json(name, table, lines, judged, scale))
+    text = "\n".join(_markdown(name, table, lines, judged, scale, list(plots)))
+    write_file(out / "table.md", text + "\n")
+    return out / "table.md"
+
+
+def _to_json(name: str, table: Table, lines: Sequence[Line], judged: Sequence[Judged], scale: str) -> dict[str, Any]:
+    rows = [
+        {
+            "row": line.row.name,
+            "published": dict(zip(table.columns, line.row.published, strict=False)),
+            "mean": line.mean,
+            "deviation": line.deviation,
+            "values": line.values,
+            "by prediction step": line.steps,
+            "failed": line.failed,
+            "trials": line.results,
+        }
+        for line in lines
+    ]
+    return {
+        "table": name, "scale": scale, "source": table.source, "rows": rows,
+        "orderings": [asdict(each) for each in judged],
+    }  # fmt: skip
+
+
+SHOWN = (
+    *("model.hidden", "model.heads", "model.expansion", "model.layers", "model.h_cycles", "model.l_cycles"),
+    *(
+        "model.mixer",
+        "model.max_steps",
+        "model.exploration",
+        "puzzles.augmentations",
+        "train.batch_size",
+        "train.steps",
+    ),
+    *("train.lr", "train.warmup", "train.weight_decay", "train.average", "train.symmetry", "train.symmetries"),
+)
+"""Settings that a reader asks for first; table.json has all of them."""
+
+REMARKS = {
+    "smoke": "**Smoke scale: this only shows that the table runs. Its figures mean nothing.**",
+    "cpu": "Small networks on small puzzles, about a minute of one core each: what holds here need not hold at the "
+    "published size, and the other way round.",
+    "gpu": "Minutes of one GPU each, on puzzles that we generated where their names do not say otherwise.",
+    "paper": "The published settings and data.",
+}
+
+
+def _markdown(
+    name: str, table: Table, lines: Sequence[Line], judged: Sequence[Judged], scale: str, plots: Sequence[str]
+) -> Iterator[str]:
+    made = [result for line in lines for result in line.results]
+    seeds = max((len(line.values) for line in lines), default=0)
+    yield from (f"# {table.title}: `{name}` at {scale} scale", "", f"After {table.source}. {REMARKS[scale]}", "")
+    if made:
+        yield from (*_circumstances(made, seeds), "")
+    yield from (f"![{table.title}, {scale} scale]({plot})" for plot in plots)
+    yield ""
+    ours = ("ours, %", "SD", "least to most", "each seed", "tests", "parameters", "passes", "depth", "steps", "seconds")
+    header = ("row", *ours, *(f"published: {column}" for column in table.columns))
+    yield from (_row(header), _row(["---"] * len(header)))
+    yield from (_row(_cells(line, len(table.columns))) for line in lines)
+    yield ""
+    if table.steps:
+        yield from _step_table(lines)
+    yield from _orderings(judged, seeds)
+    yield from (
+        "## Settings",
+        "",
+        f"`python -m pipeline table {name} --scale {scale} --seeds {seeds}` makes all of it.",
+        "",
+    )
+    yield from _settings(lines)
+
+
+def _circumstances(made: Sequence[dict[str, Any]], seeds: int) -> Iterator[str]:
+    """Data, hardware and versions, as far as they are the same a line each."""
+    for facts in {str(result["data"]): result["data"] for result in made}.values():
+        yield "- data: " + ", ".join(f"{name} {value}" for name, value in facts.items())
+    yield f"- seeds: {seeds}; the puzzles are the same for every row and seed"
+    for about in {str(result["versions"]): result["versions"] for result in made}.values():
+        yield "- made by: " + ", ".join(f"{name} {value}" for name, value in about.items() if value)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _cells(line: Line, columns: int) -> list[str]:
+    published = [*line.row.published, *[""] * (columns - len(line.row.published))]
+    if not line.results:
+        return [line.row.name, f"failed: {line.failed[0]}" if line.failed else "not run", *[""] * 9, *published]
+    first, values = line.results[0], line.values
+    failed = f" ({len(line.failed)} failed: {line.failed[0]})" if line.failed else ""
+    return [
+        line.row.name,
+        f"**{_percent(line.mean)}**{failed}",
+        _percent(line.deviation),
+        f"{_percent(min(values))} to {_percent(max(values))}",
+        ", ".join(map(_percent, values)),
+        f"{first['tests']}",
+        f"{first['parameters']:,}",
+        f"{first['passes']}",
+        f"{first['depth']}",
+        f"{first['config']['train']['steps']:,}",
+        f"{mean(result['training_seconds'] for result in line.results):.0f}",
+        *published,
+    ]
+
+
+def _step_table(lines: Sequence[Line]) -> Iterator[str]:
+    """Mean accuracy by supervision step of prediction."""
+    numbers = sorted({step for line in lines for step in range(1, len(line.steps) + 1) if step & (step - 1) == 0})
+    yield from ("## By supervision steps of prediction, %", "")
+    yield from (_row(["trained with", *map(str, numbers)]), _row(["---"] * (1 + len(numbers))))
+    for line in lines:
+        if line.steps:
+            yield _row([line.row.name, *(_percent(line.steps[step - 1]) for step in numbers)])
+    yield ""
+
+
+def _orderings(judged: Sequence[Judged], seeds: int) -> Iterator[str]:
+    yield from ("## Published orderings", "")
+    if seeds > 1:
+        yield (
+            f"Reproduced (or reversed): every seed of the one is above every seed of the other, which {seeds} seeds of "
+            f"equally good rows do once in {comb(2 * seeds, seeds)} times, and a sign test on test inputs, pooled over "
+            "seeds, gives p < 0.05. All else is not told apart."
+        )
+        yield ""
+    yield from (_row(["above", "below", "here", "difference, points", "seeds", "test inputs", "p"]), _row(["---"] * 7))
+    for each in judged:
+        shown = [each.claim.above, each.claim.below, f"**{each.verdict}**"]
+        if each.verdict != "not run":
+            shown += [
+                f"{100 * each.difference:+.1f}",
+                each.seeds,
+                f"+{each.gained} -{each.lost}",
+                f"{each.p_value:.2g}",
+            ]
+        yield _row(shown + [""] * (7 - len(shown)))
+    yield ""
+
+
+def _settings(lines: Sequence[Line]) -> Iterator[str]:
+    """What all rows of a source share, and what each has of its own, in the words of --set."""
+    flat = {line.row.name: flatten(line.results[0]["config"]) for line in lines if line.results}
+    for source in dict.fromkeys(each["source"] for each in flat.values()):
+        mine = {name: each for name, each in flat.items() if each["source"] == source}
+        first = next(iter(mine.values()))
+        shared = {name for name in first if all(each[name] == first[name] for each in mine.values())}
+        known = [f"{name}={first[name]}" for name in SHOWN if name in shared]
+        yield f"All rows of {source}: {', '.join(known)}."
+        yield ""
+        for name, each in mine.items():
+            own = [f"{setting}={json.dumps(each[setting])}" for setting in each if setting not in shared]
+            yield f"- {name}: {', '.join(own) or 'as they are'}"
+        yield ""
+
+
+def _plots(name: str, table: Table, lines: Sequence[Line], scale: str) -> Iterator[tuple[str, str]]:
+    """Names of files and what is in them."""
+    drawn = [line for line in lines if line.values]
+    if not drawn:
+        return
+    title = f"{table.title}, {scale} scale"
+    dots = [Dots(line.row.name, line.values, _figure(line.row, table)) for line in drawn]
+    yield f"{name}.svg", draw_dots(title, dots, any(each.published is not None for each in dots))
+    if table.steps:
+        curves = [Series(line.row.name, list(enumerate(line.steps, 1))) for line in drawn]
+        yield f"{name}-steps.svg", draw_series(title, "supervision steps in prediction", curves)
+    learnt = [Series(name, _curve(line)) for name, line in {line.row.training: line for line in drawn}.items()]
+    what = "training step: examples that left their slot right"
+    yield f"{name}-training.svg", draw_series(title, what, learnt, log=False)
+
+
+def _curve(line: Line) -> list[tuple[int, float]]:
+    """(training step, share right of the examples trained on), the mean over seeds."""
+    columns = zip(*(result["curve"] for result in line.results), strict=False)
+    return [(points[0][0], mean(share for _, share in points)) for points in columns]
+
+
+def _figure(row: Row, table: Table) -> float | None:
+    """The published accuracy, where a number is printed."""
+    for column, figure in zip(table.columns, row.published, strict=False):
+        if column.endswith(", %"):
+            try:
+                return float(figure) / 100
+            except ValueError:
+                return None
+    return None

@@ -1,0 +1,186 @@
+"""One training of a table, and everything its rows ask of it: a config and a folder in, result.json out.
+
+A trial's folder is an ordinary run's, so a trial that is killed goes on where it was. result.json is written when all
+is done, and a trial that has it is not made again.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console as Screen
+
+from augment import PuzzleSet, Task
+from augment.boards import describe_boards
+from pipeline.budget import Budget
+from pipeline.checkpoint import Checkpoint
+from pipeline.config import PredictSettings, RunConfig
+from pipeline.exact import exact_match
+from pipeline.launch import join_processes
+from pipeline.models import count_parameters
+from pipeline.predict import predict
+from pipeline.prepare import gather, prepare
+from pipeline.rundir import RunFolder, read_json, read_metrics, versions, write_json
+from pipeline.tables import Ask
+from pipeline.train import train
+from submissions.format import make_submission
+from submissions.score import measure_macro, submission_ranks
+from submissions.vote import vote
+
+ATTEMPTS = 2
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training with one seed.
+
+    ask: how its rows ask it; steps: supervision steps of prediction that are looked at, None for those of training
+    """
+
+    name: str
+    seed: int
+    config: RunConfig
+    ask: tuple[Ask, ...]
+    steps: int | None
+    folder: Path
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What came out, once all that is asked is answered; ValueError where that was with other settings."""
+        found = self.found
+        return found if found and set(self.ask) <= found["answers"].keys() else None
+
+    @property
+    def found(self) -> dict[str, Any] | None:
+        """What came out so far: rows run alone may have asked less."""
+        file = self.folder / RESULT
+        if not file.exists():
+            return None
+        found = read_json(file)
+        if found["config"] != self.config.model_dump(mode="json"):
+            raise ValueError(
+                f"{file}: was made with other settings; name another folder with --out, or remove this one"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Work:
+    """A trial that is trained: what its rows ask."""
+
+    trial: Trial
+    run: RunFolder
+    checkpoint: Checkpoint
+    puzzle_set: PuzzleSet
+    tasks: list[Task]
+
+
+def run_trial(trial: Trial) -> dict[str, Any]:
+    """Train, ask and write; returns the result. What is already there is not made again."""
+    if found := trial.result:
+        return found
+    started = time.monotonic()
+    config = trial.config
+    (source,) = gather([config.source], config.selection.selection(), [])[:1]
+    sources = gather([config.source], config.selection.selection(), list(config.train_sources))
+    run = RunFolder(trial.folder, config)
+    run.screen = Screen(quiet=True)
+    puzzle_set = prepare(run.puzzles, sources, config.puzzles, config.seed, config.model.board_side)
+    checkpoint = train(config, puzzle_set, run, Budget(None))
+    work = Work(trial, run, checkpoint, puzzle_set, list(source.tasks))
+    answered: dict[str, Any] = found["answers"] if (found := trial.found) else {}
+    answers = answered | {ask: ASK[ask](work) for ask in trial.ask if ask not in answered}
+    metrics = read_metrics(run.path)
+    result = {
+        "config": config.model_dump(mode="json"),
+        "versions": versions() | {"threads": torch.get_num_threads(), "device": str(join_processes().device)},
+        "data": _describe(work),
+        "tests": sum(len(task.tests) for task in work.tasks),
+        "parameters": count_parameters(config.model),
+        "passes": config.model.forward_passes,
+        "depth": config.model.effective_depth,
+        "training_seconds": metrics[-1]["seconds"],
+        "seconds": round(time.monotonic() - started, 1),
+        "metrics": metrics[-1],
+        "curve": [[line["step"], line["exact"]] for line in metrics],
+        "answers": answers,
+    }
+    write_json(trial.folder / RESULT, result)
+    return result
+
+
+def _describe(work: Work) -> dict[str, Any]:
+    """What was solved: where it came from, how much, how hard."""
+    trained = sum(len(work.puzzle_set.training_pairs(number)) for number in range(len(work.puzzle_set.tasks)))
+    facts: dict[str, Any] = {"source": work.trial.config.source, "tasks": len(work.tasks), "trained pairs": trained}
+    if work.trial.config.train.symmetry != "none":
+        facts |= {name: round(value, 2) for name, value in describe_boards(work.tasks[0]).items()}
+    return facts
+
+
+def _exact(work: Work) -> dict[str, Any]:
+    """Every cell right, by supervision step; the value is that of as many steps as in training."""
+    device, config = join_processes().device, work.trial.config
+    right = exact_match(work.checkpoint, work.puzzle_set, work.tasks, device, work.trial.steps)
+    value = float(right[:, min(config.model.max_steps, right.shape[1]) - 1].mean())
+    return {"value": value, "steps": right.mean(0).round(6).tolist(), "right": _pack(right)}
+
+
+def _voted(work: Work, settings: PredictSettings, checkpoint: Checkpoint, name: str) -> dict[str, Any]:
+    """Macro pass@2 and which test outputs are solved, by the votes of these predictions."""
+    folder = work.run.path / name
+    predictions = predict(checkpoint, work.puzzle_set, settings, folder, work.run)
+    ballot = vote(predictions, work.tasks, settings.ranker)
+    ranks = submission_ranks(make_submission(ballot, work.tasks), work.tasks, work.trial.config.source)
+    right = np.concatenate(ranks) <= ATTEMPTS
+    return {"value": measure_macro(ranks, ATTEMPTS), "right": _pack(right[:, None])}
+
+
+def _votes(work: Work) -> dict[str, Any]:
+    return _voted(work, work.trial.config.predict, work.checkpoint, "predictions")
+
+
+def _one_view(work: Work) -> dict[str, Any]:
+    """Of each task the original only."""
+    settings = work.trial.config.predict.model_copy(update={"augmentations": 0})
+    return _voted(work, settings, work.checkpoint, "predictions_one_view")
+
+
+def _blank(work: Work) -> dict[str, Any]:
+    """Every ID row zero, as where training starts."""
+    blank = replace(work.checkpoint, id_rows=torch.zeros_like(work.checkpoint.id_rows))
+    return _voted(work, work.trial.config.predict, blank, "predictions_blank")
+
+
+def _shuffled(work: Work) -> dict[str, Any]:
+    """Every puzzle with the row of another one."""
+    rows = work.checkpoint.id_rows
+    order = np.random.Generator(np.random.Philox(work.trial.seed)).permutation(len(rows))
+    return _voted(
+        work, work.trial.config.predict, replace(work.checkpoint, id_rows=rows[order]), "predictions_shuffled"
+    )
+
+
+ASK: dict[Ask, Callable[[Work], dict[str, Any]]] = {
+    "exact": _exact,
+    "votes": _votes,
+    "one view": _one_view,
+    "blank IDs": _blank,
+    "shuffled IDs": _shuffled,
+}
+
+
+def _pack(right: NDArray[np.bool_]) -> list[str]:
+    """Test inputs (tests, steps) as a string of 0 and 1 for each step."""
+    return ["".join("01"[int(each)] for each in step) for step in right.T]
+
+
+def unpack(answer: dict[str, Any], step: int = -1) -> NDArray[np.bool_]:
+    """Which test inputs are right after a step, by default the last."""
+    return np.array([each == "1" for each in answer["right"][step]])

@@ -1,0 +1,78 @@
+"""Every model of the family goes the whole way that TRM goes: solved, stopped, resumed, reported."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from torch.testing import assert_close
+
+from pipeline.recipes import RECIPES, recipe
+from solver.family import DIRECT, HRM, SINGLE
+from solver.learner import Learner
+from submissions.prediction import read_predictions
+from tests.test_end_to_end import run
+from tests.test_pipeline_resume import Crash, after, crash, lines, tensors
+
+PATIENT = ("z_l = f(z_l + z_h + x) * l_cycles", "z_h = f(z_h + z_l + x) * 2")
+"""The example of docs/models.md."""
+SINGLE_LATENT = ("--set", f"model.recursion.updates={json.dumps(SINGLE.updates)}")
+MEMBERS = {
+    "hrm": ("--recipe", "smoke_hrm"),
+    "direct": ("--recipe", "smoke_direct"),
+    "single": ("--recipe", "smoke", *SINGLE_LATENT),
+    "patient": ("--recipe", "smoke", "--set", f"model.recursion.updates={json.dumps(PATIENT)}"),
+}
+UPDATES = {"hrm": (2, 4), "direct": (1, 0), "single": (3, 0), "patient": (2, 2)}
+"""Within a supervision step, of the answer and of other latents."""
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_member_solves_and_goes_on_where_it_was_stopped(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: Sequence[str] = (*MEMBERS[name], "--set", "train.steps=9", "--set", "train.checkpoint_every=4")
+    assert run("solve", *chosen, "--run", tmp_path / "whole") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", after(6, crash))
+        with pytest.raises(Crash):
+            run("solve", *chosen, "--run", tmp_path / "stopped")
+    assert run("solve", *chosen, "--run", tmp_path / "stopped") == 0
+    assert "resumed at step 4" in (tmp_path / "stopped" / "log.txt").read_text()
+    one, other = (tensors(tmp_path / run / "checkpoints" / "final") for run in ("whole", "stopped"))
+    assert_close(one, other, rtol=0, atol=0)
+    assert lines(tmp_path / "whole")[-1] == lines(tmp_path / "stopped")[-1]
+    for file in ("submission.json", "score.json"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "stopped" / file).read_bytes()
+
+    answer, others = UPDATES[name]
+    moved = lines(tmp_path / "whole")[-1]["moved"]
+    assert sorted(map(len, moved.values())) == sorted(filter(None, (answer, others)))
+    shown = next(iter(read_predictions(tmp_path / "whole" / "predictions").recursions.values()))
+    assert (shown.answer_moved.shape[1], shown.reasoning_moved.shape[1]) == (answer, others)
+    assert len(shown.reasoning) == (len(shown.answer) if others else 0)
+    assert "Recursion" in (tmp_path / "whole" / "report.html").read_text()
+
+
+def test_the_example_of_the_documents_is_the_one_that_is_run() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
+    assert all(page.count(equation) >= 2 for equation in PATIENT)
+
+
+def test_the_recipes_are_the_models_they_are_named_after() -> None:
+    assert {"smoke_hrm", "smoke_direct"} <= RECIPES.keys()
+    hrm, direct = recipe("smoke_hrm").model, recipe("smoke_direct").model
+    assert (hrm.recursion, hrm.halting, hrm.forward_passes) == (HRM, "q_learning", 2)
+    assert (direct.recursion, direct.h_cycles, direct.max_steps) == (DIRECT, 1, 1)
+    assert direct.effective_depth == direct.layers
+
+
+def test_another_network_is_refused_as_a_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("solve", "--recipe", "smoke_hrm", "--set", "train.steps=1", "--run", tmp_path / "hrm") == 0
+    start = tmp_path / "hrm" / "checkpoints" / "final"
+    assert run("solve", "--recipe", "smoke", "--checkpoint", start, "--run", tmp_path / "trm") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "model.recursion.networks is ('f_l', 'f_h') there and ('f',) here" in said
+    gradient = ("--set", "model.recursion.gradient=cycle", "--set", "train.steps=1")
+    chosen = ("--recipe", "smoke_hrm", *gradient, "--checkpoint", start, "--run", tmp_path / "other")
+    assert run("solve", *chosen) == 0, "gradients may start elsewhere, as cycles may change"

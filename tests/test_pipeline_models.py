@@ -1,0 +1,44 @@
+"""The members of the family and their drawings."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from pipeline.models import MEMBERS, count_parameters, describe_step, draw_recursion
+from tests.test_end_to_end import run
+
+DRAWINGS = Path(__file__).parent.parent / "docs" / "models"
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_drawing_shows_every_update(name: str) -> None:
+    config = MEMBERS[name].config
+    drawn = ElementTree.fromstring(draw_recursion(config, MEMBERS[name].title))
+    runs = list(config.recursion.schedule(config.h_cycles, config.l_cycles))
+    boxes = drawn.findall(f"{SVG}rect")
+    assert len(boxes) == sum(run.times for run in runs)
+    assert sum("class" in box.attrib for box in boxes) == sum(run.times for run in runs if run.gradient)
+    reads = sum(run.times * len(set(run.update.reads) - {run.update.latent}) for run in runs)
+    assert len(drawn.findall(f"{SVG}circle")) == reads
+
+
+def test_the_documents_hold_the_drawings_of_today(tmp_path: Path) -> None:
+    assert run("models", "--out", tmp_path) == 0
+    made, kept = ({file.name: file.read_text() for file in folder.glob("*.svg")} for folder in (tmp_path, DRAWINGS))
+    assert made == kept, "make them again: python -m pipeline models --out docs/models"
+    page = (DRAWINGS.parent / "models.md").read_text()
+    assert all(f"models/{name}" in page for name in kept)
+
+
+def test_sizes_are_said_as_they_are() -> None:
+    page = (DRAWINGS.parent / "models.md").read_text()
+    for name in ("trm", "hrm", "separate", "direct"):
+        assert f"{count_parameters(MEMBERS[name].config):,}" in page
+
+
+def test_a_drawing_says_what_it_shows() -> None:
+    assert describe_step(MEMBERS["trm"].config) == "21 updates, 7 with gradient (filled); up to 16 supervision steps"
+    assert "one forward pass more" in describe_step(MEMBERS["hrm"].config)
+    assert describe_step(MEMBERS["direct"].config) == "1 update, 1 with gradient (filled); one supervision step"
