@@ -262,7 +262,8 @@ def _orderings(judged: Sequence[Judged], seeds: int) -> Iterator[str]:
         yield (
             f"Reproduced (or reversed): every seed of the one is above every seed of the other, which {seeds} seeds of "
             f"equally good rows do once in {comb(2 * seeds, seeds)} times, and a sign test on test inputs, pooled over "
-            "seeds, gives p < 0.05. All else is not told apart."
+            "seeds, gives p < 0.05. All else is not told apart. (The inputs are the same for every seed, which makes p "
+            "smaller than it should be: it never decides alone.)"
         )
         yield ""
     yield from (_row(["above", "below", "here", "difference, points", "seeds", "test inputs", "p"]), _row(["---"] * 7))

@@ -15,6 +15,8 @@ import pytest
 
 from augment import Task
 from benchmarks import bench_kaggle
+from pipeline.config import override
+from pipeline.recipes import RECIPES
 from submissions.format import filler_submission, write_submission
 from tests.kaggle_sim.hurts import (
     HURTS,
@@ -30,7 +32,7 @@ from tests.kaggle_sim.hurts import (
 )
 from tests.kaggle_sim.layout import COMPETITION, hidden_tasks, lay_out, learnable_tasks
 from tests.kaggle_sim.sandbox import Sandbox, namespaces_allowed
-from tests.kaggle_sim.simulation import Outcome, follow
+from tests.kaggle_sim.simulation import SETTINGS, Outcome, follow
 from tests.kaggle_sim.watch import FIRST_WITHIN, Look, Watch
 
 needs_namespaces = pytest.mark.skipif(not namespaces_allowed(), reason="this machine allows no namespaces")
@@ -47,6 +49,10 @@ REAL = {
 @pytest.fixture(scope="module")
 def tasks() -> list[Task]:
     return learnable_tasks()
+
+
+def test_its_settings_are_those_of_the_recipe() -> None:
+    assert override(RECIPES["kaggle"](), SETTINGS).train.log_every == 10
 
 
 def test_the_input_is_byte_for_byte_the_real_one(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.config import UnattendedSettings
+from pipeline.config import UnattendedSettings, flatten
 from pipeline.recipes import cpu
 from tests.kaggle_sim.hurts import Going, Hurt
 from tests.kaggle_sim.layout import Kaggle, hidden_tasks, lay_out, learnable_tasks
@@ -29,7 +29,7 @@ OVERTIME = 30.0
 LEAST_MARGIN = 3.0
 EVALUATION_TASKS = 2
 """Of ARC-AGI-2's, in runs of minutes: with sides up to 10; more or larger ones would take most of the time."""
-SETTINGS = {f"model.{name}": value for name, value in asdict(cpu().model).items()} | {
+SETTINGS = flatten(asdict(cpu().model), "model.") | {
     "puzzles.augmentations": 15,
     "train.batch_size": 32,
     "train.lr": 7e-4,
