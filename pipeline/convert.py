@@ -96,7 +96,7 @@ def infer_config(weights: Mapping[str, Tensor], id_rows: Tensor | None = None, *
     """The settings that the tensors' shapes tell; `overrides` give the others (heads, cycles, id_slots ...).
 
     The expansion is the published 4 where that gives the file's inner sizes, else the smallest that does. An HRM's
-    cycles are the published 2 x 2.
+    cycles are the published 2 x 2, and it has as many ID slots as its ID rows fill.
     """
     network = "network_l" if is_hrm(weights) else "network"
     missing = [name for name in ("token_embedding.weight", f"{network}.0.mlp.down.weight") if name not in weights]
@@ -112,8 +112,10 @@ def infer_config(weights: Mapping[str, Tensor], id_rows: Tensor | None = None, *
         "id_size": None if id_rows is None else id_rows.shape[1],
     }
     if is_hrm(weights):
-        recursion = replace(HRM, layers=(("f_h", _count_layers(weights, "network_h")),))
+        higher = _count_layers(weights, "network_h")
+        recursion = HRM if higher == inferred["layers"] else replace(HRM, layers=(("f_h", higher),))
         inferred |= {"recursion": recursion, "halting": "q_learning", "h_cycles": 2, "l_cycles": 2}
+        inferred["id_slots"] = 1 if id_rows is None else -(-id_rows.shape[1] // hidden)
     return ModelConfig(**(inferred | overrides))
 
 
