@@ -255,6 +255,10 @@ class RunConfig(Settings):
                 f"train.symmetry is {self.train.symmetry}, which moves whole boards: set train.shift=false and "
                 "model.canvas=full too"
             )
+        if self.puzzles.ids == "task" and self.train.task_steps:
+            raise ValueError(
+                "puzzles.ids is task, and train.task_steps trains a row for every puzzle: set train.task_steps=0 too"
+            )
         if self.train.symmetry != "none" and self.train.task_steps:
             raise ValueError(
                 "train.task_steps trains on each task by itself, without train.symmetry: set train.task_steps=0 too"

@@ -27,6 +27,24 @@ Verdict = Literal["reproduced", "reversed", "not told apart", "not run"]
 
 
 @dataclass(frozen=True)
+class Heading:
+    """What a page is of.
+
+    settings: what --set changed in every row; command: makes all that is on the page
+    """
+
+    name: str
+    scale: str
+    settings: tuple[str, ...]
+    command: str
+
+    @property
+    def at(self) -> str:
+        """The scale in words, for every page and picture."""
+        return f"{self.scale} scale" + (f" with {', '.join(self.settings)}" if self.settings else "")
+
+
+@dataclass(frozen=True)
 class Line:
     """A row as it came out.
 
@@ -122,21 +140,21 @@ def _right(line: Line, result: dict[str, Any]) -> Any:
     return unpack(answer, steps - 1)
 
 
-def write_page(out: Path, name: str, table: Table, rows: Sequence[Row], scale: str, results: Results) -> Path:
+def write_page(out: Path, heading: Heading, table: Table, rows: Sequence[Row], results: Results) -> Path:
     """Write table.md, table.json and the plots; returns the first."""
     lines = [make_line(row, results) for row in rows]
     by_name = {line.row.name: line for line in lines}
     judged = [judge(claim, by_name) for claim in table.claims]
-    plots = dict(_plots(name, table, lines, scale))
+    plots = dict(_plots(heading, table, lines))
     for file, drawn in plots.items():
         write_file(out / file, drawn)
-    write_json(out / "table.json", _to_json(name, table, lines, judged, scale))
-    text = "\n".join(_markdown(name, table, lines, judged, scale, list(plots)))
+    write_json(out / "table.json", _to_json(heading, table, lines, judged))
+    text = "\n".join(_markdown(heading, table, lines, judged, list(plots)))
     write_file(out / "table.md", text + "\n")
     return out / "table.md"
 
 
-def _to_json(name: str, table: Table, lines: Sequence[Line], judged: Sequence[Judged], scale: str) -> dict[str, Any]:
+def _to_json(heading: Heading, table: Table, lines: Sequence[Line], judged: Sequence[Judged]) -> dict[str, Any]:
     rows = [
         {
             "row": line.row.name,
@@ -151,7 +169,7 @@ def _to_json(name: str, table: Table, lines: Sequence[Line], judged: Sequence[Ju
         for line in lines
     ]
     return {
-        "table": name, "scale": scale, "source": table.source, "rows": rows,
+        "table": heading.name, "scale": heading.scale, "set": heading.settings, "source": table.source, "rows": rows,
         "orderings": [asdict(each) for each in judged],
     }  # fmt: skip
 
@@ -175,19 +193,20 @@ REMARKS = {
     "cpu": "Small networks on small puzzles, about a minute of one core each: what holds here need not hold at the "
     "published size, and the other way round.",
     "gpu": "Minutes of one GPU each, on puzzles that we generated where their names do not say otherwise.",
-    "paper": "The published settings and data.",
+    "paper": "The published data, sizes and numbers of steps; rates and ID slots are TRM's for every row.",
 }
 
 
 def _markdown(
-    name: str, table: Table, lines: Sequence[Line], judged: Sequence[Judged], scale: str, plots: Sequence[str]
+    heading: Heading, table: Table, lines: Sequence[Line], judged: Sequence[Judged], plots: Sequence[str]
 ) -> Iterator[str]:
     made = [result for line in lines for result in line.results]
     seeds = max((len(line.values) for line in lines), default=0)
-    yield from (f"# {table.title}: `{name}` at {scale} scale", "", f"After {table.source}. {REMARKS[scale]}", "")
+    yield from (f"# {table.title}: `{heading.name}` at {heading.at}", "")
+    yield from (f"After {table.source}. {REMARKS[heading.scale]}", "")
     if made:
         yield from (*_circumstances(made, seeds), "")
-    yield from (f"![{table.title}, {scale} scale]({plot})" for plot in plots)
+    yield from (f"![{table.title}, {heading.at}]({plot})" for plot in plots)
     yield ""
     ours = ("ours, %", "SD", "least to most", "each seed", "tests", "parameters", "passes", "depth", "steps", "seconds")
     header = ("row", *ours, *(f"published: {column}" for column in table.columns))
@@ -200,7 +219,7 @@ def _markdown(
     yield from (
         "## Settings",
         "",
-        f"`python -m pipeline table {name} --scale {scale} --seeds {seeds}` makes all of it.",
+        f"`{heading.command}` makes all of it.",
         "",
     )
     yield from _settings(lines)
@@ -296,12 +315,12 @@ def _settings(lines: Sequence[Line]) -> Iterator[str]:
         yield ""
 
 
-def _plots(name: str, table: Table, lines: Sequence[Line], scale: str) -> Iterator[tuple[str, str]]:
+def _plots(heading: Heading, table: Table, lines: Sequence[Line]) -> Iterator[tuple[str, str]]:
     """Names of files and what is in them."""
     drawn = [line for line in lines if line.values]
     if not drawn:
         return
-    title = f"{table.title}, {scale} scale"
+    name, title = heading.name, f"{table.title}, {heading.at}"
     dots = [Dots(line.row.name, line.values, _figure(line.row, table)) for line in drawn]
     yield f"{name}.svg", draw_dots(title, dots, any(each.published is not None for each in dots))
     if table.steps:

@@ -48,7 +48,6 @@ class Claim:
 
     above: str
     below: str
-    words: str = ""
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,7 @@ def table_command(
         list[str] | None, typer.Option("--row", metavar="ROW", help="Only this row; may be repeated")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of published puzzle files, for --scale paper")] = None,
+    assignments: Set = None,
     listed: Annotated[bool, typer.Option("--list", help="List tables and their rows")] = False,
 ) -> None:
     """Run a published table again: rows with their spread over seeds, beside the published figures."""
@@ -158,5 +159,6 @@ def table_command(
     from pipeline.table import Order, run_table
 
     folder = out or Path("runs") / f"table-{name}-{scale}"
-    if not run_table(Order(name, scale, seeds, jobs, folder, tuple(rows or ()), data), console):
+    order = Order(name, scale, seeds, jobs, folder, tuple(rows or ()), data, tuple(assignments or ()))
+    if not run_table(order, console):
         raise typer.Exit(1)

@@ -276,7 +276,7 @@ class Session:
                 f"step {self.learner.steps}: the processes no longer hold the same weights; the checkpoint before, of "
                 f"step {self.keeper.last_step}, is whole. Train on GPUs of one kind, with one version of torch"
             )
-        tensors = self.learner.tensors() | {"random": {"torch": torch.get_rng_state()}}
+        tensors = self.learner.tensors() | {"ids": {"rows": self._rows()}, "random": {"torch": torch.get_rng_state()}}
         plain = {
             "learner": self.learner.numbers(),
             "sampler": self.sampler.position,
@@ -286,13 +286,18 @@ class Session:
         }
         self.keeper.save(TrainingState(self.learner.steps, tensors, [self.learner.slots()], plain))
 
+    def _rows(self) -> torch.Tensor:
+        """The ID table as puzzles read it: those that share a row each have it."""
+        rows = self.learner.table.weights_PI
+        if self.config.puzzles.ids == "puzzle":
+            return rows
+        return rows[torch.from_numpy(self.examples.id_rows).to(rows.device)]
+
     def _write_final(self) -> Checkpoint:
         learner, values = self.learner, self.config.model_dump(mode="json")
-        average, rows = learner.average, learner.table.weights_PI
-        if self.config.puzzles.ids == "task":
-            rows = rows[torch.from_numpy(self.examples.id_rows).to(rows.device)]
+        average = learner.average
         final = Checkpoint(
-            learner.model.state_dict(), average.state if average else None, rows, self.keys,
+            learner.model.state_dict(), average.state if average else None, self._rows(), self.keys,
             learner.steps, values, self.seen, self.leaks,
         )  # fmt: skip
         if self.processes.index == 0:

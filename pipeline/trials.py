@@ -25,7 +25,7 @@ from pipeline.launch import join_processes
 from pipeline.models import count_parameters
 from pipeline.predict import predict
 from pipeline.prepare import gather, prepare
-from pipeline.rundir import RunFolder, read_json, read_metrics, versions, write_json
+from pipeline.rundir import RunFolder, read_json, read_metrics, write_json
 from pipeline.tables import Ask
 from pipeline.train import train
 from submissions.format import make_submission
@@ -99,7 +99,8 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     metrics = read_metrics(run.path)
     result = {
         "config": config.model_dump(mode="json"),
-        "versions": versions() | {"threads": torch.get_num_threads(), "device": str(join_processes().device)},
+        "versions": read_json(run.path / "versions.json")
+        | {"threads": torch.get_num_threads(), "device": str(join_processes().device)},
         "data": _describe(work),
         "tests": sum(len(task.tests) for task in work.tasks),
         "parameters": count_parameters(config.model),
@@ -159,7 +160,7 @@ def _blank(work: Work) -> dict[str, Any]:
 
 
 def _shuffled(work: Work) -> dict[str, Any]:
-    """Every puzzle with the row of another one."""
+    """The rows of the ID table dealt out anew, by chance."""
     rows = work.checkpoint.id_rows
     order = np.random.Generator(np.random.Philox(work.trial.seed)).permutation(len(rows))
     return _voted(

@@ -1,10 +1,18 @@
 """Published tables, run again: rows, resuming, judgements, the page."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 
 from pipeline.config import override
@@ -112,6 +120,59 @@ def test_other_settings_are_not_taken_for_the_same(
     file.write_text(kept)
 
 
+def test_a_page_keeps_the_rows_and_seeds_of_commands_before(tmp_path: Path) -> None:
+    words = ("table", "latents", "--out", tmp_path / "out", "--set", "train.steps=2", "--set", "train.lr=0.01")
+    assert run(*words, "--row", "one", "--seeds", "2") == 0
+    assert run(*words, "--row", "two: answer and reasoning") == 0
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "# More or fewer latents: `latents` at smoke scale with train.steps=2, train.lr=0.01" in text
+    rows = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
+    assert [(row["row"], len(row["values"])) for row in rows] == [("two: answer and reasoning", 1), ("one", 2)]
+    assert (
+        "`python -m pipeline table latents --scale smoke --seeds 2 --row 'two: answer and reasoning' --row one "
+        "--set train.steps=2 --set train.lr=0.01` makes all of it."
+    ) in text
+    assert "train.steps=2, train.lr=0.01" in (tmp_path / "out" / "latents.svg").read_text()
+
+
+@pytest.mark.parametrize(("name", "whose"), [("seed", "--seeds"), ("model.mixer", "row 'HRM'")])
+def test_what_rows_decide_is_not_set_for_all(
+    name: str, whose: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("table", "sudoku-ablation", "--out", tmp_path / "out", "--set", f"{name}=1") == 2
+    assert whose in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["interrupted", "killed"])
+def test_a_table_that_is_stopped_leaves_no_worker_behind(how: str, tmp_path: Path) -> None:
+    """Its workers save what they train; the same command goes on from that."""
+    words = ["table", "latents", "--jobs", "2", "--out", str(tmp_path / "out"), "--set", "train.steps=1000000"]
+    table = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *words], start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    try:
+        wait_until(lambda: len(list(tmp_path.glob("out/*/seed-0/metrics.jsonl"))) == 2)
+        workers = psutil.Process(table.pid).children(recursive=True)
+        if how == "interrupted":
+            os.killpg(table.pid, signal.SIGINT)
+        else:
+            table.kill()
+        assert table.wait(timeout=60) != 0
+        assert psutil.wait_procs(workers, timeout=60)[1] == [], "none goes on, and none waits"
+        assert len(list(tmp_path.glob("out/*/seed-0"))) == 2, "and none took up the third row"
+        assert len(list(tmp_path.glob("out/*/seed-0/checkpoints/step_*"))) >= 2
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(table.pid, signal.SIGKILL)
+
+
+def wait_until(there: Callable[[], bool], seconds: float = 90) -> None:
+    ends = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+
+
 def test_a_row_run_alone_is_asked_the_rest_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, asked = tmp_path / "out", ["--row", "blank IDs"]
     file = out / "right-ids" / "seed-0" / "result.json"
@@ -133,7 +194,7 @@ def test_a_row_that_fails_says_so_and_the_others_go_on(tmp_path: Path, monkeypat
             raise ValueError("no luck\ntoday")
         return run_trial(trial)
 
-    monkeypatch.setattr("pipeline.table.run_trial", fail)
+    monkeypatch.setattr("pipeline.workers.run_trial", fail)
     assert run("table", "latents", "--out", tmp_path / "out") == 1
     text = (tmp_path / "out" / "table.md").read_text()
     assert "| one | failed: no luck today |" in text
@@ -165,12 +226,12 @@ def test_tables_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_rows_that_differ_in_how_they_are_asked_share_a_training(tmp_path: Path) -> None:
     table = TABLES["drivers"]
-    trials = list(make_trials(table, table.rows, order("drivers", tmp_path)))
+    trials = list(make_trials(table, table.rows, [0], order("drivers", tmp_path)))
     asked = {trial.name: trial.ask for trial in trials}
     assert asked["300 augmentations"] == ("votes", "one view")
     assert asked["right IDs"] == ("votes", "blank IDs", "shuffled IDs")
     assert len(trials) == 10 < len(table.rows)
-    (only,) = make_trials(table, choose_rows(table, ["blank IDs"]), order("drivers", tmp_path))
+    (only,) = make_trials(table, choose_rows(table, ["blank IDs"]), [0], order("drivers", tmp_path))
     assert (only.name, only.ask) == ("right IDs", ("blank IDs",))
 
 
