@@ -105,6 +105,11 @@ def make_predictor(
 ) -> Predictor:
     """The checkpoint's model on this process's device, and what it is asked."""
     config = build_config(trained.config)
+    if settings.noise and config.model.recursion.carry == "reset":
+        raise ValueError(
+            "predict.noise: this model begins every supervision step from its start (recursion.carry is reset), so "
+            "noise on what it carries changes nothing; set it to 0, and predict.trajectories to 1"
+        )
     model, table = load_model(trained, puzzle_set)
     said = prepare_model(model, table, config.train, processes.device)
     run.log(f"predicting in {said}, processes: {processes.count}")

@@ -20,7 +20,7 @@ Gradient = Literal["cycle", "update", "all"]
 Carrying = Literal["keep", "reset"]
 
 INPUT = "x"
-_EQUATION = re.compile(r"(z(?:_\w+)?) = (f(?:_\w+)?)\(([\w +]+)\)(?: \* (l_cycles|[1-9]\d*))?")
+_EQUATION = re.compile(r"(z(?:_[A-Za-z0-9]+)*) = (f(?:_[A-Za-z0-9]+)*)\(([\w +]+)\)(?: \* (l_cycles|[1-9]\d*))?")
 
 
 @dataclass(frozen=True)

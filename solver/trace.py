@@ -39,7 +39,7 @@ class Movement:
     def __call__(self, latent: str, old: Tensor, new: Tensor) -> None:
         """One update."""
         number, known = self._made.get(latent, 0), self._squares.setdefault(latent, [])
-        squares = torch.stack([(new - old).double().square().sum(), new.double().square().sum()])
+        squares = torch.stack([z.float().square().sum(dtype=torch.float64) for z in (new - old, new)])
         if number == len(known):
             known.append(squares)
         else:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from torch.testing import assert_close
 
+from augment.puzzle import parse_puzzle_keys
+from pipeline.checkpoint import load_checkpoint
 from pipeline.recipes import RECIPES, recipe
 from solver.family import DIRECT, HRM, SINGLE
 from solver.learner import Learner
@@ -52,6 +54,26 @@ def test_a_member_solves_and_goes_on_where_it_was_stopped(
     assert (shown.answer_moved.shape[1], shown.reasoning_moved.shape[1]) == (answer, others)
     assert len(shown.reasoning) == (len(shown.answer) if others else 0)
     assert "Recursion" in (tmp_path / "whole" / "report.html").read_text()
+
+
+def test_noise_on_what_is_not_carried_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--set", "model.recursion.carry=reset", "--set", "predict.noise=0.2", "--set", "predict.trajectories=2")
+    assert run("solve", "--recipe", "smoke", *words, "--run", tmp_path / "run") == 2
+    assert "predict.noise: this model begins every supervision step from its start" in capsys.readouterr().err
+
+
+def test_puzzles_that_share_an_id_row_have_it_in_every_checkpoint(tmp_path: Path) -> None:
+    words = ("--set", "puzzles.ids=task", "--set", "train.steps=6", "--set", "train.checkpoint_every=3")
+    assert run("solve", "--recipe", "smoke", *words, "--run", tmp_path / "run") == 0
+    folders = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert [folder.name for folder in folders] == ["final", "step_0000003", "step_0000006"]
+    for folder in folders:
+        checkpoint = load_checkpoint(folder)
+        rows: dict[str, list[list[float]]] = {}
+        for task, row in zip(parse_puzzle_keys(checkpoint.keys)[0], checkpoint.id_rows.tolist(), strict=True):
+            rows.setdefault(task, []).append(row)
+        assert all(len(alike) > 1 and alike == [alike[0]] * len(alike) for alike in rows.values())
+        assert any(any(alike[0]) for alike in rows.values()), "something was learnt"
 
 
 def test_the_example_of_the_documents_is_the_one_that_is_run() -> None:

@@ -287,8 +287,8 @@ def test_half_precision_learns_nearly_the_same(monkeypatch: pytest.MonkeyPatch) 
         assert learner.carry.latents["z_h"].dtype == precision
         losses[precision] = float(torch.stack(totals[-5:]).mean())
         assert {parameter.dtype for parameter in learner.model.parameters()} == {torch.float32}
-    assert losses[torch.bfloat16] == pytest.approx(losses[torch.float32], rel=0.05)
-    assert losses[torch.float16] == pytest.approx(losses[torch.float32], rel=0.05)
+    assert losses[torch.bfloat16] == pytest.approx(losses[torch.float32], rel=0.15)
+    assert losses[torch.float16] == pytest.approx(losses[torch.float32], rel=0.15)
 
 
 def test_a_step_whose_gradients_overflow_is_left_out_and_the_scale_halved() -> None:
