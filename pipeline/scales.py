@@ -1,7 +1,8 @@
 """The base config of each kind of puzzle at each scale: what the rows of a table are changed from.
 
-smoke shows that a table runs, and means nothing. cpu takes about a minute a row and seed on one core. gpu takes minutes
-a row on one GPU. paper is as published, for those who have the data and days of GPUs; we have not run it.
+smoke shows that a table runs, and means nothing. cpu takes about a minute a row and seed on one core, ARC rows two or
+three. gpu takes minutes a row on one GPU. paper is as published, for those who have the data and days of GPUs; we have
+not run it.
 """
 
 from pathlib import Path

@@ -190,10 +190,10 @@ SHOWN = (
 
 REMARKS = {
     "smoke": "**Smoke scale: this only shows that the table runs. Its figures mean nothing.**",
-    "cpu": "Small networks on small puzzles, about a minute of one core each: what holds here need not hold at the "
-    "published size, and the other way round.",
+    "cpu": "Small networks on small puzzles, one to five minutes of one core each: what holds here need not hold at "
+    "the published size, and the other way round.",
     "gpu": "Minutes of one GPU each, on puzzles that we generated where their names do not say otherwise.",
-    "paper": "The published data, sizes and numbers of steps; rates and ID slots are TRM's for every row.",
+    "paper": "The published data, sizes and numbers of steps, with TRM's rates for every row.",
 }
 
 

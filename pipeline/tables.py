@@ -76,8 +76,11 @@ def recursion(config: RecursionConfig) -> dict[str, Any]:
 
 
 def hrm(base: ModelConfig, k: int = 2, cycles: int = 2) -> dict[str, Any]:
-    """HRM beside a TRM: two networks of twice its layers, attention, one-step gradient, Q-learning, no average."""
-    size = {"model.layers": 2 * base.layers, "model.h_cycles": cycles, "model.l_cycles": k}
+    """HRM beside a TRM: two networks of twice its layers, attention, one-step gradient, Q-learning, no average.
+
+    An ID vector fills one slot, as published.
+    """
+    size = {"model.layers": 2 * base.layers, "model.h_cycles": cycles, "model.l_cycles": k, "model.id_slots": 1}
     rest = {"model.mixer": "attention", "model.halting": "q_learning", "train.average": None}
     return recursion(HRM) | size | rest
 
