@@ -65,16 +65,21 @@ function show() {
 
 // The wall
 
+const MOST_THUMBS = 9; // a Sudoku source has hundreds of tests
+
 function makeTile(tile, number) {
   const words = tile.outputs.length > 1 ? `${count(tile, "solved")} of ${tile.outputs.length} outputs` : labels[tile.outcome];
   const space = tile.outputs.length > 1 ? (tile.outputs.length > 4 ? 18 : 30) : 62;
+  const drawn = tile.outputs.length > MOST_THUMBS ? MOST_THUMBS - 1 : tile.outputs.length;
+  const thumbs = tile.outputs.slice(0, drawn).map((output) => makeThumb(output, space));
+  if (drawn < tile.outputs.length) thumbs.push(make("span", { class: "more" }, `+${tile.outputs.length - drawn}`));
   return make(
     "li",
     {},
     make(
       "a",
       { class: `tile ${tile.outcome}`, href: address({ number }), tabindex: -1, title: `${tile.id}: ${words}`, "data-number": number },
-      make("span", { class: "thumbs" }, tile.outputs.map((output) => makeThumb(output, space))),
+      make("span", { class: "thumbs" }, thumbs),
       make("span", { class: "name" }, makeSign(tile.outcome), make("span", { class: "id" }, tile.id), make("span", { class: "unseen" }, words)),
     ),
   );

@@ -292,6 +292,17 @@ def test_hidden_outputs_and_no_votes_make_a_page_too(browser: Browser, tmp_path:
     assert browser.evaluate("document.querySelectorAll('.candidates, .recursion').length") == 0
 
 
+def test_hundreds_of_tests_stay_in_their_tile(browser: Browser, tmp_path: Path) -> None:
+    write(tmp_path / "r.html", list(load_tasks("sudoku-4x4/2+60")))
+    browser.open(tmp_path / "r.html")
+    assert browser.evaluate("document.querySelectorAll('.thumbs > *').length") == 9
+    assert browser.evaluate("document.querySelector('.thumbs .more').textContent") == "+52"
+    lowest = (
+        "Math.max(...[...document.querySelectorAll('.thumbs > *')].map((each) => each.getBoundingClientRect().bottom))"
+    )
+    assert browser.evaluate(f"{lowest} <= document.querySelector('.name').getBoundingClientRect().top")
+
+
 def test_the_benchmark_opens_both_forms() -> None:
     rows = measure(TASKS[:2], "here", candidates=3, steps=2, rounds=1)
     assert [row["form"] for row in rows] == ["file", "folder"]
