@@ -22,8 +22,7 @@ import typer
 
 from augment import Grid, PuzzleSet, SourcedTasks, build_puzzle_set, load_tasks, open_puzzle_set, write_puzzle_set
 from augment.puzzle import decode_numbers
-from benchmarks.bench_recipe import processor
-from pipeline.rundir import versions
+from pipeline.rundir import processor, versions
 from solver.batches import Examples
 
 SIZE, SIDE, END, COLOUR = 768, 30, 1, 2

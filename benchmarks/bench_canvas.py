@@ -18,10 +18,10 @@ from typing import Annotated, get_args
 import typer
 
 from augment import load_tasks
-from benchmarks.bench_recipe import processor, run_seed
+from benchmarks.bench_recipe import run_seed
 from benchmarks.try_settings import share_right
 from pipeline.recipes import recipe
-from pipeline.rundir import read_json
+from pipeline.rundir import processor, read_json
 from solver.settings import Canvas
 from submissions.prediction import read_predictions
 

@@ -17,8 +17,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.bench_recipe import processor
-from pipeline.rundir import versions
+from pipeline.rundir import processor, versions
 from tests.kaggle_sim.hurts import HURTS
 from tests.kaggle_sim.simulation import EVALUATION_TASKS, Outcome, shipped_trunk, simulate
 from tests.kaggle_sim.watch import Look

@@ -25,10 +25,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from augment import Selection, write_puzzle_set
-from benchmarks.bench_recipe import processor
 from pipeline.config import PuzzleSettings
 from pipeline.prepare import build, gather
-from pipeline.rundir import versions
+from pipeline.rundir import processor, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS, CHECKPOINT_EVERY, LOG_EVERY = 400, 10, 3

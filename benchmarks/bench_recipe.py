@@ -8,7 +8,6 @@ commit, command, versions and hardware.
 """
 
 import json
-import platform
 import shlex
 import statistics
 import subprocess
@@ -24,7 +23,7 @@ from augment import write_puzzle_set
 from pipeline.config import override, parse_assignments
 from pipeline.prepare import build, gather
 from pipeline.recipes import recipe as find_recipe
-from pipeline.rundir import read_json
+from pipeline.rundir import processor, read_json
 
 
 def run_seed(recipe: str, seed: int, folder: Path, settings: Sequence[str] = ()) -> dict:
@@ -105,14 +104,6 @@ def describe(recipe: str, results: list[dict], versions: dict, command: str) -> 
         ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("commit", "cores")) + ".",
     ]
     return "\n".join(lines) + "\n"
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def row(result: dict) -> str:

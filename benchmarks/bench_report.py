@@ -18,8 +18,7 @@ import numpy as np
 import typer
 
 from augment import Grid, Task, load_tasks, task_canvas
-from benchmarks.bench_recipe import processor
-from pipeline.rundir import versions
+from pipeline.rundir import processor, versions
 from submissions import Candidate, Recursion, make_submission, score_submission, write_report
 from submissions.report import INDEX, Form
 from submissions.views import FIRST_COLOUR

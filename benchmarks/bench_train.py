@@ -22,11 +22,10 @@ import typer
 from torch.profiler import ProfilerActivity, profile
 
 from augment import PuzzleSet
-from benchmarks.bench_recipe import processor
 from pipeline.config import RunConfig, override, parse_assignments
 from pipeline.prepare import build, gather
 from pipeline.recipes import recipe
-from pipeline.rundir import Console, versions
+from pipeline.rundir import Console, processor, versions
 from pipeline.start import choose_precision, make_learner
 from solver.batches import Batch, Examples
 from solver.layers import inner_size

@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from augment import load_tasks
-from benchmarks.bench_recipe import last_metrics, processor, run_command
+from benchmarks.bench_recipe import last_metrics, run_command
 from pipeline.recipes import recipe as find_recipe
-from pipeline.rundir import read_json
+from pipeline.rundir import processor, read_json
 from submissions.compare import compare
 from submissions.format import read_submission
 

@@ -29,8 +29,7 @@ import numpy as np
 import typer
 
 from augment import IDENTITY, PuzzleSet, SourcedTasks, Task, build_puzzle_set, load_tasks
-from benchmarks.bench_recipe import processor
-from pipeline.rundir import versions
+from pipeline.rundir import processor, versions
 from solver.batches import Examples
 from solver.decode import take_back
 from solver.tokens import COLOUR, largest_corner

@@ -19,7 +19,6 @@ import torch
 import typer
 
 from augment import PuzzleSet
-from benchmarks.bench_recipe import processor
 from pipeline.budget import Budget, format_duration
 from pipeline.config import RunConfig, SelectionSettings, override, parse_assignments
 from pipeline.launch import join_processes
@@ -27,7 +26,7 @@ from pipeline.predict import seconds_needed
 from pipeline.prepare import build, gather
 from pipeline.recipes import recipe as find_recipe
 from pipeline.run import solve
-from pipeline.rundir import RunFolder, versions
+from pipeline.rundir import RunFolder, processor, versions
 from pipeline.train import train
 from submissions.score import Score
 
