@@ -40,3 +40,7 @@ def make_batch(widths: list[int], first_puzzle: int = 0) -> Batch:
 def make_learner(model: RecursiveModel, rows: int = 8, **settings: object) -> Learner:
     config = replace(LearnerConfig(lr=1e-3, warmup=0, weight_decay=0.0, total_steps=300), **settings)
     return Learner(model, IdTable(rows, model.config.id_length), config)
+
+
+def gradients_of(learner: Learner) -> list[torch.Tensor]:
+    return [parameter.grad for parameter in learner.model.parameters() if parameter.grad is not None]

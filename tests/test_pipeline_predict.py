@@ -1,11 +1,7 @@
-"""Prediction: the same answers however it is done, killed, split or recorded."""
+"""Prediction: the same answers however it is done, killed or recorded."""
 
-import json
-import os
-import subprocess
-import sys
 import weakref
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,55 +10,27 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 
-from augment import Augmentation, PuzzleSet, write_puzzle_set
-from augment.store import open_puzzle_set
+from augment import Augmentation, PuzzleSet
 from pipeline.asked import Asked, Questions
-from pipeline.checkpoint import save_checkpoint
 from pipeline.config import ConfigError, PredictSettings, build_config
 from pipeline.launch import join_processes
 from pipeline.predict import fingerprint, predict, seconds_needed
 from pipeline.predictor import Predictor
-from pipeline.rundir import Console
 from solver.batches import Examples
 from solver.embedding import IdTable
 from solver.model import Output, RecursiveModel
 from solver.supervision import last_output, predict_steps
 from solver.tokens import decode
-from submissions import Predictions, make_submission, read_predictions, vote
-from submissions.prediction import NO_GRID, write_part
-from tests.test_end_to_end import run
-from tests.test_pipeline_resume import ROOT, Crash, launch
+from submissions import read_predictions
+from submissions.prediction import NO_GRID
+from tests.asking import Notes, ask, count_answered, crash_after, same_answers, same_files, stored_set
+from tests.test_pipeline_resume import Crash
 from tests.untrained import MODEL, make_checkpoint, make_set
-
-FILES = ("answers.parquet", "grids.parquet", "recursion.parquet")
 
 
 @pytest.fixture(scope="module")
 def puzzle_set(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
-    """Seven tasks under up to 24 puzzles each: six parts."""
-    folder = tmp_path_factory.mktemp("sets") / "set"
-    write_puzzle_set(make_set(augmentations=23), folder)
-    return open_puzzle_set(folder)
-
-
-class Notes(Console):
-    """A console that remembers."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.lines: list[str] = []
-
-    def log(self, message: str) -> None:
-        self.lines.append(message)
-
-    def said(self, words: str) -> bool:
-        return any(words in line for line in self.lines)
-
-
-def ask(puzzle_set: PuzzleSet, folder: Path, notes: Notes | None = None, **settings: Any) -> Predictions:
-    """Without a second pass, unless asked for: the untrained model knows no end marks and would need it."""
-    checkpoint, chosen = make_checkpoint(puzzle_set), PredictSettings.model_validate({"second_pass": False} | settings)
-    return predict(checkpoint, puzzle_set, chosen, folder, notes or Notes())
+    return stored_set(tmp_path_factory.mktemp("sets") / "set")
 
 
 @pytest.fixture(scope="module")
@@ -71,22 +39,6 @@ def plain(puzzle_set: PuzzleSet, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("predictions") / "plain"
     ask(puzzle_set, folder)
     return folder
-
-
-def same_files(one: Path, other: Path) -> None:
-    for name in FILES:
-        assert (one / name).read_bytes() == (other / name).read_bytes()
-
-
-def same_answers(one: Predictions, other: Predictions) -> None:
-    """Up to the rounding of batches of another size."""
-    for column in fields(one.answers):
-        given, expected = (getattr(each.answers, column.name) for each in (one, other))
-        if given.dtype.kind == "f":
-            np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
-        else:
-            assert_array_equal(given, expected)
-    assert_array_equal(one.grids.ids, other.grids.ids)
 
 
 def test_every_answer_is_what_the_model_says_to_that_example_alone(puzzle_set: PuzzleSet, plain: Path) -> None:
@@ -132,31 +84,6 @@ def test_what_was_made_is_kept_and_what_differs_is_made_again(puzzle_set: Puzzle
 
 
 # Kills, damage and memory.
-
-
-def crash_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """End the stage, as a kill does, once so many parts are written."""
-    write, written = write_part, []
-
-    def patched(*given: Any) -> None:
-        if len(written) == parts:
-            raise Crash
-        write(*given)
-        written.append(given)
-
-    monkeypatch.setattr("pipeline.parts.write_part", patched)
-
-
-def count_answered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The rows of each part that is answered from now on."""
-    answer, rows = Predictor.answer, []
-
-    def patched(predictor: Predictor, asked: Any, *rest: Any) -> Any:
-        rows.append(len(asked))
-        return answer(predictor, asked, *rest)
-
-    monkeypatch.setattr(Predictor, "answer", patched)
-    return rows
 
 
 def test_a_killed_stage_makes_only_what_is_missing(
@@ -329,102 +256,6 @@ def test_the_recursion_of_every_test_input_is_kept(puzzle_set: PuzzleSet, plain:
 # The second pass.
 
 
-def fill_canvas(puzzle_set: PuzzleSet, shares: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model answers a cell of red; for that share of each of these tasks' puzzles, blue all over the canvas."""
-    filled = [
-        puzzle
-        for number, task in enumerate(puzzle_set.tasks)
-        for puzzle in range(puzzle_set.starts[number], puzzle_set.starts[number + 1])
-        if puzzle - puzzle_set.starts[number]
-        < shares.get(task.id, 0) * (puzzle_set.starts[number + 1] - puzzle_set.starts[number])
-    ]
-    forward = RecursiveModel.forward
-
-    def patched(model: RecursiveModel, latents: Any, batch: Any, *rest: Any, **more: Any) -> Output:
-        output = forward(model, latents, batch, *rest, **more)
-        rows = torch.isin(batch.puzzles_B, torch.tensor(filled))
-        output.logits_BCV[:] = 0
-        output.logits_BCV[rows, :, 3] = 1
-        output.logits_BCV[~rows, 0, 4] = 1
-        output.logits_BCV[~rows, 1:, 1] = 1
-        return output
-
-    monkeypatch.setattr(RecursiveModel, "forward", patched)
-
-
-@pytest.fixture
-def two(puzzle_set: PuzzleSet) -> tuple[str, str]:
-    """Two tasks."""
-    return puzzle_set.tasks[1].id, puzzle_set.tasks[4].id
-
-
-def test_what_may_be_cut_off_is_asked_again_on_the_whole_board(
-    puzzle_set: PuzzleSet, two: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill_canvas(puzzle_set, {two[0]: 0.9, two[1]: 0.1}, monkeypatch)
-    notes = Notes()
-    made = ask(puzzle_set, tmp_path / "out", notes, second_pass=True)
-    (task,) = (task for task in puzzle_set.tasks if task.id == two[0])
-    assert made.metadata["second_pass"] == {two[0]: list(range(len(task.tests)))}
-    assert notes.said(f"{len(task.tests)} test inputs may have outputs larger than their canvas")
-    asked = ask(puzzle_set, tmp_path / "off").answers
-    place = made.tasks.index(two[0])
-    first, second = made.answers.take(~made.answers.board), made.answers.take(made.answers.board)
-    assert_array_equal(first.halt_logit, asked.halt_logit)
-    assert set(second.task.tolist()) == {place}
-    own = first.take(first.task == place)
-    for name in ("test", "augmentation", "trajectory", "step"):
-        assert_array_equal(getattr(second, name), getattr(own, name))
-    assert not second.edge.any()
-    best = vote(made, [task])[task.id][0][0]
-    assert best.grid.shape == (12, 12), "its first answers no longer count"
-    assert made.recursions[two[0], 0].answer.shape == (3, 12, 12)
-    assert made.recursions[two[1], 0].answer.shape[1:] < (12, 12)
-    assert list(made.recursions).count((two[0], 0)) == 1
-
-
-def test_a_model_that_draws_no_end_marks_is_not_asked_again(
-    puzzle_set: PuzzleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill_canvas(puzzle_set, {task.id: 1.0 for task in puzzle_set.tasks}, monkeypatch)
-    monkeypatch.setattr("pipeline.predict.FEW_INPUTS", 0)
-    notes = Notes()
-    made = ask(puzzle_set, tmp_path / "out", notes, second_pass=True)
-    total = sum(len(task.tests) for task in puzzle_set.tasks)
-    assert notes.said(f"{total} of {total} test inputs have answers without end marks")
-    assert not made.answers.board.any()
-    assert made.metadata["second_pass"] == {}
-
-
-def test_a_stage_killed_in_the_second_pass_goes_on(
-    puzzle_set: PuzzleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill_canvas(puzzle_set, {task.id: 1.0 for task in puzzle_set.tasks[:4]}, monkeypatch)
-    ask(puzzle_set, tmp_path / "whole", second_pass=True)
-    first = Questions(puzzle_set, "task").ask_all()
-    with monkeypatch.context() as patch:
-        crash_after(len(first) + 1, patch)
-        with pytest.raises(Crash):
-            ask(puzzle_set, tmp_path / "out", second_pass=True)
-    rows = count_answered(monkeypatch)
-    ask(puzzle_set, tmp_path / "out", second_pass=True)
-    assert 0 < sum(rows) < 4 * 24, "only of the second pass"
-    same_files(tmp_path / "out", tmp_path / "whole")
-
-
-def test_whole_boards_are_not_asked_again(
-    puzzle_set: PuzzleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill_canvas(puzzle_set, {task.id: 1.0 for task in puzzle_set.tasks}, monkeypatch)
-    checkpoint = make_checkpoint(puzzle_set, replace(MODEL, canvas="full", max_steps=1))
-    made = predict(checkpoint, puzzle_set, PredictSettings(augmentations=0), tmp_path / "out", Notes())
-    assert made.metadata["second_pass"] == {}
-    assert not made.answers.edge.any()
-
-
-# Time and processes.
-
-
 def test_the_time_needed_is_that_of_every_row(puzzle_set: PuzzleSet, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a clock that a row moves on by as many seconds as it has cells."""
     config, processes, clock = build_config(make_checkpoint(puzzle_set).config), join_processes(), [0.0]
@@ -446,75 +277,6 @@ def test_the_time_needed_is_that_of_every_row(puzzle_set: PuzzleSet, monkeypatch
     assert seconds() == pytest.approx(2 + 1.2 * (cells + again)), "some are asked again on the whole board"
     assert seconds(second_pass=False, trajectories=3, noise=0.1) == pytest.approx(2 + 1.2 * 3 * cells)
     assert seconds(second_pass=False, rescore=5) == pytest.approx(2 + 1.2 * 2 * cells)
-
-
-SETTINGS = ("--rescore", "3", "--steps", "all", "--trajectories", "2", "--noise", "0.1")
-
-
-@pytest.fixture(scope="module")
-def stored(puzzle_set: PuzzleSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...]:
-    """The options that name a stored set and checkpoint."""
-    folder = tmp_path_factory.mktemp("stored")
-    write_puzzle_set(puzzle_set, folder / "set")
-    save_checkpoint(folder / "checkpoint", make_checkpoint(puzzle_set))
-    return "--puzzles", folder / "set", "--checkpoint", folder / "checkpoint"
-
-
-def submission_of(folder: Path) -> str:
-    made, tasks = read_predictions(folder), list(make_set(0).tasks)
-    return json.dumps(make_submission(vote(made, tasks, "product"), tasks))
-
-
-def test_any_number_of_processes_gives_the_identical_answers(stored: tuple[str | Path, ...], tmp_path: Path) -> None:
-    assert run("predict", *stored, *SETTINGS, "--out", tmp_path / "1") == 0
-    for processes in (2, 4):
-        folder = tmp_path / str(processes)
-        done = launch(processes, "predict", *stored, *SETTINGS, "--out", folder)
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert done.stdout.count(f"processes: {processes}") == 2, "only the first process speaks"
-        same_files(folder, tmp_path / "1")
-        assert (folder / "scores.parquet").read_bytes() == (tmp_path / "1" / "scores.parquet").read_bytes()
-        assert submission_of(folder) == submission_of(tmp_path / "1")
-
-
-LOSE_ONE = """
-import os, signal, sys
-from pipeline import parts
-from pipeline.__main__ import main
-write = parts.write_part
-def killed(folder, number, *rest):
-    if number >= 3 and os.environ["RANK"] == "1":
-        os.kill(os.getpid(), signal.SIGKILL)
-    write(folder, number, *rest)
-parts.write_part = killed
-main(sys.argv[1:])
-"""
-
-
-def test_a_lost_process_ends_the_others_and_fewer_go_on(
-    stored: tuple[str | Path, ...], plain: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "lose.py").write_text(LOSE_ONE)
-    chosen = ("predict", *stored, "--set", "predict.second_pass=false", "--out", tmp_path / "out")
-    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", tmp_path / "lose.py", *chosen]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(list(map(str, words)), cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode != 0
-    assert not (tmp_path / "out").exists()
-    assert run(*chosen) == 0
-    same_files(tmp_path / "out", plain)
-
-
-def test_every_stage_runs_in_two_processes(tmp_path: Path) -> None:
-    """The first one builds, votes and writes; training in float64 is the same up to rounding, so the submission is."""
-    chosen = ("solve", "--recipe", "smoke", "--set", "train.steps=4", "--set", "train.precision=fp64")
-    assert run(*chosen, "--run", tmp_path / "1") == 0
-    done = launch(2, *chosen, "--run-folder", tmp_path / "2")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("its score means nothing") == 1, "only the first process speaks"
-    for name in ("submission.json", "score.json"):
-        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
-    assert launch(2, *chosen).returncode != 0, "without a folder that they share"
 
 
 def test_what_is_no_part_is_not_removed(puzzle_set: PuzzleSet, tmp_path: Path) -> None:

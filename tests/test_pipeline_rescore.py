@@ -21,7 +21,7 @@ from solver.supervision import last_output, predict_steps
 from solver.tokens import encode
 from submissions import Predictions, read_predictions, vote
 from submissions.grids import collect_grids
-from tests.test_pipeline_predict import Notes, crash_after
+from tests.asking import Notes, crash_after
 from tests.test_pipeline_resume import Crash
 from tests.untrained import MODEL, make_checkpoint, make_set
 

@@ -22,8 +22,8 @@ from pipeline.specialise import Specialist, for_one_task, seconds_to_specialise,
 from solver.learner import Learner, NotFiniteError, StepResult
 from solver.supervision import last_output, predict_steps
 from submissions import Predictions, read_predictions
+from tests.asking import Notes, crash_after, same_files
 from tests.test_end_to_end import run
-from tests.test_pipeline_predict import Notes, crash_after, same_files
 from tests.test_pipeline_resume import ROOT, Crash
 from tests.untrained import MODEL, make_checkpoint, make_set
 
