@@ -22,14 +22,6 @@ def puzzle_set(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
     return stored_set(tmp_path_factory.mktemp("sets") / "set")
 
 
-@pytest.fixture(scope="module")
-def plain(puzzle_set: PuzzleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Predictions that nothing happened to."""
-    folder = tmp_path_factory.mktemp("predictions") / "plain"
-    ask(puzzle_set, folder)
-    return folder
-
-
 SETTINGS = ("--rescore", "3", "--steps", "all", "--trajectories", "2", "--noise", "0.1")
 
 
@@ -74,7 +66,7 @@ main(sys.argv[1:])
 
 
 def test_a_lost_process_ends_the_others_and_fewer_go_on(
-    stored: tuple[str | Path, ...], plain: Path, tmp_path: Path
+    stored: tuple[str | Path, ...], puzzle_set: PuzzleSet, tmp_path: Path
 ) -> None:
     (tmp_path / "lose.py").write_text(LOSE_ONE)
     chosen = ("predict", *stored, "--set", "predict.second_pass=false", "--out", tmp_path / "out")
@@ -84,7 +76,8 @@ def test_a_lost_process_ends_the_others_and_fewer_go_on(
     assert done.returncode != 0
     assert not (tmp_path / "out").exists()
     assert run(*chosen) == 0
-    same_files(tmp_path / "out", plain)
+    ask(puzzle_set, tmp_path / "plain")
+    same_files(tmp_path / "out", tmp_path / "plain")
 
 
 def test_every_stage_runs_in_two_processes(tmp_path: Path) -> None:
