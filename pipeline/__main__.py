@@ -225,8 +225,11 @@ def predict_command(
     record: Annotated[
         Literal["last", "all"] | None, typer.Option("--steps", help="Supervision steps to record  [default: last]")
     ] = None,
-    trajectories: Annotated[int | None, typer.Option(help="Answers per augmentation, with --noise", min=1)] = None,
+    trajectories: Annotated[int | None, typer.Option(help="Answers per augmentation, each by chance of its own", min=1)] = None,
     noise: Annotated[float | None, typer.Option(help="Standard deviation of noise on the latents", min=0)] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Factor on the noise that the recursion draws; 0: its mean", min=0)
+    ] = None,
     candidates: Annotated[
         int | None, typer.Option("--rescore", metavar="K", help="Score the K best candidates under every augmentation")
     ] = None,
@@ -240,6 +243,7 @@ def predict_command(
 
     loaded, puzzle_set = load_checkpoint(checkpoint), open_puzzle_set(puzzles)
     options = {"record": record, "trajectories": trajectories, "noise": noise, "rescore": candidates}
+    options["temperature"] = temperature
     changes = {f"predict.{name}": value for name, value in options.items() if value is not None}
     config = override(build_config(loaded.config), changes | parse_assignments(assignments or []))
     loaded, settings = replace(loaded, config=config.model_dump(mode="json")), config.predict

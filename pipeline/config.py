@@ -22,7 +22,7 @@ from pydantic import (
 from augment import MAX_PAIRS, Duplicates, OnLeak, Selection
 from augment.symmetry import Symmetries, SymmetryName
 from pipeline.budget import parse_duration
-from solver.settings import Curriculum, ModelConfig, OptimizerName
+from solver.settings import EVIDENCE, Curriculum, EvidenceConfig, ModelConfig, OptimizerName
 from solver.tokens import VOCABULARY
 from submissions.rankers import find_ranker
 
@@ -138,6 +138,8 @@ class TrainSettings(Settings):
         AfterValidator(_ascending_shares),
     ] = ()
     """(share of the steps, h_cycles, l_cycles): fewer cycles until that share is done, at last the model's own"""
+    evidence: EvidenceConfig = EVIDENCE
+    """where noise is learnt ("+ e" in model.recursion), how its bound on the evidence is weighed"""
     trackers: tuple[str, ...] = ()
     """where accelerate sends the metrics besides metrics.jsonl: "tensorboard", "wandb" ..."""
 
@@ -158,23 +160,16 @@ class PredictSettings(Settings):
     record: Literal["last", "all"] = "last"
     """of which supervision steps the answers are kept"""
     trajectories: Annotated[int, Field(ge=1, le=2**16)] = 1
-    """answers per augmentation, each with noise of its own (PTRM)"""
+    """answers per augmentation, each by chance of its own: noise (PTRM), or what the recursion itself draws (GRAM)"""
     noise: Annotated[float, Field(ge=0)] = 0.0
     """standard deviation of the noise on the latents before every supervision step; PTRM took 0.2 on ARC-AGI-2"""
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """factor on the width of the noise that the recursion draws ("+ e" in model.recursion); 0 follows its mean"""
     second_pass: bool = True
     """on task canvases, ask again on the whole board where an output may be larger than its canvas"""
     rescore: Annotated[int, Field(ge=0)] = 0
     """score so many candidates of each test input under every augmentation, for the ranker "product"; 0 for none"""
     ranker: Annotated[str, AfterValidator(_known_ranker)] = "count"
-
-    @model_validator(mode="after")
-    def _differs_by_noise(self) -> "PredictSettings":
-        if self.trajectories > 1 and self.noise == 0:
-            raise ValueError(
-                f"predict.trajectories is {self.trajectories} and predict.noise 0, so all of them would be alike; "
-                "set the noise too, for example predict.noise=0.2 (predict --noise 0.2)"
-            )
-        return self
 
     @model_validator(mode="after")
     def _has_what_the_ranker_needs(self) -> "PredictSettings":
@@ -245,6 +240,22 @@ class RunConfig(Settings):
     def _holds_arc(self) -> "RunConfig":
         if self.model.vocabulary < VOCABULARY:
             raise ValueError(f"model.vocabulary is {self.model.vocabulary}; ARC needs {VOCABULARY} tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _trajectories_differ(self) -> "RunConfig":
+        predict, draws = self.predict, bool(self.model.recursion.noisy)
+        if predict.trajectories > 1 and predict.noise == 0 and not (draws and predict.temperature):
+            more = "a temperature above 0" if draws else "the noise too, for example predict.noise=0.2 (--noise 0.2)"
+            raise ValueError(
+                f"predict.trajectories is {predict.trajectories} and there is no noise, so all of them would be alike; "
+                f"set {more}"
+            )
+        if not predict.ranker.endswith(".py") and find_ranker(predict.ranker).judged and not draws:
+            raise ValueError(
+                f"the ranker '{predict.ranker}' needs the value head, which only a recursion with noise has (\"+ e\" in "
+                "model.recursion.updates): set predict.ranker=best, which takes the halting head"
+            )
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ In: the results of steps. Out: figures for the log, summed over all processes.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -28,8 +28,10 @@ class Tally:
 
     NAMES = ("examples", "loss", "halted", "exact", "correct", "labelled", "steps")
 
-    def __init__(self) -> None:
-        self._sums, self._since = torch.zeros(len(self.NAMES), dtype=torch.float64), time.monotonic()
+    def __init__(self, figures: Sequence[str] = ()) -> None:
+        """figures: what supervision steps say of themselves besides (ModelConfig.figures)."""
+        self._figures, self._names = figures, (*self.NAMES, *figures)
+        self._sums, self._since = torch.zeros(len(self._names), dtype=torch.float64), time.monotonic()
 
     def add(self, result: StepResult) -> None:
         """Count one step of this process's slots; nothing is kept but sums."""
@@ -42,24 +44,28 @@ class Tally:
             (loss.correct_B * halted_B).sum(),
             (loss.labelled_B * halted_B).sum(),
             (result.steps_B * halted_B).sum(),
+            *(loss.kl if name == "kl" else result.output.figures[name].sum() for name in self._figures),
         )
         self._sums = self._sums.to(halted_B.device) + torch.stack([value.to(loss.total) for value in sums])
 
     def numbers(self, processes: Processes) -> dict[str, float]:
         """The sums over all processes and the seconds they took, as plain JSON values."""
         sums = processes.sum_(self._sums.clone()).tolist()
-        return dict(zip(self.NAMES, sums, strict=True)) | {"seconds": time.monotonic() - self._since}
+        return dict(zip(self._names, sums, strict=True)) | {"seconds": time.monotonic() - self._since}
 
     def load(self, numbers: dict[str, float], processes: Processes) -> None:
         """Go on from saved sums, which the first process takes over."""
         self._since = time.monotonic() - numbers["seconds"]
         if processes.index == 0:
-            self._sums = torch.tensor([numbers[name] for name in self.NAMES], dtype=torch.float64)
+            self._sums = torch.tensor([numbers[name] for name in self._names], dtype=torch.float64)
 
     def means(self, processes: Processes) -> dict[str, float]:
-        """Loss per example, accuracy of whole examples and of cells, supervision steps taken, examples per second."""
+        """Loss per example, accuracy of whole examples and of cells, supervision steps taken, examples per second.
+
+        And the mean of every figure: the KL of learnt noise in nats per cell, widths, residuals, iterations.
+        """
         sums = self.numbers(processes)
-        return {
+        return {name: sums[name] / sums["examples"] for name in self._figures} | {
             "loss": sums["loss"] / sums["examples"],
             "exact": sums["exact"] / max(1.0, sums["halted"]),
             "cells": sums["correct"] / max(1.0, sums["labelled"]),

@@ -18,7 +18,7 @@ from submissions.prediction import Answers, Part, Scores, find_parts, read_part,
 if TYPE_CHECKING:  # whoever only looks at parts needs no torch
     from pipeline.launch import Launched
 
-FORMAT = 1
+FORMAT = 2
 ABOUT = "parts.json"
 PART_FILE = re.compile(r"\d{6}\.|\.?parts\.json")
 

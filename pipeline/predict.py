@@ -89,7 +89,7 @@ def make_predictions(
         numbers, again = answer(predictor, parts, settings)
         if processes.index == 0:
             metadata |= {"supervision_steps": predictor.steps, "second_pass": again, "made_from": made_from}
-            metadata |= {name: getattr(settings, name) for name in ("record", "trajectories", "noise")}
+            metadata |= {name: getattr(settings, name) for name in ("record", "trajectories", "noise", "temperature")}
             metadata["augmentations"] = (
                 puzzle_set.requested if settings.augmentations is None else settings.augmentations
             )
@@ -114,7 +114,8 @@ def make_predictor(
     said = prepare_model(model, table, config.train, processes.device)
     run.log(f"predicting in {said}, processes: {processes.count}")
     questions = Questions(puzzle_set, model.config.canvas, settings.augmentations, settings.trajectories)
-    return Predictor(model, table, questions, settings.steps, settings.record, settings.noise, config.seed)
+    chance = settings.noise, config.seed, settings.temperature
+    return Predictor(model, table, questions, settings.steps, settings.record, *chance)
 
 
 def answer_all(
@@ -197,11 +198,12 @@ def find_cut_off(parts: Parts, numbers: range) -> set[tuple[int, int]]:
 
 def identify(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings) -> dict[str, Any]:
     """What decides the answers, but for rounding: the weights, the puzzles and the settings."""
-    deciding = ("augmentations", "steps", "record", "trajectories", "noise", "second_pass")
+    deciding = ("augmentations", "steps", "record", "trajectories", "noise", "temperature", "second_pass")
+    config = build_config(trained.config)
     return {
         "weights": fingerprint(trained),
         "puzzle_set": puzzle_set.digest,
-        "seed": build_config(trained.config).seed if settings.noise else None,
+        "seed": config.seed if settings.noise or config.model.recursion.noisy else None,
         **{name: getattr(settings, name) for name in deciding},
     }
 

@@ -23,7 +23,8 @@ from solver.embedding import IdTable
 from solver.loss import log_stablemax
 from solver.model import Output, RecursiveModel
 from solver.recursion import Watch
-from solver.supervision import LatentNoise, predict_steps
+from solver.noise import Chance, make_keys
+from solver.supervision import predict_steps
 from solver.tokens import END
 from solver.trace import Trace, Traced
 from submissions.grids import collect_rows, join_grids
@@ -38,13 +39,15 @@ class Computed:
     """What the device gave for a batch of n rows at the T supervision steps that are kept.
 
     tokens: uint8 (n, T, cells), the likeliest; log_probs: float32 (n, T, cells, 2), of these tokens and of an end mark
-    in their place; halts: float64 (n, T), halting logits; steps: their numbers, from 1; traced: by row
+    in their place; halts: float64 (n, T), halting logits; values: float32 (n, T), what the value head says
+    steps: their numbers, from 1; traced: by row
     """
 
     asked: Asked
     tokens: NDArray[np.uint8]
     log_probs: NDArray[np.float32]
     halts: NDArray[np.float64]
+    values: NDArray[np.float32]
     steps: list[int]
     traced: dict[int, Traced]
 
@@ -56,7 +59,7 @@ class Predictor:
         model: on its device, in its precision; table: its ID rows.
         questions: what the rows mean.
         steps: supervision steps, None for as many as in training; record: those whose answers are kept.
-        noise: standard deviation of the noise of trajectories, made anew from `seed`.
+        noise, temperature: of the trajectories, see `solver.noise.Chance`; drawn from `seed`.
     """
 
     def __init__(
@@ -68,10 +71,12 @@ class Predictor:
         record: Literal["last", "all"] = "last",
         noise: float = 0.0,
         seed: int = 0,
+        temperature: float = 1.0,
     ):
         check_board(questions.puzzle_set, model.config.board_side)
         self.model, self.table, self.questions = model.eval(), table, questions
-        self.steps, self.noise, self.seed = steps or model.config.max_steps, noise, seed
+        self.steps, self.seed = steps or model.config.max_steps, seed
+        self.noise, self.temperature = noise, temperature
         self.recorded = range(1, self.steps + 1) if record == "all" else [self.steps]
 
     def answer(self, asked: Asked, memory: Memory, report: Callable[[int], None] = lambda rows: None) -> Part:
@@ -117,9 +122,9 @@ class Predictor:
             trace.add(output)
             if step in self.recorded:
                 kept.append(_read(output))
-        tokens, log_probs, halts = (torch.stack(column, dim=1).numpy() for column in zip(*kept, strict=True))
+        tokens, log_probs, halts, values = (torch.stack(column, dim=1).numpy() for column in zip(*kept, strict=True))
         traced = dict(zip(followed.tolist(), trace.examples(), strict=True)) if len(followed) else {}
-        return Computed(asked, tokens, log_probs, halts, list(self.recorded), traced)
+        return Computed(asked, tokens, log_probs, halts, values, list(self.recorded), traced)
 
     def render(self, asked: Asked) -> Batch:
         """The rows as a batch on the device."""
@@ -134,12 +139,13 @@ class Predictor:
             _read(output)
 
     def outputs(self, asked: Asked, batch: Batch, steps: int, watch: Watch | None = None) -> Iterator[Output]:
-        """Of every supervision step. Noise is a row's own: it is the same in any batch, part and process."""
-        noise = None
-        if self.noise:
-            seeds = np.stack([np.full(len(asked), self.seed), asked.puzzles, asked.pairs, asked.trajectories], axis=1)
-            noise = LatentNoise(self.noise, seeds)
-        return predict_steps(self.model, self.table, batch, steps, noise, watch)
+        """Of every supervision step. Chance is a row's own: it is the same in any batch, part and process."""
+        chance = None
+        if self.noise or self.model.config.recursion.noisy:
+            whose = [np.full(len(asked), self.seed), asked.puzzles, asked.pairs, asked.trajectories]
+            keys_B = make_keys(np.stack(whose, axis=1), self.model.device)
+            chance = Chance(keys_B, self.noise, self.temperature)
+        return predict_steps(self.model, self.table, batch, steps, chance, watch)
 
     def _take_back(self, computed: Computed) -> Part:
         """Decode and undo the augmentations; one row for each row asked and step kept, in this order."""
@@ -166,6 +172,7 @@ class Predictor:
             grid=numbers,
             log_prob=decoded.log_probs,
             halt_logit=computed.halts.reshape(-1),
+            value=computed.values.reshape(-1),
         )
         sizes = examples.canvas_sizes(asked.puzzles)
         recursions = {
@@ -186,12 +193,13 @@ def join_pieces(pieces: list[Part]) -> Part:
     return Part(type(renumbered[0]).joined(renumbered), grids, recursions)
 
 
-def _read(output: Output) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens, log-probabilities and halting logits of one supervision step, in the machine's memory."""
+def _read(output: Output) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tokens, log-probabilities, halting logits and values of one supervision step, in the machine's memory."""
     tokens_BC = output.logits_BCV.argmax(-1)
     read_BC2 = torch.stack((tokens_BC, torch.full_like(tokens_BC, END)), dim=-1)
     log_probs_BC2 = log_stablemax(output.logits_BCV, read_BC2).float()
-    return tokens_BC.to(torch.uint8).cpu(), log_probs_BC2.cpu(), output.halt_B.double().cpu()
+    judged = output.halt_B.double().cpu(), output.value_B.float().cpu()
+    return tokens_BC.to(torch.uint8).cpu(), log_probs_BC2.cpu(), *judged
 
 
 def _as_recursion(traced: Traced, canvas: NDArray[np.int64]) -> Recursion:

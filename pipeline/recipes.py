@@ -13,7 +13,7 @@ from pipeline.config import (
     TrainSettings,
     UnattendedSettings,
 )
-from solver.family import DIRECT, HRM
+from solver.family import DIRECT, EQUILIBRIUM, GRAM, HRM, UNIVERSAL
 from solver.settings import ModelConfig
 
 
@@ -47,6 +47,35 @@ def smoke_direct() -> RunConfig:
     python -m pipeline solve --recipe smoke_direct  under 30 seconds on 2 cores
     """
     return vary(smoke(), "smoke_direct", recursion=DIRECT, layers=4, h_cycles=1, l_cycles=1, max_steps=1)
+
+
+def smoke_gram() -> RunConfig:
+    """The same walk with GRAM: the answer moves by learnt chance, and each augmentation is answered three times.
+
+    python -m pipeline solve --recipe smoke_gram    under 30 seconds on 2 cores
+    """
+    config = vary(smoke(), "smoke_gram", recursion=GRAM, h_cycles=2)
+    predict = config.predict.model_copy(update={"trajectories": 3})
+    return config.model_copy(update={"predict": predict})
+
+
+def smoke_equilibrium() -> RunConfig:
+    """The same walk with one latent that is updated until it settles, and the gradient of where it does.
+
+    python -m pipeline solve --recipe smoke_equilibrium     under 30 seconds on 2 cores
+    """
+    return vary(smoke(), "smoke_equilibrium", recursion=EQUILIBRIUM)
+
+
+def smoke_urm() -> RunConfig:
+    """The same walk with URM: a universal transformer with short convolutions, one cycle of two without gradient.
+
+    python -m pipeline solve --recipe smoke_urm     under 30 seconds on 2 cores
+
+    With Muon, as its authors train it on ARC-AGI-2.
+    """
+    config = vary(smoke(), "smoke_urm", recursion=UNIVERSAL, mlp="conv_swiglu", h_cycles=2, l_cycles=2)
+    return config.model_copy(update={"train": config.train.model_copy(update={"optimizer": "muon"})})
 
 
 def vary(config: RunConfig, name: str, **model: Any) -> RunConfig:
@@ -241,6 +270,9 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "smoke": smoke,
     "smoke_hrm": smoke_hrm,
     "smoke_direct": smoke_direct,
+    "smoke_gram": smoke_gram,
+    "smoke_equilibrium": smoke_equilibrium,
+    "smoke_urm": smoke_urm,
     "cpu": cpu,
     "arc1": arc1,
     "arc2": arc2,

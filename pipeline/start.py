@@ -21,7 +21,7 @@ from solver.processes import Processes
 
 SAME_NETWORK = (
     *("hidden", "heads", "expansion", "inner_multiple", "layers", "mixer", "id_slots", "id_length", "vocabulary"),
-    *("rope_theta", "rms_epsilon", "recursion.networks", "recursion.layers", "recursion.latents"),
+    *("rope_theta", "rms_epsilon", "recursion.networks", "recursion.layers", "recursion.latents", "mlp", "recursion.noisy", "learns_noise"),
 )
 """Model settings that must be those of the checkpoint that training starts from."""
 
@@ -82,6 +82,7 @@ def learner_config(config: RunConfig, scale_loss: bool = False) -> LearnerConfig
         given.lr, given.weight_decay, given.betas, given.id_lr, given.id_weight_decay,
         given.warmup, given.steps, given.min_ratio, given.average, config.seed,
         given.optimizer, given.muon_lr, given.curriculum, given.micro_batch, scale_loss, given.ids_only,
+        given.evidence,
     )  # fmt: skip
 
 
@@ -101,7 +102,8 @@ def prepare_model(model: RecursiveModel, table: IdTable, settings: TrainSettings
     model.to(device, kept)
     table.weights_PI = table.weights_PI.to(device, kept)
     model.varlen = choose_varlen(settings.attention, model, device)
-    compiled = device.type == "cuda" if settings.compile is None else settings.compile
+    by_itself = device.type == "cuda" and not model.config.recursion.settles  # its gradient needs a graph twice
+    compiled = by_itself if settings.compile is None else settings.compile
     if compiled:
         model.compile_blocks()
     attention = ("varlen" if model.varlen else "padded") + " attention"

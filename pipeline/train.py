@@ -117,7 +117,8 @@ class Session:
         self, config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, accelerator: Accelerator, stretch: Stretch
     ):
         self.stretch, self._saved_at = stretch, time.monotonic()
-        self.config, self.run, self.tally, self.puzzle_set = config, run, Tally(), puzzle_set
+        self.config, self.run, self.puzzle_set = config, run, puzzle_set
+        self.tally = Tally(config.model.figures)
         self.accelerator, self.processes = accelerator, Launched(accelerator)
         run.log(f"processes: {self.processes.count}")
         _check_slots(config, self.processes.count)
@@ -262,7 +263,7 @@ class Session:
         if self.config.train.trackers:
             each = {f"moved/{name}/{n}": value for name, values in moved.items() for n, value in enumerate(values, 1)}
             self.accelerator.log(metrics | each, step=self.learner.steps)
-        self.tally = Tally()
+        self.tally = Tally(self.config.model.figures)
         return note_of(metrics)
 
     def _used(self) -> float:

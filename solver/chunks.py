@@ -26,6 +26,10 @@ class Chunk:
     id_gradients_BI: Tensor
 
 
+SUMS = ("total", "cells", "halting", "continuing", "value", "kl")
+"""What of the losses is a sum over examples."""
+
+
 def cut_slots(lengths_B: np.ndarray, most: int | None) -> list[np.ndarray]:
     """The slots in chunks of at most `most` positions, longest first, or one by one where a slot alone has more.
 
@@ -60,7 +64,7 @@ def join_chunks(chunks: Sequence[Chunk], rows: Sequence[np.ndarray], carry: Carr
 
     return Chunk(
         Losses(
-            *(total(getattr(part, name) for part in parts) for name in ("total", "cells", "halting", "continuing")),
+            *(total(getattr(part, name) for part in parts) for name in SUMS),
             *(joined(getattr(part, name) for part in parts) for name in ("exact_B", "correct_B", "labelled_B")),
         ),
         Output(
@@ -68,6 +72,8 @@ def join_chunks(chunks: Sequence[Chunk], rows: Sequence[np.ndarray], carry: Carr
             joined((out.logits_BCV for out in outputs), cells),
             joined(out.halt_B for out in outputs),
             joined(out.continue_B for out in outputs),
+            joined(out.value_B for out in outputs),
+            figures={name: joined(out.figures[name] for out in outputs) for name in outputs[0].figures},
         ),
         joined(chunk.id_gradients_BI for chunk in chunks),
     )

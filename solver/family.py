@@ -8,6 +8,12 @@ A recursion has latents and an input x. Each equation replaces one latent by a n
 All equations, in order, are one cycle; a supervision step is `h_cycles` of them, and "* l_cycles" repeats an equation
 within each. Networks are called f or f_NAME, latents z or z_NAME; equal names are equal weights. The latent of the last
 equation is the answer, which the output heads read.
+
+"* fixed_point" repeats an equation until its latent settles (`solver.equilibrium`), and "+ e" after the network adds
+noise whose mean and width are learnt (`solver.guidance`):
+
+    z = f(z + x) * fixed_point
+    z_h = f(z_h + z_l) + e
 """
 
 import re
@@ -20,17 +26,26 @@ Gradient = Literal["cycle", "update", "all"]
 Carrying = Literal["keep", "reset"]
 
 INPUT = "x"
-_EQUATION = re.compile(r"(z(?:_[A-Za-z0-9]+)*) = (f(?:_[A-Za-z0-9]+)*)\(([\w +]+)\)(?: \* (l_cycles|[1-9]\d*))?")
+FIXED_POINT = "fixed_point"
+_EQUATION = re.compile(
+    r"(z(?:_[A-Za-z0-9]+)*) = (f(?:_[A-Za-z0-9]+)*)\(([\w +]+)\)( \+ e)?"
+    rf"(?: \* (l_cycles|{FIXED_POINT}|[1-9]\d*))?"
+)
 
 
 @dataclass(frozen=True)
 class Update:
-    """latent = network(sum of what is read), `times` times over; None: l_cycles times."""
+    """latent = network(sum of what is read), `times` times over; None: l_cycles times.
+
+    noisy: noise is added to what the network gives; settles: made until the latent no longer moves
+    """
 
     latent: str
     network: str
     reads: tuple[str, ...]
     times: int | None = 1
+    noisy: bool = False
+    settles: bool = False
 
     def repeats(self, l_cycles: int) -> int:
         """How often it is made in one cycle."""
@@ -68,6 +83,12 @@ class RecursionConfig:
         read = {name for update in self.parsed for name in update.reads}
         for name in sorted(read - {INPUT, *self.latents}):
             raise ValueError(f"model.recursion.updates: {name} is read, but no equation gives it; add one, or read x")
+        for update in self.parsed:
+            if update.settles and (update.noisy or update.latent not in update.reads):
+                raise ValueError(
+                    f'model.recursion.updates: {update.latent} cannot settle: "* {FIXED_POINT}" is for an equation '
+                    "that reads its own latent and adds no noise"
+                )
         if INPUT not in read:
             raise ValueError("model.recursion.updates: no equation reads x, the input; add it to one")
         for name, layers in self.layers:
@@ -98,6 +119,16 @@ class RecursionConfig:
         """Every network, in the order of the equations."""
         return tuple(dict.fromkeys(update.network for update in self.parsed))
 
+    @property
+    def noisy(self) -> tuple[str, ...]:
+        """The latents that noise is added to, in the order of the equations."""
+        return tuple(dict.fromkeys(update.latent for update in self.parsed if update.noisy))
+
+    @property
+    def settles(self) -> bool:
+        """Whether any equation is repeated until its latent settles."""
+        return any(update.settles for update in self.parsed)
+
     def schedule(self, h_cycles: int, l_cycles: int) -> Iterator[Run]:
         """The updates of one supervision step, in order."""
         last = {update.latent: number for number, update in enumerate(self.parsed)}
@@ -117,10 +148,13 @@ def parse_update(equation: str) -> Update:
     if match is None:
         raise ValueError(
             f'model.recursion.updates: {equation!r} is no equation; write it as "z_h = f(z_h + z_l + x)": networks are '
-            'f or f_NAME, latents z or z_NAME, the input is x, and " * l_cycles" or " * 3" after it repeats it'
+            'f or f_NAME, latents z or z_NAME, the input is x; " + e" after it adds noise, and then " * l_cycles", '
+            f'" * 3" or " * {FIXED_POINT}" repeats it'
         )
-    latent, network, reads, times = match.groups()
-    return Update(latent, network, tuple(reads.split(" + ")), None if times == "l_cycles" else int(times or 1))
+    latent, network, reads, noise, times = match.groups()
+    settles, number = times == FIXED_POINT, times if times and times.isdigit() else 1
+    repeats = None if times == "l_cycles" else int(number)
+    return Update(latent, network, tuple(reads.split(" + ")), repeats, noise is not None, settles)
 
 
 TRM = RecursionConfig()
@@ -134,6 +168,16 @@ HRM = RecursionConfig(SEPARATE.updates, gradient="update")
 
 SINGLE = RecursionConfig(("z = f(z + x) * l_cycles", "z = f(z)"))
 """One latent, for reasoning and answer (2510.04871, table 2)."""
+
+GRAM = RecursionConfig(("z_l = f(z_l + z_h + x) * l_cycles", "z_h = f(z_h + z_l) + e"))
+"""TRM whose answer moves by chance, with learnt mean and width (2605.19376, eq. 6 to 9)."""
+
+EQUILIBRIUM = RecursionConfig(("z = f(z + x) * fixed_point",))
+"""One latent, one update, until it settles (Bai et al. 2019; what HRM's one-step gradient takes for granted)."""
+
+UNIVERSAL = RecursionConfig(("z = f(z + x) * l_cycles",))
+"""A universal transformer; with two cycles, one of them without gradient, and model.mlp="conv_swiglu": URM
+(2512.14693)."""
 
 DIRECT = RecursionConfig(("z_h = f(z_h + x)",))
 """No recursion but the outer one, of supervision steps (ARC Prize's analysis of HRM); with one step, none at all."""

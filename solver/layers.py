@@ -67,18 +67,46 @@ def inner_size(size: int, expansion: float, multiple: int = 256) -> int:
 
 
 class SwiGLU(nn.Module):
-    """down(silu(gate) * up) over the last axis (Shazeer 2020)."""
+    """down(silu(gate) * up) over the last axis (Shazeer 2020).
 
-    def __init__(self, size: int, expansion: float, multiple: int):
+    As many outputs as inputs where not said; the inner size is that of `size`, by default of the inputs.
+    """
+
+    def __init__(
+        self, inputs: int, expansion: float, multiple: int, outputs: int | None = None, size: int | None = None
+    ):
         super().__init__()
-        inner = inner_size(size, expansion, multiple)
-        self.gate_up = Linear(size, 2 * inner)
-        self.down = Linear(inner, size)
+        inner = inner_size(size or inputs, expansion, multiple)
+        self.gate_up = Linear(inputs, 2 * inner)
+        self.down = Linear(inner, outputs or inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape whose last axis has the size given; the same shape comes out."""
+        """Any shape whose last axis has the size given; the same shape but for the last axis comes out."""
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.down(F.silu(gate) * up)
+
+
+class ConvSwiGLU(SwiGLU):
+    """down(silu(conv(silu(gate) * up))): each channel looks at the position before its own too (URM, section 3.2).
+
+    The convolution is depthwise, has 2 taps and a bias, and nothing comes before an example's first position.
+    """
+
+    TAPS = 2
+
+    def __init__(self, size: int, expansion: float, multiple: int):
+        super().__init__(size, expansion, multiple)
+        inner, bound = self.down.in_features, self.TAPS**-0.5
+        self.conv = nn.Parameter(torch.empty(inner, 1, self.TAPS).uniform_(-bound, bound))
+        self.conv_bias = nn.Parameter(torch.empty(inner).uniform_(-bound, bound))
+
+    def forward(self, x_TD: Tensor, first_T1: Tensor) -> Tensor:
+        """(T, D) to (T, D); first_T1: 1 where an example begins, else 0."""
+        gate, up = self.gate_up(x_TD).chunk(2, dim=-1)
+        gated = F.silu(gate) * up
+        before = F.pad(gated, (0, 0, 1, 0))[:-1] * (1 - first_T1.to(gated.dtype))
+        earlier, own = self.conv.to(gated.dtype)[:, 0].unbind(-1)
+        return self.down(F.silu(earlier * before + own * gated + self.conv_bias.to(gated.dtype)))
 
 
 class Attention(nn.Module):
@@ -108,22 +136,25 @@ class Block(nn.Module):
         hidden, positions = config.hidden, config.id_slots + config.cells
         sizes = config.expansion, config.inner_multiple
         self.mixer = Attention(hidden, config.heads) if config.mixer == "attention" else SwiGLU(positions, *sizes)
-        self.mlp = SwiGLU(hidden, *sizes)
+        self.mlp = (ConvSwiGLU if config.mlp == "conv_swiglu" else SwiGLU)(hidden, *sizes)
         self.epsilon = config.rms_epsilon
 
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
         """One block; the shape stays."""
         if isinstance(self.mixer, Attention):
-            return self.finish(x_TD, layout.attend(*self.mixer.project(x_TD, layout.cos, layout.sin)))
+            return self.finish(x_TD, layout.attend(*self.mixer.project(x_TD, layout.cos, layout.sin)), layout.first)
         x_BDS = layout.padding.unpack(x_TD).transpose(1, 2)
         x_TD = layout.padding.pack(rms_norm(x_BDS + self.mixer(x_BDS), self.epsilon).transpose(1, 2))
-        return rms_norm(x_TD + self.mlp(x_TD), self.epsilon)
+        return self._apply_mlp(x_TD, layout.first)
 
-    def finish(self, x_TD: Tensor, mixed_THK: Tensor) -> Tensor:
+    def finish(self, x_TD: Tensor, mixed_THK: Tensor, first_T1: Tensor) -> Tensor:
         """What follows attention."""
         assert isinstance(self.mixer, Attention)
-        x_TD = rms_norm(x_TD + self.mixer.out(mixed_THK.flatten(1)), self.epsilon)
-        return rms_norm(x_TD + self.mlp(x_TD), self.epsilon)
+        return self._apply_mlp(rms_norm(x_TD + self.mixer.out(mixed_THK.flatten(1)), self.epsilon), first_T1)
+
+    def _apply_mlp(self, x_TD: Tensor, first_T1: Tensor) -> Tensor:
+        made_TD = self.mlp(x_TD, first_T1) if isinstance(self.mlp, ConvSwiGLU) else self.mlp(x_TD)
+        return rms_norm(x_TD + made_TD, self.epsilon)
 
     def compile_parts(self, **options: Any) -> None:
         """Compile (`torch.compile`) what is on either side of attention, whose kernels need no fusing.

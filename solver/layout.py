@@ -86,6 +86,7 @@ class Layout:
     groups: what attends together; ends: for varlen attention, where each example ends, int32 (B + 1), from 0
     longest: positions of the longest example
     cos, sin: rotary angles of the positions in use, (T, 1, 1, K); see `solver.layers.rotate`
+    first: bool (T, 1), the first position of each example
     """
 
     padding: Padding
@@ -94,6 +95,7 @@ class Layout:
     longest: int
     cos: Tensor
     sin: Tensor
+    first: Tensor
 
     def attend(self, qk_TNHK: Tensor, v_THK: Tensor) -> Tensor:
         """Every position looks at all positions in use of its own example: (T, H, K)."""
@@ -131,7 +133,9 @@ def make_layout(positions_BS: Tensor, widths_B: np.ndarray, cos: Tensor, sin: Te
     positions_T = padding.pack(positions_BS)
     ends = torch.from_numpy(np.cumsum([0, *lengths_B[order_B]], dtype=np.int32)).to(cos.device) if varlen else None
     angles = cos[positions_T][:, None, None], sin[positions_T][:, None, None]
-    return Layout(padding, groups, ends, int(lengths_B.max()), *angles)
+    first_BS = torch.zeros_like(used_BS)
+    first_BS[:, 0] = True
+    return Layout(padding, groups, ends, int(lengths_B.max()), *angles, padding.pack(first_BS)[:, None])
 
 
 def _make_group(lengths: np.ndarray, device: torch.device) -> Group:

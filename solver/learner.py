@@ -20,10 +20,11 @@ from solver.ema import MovingAverage
 from solver.embedding import IdTable
 from solver.loss import Losses, losses
 from solver.model import Output, RecursiveModel
+from solver.noise import Chance, make_keys
 from solver.optim import cycles_at, load_optimizer_tensors, make_optimizers, optimizer_tensors, scheduled_rate
 from solver.precision import LossScale
 from solver.processes import Processes, own_part
-from solver.settings import Curriculum, OptimizerName
+from solver.settings import EVIDENCE, Curriculum, EvidenceConfig, OptimizerName
 from solver.supervision import (
     Carry,
     carry_tensors,
@@ -45,6 +46,7 @@ class LearnerConfig:
     micro_batch: run no more cells at once than so many full boards have; None: all slots
     scale_loss: keep small gradients from vanishing in half precision (fp16)
     ids_only: for this share of the steps only ID rows learn; weights, their average and optimizers stay as they are
+    evidence: how the bound on the evidence is weighed, where noise is learnt
     """
 
     lr: float = 1e-4
@@ -63,6 +65,7 @@ class LearnerConfig:
     micro_batch: int | None = None
     scale_loss: bool = False
     ids_only: float = 0.0
+    evidence: EvidenceConfig = EVIDENCE
 
 
 @dataclass(frozen=True)
@@ -186,20 +189,37 @@ class Learner:
         own = self.model.config.h_cycles, self.model.config.l_cycles
         ids_BI = self.table.lookup(some.batch.puzzles_B)
         cycles = cycles_at(step, config.total_steps, config.curriculum, own)
-        output = self.model(some.latents, some.batch, ids_BI, cycles=cycles, watch=movement)
-        loss = losses(output, some.batch.labels_BS, self._continue_target(output, some, ids_BI, cycles))
+        chance = self._chance(step, rows)
+        output = self.model(
+            some.latents, some.batch, ids_BI, cycles=cycles, watch=movement, chance=chance, learns=True
+        )
+        target_B = self._continue_target(output, some, ids_BI, cycles, chance)
+        weight = config.evidence.weight_at(step, config.total_steps)
+        loss = losses(output, some.batch.labels_BS, target_B, config.evidence, weight)
         self._backward(loss.total / sum(self.sizes))
-        logits = {name: getattr(output, name).detach() for name in ("logits_BCV", "halt_B", "continue_B")}
-        output = replace(output, **logits)
+        kept = ("logits_BCV", "halt_B", "continue_B", "value_B")
+        logits = {name: getattr(output, name).detach() for name in kept}
+        output = replace(output, **logits, kl_B2=None, judged_BCV=None)
         gradients_BI = ids_BI.grad if ids_BI.grad is not None else torch.zeros_like(ids_BI)
         return Chunk(replace(loss, total=loss.total.detach()), output, gradients_BI)
 
-    def _continue_target(self, output: Output, carry: Carry, ids_BI: Tensor, cycles: tuple[int, int]) -> Tensor | None:
+    def _chance(self, step: int, rows: np.ndarray) -> Chance | None:
+        """Of some of this process's slots, where the recursion has any: each step's and each slot's own."""
+        if not self.model.config.recursion.noisy:
+            return None
+        slots = own_part(self.sizes, self.processes.index).start + rows
+        numbers = np.stack([np.full(len(slots), self.config.seed), np.full(len(slots), step), slots], axis=1)
+        return Chance(make_keys(numbers, self.model.device))
+
+    def _continue_target(
+        self, output: Output, carry: Carry, ids_BI: Tensor, cycles: tuple[int, int], chance: Chance | None
+    ) -> Tensor | None:
         """With Q-learning, from another supervision step on the same data; it changes nothing."""
         if not self.model.config.learns_to_continue:
             return None
+        later = None if chance is None else chance.at(1)
         with torch.no_grad():
-            after = self.model(output.latents, carry.batch, ids_BI, cycles=cycles)
+            after = self.model(output.latents, carry.batch, ids_BI, cycles=cycles, chance=later)
         return continue_target(after, carry.steps_B + 1, self.model.config.max_steps)
 
     def _backward(self, loss: Tensor) -> None:

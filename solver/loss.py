@@ -5,6 +5,7 @@ In: a step's output and the labels of the data in the slots. Out: sums over exam
 Shape letters: B examples, C cells, V vocabulary.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,14 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from solver.model import Output
+from solver.settings import EVIDENCE, EvidenceConfig
 
 
 @dataclass(frozen=True)
 class Losses:
     """Sums over the examples of a batch; everything but `total` is detached.
 
-    total: cells + 0.5 x (halting + continuing), float64, to be divided by the global batch
-    continuing: of the continue logit, 0 where it has no target
+    total: cells + 0.5 x (halting + continuing + value) + the weighted kl, float64, to be divided by the global batch
+    continuing: of the continue logit, 0 where it has no target; value: of the value head, 0 where there is none
+    kl: nats per labelled cell that the posterior of learnt noise is from its prior, 0 where none is learnt
     exact_B: all labelled cells right; correct_B and labelled_B: cells right and cells labelled
     """
 
@@ -27,6 +30,8 @@ class Losses:
     cells: Tensor
     halting: Tensor
     continuing: Tensor
+    value: Tensor
+    kl: Tensor
     exact_B: Tensor
     correct_B: Tensor
     labelled_B: Tensor
@@ -48,24 +53,49 @@ def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return -log_stablemax(logits, labels[..., None])[..., 0]
 
 
-def losses(output: Output, labels_BC: Tensor, continue_target_B: Tensor | None = None) -> Losses:
+def losses(
+    output: Output,
+    labels_BC: Tensor,
+    continue_target_B: Tensor | None = None,
+    evidence: EvidenceConfig = EVIDENCE,
+    kl_weight: float = 0.0,
+) -> Losses:
     """The loss of one supervision step; labels are 0 where a cell is unlabelled.
 
     continue_target_B: what the continue logit learns, where it learns anything (`solver.supervision.continue_target`).
+    kl_weight: of the KL at this training step; with 1 (and no free bits) cells + kl is the bound on the evidence
+    (GRAM, eq. 14), in nats per labelled cell.
 
     Each example's cell loss is the mean over its labelled cells. Its halting target is "as many cells are
     right as are labelled", so an example without labels has no cell loss and, as published, the target 1.
     """
     labelled_BC = labels_BC != 0
     labelled_B = labelled_BC.sum(-1)
-    correct_B = (labelled_BC & (output.logits_BCV.detach().argmax(-1) == labels_BC)).sum(-1)
+    judged_BCV = output.logits_BCV.detach() if output.judged_BCV is None else output.judged_BCV.detach()
+    correct_B = (labelled_BC & (judged_BCV.argmax(-1) == labels_BC)).sum(-1)
     exact_B = correct_B == labelled_B
     cell_losses_BC = stablemax_cross_entropy(output.logits_BCV, labels_BC).masked_fill(~labelled_BC, 0)
     cells = (cell_losses_BC.sum(-1) / labelled_B.clamp(min=1)).sum()
     target_B = exact_B.to(output.halt_B.dtype)
     halting = F.binary_cross_entropy_with_logits(output.halt_B, target_B, reduction="sum")
-    continuing = torch.zeros_like(halting)
+    continuing = value = charged = kl = torch.zeros_like(halting)
     if continue_target_B is not None:
         continuing = F.binary_cross_entropy_with_logits(output.continue_B, continue_target_B, reduction="sum")
-    total = cells + 0.5 * (halting + continuing)
-    return Losses(total, cells.detach(), halting.detach(), continuing.detach(), exact_B, correct_B, labelled_B)
+    if not output.value_B.isnan().any():
+        share_B = (correct_B / labelled_B.clamp(min=1)).to(output.value_B.dtype)
+        value = (output.value_B - share_B).square().sum()
+    if output.kl_B2 is not None:
+        charged, kl = _kl(output.kl_B2, labelled_B, evidence)
+    total = cells + 0.5 * (halting + continuing + value) + kl_weight * charged
+    parts = (each.detach() for each in (cells, halting, continuing, value, kl))
+    return Losses(total, *parts, exact_B, correct_B, labelled_B)
+
+
+def _kl(kl_B2: Tensor, labelled_B: Tensor, evidence: EvidenceConfig) -> tuple[Tensor, Tensor]:
+    """Sums over examples: what is charged, and the KL itself, in nats per labelled cell.
+
+    Balanced (Hafner et al. 2021): the value is that of the KL, the gradient is shared out between prior and posterior.
+    """
+    shares = kl_B2.new_tensor([evidence.kl_balance, 1 - evidence.kl_balance])
+    kl_B = (kl_B2 * shares).sum(-1) / labelled_B.clamp(min=1) * (labelled_B > 0)
+    return kl_B.clamp(min=evidence.free_bits * math.log(2)).sum(), kl_B.sum()

@@ -3,7 +3,7 @@
 Shape letters: B examples, C cells of the canvas, S positions (ID slots, then cells), D hidden, V vocabulary.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,20 +12,33 @@ from torch import Tensor, nn
 
 from augment.canvas import fixed_width
 from solver.batches import Batch
+from solver.equilibrium import settle, with_gradient
+from solver.guidance import Guidance, Guide
 from solver.layers import Block, Linear, rotary_tables, truncated_normal_
-from solver.layout import Layout, make_layout
-from solver.recursion import Latents, Network, Watch, recurse
+from solver.layout import Layout, Padding, make_layout
+from solver.noise import Chance
+from solver.recursion import Latents, Network, Settle, Watch, recurse
 from solver.settings import ModelConfig
 
 
 @dataclass(frozen=True)
 class Output:
-    """One supervision step: detached latents by name, logits (B, C, V), halting and continue logits (B,)."""
+    """One supervision step: detached latents by name, logits (B, C, V), halting and continue logits (B,).
+
+    value_B: where noise is drawn, what share of the cells the value head thinks right; else not a number
+    kl_B2: where noise is learnt, in training: nats that the posterior is from the prior, as a cost of the one and of
+    the other. judged_BCV: the answer as the prior would have had it, which accuracies and halting are of
+    figures: (B,) by name, see ModelConfig.figures
+    """
 
     latents: Latents
     logits_BCV: Tensor
     halt_B: Tensor
     continue_B: Tensor
+    value_B: Tensor
+    kl_B2: Tensor | None = None
+    judged_BCV: Tensor | None = None
+    figures: dict[str, Tensor] = field(default_factory=dict)
 
 
 class RecursiveModel(nn.Module):
@@ -54,6 +67,12 @@ class RecursiveModel(nn.Module):
         self.halt_head = nn.Linear(hidden, 2)
         nn.init.zeros_(self.halt_head.weight)
         nn.init.constant_(self.halt_head.bias, -5.0)
+        if config.recursion.noisy:
+            self.value_head = nn.Linear(hidden, 1)
+            nn.init.zeros_(self.value_head.weight)
+        if config.learns_noise:
+            for name in config.recursion.noisy:
+                self.add_module(guidance_name(name), Guidance(config))
         for name in config.recursion.latents:
             self.register_buffer(start_name(name), truncated_normal_(torch.empty(hidden), 1.0))
         cos, sin = rotary_tables(positions, hidden // config.heads, config.rope_theta)
@@ -79,11 +98,14 @@ class RecursiveModel(nn.Module):
         layout: Layout | None = None,
         cycles: tuple[int, int] | None = None,
         watch: Watch | None = None,
+        chance: Chance | None = None,
+        learns: bool = False,
     ) -> Output:
         """One supervision step: h_cycles cycles, with gradient where the recursion says.
 
         ids_BI: the ID vectors (B, id_size) of the batch's puzzles; layout: the batch's, where it is known already;
-        cycles: (h_cycles, l_cycles) in place of the config's; watch: is told of every update of a latent, (T, D).
+        cycles: (h_cycles, l_cycles) in place of the config's; watch: is told of every update of a latent, (T, D);
+        chance: of the noise that equations add, None for its mean; learns: it is drawn knowing the labels.
         """
         layout, recursion = layout or self.layout(batch.cells_BS), self.config.recursion
         pack, unpack = layout.padding.pack, layout.padding.unpack
@@ -92,13 +114,65 @@ class RecursiveModel(nn.Module):
             latents = self.initial_latents(*batch.tokens_BS.shape)
         packed = {name: pack(z_BSD) for name, z_BSD in latents.items()}
         networks = {name: self._network(name, layout) for name in recursion.networks}
+        guide = self._guide(layout.padding, chance, batch.labels_BS if learns else None)
+        figures: dict[str, Tensor] = {}
         new = recurse(
-            recursion, networks, packed, x_TD, *(cycles or (self.config.h_cycles, self.config.l_cycles)), watch
+            recursion,
+            networks,
+            packed,
+            x_TD,
+            *(cycles or (self.config.h_cycles, self.config.l_cycles)),
+            watch,
+            guide,
+            self._settler(layout.padding, figures),
         )
         answer_BSD = unpack(new.pop(recursion.answer))
-        halt_B, continue_B = self.halt_head(answer_BSD[:, 0].to(self.halt_head.weight.dtype)).unbind(-1)
+        judged_BSD = answer_BSD if guide.foreseen_TD is None else unpack(guide.foreseen_TD)
         carried = {recursion.answer: answer_BSD.detach()} | {name: unpack(z.detach()) for name, z in new.items()}
-        return Output(carried, self.read_cells(answer_BSD), halt_B, continue_B)
+        return Output(
+            carried,
+            self.read_cells(answer_BSD),
+            *self._judge(judged_BSD[:, 0]),
+            None if guide.kl_T2 is None else unpack(guide.kl_T2).sum(1),
+            None if guide.foreseen_TD is None else self.read_cells(judged_BSD.detach()),
+            figures | {name: _mean_over_positions(width_T, layout.padding) for name, width_T in guide.widths.items()},
+        )
+
+    def _judge(self, first_BD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Halting and continue logits and the value that the heads read from the first slot."""
+        halt_B, continue_B = self.halt_head(first_BD.to(self.halt_head.weight.dtype)).unbind(-1)
+        if not self.config.recursion.noisy:
+            return halt_B, continue_B, torch.full_like(halt_B, torch.nan)
+        return halt_B, continue_B, self.value_head(first_BD.to(self.value_head.weight.dtype))[:, 0]
+
+    def _guide(self, padding: Padding, chance: Chance | None, labels_BC: Tensor | None) -> Guide:
+        """What adds noise; with labels it knows the target, whose ID slots are empty."""
+        config, parts, target_TD = self.config, {}, None
+        if config.learns_noise:
+            parts = {name: self._guidance_of(name) for name in config.recursion.noisy}
+            if labels_BC is not None:
+                target_BCD = config.hidden**0.5 * self.token_embedding(labels_BC) * (labels_BC != 0)[..., None]
+                target_TD = padding.pack(F.pad(target_BCD, (0, 0, config.id_slots, 0))).to(self.precision)
+        return Guide(parts, padding, chance, target_TD, config.recursion.answer, config.noise_width)
+
+    def _guidance_of(self, latent: str) -> Guidance:
+        part = self.get_submodule(guidance_name(latent))
+        assert isinstance(part, Guidance)
+        return part
+
+    def _settler(self, padding: Padding, figures: dict[str, Tensor]) -> Settle:
+        """What lets a latent settle, and notes how well it did."""
+
+        def run(update: Network, start_TD: Tensor) -> Tensor:
+            settled = settle(update, start_TD, padding, self.config.equilibrium)
+            figures["residual"], figures["iterations"] = settled.residual_B, settled.iterations_B.float()
+            figures["adjoint_residual"] = torch.zeros_like(settled.residual_B)
+            if not torch.is_grad_enabled():
+                return settled.z_TD
+            note = figures["adjoint_residual"].copy_
+            return with_gradient(update, settled, padding, self.config.equilibrium, note)
+
+        return run
 
     def read_cells(self, z_BSD: Tensor) -> Tensor:
         """Logits (B, C, V) that the output head reads from a latent, of the answer or of the reasoning."""
@@ -154,6 +228,17 @@ class RecursiveModel(nn.Module):
 def module_name(network: str) -> str:
     """Where a network's weights are: of f in "network", of f_l in "network_l"."""
     return "network" + network.removeprefix("f")
+
+
+def guidance_name(latent: str) -> str:
+    """Where the prior and posterior of a latent's noise are: of z_h in "guidance_h"."""
+    return "guidance" + latent.removeprefix("z")
+
+
+def _mean_over_positions(values_T: Tensor, padding: Padding) -> Tensor:
+    """(T,) to (B,), over the positions in use."""
+    both_B2 = padding.unpack(torch.stack((values_T, torch.ones_like(values_T)), dim=-1)).sum(1)
+    return both_B2[:, 0] / both_B2[:, 1]
 
 
 def start_name(latent: str) -> str:

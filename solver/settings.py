@@ -12,6 +12,80 @@ Curriculum = tuple[tuple[float, int, int], ...]
 Mixer = Literal["attention", "mlp"]
 Canvas = Literal["full", "task"]
 Halting = Literal["halt", "q_learning"]
+Mlp = Literal["swiglu", "conv_swiglu"]
+Noise = Literal["learned", "naive"]
+Solver = Literal["plain", "anderson"]
+Adjoint = Literal["implicit", "neumann"]
+
+
+def _require(holds: bool, field: str, value: object, rule: str) -> None:
+    _check(holds, f"model.{field}", value, rule)
+
+
+def _check(holds: bool, field: str, value: object, rule: str) -> None:
+    if not holds:
+        raise ValueError(f"{field} = {value!r}: {rule}")
+
+
+@dataclass(frozen=True)
+class EquilibriumConfig:
+    """How a latent is made to settle, and how gradients go through it (`solver.equilibrium`).
+
+    method: repeat the update ("plain"), or extrapolate from the last `memory` of them ("anderson")
+    iterations: updates at most; tolerance: settled where |new - old| / |new| of an example is below
+    gradient: by the implicit function theorem ("implicit"), to the same tolerance, or by the first `terms` terms of its
+    Neumann series ("neumann"), of which one is HRM's one-step gradient
+    """
+
+    method: Solver = "anderson"
+    iterations: int = 24
+    tolerance: float = 1e-3
+    memory: int = 5
+    gradient: Adjoint = "implicit"
+    terms: int = 1
+
+    def __post_init__(self) -> None:
+        """ValueError naming the field and what is allowed."""
+        for name, kind in (("method", Solver), ("gradient", Adjoint)):
+            allowed = get_args(kind)
+            given = getattr(self, name)
+            _require(given in allowed, f"equilibrium.{name}", given, f"must be one of {', '.join(allowed)}")
+        for name, least in (("iterations", 1), ("memory", 2), ("terms", 1)):
+            given = getattr(self, name)
+            _require(given >= least, f"equilibrium.{name}", given, f"must be at least {least}")
+        _require(0 < self.tolerance < 1, "equilibrium.tolerance", self.tolerance, "must be between 0 and 1")
+
+
+@dataclass(frozen=True)
+class EvidenceConfig:
+    """How the bound on the evidence is weighed where noise is learnt (GRAM, eq. 14 and appendix B.2).
+
+    kl_weight: of KL(posterior || prior), in nats per labelled cell, beside the cells' loss in the same unit; with 1 the
+    sum is the bound itself. kl_warmup: share of the steps over which the weight grows from 0
+    free_bits: bits per labelled cell that cost nothing
+    kl_balance: share of the gradient that moves the prior towards the posterior; the rest moves the posterior
+    """
+
+    kl_weight: float = 0.1
+    kl_warmup: float = 0.1
+    free_bits: float = 0.0
+    kl_balance: float = 0.8
+
+    def __post_init__(self) -> None:
+        """ValueError naming the field and what is allowed."""
+        for name in ("kl_weight", "free_bits"):
+            given = getattr(self, name)
+            _check(math.isfinite(given) and given >= 0, f"train.evidence.{name}", given, "must be 0 or more")
+        for name in ("kl_warmup", "kl_balance"):
+            given = getattr(self, name)
+            _check(0 <= given <= 1, f"train.evidence.{name}", given, "must be between 0 and 1")
+
+    def weight_at(self, step: int, total: int) -> float:
+        """The weight of the KL at `step` (the first is 1) of `total`."""
+        return self.kl_weight * min(1.0, step / max(1.0, self.kl_warmup * total))
+
+
+EVIDENCE = EvidenceConfig()
 
 
 @dataclass(frozen=True)
@@ -25,6 +99,10 @@ class ModelConfig:
     max_steps: supervision steps; exploration: chance per step and slot to ask for a minimum of them
     halting: stop where the halting logit is positive ("halt"), or as HRM does where it exceeds the continue logit,
         which is learnt from the step after, at the cost of another forward pass ("q_learning")
+    mlp: after the mixer a SwiGLU, or URM's with a short convolution along the positions in it ("conv_swiglu")
+    noise: "+ e" in an equation has a learnt mean and width ("learned"), or mean 0 and width noise_width ("naive")
+    noise_width: the width that learning starts from; latents have size 1
+    equilibrium: how "* fixed_point" in an equation is done
     canvas: all cells of the board ("full") or only those that the task needs ("task")
     """
 
@@ -44,6 +122,10 @@ class ModelConfig:
     max_steps: int = 16
     exploration: float = 0.1
     halting: Halting = "halt"
+    mlp: Mlp = "swiglu"
+    noise: Noise = "learned"
+    noise_width: float = 0.3
+    equilibrium: EquilibriumConfig = EquilibriumConfig()
     canvas: Canvas = "full"
     rope_theta: float = 10000.0
     rms_epsilon: float = 1e-5
@@ -54,6 +136,8 @@ class ModelConfig:
             self._check_number(field.name, getattr(self, field.name))
         _require(self.mixer in get_args(Mixer), "mixer", self.mixer, 'must be "attention" or "mlp"')
         _require(self.canvas in get_args(Canvas), "canvas", self.canvas, 'must be "full" or "task"')
+        _require(self.mlp in get_args(Mlp), "mlp", self.mlp, 'must be "swiglu" or "conv_swiglu"')
+        _require(self.noise in get_args(Noise), "noise", self.noise, 'must be "learned" or "naive"')
         _require(self.halting in get_args(Halting), "halting", self.halting, 'must be "halt" or "q_learning"')
         _require(self.exploration <= 1, "exploration", self.exploration, "must be between 0 and 1")
         _require(self.board_side <= 255, "board_side", self.board_side, "must be at most 255")
@@ -86,9 +170,13 @@ class ModelConfig:
 
     @property
     def effective_depth(self) -> int:
-        """Layers applied one after the other in a supervision step: T (n + 1) layers for TRM (TRM, table 1)."""
-        runs = self.recursion.schedule(self.h_cycles, self.l_cycles)
-        return sum(run.times * self.layers_of(run.update.network) for run in runs)
+        """Layers applied one after the other in a supervision step: T (n + 1) layers for TRM (TRM, table 1).
+
+        Where a latent settles, as many as there can be: most iterations and the update with gradient.
+        """
+        runs, most = self.recursion.schedule(self.h_cycles, self.l_cycles), self.equilibrium.iterations + 1
+        updates = ((run.update, run.times * (most if run.update.settles else 1)) for run in runs)
+        return sum(times * self.layers_of(update.network) for update, times in updates)
 
     @property
     def forward_passes(self) -> int:
@@ -96,11 +184,17 @@ class ModelConfig:
         return 1 + self.learns_to_continue
 
     @property
+    def learns_noise(self) -> bool:
+        """Whether the noise of the recursion has a learnt mean and width."""
+        return bool(self.recursion.noisy) and self.noise == "learned"
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What a supervision step says of itself, for each example, besides losses."""
+        drawn = ("kl", "prior_width", "posterior_width") if self.learns_noise else ()
+        return drawn + (("residual", "iterations", "adjoint_residual") if self.recursion.settles else ())
+
+    @property
     def learns_to_continue(self) -> bool:
         """Whether the continue logit has a target: a single supervision step has none after it."""
         return self.halting == "q_learning" and self.max_steps > 1
-
-
-def _require(holds: bool, field: str, value: object, rule: str) -> None:
-    if not holds:
-        raise ValueError(f"model.{field} = {value!r}: {rule}")

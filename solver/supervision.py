@@ -18,6 +18,7 @@ from augment.canvas import fixed_width
 from solver.batches import Batch
 from solver.embedding import IdTable
 from solver.model import Output, RecursiveModel
+from solver.noise import Chance
 from solver.recursion import Latents, Watch
 
 
@@ -172,45 +173,24 @@ def last_output(outputs: Iterator[Output]) -> Output:
     return output  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
-class LatentNoise:
-    """Gaussian noise on the latents before every supervision step, after PTRM (arXiv 2605.19943).
-
-    Every example draws from its own seed, so that its noise is the same in whatever batch it is; on a GPU the numbers
-    are other ones than on a CPU.
-
-    scale: standard deviation; seeds: int (B, n), non-negative, what makes each example's noise its own
-    """
-
-    def __init__(self, scale: float, seeds: np.ndarray):
-        self.scale, self.seeds = scale, seeds
-
-    def add(self, latents: Latents, step: int) -> Latents:
-        """The latents (B, S, D) with the noise of this step, from 1."""
-        noisy = {name: z_BSD.clone() for name, z_BSD in latents.items()}
-        generator = torch.Generator(next(iter(noisy.values())).device)
-        for row, seed in enumerate(self.seeds.tolist()):
-            (mixed,) = np.random.SeedSequence([*seed, step]).generate_state(1, np.uint64)
-            generator.manual_seed(int(mixed) >> 1)
-            for z_BSD in noisy.values():
-                drawn_SD = torch.randn(z_BSD.shape[1:], generator=generator, device=z_BSD.device)
-                z_BSD[row] += (self.scale * drawn_SD).to(z_BSD.dtype)
-        return noisy
-
-
 @torch.no_grad()
 def predict_steps(
     model: RecursiveModel,
     table: IdTable,
     batch: Batch,
     steps: int | None = None,
-    noise: LatentNoise | None = None,
+    chance: Chance | None = None,
     watch: Watch | None = None,
 ) -> Iterator[Output]:
-    """The output of each supervision step from fresh latents, without halting; `steps` None: max_steps."""
+    """The output of each supervision step from fresh latents, without halting; `steps` None: max_steps.
+
+    chance: None for no noise between steps, and the mean of what equations add.
+    """
     ids_BI, layout = table.lookup(batch.puzzles_B), model.layout(batch.cells_BS)
     latents = model.initial_latents(len(batch), batch.cells_BS.shape[1])
     for step in range(1, 1 + (steps or model.config.max_steps)):
-        latents = latents if noise is None else noise.add(latents, step)
-        output = model(latents, batch, ids_BI, layout, watch=watch)
+        now = None if chance is None else chance.at(step)
+        latents = latents if now is None else now.disturb(latents)
+        output = model(latents, batch, ids_BI, layout, watch=watch, chance=now)
         latents = output.latents
         yield output

@@ -28,7 +28,7 @@ from submissions import grids as grid_table
 from submissions.grids import Grids, collect_grids, join_grids
 from submissions.recursion import Recursion, recursion_table, recursions_of
 
-FORMAT = 2
+FORMAT = 3
 ANSWERS_FILE, GRIDS_FILE, METADATA_FILE = "answers.parquet", "grids.parquet", "predictions.json"
 RECURSION_FILE, SCORES_FILE = "recursion.parquet", "scores.parquet"
 NO_GRID = -1
@@ -38,7 +38,7 @@ QUICK = {"use_dictionary": ["task"], "write_statistics": False}
 _ANSWERS = {
     "task": np.int32, "test": np.int32, "augmentation": np.uint32, "trajectory": np.uint16, "step": np.uint16,
     "last": np.bool_, "board": np.bool_, "edge": np.bool_, "grid": np.int32, "log_prob": np.float32,
-    "halt_logit": np.float64,
+    "halt_logit": np.float64, "value": np.float32,
 }  # fmt: skip
 _SCORES = {
     "task": np.int32, "test": np.int32, "augmentation": np.uint32, "grid": np.int32, "log_prob": np.float32
@@ -79,6 +79,7 @@ class Answers(Columns):
     board: asked on the whole board, after a canvas that was perhaps too small; the earlier answers no longer count
     edge: it reaches the canvas' edge without an end mark, so it may be cut off
     grid: number of the grid, NO_GRID where the answer was none; log_prob: mean over its cells and end marks
+    value: share of the cells that the value head thinks right, not a number where the model has none
     """
 
     task: NDArray[np.int32]
@@ -92,6 +93,7 @@ class Answers(Columns):
     grid: NDArray[np.int32]
     log_prob: NDArray[np.float32]
     halt_logit: NDArray[np.float64]
+    value: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +130,7 @@ class Prediction:
     grid: Grid | None
     halt_logit: float
     log_prob: float = float("nan")
+    value: float = float("nan")
     step: int = 1
     last: bool = True
     trajectory: int = 0

@@ -36,6 +36,7 @@ class Votes:
         input_C: which test input; height_C, width_C: sides
         product_C: mean over augmentations of the log-probability that rescoring gave, -inf where it gave none; None
         without rescoring
+    Answers again: value_R: what the value head says of each, None or not a number where the model has none
     """
 
     candidate_R: NDArray[np.int64]
@@ -47,11 +48,18 @@ class Votes:
     height_C: NDArray[np.uint8]
     width_C: NDArray[np.uint8]
     product_C: Array | None = None
+    value_R: NDArray[np.float32] | None = None
 
     def total(self, values_R: ArrayLike) -> Array:
         """Sum of a value over each candidate's answers, added in their order."""
         sums = np.bincount(self.candidate_R, np.asarray(values_R, np.float64), minlength=len(self.input_C))
         return sums.astype(np.float64)
+
+    def best(self, values_R: ArrayLike) -> Array:
+        """The largest value among each candidate's answers."""
+        largest = np.full(len(self.input_C), -np.inf)
+        np.maximum.at(largest, self.candidate_R, np.asarray(values_R, np.float64))
+        return largest
 
     @cached_property
     def count(self) -> Array:
@@ -78,6 +86,7 @@ class Ranker:
 
     steps: "last" counts the answers of the last supervision step, "all" those of every step recorded
     rescored: it needs candidates that were scored under every augmentation
+    judged: it needs the value head
     """
 
     name: str
@@ -86,18 +95,25 @@ class Ranker:
     scored: str
     steps: Literal["last", "all"] = "last"
     rescored: bool = False
+    judged: bool = False
 
 
 RANKERS: dict[str, Ranker] = {}
 
 
 def ranker(
-    name: str, *, source: str, scored: str, steps: Literal["last", "all"] = "last", rescored: bool = False
+    name: str,
+    *,
+    source: str,
+    scored: str,
+    steps: Literal["last", "all"] = "last",
+    rescored: bool = False,
+    judged: bool = False,
 ) -> Callable[[Rank], Rank]:
     """Make a function a ranker that can be chosen by this name; see Ranker."""
 
     def register(rank: Rank) -> Rank:
-        RANKERS[name] = Ranker(name, rank, source, scored, steps, rescored)
+        RANKERS[name] = Ranker(name, rank, source, scored, steps, rescored, judged)
         return rank
 
     return register
@@ -199,3 +215,25 @@ def by_shape(votes: Votes) -> tuple[Array, ...]:
     _, shape_C = np.unique(keys, return_inverse=True)
     voters = np.bincount(shape_C, votes.count)[shape_C]
     return voters.astype(np.float64), votes.count, votes.confidence
+
+
+@ranker(
+    "best",
+    source="the trajectory that the halting head trusts most, as in PTRM (Sghaier et al. 2026)",
+    scored="see table width in docs/what_does_the_work.md",
+)
+def by_best(votes: Votes) -> tuple[Array, ...]:
+    """The highest halting probability of any one answer that gave it, however few they are."""
+    return votes.best(votes.halting_R), votes.count
+
+
+@ranker(
+    "value",
+    source="best of N by a learnt value of the latent (GRAM, Baek et al. 2026): needs a recursion with noise",
+    scored="see table width in docs/what_does_the_work.md",
+    judged=True,
+)
+def by_value(votes: Votes) -> tuple[Array, ...]:
+    """The highest value that the value head gives to any one answer that gave it."""
+    assert votes.value_R is not None
+    return votes.best(votes.value_R), votes.count

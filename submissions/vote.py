@@ -141,7 +141,7 @@ def tally(predictions: Predictions, answers: Answers, lookup: NDArray[np.int64])
     votes = Votes(
         candidate_R, _sigmoid(answers.halt_logit), answers.log_prob, answers.step, answers.augmentation,
         input_R[first_C], predictions.grids.heights[numbers_C], predictions.grids.widths[numbers_C],
-        _average_scores(predictions, lookup, keys_R[first_C]),
+        _average_scores(predictions, lookup, keys_R[first_C]), answers.value,
     )  # fmt: skip
     return votes, numbers_C
 
@@ -177,6 +177,11 @@ def _refuse_missing(predictions: Predictions, ranker: Ranker) -> None:
         raise ValueError(
             f"the ranker '{ranker.name}' needs the answers of all steps in each of {', '.join(predictions.merged)}: "
             "one with the last step only would have fewer votes"
+        )
+    if ranker.judged and np.isnan(answers.value).any():
+        raise ValueError(
+            f"the ranker '{ranker.name}' needs the value head, which only a recursion with noise has; choose 'best', "
+            "which takes the halting head"
         )
     if ranker.rescored and predictions.merged:
         raise ValueError(f"the ranker '{ranker.name}' is for one model's candidates; vote each of those merged alone")
