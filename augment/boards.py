@@ -1,8 +1,10 @@
-"""Sudoku and Maze as sources: a name or a folder of CSV files comes in, one task goes out.
+"""Sudoku, Maze and N-Queens as sources: a name or a folder of CSV files comes in, one task goes out.
 
 Its demonstrations are the puzzles to train on, its tests those to solve. Sources:
 
     sudoku-4x4  sudoku-6x6  sudoku-9x9  maze-5x5 ... maze-30x30    generated; /TRAIN+TEST and @SEED may follow
+    queens-5x5  queens-7x7 ... queens-10x10                        the same; puzzles with several solutions, each of
+                                                                   which is a demonstration, and one a test's answer
     FOLDER                                                         with train.csv and test.csv, as published
                                                                    (Sudoku-Extreme, Maze-Hard); #TRAIN+TEST and @SEED
                                                                    may follow
@@ -20,7 +22,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
-from augment import maze, sudoku
+from augment import maze, queens, sudoku
 from augment.grid import MAX_SIDE, Grid
 from augment.json_file import SourceError
 from augment.stream import task_stream
@@ -34,12 +36,13 @@ PUBLISHED_SUDOKUS = 1000
 GIVE_UP = 200
 """Puzzles drawn one after the other that are all known already until there seem to be no more."""
 
-BOARD_NAMES = *(f"sudoku-{n}x{n}" for n in sudoku.BOXES), *(f"maze-{n}x{n}" for n in maze.SIDES)
+SIDES = {"sudoku": sudoku.BOXES, "maze": maze.SIDES, "queens": queens.SIDES}
+BOARD_NAMES = tuple(f"{name}-{n}x{n}" for name, sides in SIDES.items() for n in sides)
 NAMES = (
-    "sudoku-4x4, sudoku-6x6, sudoku-9x9, maze-5x5 to maze-30x30 (/TRAIN+TEST and @SEED may follow, as in "
-    "sudoku-6x6/1000+500@1)"
+    "sudoku-4x4, sudoku-6x6, sudoku-9x9, maze-5x5 to maze-30x30, queens-5x5, queens-7x7 to queens-10x10 (/TRAIN+TEST "
+    "and @SEED may follow, as in sudoku-6x6/1000+500@1)"
 )
-_NAME = re.compile(r"((sudoku|maze)-([0-9]+)x[0-9]+)(?:/([0-9]+)\+([0-9]+))?(?:@([0-9]+))?")
+_NAME = re.compile(r"((sudoku|maze|queens)-([0-9]+)x[0-9]+)(?:/([0-9]+)\+([0-9]+))?(?:@([0-9]+))?")
 _FOLDER = re.compile(r"(.*?)(?:#([0-9]+)\+([0-9]+))?(?:@([0-9]+))?", re.DOTALL)
 
 _SYMBOLS = {"sudoku": b".123456789", "maze": b" #SGo"}
@@ -48,11 +51,15 @@ _SYMBOLS = {"sudoku": b".123456789", "maze": b" #SGo"}
 
 @dataclass(frozen=True)
 class Kind:
-    """What there is to know of one kind of puzzle: draw one, tell it from its like, check answers."""
+    """What there is to know of one kind of puzzle: draw one, tell it from its like, check answers.
+
+    complete: all answers of a puzzle, where it may have several
+    """
 
     draw: Callable[[np.random.Generator], tuple[Grid, Grid]]
     identify: Callable[[Grid], bytes]
     are_answers: Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.bool_]]
+    complete: Callable[[Grid], NDArray[np.uint8]] | None = None
 
 
 def is_board_name(source: str) -> bool:
@@ -79,14 +86,21 @@ def describe_boards(task: Task) -> dict[str, float]:
     """How hard the test puzzles of such a task are (the training ones where there is no test).
 
     Sudoku: "clues, mean" and "backtracks, mean" (median, least, most; `sudoku.difficulty`). Maze: "steps, mean"
-    (median, least, most) of the shortest paths.
+    (median, least, most) of the shortest paths. N-Queens: "solutions" likewise.
     """
     pairs = task.tests or task.demonstrations
     puzzles = [pair.input for pair in pairs]
+    if is_queens(task):
+        return _spread("solutions", [len(queens.complete(puzzle)) for puzzle in puzzles])
     if _solves_sudoku(task.demonstrations[0]):
         clues = float(np.mean([(puzzle > 0).sum() for puzzle in puzzles]))
         return {"clues, mean": clues} | _spread("backtracks", [sudoku.difficulty(puzzle) for puzzle in puzzles])
     return _spread("steps", [maze.count_steps(puzzle) for puzzle in puzzles])
+
+
+def is_queens(task: Task) -> bool:
+    """Whether the task is one of N-Queens."""
+    return task.id.startswith("queens-") and task.id in BOARD_NAMES
 
 
 def _solves_sudoku(pair: Pair) -> bool:
@@ -116,6 +130,9 @@ def _kind(name: str, side: int) -> Kind:
     if name == "maze":
         turns = turn_cells(side)
         return Kind(partial(maze.draw_maze, side), partial(maze.canonical_form, turns=turns), maze.are_answers)
+    if name == "queens":
+        identify = partial(queens.canonical_form, turns=turn_cells(side))
+        return Kind(partial(queens.draw_puzzle, side), identify, queens.are_answers, queens.complete)
     if side == 9:
         return Kind(partial(sudoku.draw_puzzle, side), np.ndarray.tobytes, sudoku.are_solutions)
     identify = partial(sudoku.canonical_form, symmetries=sudoku.cell_symmetries(side))
@@ -126,25 +143,27 @@ def _generate(source: str, plain: str, counts: tuple[int, int], seed: int) -> Ta
     """A seeded draw of puzzles no two of which are alike (`_kind`).
 
     Whether a puzzle is one to train on or to test with is decided by a hash of what it is, for all seeds and counts:
-    no test puzzle of one source is a training puzzle of another.
+    no test puzzle of one source is a training puzzle of another. Of puzzles with several answers each is demonstrated.
     """
     name, side = plain.split("-")
     kind, rng = _kind(name, int(side.split("x")[0])), task_stream(seed, plain, "boards")
     parts: tuple[list[Pair], list[Pair]] = [], []
     seen: set[bytes] = set()
-    vain = 0
-    while any(len(part) < count for part, count in zip(parts, counts, strict=True)):
+    vain, drawn = 0, [0, 0]
+    while any(number < count for number, count in zip(drawn, counts, strict=True)):
         puzzle, answer = kind.draw(rng)
         identity = kind.identify(puzzle)
         vain = vain + 1 if identity in seen else 0
         if vain == GIVE_UP:
             raise SourceError(
-                f"{source}: of puzzles that are not alike only {len(parts[0]):,} to train on and {len(parts[1]):,} to "
+                f"{source}: of puzzles that are not alike only {drawn[0]:,} to train on and {drawn[1]:,} to "
                 "test were found; ask for fewer"
             )
         part = blake2b(identity).digest()[0] % 2
-        if not vain and len(parts[part]) < counts[part]:
-            parts[part].append(Pair(puzzle, answer))
+        if not vain and drawn[part] < counts[part]:
+            drawn[part] += 1
+            answers = [answer] if part or kind.complete is None else kind.complete(puzzle)
+            parts[part].extend(Pair(puzzle, each) for each in answers)
         seen.add(identity)
     return Task(plain, *map(tuple, parts))
 

@@ -225,7 +225,9 @@ def predict_command(
     record: Annotated[
         Literal["last", "all"] | None, typer.Option("--steps", help="Supervision steps to record  [default: last]")
     ] = None,
-    trajectories: Annotated[int | None, typer.Option(help="Answers per augmentation, each by chance of its own", min=1)] = None,
+    trajectories: Annotated[
+        int | None, typer.Option(help="Answers per augmentation, each by chance of its own", min=1)
+    ] = None,
     noise: Annotated[float | None, typer.Option(help="Standard deviation of noise on the latents", min=0)] = None,
     temperature: Annotated[
         float | None, typer.Option(help="Factor on the noise that the recursion draws; 0: its mean", min=0)

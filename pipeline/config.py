@@ -253,8 +253,8 @@ class RunConfig(Settings):
             )
         if not predict.ranker.endswith(".py") and find_ranker(predict.ranker).judged and not draws:
             raise ValueError(
-                f"the ranker '{predict.ranker}' needs the value head, which only a recursion with noise has (\"+ e\" in "
-                "model.recursion.updates): set predict.ranker=best, which takes the halting head"
+                f"the ranker '{predict.ranker}' needs the value head, which only a recursion with noise has; set "
+                "predict.ranker=best, which takes the halting head"
             )
         return self
 

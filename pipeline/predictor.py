@@ -22,8 +22,8 @@ from solver.decode import take_back
 from solver.embedding import IdTable
 from solver.loss import log_stablemax
 from solver.model import Output, RecursiveModel
-from solver.recursion import Watch
 from solver.noise import Chance, make_keys
+from solver.recursion import Watch
 from solver.supervision import predict_steps
 from solver.tokens import END
 from solver.trace import Trace, Traced

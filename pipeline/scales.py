@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from augment.boards import is_board_folder
 from pipeline.config import ConfigError, PredictSettings, PuzzleSettings, RunConfig, SelectionSettings, TrainSettings
 from pipeline.recipes import arc1, arc1_fast, arc2
-from pipeline.tables import Group
+from pipeline.rows import Group
 from solver.settings import ModelConfig
 
 Scale = Literal["smoke", "cpu", "gpu", "paper"]
@@ -78,6 +78,9 @@ BOARDS: dict[tuple[str, str], tuple[str, int, dict[str, Any], dict[str, Any]]] =
         SMALL | {"max_steps": 4},
         SMALL_TRAIN | {"steps": 150, "batch_size": 32},
     ),
+    ("smoke", "queens"): ("queens-8x8/12+6", 8, TINY, TINY_TRAIN),
+    ("cpu", "queens"): ("queens-8x8/100+100", 8, SMALL, SMALL_TRAIN),
+    ("gpu", "queens"): ("queens-10x10/1000+1000", 10, LARGE, LARGE_TRAIN),
     ("gpu", "sudoku"): ("sudoku-9x9/1000+1000", 9, LARGE, LARGE_TRAIN),
     ("gpu", "maze"): ("maze-20x20/1000+1000", 20, LARGE, LARGE_TRAIN | {"batch_size": 256}),
     ("paper", "sudoku"): ("", 9, {}, PUBLISHED_TRAIN | {"steps": 65_104}),

@@ -13,10 +13,11 @@ from typing import Any
 
 from pipeline.budget import format_duration
 from pipeline.config import ConfigError, RunConfig, override, parse_assignments
+from pipeline.rows import Ask, Row, Table
 from pipeline.rundir import Console
 from pipeline.scales import Scale, base_config
 from pipeline.table_page import Heading, Results, write_page
-from pipeline.tables import Ask, Row, Table, find_table
+from pipeline.tables import find_table
 from pipeline.trials import Trial
 from pipeline.workers import work_off
 

@@ -6,7 +6,7 @@ by rule: `judge` says how.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import comb
 from pathlib import Path
 from statistics import mean, stdev
@@ -15,8 +15,8 @@ from typing import Any, Literal
 from augment.folder import write_file
 from pipeline.config import flatten
 from pipeline.plots import Dots, Series, draw_dots, draw_series
+from pipeline.rows import Claim, Row, Table
 from pipeline.rundir import write_json
-from pipeline.tables import Claim, Row, Table
 from pipeline.trials import unpack
 from submissions.compare import RARE, sign_test
 
@@ -49,6 +49,7 @@ class Line:
     """A row as it came out.
 
     seeds: those that came to their end; values: a share for each; steps: mean share by supervision step of prediction
+    more: other figures by name, as they are shown
     """
 
     row: Row
@@ -57,6 +58,7 @@ class Line:
     failed: list[str]
     results: list[dict[str, Any]]
     steps: list[float]
+    more: dict[str, str] = field(default_factory=dict)
 
     @property
     def mean(self) -> float | None:
@@ -89,11 +91,19 @@ class Judged:
 def make_line(row: Row, results: Results) -> Line:
     """What the trials gave for this row."""
     mine = {seed: result for (name, seed), result in sorted(results.items()) if name == row.training}
-    done = {seed: result for seed, result in mine.items() if row.ask in result.get("answers", {})}
-    answers = [result["answers"][row.ask] for result in done.values()]
+    done = {seed: result for seed, result in mine.items() if str(row.ask) in result.get("answers", {})}
+    answers = [result["answers"][str(row.ask)] for result in done.values()]
     steps = [mean(column) for column in zip(*(answer["steps"] for answer in answers if "steps" in answer), strict=True)]
     failed = [result["failed"] for result in mine.values() if "failed" in result]
-    return Line(row, list(done), [answer["value"] for answer in answers], failed, list(done.values()), steps)
+    values, more = [answer["value"] for answer in answers], _more(answers)
+    return Line(row, list(done), values, failed, list(done.values()), steps, more)
+
+
+def _more(answers: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Means over seeds of what answers say besides their value, in percent; and how much was computed for one."""
+    names = list(answers[0].get("more", {})) if answers else []
+    shown = {f"{name}, %": _percent(mean(answer["more"][name] for answer in answers)) for name in names}
+    return shown | ({"compute": f"{answers[0]['compute']}x"} if names else {})
 
 
 def judge(claim: Claim, lines: Mapping[str, Line]) -> Judged:
@@ -136,7 +146,7 @@ def _count_apart(above: Line, below: Line) -> tuple[int, int]:
 
 def _right(line: Line, result: dict[str, Any]) -> Any:
     """Which test inputs count as solved: after as many steps as in training, which the value is of."""
-    answer = result["answers"][line.row.ask]
+    answer = result["answers"][str(line.row.ask)]
     steps = min(len(answer["right"]), result["config"]["model"]["max_steps"])
     return unpack(answer, steps - 1)
 
@@ -164,6 +174,7 @@ def _to_json(heading: Heading, table: Table, lines: Sequence[Line], judged: Sequ
             "deviation": line.deviation,
             "values": line.values,
             "by prediction step": line.steps,
+            "more": line.more,
             "failed": line.failed,
             "trials": line.results,
         }
@@ -216,12 +227,15 @@ def _markdown(
         yield from (*_circumstances(made, seeds), "")
     yield from (f"![{table.title}, {heading.at}]({plot})" for plot in plots)
     yield ""
-    ours = ("ours, %", "SD", "least to most", "each seed", "tests", "parameters", "passes", "depth", "steps", "seconds")
+    more = list(dict.fromkeys(name for line in lines for name in line.more))
+    ours = ("ours, %", "SD", "least to most", "each seed", *more, *FACTS)
     header = ("row", *ours, *(f"published: {column}" for column in table.columns))
     yield from (_row(header), _row(["---"] * len(header)))
-    yield from (_row(_cells(line, len(table.columns))) for line in lines)
+    yield from (_row(_cells(line, more, len(table.columns))) for line in lines)
     yield ""
     yield from (LEGEND, "")
+    if table.note:
+        yield from (table.note, "")
     if table.steps:
         yield from _step_table(lines)
     yield from _orderings(judged, seeds)
@@ -251,10 +265,14 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f}"
 
 
-def _cells(line: Line, columns: int) -> list[str]:
+FACTS = ("tests", "parameters", "passes", "depth", "steps", "seconds")
+
+
+def _cells(line: Line, more: Sequence[str], columns: int) -> list[str]:
     published = [*line.row.published, *[""] * (columns - len(line.row.published))]
     if not line.results:
-        return [line.row.name, f"failed: {line.failed[0]}" if line.failed else "not run", *[""] * 9, *published]
+        blank = [""] * (3 + len(more) + len(FACTS))
+        return [line.row.name, f"failed: {line.failed[0]}" if line.failed else "not run", *blank, *published]
     first, values = line.results[0], line.values
     failed = f" ({len(line.failed)} failed: {line.failed[0]})" if line.failed else ""
     return [
@@ -263,6 +281,7 @@ def _cells(line: Line, columns: int) -> list[str]:
         _percent(line.deviation),
         f"{_percent(min(values))} to {_percent(max(values))}",
         ", ".join(map(_percent, values)),
+        *(line.more.get(name, "") for name in more),
         f"{first['tests']}",
         f"{first['parameters']:,}",
         f"{first['passes']}",

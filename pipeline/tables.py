@@ -4,75 +4,17 @@ A row is a few settings over its group's base config at a scale (`pipeline.scale
 differ in how it is asked: `ask` names one of the ways of `pipeline.trials`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from pipeline.config import ConfigError
-from solver.family import DIRECT, HRM, SEPARATE, SINGLE, TRM, RecursionConfig, multi_scale
+from pipeline.rows import Changes, Claim, Group, Row, Table, Way, recursion
+from pipeline.table_width import WIDTH
+from solver.family import DIRECT, HRM, SEPARATE, SINGLE, TRM, multi_scale
 from solver.settings import ModelConfig
-
-Group = Literal["sudoku", "maze", "arc", "arc2"]
-Ask = Literal["exact", "votes", "one view", "blank IDs", "shuffled IDs"]
-Changes = Callable[[ModelConfig], Mapping[str, Any]]
 
 TRM_PAPER = "TRM, arXiv 2510.04871"
 ANALYSIS = "ARC Prize's analysis of HRM, arcprize.org/blog/hrm-analysis"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table.
-
-    changes: settings over the group's base, given the base's model
-    published: figures as printed there, one for each of the table's published columns
-    trained: the row whose training this one shares, if not its own
-    """
-
-    name: str
-    changes: Changes = lambda base: {}
-    published: tuple[str, ...] = ()
-    group: Group = "sudoku"
-    ask: Ask = "exact"
-    trained: str | None = None
-
-    @property
-    def training(self) -> str:
-        """The name of the training it is a result of."""
-        return self.trained or self.name
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A published ordering: the one row is above the other."""
-
-    above: str
-    below: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A published table: its rows, the figures printed beside them, the orderings that it claims.
-
-    steps: results are shown for every supervision step of prediction
-    """
-
-    title: str
-    source: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    claims: tuple[Claim, ...]
-    steps: bool = False
-
-    def row(self, name: str) -> Row:
-        """The row of this name."""
-        return next(row for row in self.rows if row.name == name)
-
-
-def recursion(config: RecursionConfig) -> dict[str, Any]:
-    """The settings that make a model's recursion this one."""
-    settings = {"updates": config.updates, "layers": config.layers, "gradient": config.gradient, "carry": config.carry}
-    return {f"model.recursion.{name}": value for name, value in settings.items()}
 
 
 def hrm(base: ModelConfig, k: int = 2, cycles: int = 2) -> dict[str, Any]:
@@ -187,13 +129,16 @@ DEPTH = Table(
 )
 
 
+def _way(group: Group) -> Way:
+    return "votes" if group.startswith("arc") else "exact"
+
+
 def _both(
     names: tuple[tuple[str, Group], ...], rows: tuple[tuple[str, Changes, tuple[str, ...]], ...]
 ) -> tuple[Row, ...]:
     """Each row on each of two kinds of puzzles, with its published figure there."""
-    ask: Callable[[Group], Ask] = lambda group: "votes" if group.startswith("arc") else "exact"  # noqa: E731
     return tuple(
-        Row(f"{name}, {label}", changes, (figures[0], figures[1 + place]), group, ask(group))
+        Row(f"{name}, {label}", changes, (figures[0], figures[1 + place]), group, _way(group))
         for place, (label, group) in enumerate(names)
         for name, changes, figures in rows
     )
@@ -295,7 +240,7 @@ def _driver_rows() -> tuple[Row, ...]:
             few = "augmentations matter less in prediction than in training"
             rows.append(Row(f"{name}, one view voted", _augmented(number), (few,), "arc", "one view", trained=name))
     rows.append(Row(RIGHT_IDS, published=("",), group="arc", ask="votes"))
-    wrong: tuple[Ask, ...] = ("blank IDs", "shuffled IDs")
+    wrong: tuple[Way, ...] = ("blank IDs", "shuffled IDs")
     rows += [Row(way, published=("0",), group="arc", ask=way, trained=RIGHT_IDS) for way in wrong]
     said_of_tasks = "worse or no better, in two tries by others"
     rows.append(Row("one ID a task", lambda base: {"puzzles.ids": "task"}, (said_of_tasks,), "arc", "votes"))
@@ -326,6 +271,7 @@ TABLES = {
     "arc": ARC,
     "outer-loop": OUTER_LOOP,
     "drivers": DRIVERS,
+    "width": WIDTH,
 }
 
 

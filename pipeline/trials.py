@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from rich.console import Console as Screen
 
 from augment import PuzzleSet, Task
-from augment.boards import describe_boards
+from augment.boards import describe_boards, is_queens
+from augment.queens import complete
 from pipeline.budget import Budget
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import PredictSettings, RunConfig
@@ -25,12 +26,12 @@ from pipeline.launch import join_processes
 from pipeline.models import count_parameters
 from pipeline.predict import predict
 from pipeline.prepare import gather, prepare
+from pipeline.rows import Ask, Way, Wide
 from pipeline.rundir import RunFolder, read_json, read_metrics, write_json
-from pipeline.tables import Ask
 from pipeline.train import train
 from submissions.format import make_submission
 from submissions.score import measure_macro, submission_ranks
-from submissions.vote import vote
+from submissions.vote import Candidates, vote
 
 ATTEMPTS = 2
 RESULT = "result.json"
@@ -54,7 +55,7 @@ class Trial:
     def result(self) -> dict[str, Any] | None:
         """What came out, once all that is asked is answered; ValueError where that was with other settings."""
         found = self.found
-        return found if found and set(self.ask) <= found["answers"].keys() else None
+        return found if found and set(map(str, self.ask)) <= found["answers"].keys() else None
 
     @property
     def found(self) -> dict[str, Any] | None:
@@ -95,7 +96,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     checkpoint = train(config, puzzle_set, run, Budget(None))
     work = Work(trial, run, checkpoint, puzzle_set, list(source.tasks))
     answered: dict[str, Any] = found["answers"] if (found := trial.found) else {}
-    answers = answered | {ask: ASK[ask](work) for ask in trial.ask if ask not in answered}
+    answers = answered | {str(ask): _ask(work, ask) for ask in trial.ask if str(ask) not in answered}
     metrics = read_metrics(run.path)
     result = {
         "config": config.model_dump(mode="json"),
@@ -168,13 +169,58 @@ def _shuffled(work: Work) -> dict[str, Any]:
     )
 
 
-ASK: dict[Ask, Callable[[Work], dict[str, Any]]] = {
+ASK: dict[Way, Callable[[Work], dict[str, Any]]] = {
     "exact": _exact,
     "votes": _votes,
     "one view": _one_view,
     "blank IDs": _blank,
     "shuffled IDs": _shuffled,
 }
+
+
+def _ask(work: Work, ask: Ask) -> dict[str, Any]:
+    return _ask_wide(work, ask) if isinstance(ask, Wide) else ASK[ask](work)
+
+
+def _ask_wide(work: Work, ask: Wide) -> dict[str, Any]:
+    """Votes of several trajectories; the value is pass@1 of boards and pass@2 of ARC tasks.
+
+    "more" has both and the share of all solutions that is among the answers; "compute" the supervision steps made.
+    """
+    config, arc = work.trial.config, work.trial.config.train.symmetry == "none"
+    steps = ask.deeper * (config.predict.steps or config.model.max_steps)
+    asked = {"trajectories": ask.trajectories, "noise": ask.noise, "steps": steps, "ranker": ask.ranker}
+    predictions = predict(
+        work.checkpoint,
+        work.puzzle_set,
+        config.predict.model_copy(update=asked),
+        work.run.path / f"predictions {ask.made}".replace(" ", "_"),
+        work.run,
+    )
+    ballot, right = vote(predictions, work.tasks, ask.ranker), []
+    for task in work.tasks:
+        right.append([_found(task, test, candidates) for test, candidates in enumerate(ballot[task.id])])
+    first, second, shares = (_macro(right, part) for part in range(3))
+    solved = [[each[1 if arc else 0]] for task in right for each in task]
+    return {
+        "value": second if arc else first,
+        "more": {"pass@1": first, "pass@2": second, "coverage": shares},
+        "compute": ask.deeper * ask.trajectories,
+        "right": _pack(np.array(solved, bool)),
+    }
+
+
+def _found(task: Task, test: int, candidates: Candidates) -> tuple[bool, bool, float]:
+    """Whether the first answer is right, whether one of the first two, and the share of all solutions among them."""
+    pair = task.tests[test]
+    assert pair.output is not None
+    solutions = complete(pair.input) if is_queens(task) else [pair.output]
+    places = [place for each in solutions if (place := candidates.find(each)) is not None]
+    return 0 in places, bool({0, 1} & set(places)), len(places) / len(solutions)
+
+
+def _macro(right: list[list[tuple[bool, bool, float]]], part: int) -> float:
+    return float(np.mean([np.mean([each[part] for each in task]) for task in right]))
 
 
 def _pack(right: NDArray[np.bool_]) -> list[str]:

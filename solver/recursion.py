@@ -67,9 +67,7 @@ def _as_function(run: Run, network: Network, values: Latents) -> Network:
     return update
 
 
-def _refine(
-    run: Run, network: Network, values: Latents, watch: Watch | None, add_noise: AddNoise | None
-) -> Tensor:
+def _refine(run: Run, network: Network, values: Latents, watch: Watch | None, add_noise: AddNoise | None) -> Tensor:
     """One latent, updated as often as the run says."""
     latent, (first, *others) = run.update.latent, run.update.reads
     context = _add(values, others)
