@@ -3,8 +3,8 @@
 Its demonstrations are the puzzles to train on, its tests those to solve. Sources:
 
     sudoku-4x4  sudoku-6x6  sudoku-9x9  maze-5x5 ... maze-30x30    generated; /TRAIN+TEST and @SEED may follow
-    queens-5x5  queens-7x7 ... queens-10x10                        the same; puzzles with several solutions, each of
-                                                                   which is a demonstration, and one a test's answer
+    queens-5x5 ... queens-10x10                                    the same; every solution of a puzzle to train on is
+                                                                   a demonstration, and tests have several solutions
     FOLDER                                                         with train.csv and test.csv, as published
                                                                    (Sudoku-Extreme, Maze-Hard); #TRAIN+TEST and @SEED
                                                                    may follow
@@ -39,7 +39,7 @@ GIVE_UP = 200
 SIDES = {"sudoku": sudoku.BOXES, "maze": maze.SIDES, "queens": queens.SIDES}
 BOARD_NAMES = tuple(f"{name}-{n}x{n}" for name, sides in SIDES.items() for n in sides)
 NAMES = (
-    "sudoku-4x4, sudoku-6x6, sudoku-9x9, maze-5x5 to maze-30x30, queens-5x5, queens-7x7 to queens-10x10 (/TRAIN+TEST "
+    "sudoku-4x4, sudoku-6x6, sudoku-9x9, maze-5x5 to maze-30x30, queens-5x5 to queens-10x10 (/TRAIN+TEST "
     "and @SEED may follow, as in sudoku-6x6/1000+500@1)"
 )
 _NAME = re.compile(r"((sudoku|maze|queens)-([0-9]+)x[0-9]+)(?:/([0-9]+)\+([0-9]+))?(?:@([0-9]+))?")
@@ -125,14 +125,14 @@ def _parse_counts(source: str, train: str | None, test: str | None) -> tuple[int
 def _kind(name: str, side: int) -> Kind:
     """Puzzles are alike where a symmetry of training turns one into the other; at Sudoku 9x9 where they are equal.
 
-    There the canonical form of 3.4 million symmetries would take long, and chance hardly draws two that are alike.
+    There the canonical form of 3.4 million symmetries would take long, and chance hardly draws two that are alike. At
+    N-Queens too, as published: the few solutions there are turn up in training anyway.
     """
     if name == "maze":
         turns = turn_cells(side)
         return Kind(partial(maze.draw_maze, side), partial(maze.canonical_form, turns=turns), maze.are_answers)
     if name == "queens":
-        identify = partial(queens.canonical_form, turns=turn_cells(side))
-        return Kind(partial(queens.draw_puzzle, side), identify, queens.are_answers, queens.complete)
+        return Kind(partial(queens.draw_puzzle, side), np.ndarray.tobytes, queens.are_answers, queens.complete)
     if side == 9:
         return Kind(partial(sudoku.draw_puzzle, side), np.ndarray.tobytes, sudoku.are_solutions)
     identify = partial(sudoku.canonical_form, symmetries=sudoku.cell_symmetries(side))
@@ -143,7 +143,8 @@ def _generate(source: str, plain: str, counts: tuple[int, int], seed: int) -> Ta
     """A seeded draw of puzzles no two of which are alike (`_kind`).
 
     Whether a puzzle is one to train on or to test with is decided by a hash of what it is, for all seeds and counts:
-    no test puzzle of one source is a training puzzle of another. Of puzzles with several answers each is demonstrated.
+    no test puzzle of one source is a training puzzle of another. Where puzzles may have several answers, all are
+    demonstrated, and a test has more than one.
     """
     name, side = plain.split("-")
     kind, rng = _kind(name, int(side.split("x")[0])), task_stream(seed, plain, "boards")
@@ -160,10 +161,10 @@ def _generate(source: str, plain: str, counts: tuple[int, int], seed: int) -> Ta
                 "test were found; ask for fewer"
             )
         part = blake2b(identity).digest()[0] % 2
-        if not vain and drawn[part] < counts[part]:
+        answers = [answer] if kind.complete is None else kind.complete(puzzle)
+        if not vain and drawn[part] < counts[part] and not (part and kind.complete and len(answers) == 1):
             drawn[part] += 1
-            answers = [answer] if part or kind.complete is None else kind.complete(puzzle)
-            parts[part].extend(Pair(puzzle, each) for each in answers)
+            parts[part].extend(Pair(puzzle, each) for each in ([answer] if part else answers))
         seen.add(identity)
     return Task(plain, *map(tuple, parts))
 

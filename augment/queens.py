@@ -1,7 +1,6 @@
 """N-Queens: as many queens as the board has rows, no two on one line; some are given, the others are to be placed.
 
-A board of side n is a grid of 1 (a queen) and 0. Every puzzle that is drawn has several solutions, which is what they
-are for: side 6 has none such.
+A board of side n is a grid of 1 (a queen) and 0. Many puzzles have several solutions, which is what they are for.
 """
 
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from augment.grid import Grid
 
-SIDES = 5, 7, 8, 9, 10
+SIDES = range(5, 11)
 GIVEN = 1, 3
 """Fewest and most queens that a puzzle gives, as published for 8x8 and 10x10 (GRAM, appendix C.2.1)."""
 
@@ -50,17 +49,10 @@ def are_answers(puzzles: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArr
 
 
 def draw_puzzle(side: int, rng: np.random.Generator) -> tuple[Grid, Grid]:
-    """A puzzle that has several solutions, and one of these."""
+    """A puzzle and one of its solutions."""
     boards = solutions(side)
-    while True:
-        answer = boards[rng.integers(len(boards))]
-        queens, count = np.flatnonzero(answer), int(rng.integers(GIVEN[0], GIVEN[1] + 1))
-        puzzle = np.zeros_like(answer)
-        puzzle.flat[rng.permutation(queens)[:count]] = 1
-        if len(complete(puzzle)) > 1:
-            return puzzle, answer.copy()
-
-
-def canonical_form(puzzle: Grid, turns: NDArray[np.int64]) -> bytes:
-    """The same for all boards that a turn or reflection makes of one another; turns: `symmetry.turn_cells`."""
-    return min(turned.tobytes() for turned in puzzle.ravel()[turns])
+    answer = boards[rng.integers(len(boards))]
+    queens, count = np.flatnonzero(answer), int(rng.integers(GIVEN[0], GIVEN[1] + 1))
+    puzzle = np.zeros_like(answer)
+    puzzle.flat[rng.permutation(queens)[:count]] = 1
+    return puzzle, answer.copy()

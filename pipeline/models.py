@@ -1,7 +1,8 @@
 """The members of the family at their published size, and a drawing of each recursion, made from its config.
 
 A drawing reads from left to right: a line for the input and for each latent, a column for each update. A dot is a value
-that is read, a box the network that gives the latent its new value, filled where the update carries a gradient.
+that is read, a box the network that gives the latent its new value, filled where the update carries a gradient. A small
+e in a circle after a box is noise that is added, a loop over a box that it is repeated until its latent settles.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,20 @@ from itertools import chain
 import torch
 from rich.table import Table
 
-from solver.family import DIRECT, HRM, INPUT, SEPARATE, SINGLE, TRM, RecursionConfig, Run, multi_scale
+from solver.family import (
+    DIRECT,
+    EQUILIBRIUM,
+    GRAM,
+    HRM,
+    INPUT,
+    SEPARATE,
+    SINGLE,
+    TRM,
+    UNIVERSAL,
+    RecursionConfig,
+    Run,
+    multi_scale,
+)
 from solver.model import RecursiveModel
 from solver.settings import ModelConfig
 
@@ -34,6 +48,7 @@ SUDOKU = ModelConfig(board_side=9, vocabulary=11, mixer="mlp", h_cycles=3, l_cyc
 """TRM-MLP as published for Sudoku-Extreme (TRM, section 5)."""
 
 HRM_SIZE = replace(SUDOKU, mixer="attention", layers=4, h_cycles=2, l_cycles=2, recursion=HRM, halting="q_learning")
+URM_SIZE = replace(SUDOKU, mixer="attention", mlp="conv_swiglu", layers=4, h_cycles=2, l_cycles=6, recursion=UNIVERSAL)
 TRANSFORMER = replace(SUDOKU, mixer="attention", layers=8, h_cycles=1, l_cycles=1, recursion=DIRECT)
 
 MEMBERS = {
@@ -46,6 +61,11 @@ MEMBERS = {
     "multi_scale": Member("TRM, a latent a scale", replace(SUDOKU, recursion=multi_scale(6)), "2510.04871, table 2"),
     "single": Member("TRM, one latent", replace(SUDOKU, recursion=SINGLE), "2510.04871, table 2"),
     "refined": Member("outer refinement only", TRANSFORMER, "arcprize.org/blog/hrm-analysis"),
+    "gram": Member("GRAM", replace(SUDOKU, recursion=GRAM), "2605.19376"),
+    "equilibrium": Member(
+        "equilibrium", replace(SUDOKU, recursion=EQUILIBRIUM, h_cycles=1), "1909.01377; 2506.21734, section 2"
+    ),
+    "urm": Member("URM", URM_SIZE, "2512.14693"),
     "direct": Member("direct prediction", replace(TRANSFORMER, max_steps=1), "2506.21734; 2510.04871, table 4"),
 }
 
@@ -77,7 +97,8 @@ def draw_recursion(config: ModelConfig, title: str) -> str:
     rows = {name: TOP + ROW * number for number, name in enumerate((INPUT, *recursion.latents[1:], recursion.answer))}
     words = describe_step(config)
     width, height = max(LEFT + COLUMN * len(updates) + 96, 7 * len(words)), TOP + ROW * len(rows) + FOOT
-    parts = [_lines(rows, recursion, LEFT + COLUMN * len(updates) + 12), _cycles(config, len(updates), height)]
+    end = LEFT + COLUMN * len(updates) + (20 if recursion.noisy else 12)
+    parts = [_lines(rows, recursion, end), _cycles(config, len(updates), height)]
     parts += [_update(run, LEFT + COLUMN * (place + 0.5), rows) for place, run in enumerate(updates)]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
@@ -93,7 +114,11 @@ def describe_step(config: ModelConfig) -> str:
     made, learnt = (sum(run.times for run in each) for each in (runs, [run for run in runs if run.gradient]))
     steps = f"up to {config.max_steps} supervision steps" if config.max_steps > 1 else "one supervision step"
     passes = ", and one forward pass more to learn when to go on" if config.learns_to_continue else ""
-    return f"{made} update{'s' * (made > 1)}, {learnt} with gradient (filled); {steps}{passes}"
+    if config.recursion.settles:
+        how = f"until it settles, at most {config.equilibrium.iterations} times; gradient of where it settles"
+        return f"one update {how} (filled); {steps}{passes}"
+    noise = f", {sum(run.times for run in runs if run.update.noisy)} with noise (e)" if config.recursion.noisy else ""
+    return f"{made} update{'s' * (made > 1)}, {learnt} with gradient (filled){noise}; {steps}{passes}"
 
 
 STYLE = """<style>
@@ -101,8 +126,10 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; } .soft { font-size: 12p
 path, circle, rect { stroke: #59636e; stroke-width: 1.5; fill: none; } circle { fill: #59636e; stroke: none; }
 rect { fill: #ffffff; } rect.learnt { fill: #0969da; stroke: #0969da; } text.learnt { fill: #ffffff; }
 text.box { font-size: 12px; text-anchor: middle; } path.cycle { stroke-dasharray: 2 4; stroke-width: 1; }
+circle.noise { fill: #ffffff; stroke: #59636e; stroke-width: 1.5; } text.noise { font-size: 10px; text-anchor: middle; }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3; } .soft { fill: #9198a1; } path, circle, rect { stroke: #9198a1; } circle { fill: #9198a1; }
+circle.noise { fill: #0d1117; stroke: #9198a1; }
 rect { fill: #0d1117; } rect.learnt { fill: #1f6feb; stroke: #1f6feb; } text.learnt { fill: #ffffff; } }
 </style>"""
 
@@ -140,8 +167,22 @@ def _update(run: Run, x: float, rows: Mapping[str, float]) -> str:
             *(f'<circle cx="{x}" cy="{dot}" r="4"/>' for dot in dots),
             f'<rect{learnt} x="{x - BOX / 2}" y="{y - BOX / 2}" width="{BOX}" height="{BOX}" rx="4"/>',
             label,
+            _noise(x, y) if update.noisy else "",
+            _loop(x, y) if update.settles else "",
         )
     )
+
+
+def _noise(x: float, y: float) -> str:
+    """What is drawn by chance comes after the box."""
+    x += BOX / 2 + 5
+    return f'<circle class="noise" cx="{x}" cy="{y}" r="7"/><text class="noise" x="{x}" y="{y + 3}">e</text>'
+
+
+def _loop(x: float, y: float) -> str:
+    """An arrow from behind the box back to before it."""
+    left, right, top = x - BOX / 2 - 7, x + BOX / 2 + 7, y - BOX / 2 - 9
+    return f'<path d="M{right} {y}V{top}H{left}V{y}"/><path d="M{left} {y}l-4 -7m4 7l4 -7"/>'
 
 
 def _name(name: str) -> str:

@@ -23,6 +23,11 @@ RIDGE = 1e-6
 """Keeps Anderson's least squares solvable, relative to their size."""
 
 
+HOPELESS = 0.1
+"""A gradient that still moves by this share of itself after all iterations is taken to have no end: where terms grow by
+a ninth or more, it always does."""
+
+
 @dataclass(frozen=True)
 class Settled:
     """Where a latent came to: z_TD, and of each example how far the last update moved it and how many were made."""
@@ -75,7 +80,7 @@ def with_gradient(
             return w_TD
         found = settle(back, gradient_TD, padding, config)
         note(found.residual_B)
-        ends_BN = (found.residual_B < 1)[:, None].expand(padding.shape)
+        ends_BN = (found.residual_B < HOPELESS)[:, None].expand(padding.shape)
         return torch.where(padding.pack(ends_BN[..., None]), found.z_TD, gradient_TD)
 
     z_TD.register_hook(through)

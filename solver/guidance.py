@@ -19,8 +19,13 @@ from solver.layout import Padding
 from solver.noise import Chance
 from solver.settings import ModelConfig
 
-REACH = 3.0
-"""How far the logarithm of a width can go from where it starts: widths stay within a factor of 20."""
+REACH = 1.0
+"""How far the logarithm of a width can go from where it starts: widths stay within a factor of 2.7."""
+
+FARTHEST = 1.0
+"""The largest mean. Latents are normalised to size 1 but for what is added to them: were a mean free, it would grow
+without end, since the cells' loss rewards large logits and the KL divergence does not mind means and widths that grow
+together."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class GaussianHead(nn.Module):
     def forward(self, x_TD: Tensor) -> Normal:
         """From what is known at each position."""
         mean_TD, raw_TD = self.mlp(x_TD).float().chunk(2, dim=-1)
-        return Normal(mean_TD, self.start + REACH * torch.tanh(raw_TD / REACH))
+        return Normal(FARTHEST * torch.tanh(mean_TD / FARTHEST), self.start + REACH * torch.tanh(raw_TD / REACH))
 
 
 class Guidance(nn.Module):
@@ -77,7 +82,7 @@ class Guide:
         parts: of each noisy latent its Guidance; empty for naive noise of `width`.
         padding: of the batch.
         chance: None follows the prior's mean.
-        target_TD: the embedded target, in training.
+        target_TD: the embedded target, in training; always: told in every transition, not only in those with gradient.
         answer: the latent that the heads read.
 
     After the step `kl_T2` is the KL of every transition that carries gradient, twice: as a cost of the prior and of the
@@ -91,11 +96,12 @@ class Guide:
         padding: Padding,
         chance: Chance | None,
         target_TD: Tensor | None,
+        always: bool,
         answer: str,
         width: float,
     ):
         self.parts, self.padding, self.chance, self.target_TD = parts, padding, chance, target_TD
-        self.answer, self.width, self.draws = answer, width, 0
+        self.always, self.answer, self.width, self.draws = always, answer, width, 0
         self.kl_T2: Tensor | None = None
         self.foreseen_TD: Tensor | None = None
         self.widths: dict[str, Tensor] = {}
@@ -108,10 +114,11 @@ class Guide:
         part = self.parts[latent]
         prior = part.prior(u_TD)
         guess_TD = u_TD + prior.sample(drawn_TD, temperature).to(u_TD.dtype)
-        if self.target_TD is None:
+        charged = torch.is_grad_enabled()
+        if self.target_TD is None or not (charged or self.always):
             return guess_TD
         posterior = part.posterior(torch.cat((u_TD, self.target_TD), dim=-1))
-        if torch.is_grad_enabled():
+        if charged:
             self._charge(posterior, prior)
             self.widths = {"prior_width": _rms(prior), "posterior_width": _rms(posterior)}
         if latent == self.answer:

@@ -190,7 +190,9 @@ class Learner:
         ids_BI = self.table.lookup(some.batch.puzzles_B)
         cycles = cycles_at(step, config.total_steps, config.curriculum, own)
         chance = self._chance(step, rows)
-        output = self.model(some.latents, some.batch, ids_BI, cycles=cycles, watch=movement, chance=chance, learns=True)
+        output = self.model(
+            some.latents, some.batch, ids_BI, cycles=cycles, watch=movement, chance=chance, told=config.evidence.told
+        )
         target_B = self._continue_target(output, some, ids_BI, cycles, chance)
         weight = config.evidence.weight_at(step, config.total_steps)
         loss = losses(output, some.batch.labels_BS, target_B, config.evidence, weight)

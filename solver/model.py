@@ -18,7 +18,7 @@ from solver.layers import Block, Linear, rotary_tables, truncated_normal_
 from solver.layout import Layout, Padding, make_layout
 from solver.noise import Chance
 from solver.recursion import Latents, Network, Settle, Watch, recurse
-from solver.settings import ModelConfig
+from solver.settings import ModelConfig, Told
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,13 @@ class RecursiveModel(nn.Module):
         cycles: tuple[int, int] | None = None,
         watch: Watch | None = None,
         chance: Chance | None = None,
-        learns: bool = False,
+        told: Told | None = None,
     ) -> Output:
         """One supervision step: h_cycles cycles, with gradient where the recursion says.
 
         ids_BI: the ID vectors (B, id_size) of the batch's puzzles; layout: the batch's, where it is known already;
         cycles: (h_cycles, l_cycles) in place of the config's; watch: is told of every update of a latent, (T, D);
-        chance: of the noise that equations add, None for its mean; learns: it is drawn knowing the labels.
+        chance: of the noise that equations add, None for its mean; told: in training, which draws know the labels.
         """
         layout, recursion = layout or self.layout(batch.cells_BS), self.config.recursion
         pack, unpack = layout.padding.pack, layout.padding.unpack
@@ -114,7 +114,7 @@ class RecursiveModel(nn.Module):
             latents = self.initial_latents(*batch.tokens_BS.shape)
         packed = {name: pack(z_BSD) for name, z_BSD in latents.items()}
         networks = {name: self._network(name, layout) for name in recursion.networks}
-        guide = self._guide(layout.padding, chance, batch.labels_BS if learns else None)
+        guide = self._guide(layout.padding, chance, batch.labels_BS if told else None, told)
         figures: dict[str, Tensor] = {}
         new = recurse(
             recursion,
@@ -145,7 +145,7 @@ class RecursiveModel(nn.Module):
             return halt_B, continue_B, torch.full_like(halt_B, torch.nan)
         return halt_B, continue_B, self.value_head(first_BD.to(self.value_head.weight.dtype))[:, 0]
 
-    def _guide(self, padding: Padding, chance: Chance | None, labels_BC: Tensor | None) -> Guide:
+    def _guide(self, padding: Padding, chance: Chance | None, labels_BC: Tensor | None, told: Told | None) -> Guide:
         """What adds noise; with labels it knows the target, whose ID slots are empty."""
         config, parts, target_TD = self.config, {}, None
         if config.learns_noise:
@@ -153,7 +153,7 @@ class RecursiveModel(nn.Module):
             if labels_BC is not None:
                 target_BCD = config.hidden**0.5 * self.token_embedding(labels_BC) * (labels_BC != 0)[..., None]
                 target_TD = padding.pack(F.pad(target_BCD, (0, 0, config.id_slots, 0))).to(self.precision)
-        return Guide(parts, padding, chance, target_TD, config.recursion.answer, config.noise_width)
+        return Guide(parts, padding, chance, target_TD, told == "all", config.recursion.answer, config.noise_width)
 
     def _guidance_of(self, latent: str) -> Guidance:
         part = self.get_submodule(guidance_name(latent))

@@ -16,6 +16,7 @@ Mlp = Literal["swiglu", "conv_swiglu"]
 Noise = Literal["learned", "naive"]
 Solver = Literal["plain", "anderson"]
 Adjoint = Literal["implicit", "neumann"]
+Told = Literal["charged", "all"]
 
 
 def _require(holds: bool, field: str, value: object, rule: str) -> None:
@@ -64,18 +65,23 @@ class EvidenceConfig:
     sum is the bound itself. kl_warmup: share of the steps over which the weight grows from 0
     free_bits: bits per labelled cell that cost nothing
     kl_balance: share of the gradient that moves the prior towards the posterior; the rest moves the posterior
+    told: which transitions draw from the posterior in training: those whose KL is charged, which are those with
+    gradient ("charged"), or as published all of them ("all"), so that earlier ones tell the target for nothing
     """
 
     kl_weight: float = 0.1
     kl_warmup: float = 0.1
     free_bits: float = 0.0
     kl_balance: float = 0.8
+    told: Told = "charged"
 
     def __post_init__(self) -> None:
         """ValueError naming the field and what is allowed."""
         for name in ("kl_weight", "free_bits"):
             given = getattr(self, name)
             _check(math.isfinite(given) and given >= 0, f"train.evidence.{name}", given, "must be 0 or more")
+        allowed = get_args(Told)
+        _check(self.told in allowed, "train.evidence.told", self.told, f"must be one of {', '.join(allowed)}")
         for name in ("kl_warmup", "kl_balance"):
             given = getattr(self, name)
             _check(0 <= given <= 1, f"train.evidence.{name}", given, "must be between 0 and 1")
@@ -124,7 +130,7 @@ class ModelConfig:
     halting: Halting = "halt"
     mlp: Mlp = "swiglu"
     noise: Noise = "learned"
-    noise_width: float = 0.3
+    noise_width: float = 0.1
     equilibrium: EquilibriumConfig = EquilibriumConfig()
     canvas: Canvas = "full"
     rope_theta: float = 10000.0

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from augment.puzzle import parse_puzzle_keys
 from pipeline.checkpoint import load_checkpoint
 from pipeline.recipes import RECIPES, recipe
-from solver.family import DIRECT, HRM, SINGLE
+from solver.family import DIRECT, EQUILIBRIUM, GRAM, HRM, SINGLE, UNIVERSAL
 from solver.learner import Learner
 from submissions.prediction import read_predictions
 from tests.test_end_to_end import run
@@ -23,9 +23,20 @@ MEMBERS = {
     "hrm": ("--recipe", "smoke_hrm"),
     "direct": ("--recipe", "smoke_direct"),
     "single": ("--recipe", "smoke", *SINGLE_LATENT),
+    "gram": ("--recipe", "smoke_gram"),
+    "equilibrium": ("--recipe", "smoke_equilibrium"),
+    "urm": ("--recipe", "smoke_urm"),
     "patient": ("--recipe", "smoke", "--set", f"model.recursion.updates={json.dumps(PATIENT)}"),
 }
-UPDATES = {"hrm": (2, 4), "direct": (1, 0), "single": (3, 0), "patient": (2, 2)}
+UPDATES = {
+    "hrm": (2, 4),
+    "direct": (1, 0),
+    "single": (3, 0),
+    "patient": (2, 2),
+    "gram": (2, 4),
+    "equilibrium": (1, 0),
+    "urm": (4, 0),
+}
 """Within a supervision step, of the answer and of other latents."""
 
 
@@ -82,7 +93,11 @@ def test_the_example_of_the_documents_is_the_one_that_is_run() -> None:
 
 
 def test_the_recipes_are_the_models_they_are_named_after() -> None:
-    assert {"smoke_hrm", "smoke_direct"} <= RECIPES.keys()
+    assert {"smoke_hrm", "smoke_direct", "smoke_gram", "smoke_equilibrium", "smoke_urm"} <= RECIPES.keys()
+    gram, equilibrium, urm = (recipe(f"smoke_{name}").model for name in ("gram", "equilibrium", "urm"))
+    assert (gram.recursion, gram.noise, equilibrium.recursion) == (GRAM, "learned", EQUILIBRIUM)
+    assert (urm.recursion, urm.mlp, urm.h_cycles) == (UNIVERSAL, "conv_swiglu", 2)
+    assert recipe("smoke_urm").train.optimizer == "muon"
     hrm, direct = recipe("smoke_hrm").model, recipe("smoke_direct").model
     assert (hrm.recursion, hrm.halting, hrm.forward_passes) == (HRM, "q_learning", 2)
     assert (direct.recursion, direct.h_cycles, direct.max_steps) == (DIRECT, 1, 1)
@@ -98,3 +113,49 @@ def test_another_network_is_refused_as_a_start(tmp_path: Path, capsys: pytest.Ca
     gradient = ("--set", "model.recursion.gradient=cycle", "--set", "train.steps=1")
     chosen = ("--recipe", "smoke_hrm", *gradient, "--checkpoint", start, "--run", tmp_path / "other")
     assert run("solve", *chosen) == 0, "gradients may start elsewhere, as cycles may change"
+
+
+FIGURES = {
+    "gram": {"kl", "prior_width", "posterior_width"},
+    "equilibrium": {"residual", "iterations", "adjoint_residual"},
+    "urm": set(),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_what_a_recursion_says_of_itself_is_in_the_metrics(name: str, tmp_path: Path) -> None:
+    assert run("solve", *MEMBERS[name], "--set", "train.steps=5", "--run", tmp_path / "run") == 0
+    last, plain = lines(tmp_path / "run")[-1], {"kl", "prior_width", "posterior_width", "residual", "iterations"}
+    assert last.keys() & (plain | {"adjoint_residual"}) == FIGURES[name]
+    assert all(last[figure] >= 0 for figure in FIGURES[name])
+
+
+def test_trajectories_of_learnt_noise_are_voted_and_ranked_by_value(tmp_path: Path) -> None:
+    chosen = (*MEMBERS["gram"], "--set", "train.steps=5", "--run", tmp_path / "run")
+    assert run("solve", *chosen, "--set", "predict.ranker=value") == 0
+    answers = read_predictions(tmp_path / "run" / "predictions").answers
+    assert sorted(set(answers.trajectory.tolist())) == [0, 1, 2]
+    assert len(set(answers.value.tolist())) > 1
+    first = answers.take((answers.task == 0) & (answers.test == 0) & (answers.augmentation == 0))
+    for board in (False, True):
+        again = first.take(first.board == board)
+        assert len(set(again.log_prob.tolist())) == len(again), "each has chance of its own"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--recipe", "smoke_gram", "--set", "predict.temperature=0"), "set a temperature above 0"),
+        (("--recipe", "smoke", "--set", "predict.trajectories=2"), "set the noise too"),
+        (("--recipe", "smoke", "--set", "predict.ranker=value"), "needs the value head"),
+        (("--recipe", "smoke", "--set", "train.evidence.told=none"), "should be 'charged' or 'all'"),
+        (("--recipe", "smoke", "--set", "train.evidence.kl_weight=-1"), "kl_weight = -1.0: must be 0 or more"),
+        (("--recipe", "smoke", "--set", "model.mlp=relu"), "swiglu"),
+        (("--recipe", "smoke", "--set", "model.noise_width=0"), "must be positive"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    words: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("solve", *words, "--run", tmp_path / "run") == 2
+    assert said in " ".join(capsys.readouterr().err.split())

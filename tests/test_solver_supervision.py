@@ -2,14 +2,12 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from solver.batches import Batch
-from solver.embedding import IdTable
-from solver.supervision import Carry, LatentNoise, halting, minimum_steps, predict_steps, refill, start_carry
+from solver.supervision import Carry, halting, minimum_steps, refill, start_carry
 from tests.small_model import CONFIG, make_batch, make_model
 
 
@@ -93,32 +91,3 @@ def test_minimum_steps_are_drawn_with_their_probability_between_2_and_the_most()
     assert not minimum_B.equal(minimum_steps(3, 8, 20_000, 5, 0.1))
     assert not minimum_steps(3, 7, 100, 5, 0.0).any()
     assert minimum_steps(3, 7, 100, 1, 1.0).max() == 1
-
-
-def test_noise_is_a_rows_own_whatever_batch_it_is_in() -> None:
-    zeros = {name: torch.zeros(3, 6, 512) for name in ("z_h", "z_l")}
-    seeds = np.array([[0, 5, 1], [0, 6, 1], [1, 5, 1]])
-    noisy = LatentNoise(0.3, seeds).add(zeros, step=2)
-    alone = LatentNoise(0.3, seeds[1:2]).add({name: z[1:2] for name, z in zeros.items()}, step=2)
-    assert_close(alone["z_h"][0], noisy["z_h"][1], rtol=0, atol=0)
-    assert_close(alone["z_l"][0], noisy["z_l"][1], rtol=0, atol=0)
-    later = LatentNoise(0.3, seeds).add(zeros, step=3)
-    drawn = torch.cat([noisy["z_h"], noisy["z_l"], later["z_h"], later["z_l"]]).flatten(1)
-    assert_close(drawn.std(dim=1), torch.full((12,), 0.3), rtol=0.05, atol=0)
-    assert_close(drawn.mean(dim=1), torch.zeros(12), rtol=0, atol=0.03)
-    alike = torch.corrcoef(drawn) - torch.eye(12)
-    assert alike.abs().max() < 0.1, "no two rows, latents or steps share their noise"
-    assert not zeros["z_h"].any(), "the latents given stay as they are"
-
-
-def test_noise_is_added_to_both_latents_before_every_step() -> None:
-    model, table, batch = make_model(), IdTable(2, 16), make_batch([4, 4])
-    noise = LatentNoise(0.5, np.array([[1], [2]]))
-    latents = model.initial_latents(2, 4)
-    for step, output in enumerate(predict_steps(model, table, batch, 3, noise), 1):
-        with torch.no_grad():
-            by_hand = model(noise.add(latents, step), batch, table.lookup(batch.puzzles_B))
-        assert_close(output.logits_BCV, by_hand.logits_BCV, rtol=0, atol=0)
-        latents = by_hand.latents
-    *_, without = predict_steps(model, table, batch, 3)
-    assert not torch.equal(without.logits_BCV, output.logits_BCV)

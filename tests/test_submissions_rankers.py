@@ -124,7 +124,7 @@ def test_candidates_say_how_many_augmentations_gave_them():
     assert (found["B"].count, found["B"].augmentations, found["B"].log_prob) == (2, 1, -2.0)
 
 
-@pytest.mark.parametrize("name", sorted(set(RANKERS) - {"steps", "product"}))
+@pytest.mark.parametrize("name", sorted(set(RANKERS) - {"steps", "product", "value"}))
 def test_every_ranker_offers_every_candidate_once(name):
     assert sorted(order(TABLE, name)) == ["A", "B", "C", "WIDE", "WIDER"]
     assert order([], name) == []
@@ -203,3 +203,19 @@ def test_a_file_that_is_no_python_is_named(tmp_path):
     (tmp_path / "mine.py").write_text("def")
     with pytest.raises(ValueError, match=r"mine.py: cannot be run .*SyntaxError"):
         find_ranker(str(tmp_path / "mine.py"))
+
+
+def test_best_takes_the_one_answer_that_the_halting_head_trusts_most():
+    # 0.95 of a single answer, then 0.9; 0.6 and 0.5 are above four times 0.2.
+    rows = [*(answer(A, 0.2) for _ in range(4)), answer(B, 0.1), answer(B, 0.95), answer(C, 0.9)]
+    assert order([*rows, answer(WIDE, 0.5), answer(WIDER, 0.6)], "best") == ["B", "C", "WIDER", "WIDE", "A"]
+
+
+def test_value_takes_the_one_answer_that_the_value_head_trusts_most():
+    rows = [answer(A, 0.9, value=0.1), answer(A, 0.9, value=0.2), answer(B, 0.1, value=0.8), answer(C, 0.5, value=0.3)]
+    assert order(rows, "value") == ["B", "C", "A"]
+
+
+def test_value_is_refused_where_no_head_has_given_one():
+    with pytest.raises(ValueError, match="needs the value head"):
+        order(TABLE, "value")
