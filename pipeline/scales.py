@@ -29,7 +29,7 @@ def base_config(group: Group, scale: Scale, data: Path | None = None) -> RunConf
 
 def _boards(group: Group, scale: Scale, data: Path | None) -> RunConfig:
     source, side, model, train = BOARDS[scale, group]
-    if scale == "paper":
+    if scale == "paper" and group in PUBLISHED_DATA:
         source = _published(group, data)
     shape: dict[str, Any] = {"mixer": "mlp", "board_side": side, "h_cycles": 3, "l_cycles": 6}
     whole: dict[str, Any] = {"shift": False, "symmetry": "sudoku" if group == "sudoku" else "dihedral"}
@@ -89,6 +89,12 @@ BOARDS: dict[tuple[str, str], tuple[str, int, dict[str, Any], dict[str, Any]]] =
     ("gpu", "sudoku"): ("sudoku-9x9/1000+1000", 9, LARGE, LARGE_TRAIN),
     ("gpu", "maze"): ("maze-20x20/1000+1000", 20, LARGE, LARGE_TRAIN | {"batch_size": 256}),
     ("paper", "sudoku"): ("", 9, {}, PUBLISHED_TRAIN | {"steps": 65_104}),
+    ("paper", "queens"): (
+        "queens-8x8/2000+700",
+        8,
+        {"l_cycles": 4},
+        PUBLISHED_TRAIN | {"steps": 30_000, "symmetries": 0},
+    ),
     ("paper", "maze"): ("", 30, {"l_cycles": 4}, PUBLISHED_TRAIN | {"steps": 65_104}),
 }
 """Source, side, settings of the model and of training. Steps at paper scale: 50,000 epochs of 1000 puzzles in 768s."""

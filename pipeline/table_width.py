@@ -100,9 +100,9 @@ NOTE = (
     "each, voted, or the one that the halting head or the value head trusts most. TRM, noise: added between "
     "supervision steps at prediction only, as PTRM does. Naive noise: trained and asked with noise where GRAM has it, "
     "about as wide as GRAM has learnt it, but of mean 0 and not learnt. All told: in training every transition draws "
-    "from the posterior, as published, and not only the one that is charged for it. Pass@1, pass@2: a right answer first, or among "
-    "the first two. Coverage: the share of all solutions that is among the answers; of one solution, whether it is. "
-    "Compute: supervision steps made for an answer, in those of one trajectory."
+    "from the posterior, as published, and not only the one that is charged for it. Pass@1, pass@2: a right answer "
+    "first, or among the first two. Coverage: the share of all solutions that is among the answers; of one solution, "
+    "whether it is. Compute: supervision steps made for an answer, in those of one trajectory."
 )
 
 WIDTH = Table(
