@@ -150,6 +150,7 @@ def collect(answered: Answered, batch: Batch, decoded: Any) -> tuple[Answers, Gr
     answers = Answers(
         batch.tasks.astype(np.int32), batch.tests.astype(np.int32), answered.set.augmentations[batch.puzzles],
         0 * one, STEPS * one, one > 0, one < 0, decoded.edges, numbers, decoded.log_probs, batch.logits,
+        np.full(len(numbers), np.nan, np.float32),
     )  # fmt: skip
     return answers, grids
 

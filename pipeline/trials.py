@@ -5,7 +5,7 @@ is done, and a trial that has it is not made again.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ from pipeline.rows import Ask, Way, Wide
 from pipeline.rundir import RunFolder, read_json, read_metrics, write_json
 from pipeline.train import train
 from submissions.format import make_submission
-from submissions.score import measure_macro, submission_ranks
-from submissions.vote import Candidates, vote
+from submissions.score import NOT_FOUND, find_candidate, measure_macro, submission_ranks
+from submissions.vote import Candidate, vote
 
 ATTEMPTS = 2
 RESULT = "result.json"
@@ -210,13 +210,13 @@ def _ask_wide(work: Work, ask: Wide) -> dict[str, Any]:
     }
 
 
-def _found(task: Task, test: int, candidates: Candidates) -> tuple[bool, bool, float]:
+def _found(task: Task, test: int, candidates: Sequence[Candidate]) -> tuple[bool, bool, float]:
     """Whether the first answer is right, whether one of the first two, and the share of all solutions among them."""
     pair = task.tests[test]
     assert pair.output is not None
     solutions = complete(pair.input) if is_queens(task) else [pair.output]
-    places = [place for each in solutions if (place := candidates.find(each)) is not None]
-    return 0 in places, bool({0, 1} & set(places)), len(places) / len(solutions)
+    ranks = [find_candidate(each, candidates) for each in solutions]
+    return min(ranks) <= 1, min(ranks) <= ATTEMPTS, sum(rank != NOT_FOUND for rank in ranks) / len(solutions)
 
 
 def _macro(right: list[list[tuple[bool, bool, float]]], part: int) -> float:

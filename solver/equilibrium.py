@@ -9,7 +9,6 @@ Each example settles by itself and then stays, so that it ends the same in whate
 Shape letters: B examples, S positions, T positions in use, D hidden, M updates remembered.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -56,9 +55,9 @@ def settle(update: Network, start_TD: Tensor, padding: Padding, config: Equilibr
 
 
 def with_gradient(
-    update: Network, settled: Settled, padding: Padding, config: EquilibriumConfig, note: Callable[[Tensor], None]
+    update: Network, settled: Settled, padding: Padding, config: EquilibriumConfig, adjoint_B: Tensor
 ) -> Tensor:
-    """The settled latent (T, D) with the gradient that the config says; `note` is told each example's residual of it.
+    """The settled latent (T, D) with the gradient that the config says; its residual is written to `adjoint_B`.
 
     Where the series does not come to an end, the example has the one-step gradient.
     """
@@ -79,7 +78,7 @@ def with_gradient(
                 w_TD = back(w_TD)
             return w_TD
         found = settle(back, gradient_TD, padding, config)
-        note(found.residual_B)
+        adjoint_B.copy_(found.residual_B)
         ends_BN = (found.residual_B < HOPELESS)[:, None].expand(padding.shape)
         return torch.where(padding.pack(ends_BN[..., None]), found.z_TD, gradient_TD)
 

@@ -87,8 +87,8 @@ def losses(
     if output.kl_B2 is not None:
         charged, kl = _kl(output.kl_B2, labelled_B, evidence)
     total = cells + 0.5 * (halting + continuing + value) + kl_weight * charged
-    parts = (each.detach() for each in (cells, halting, continuing, value, kl))
-    return Losses(total, *parts, exact_B, correct_B, labelled_B)
+    halting, continuing, value = halting.detach(), continuing.detach(), value.detach()
+    return Losses(total, cells.detach(), halting, continuing, value, kl.detach(), exact_B, correct_B, labelled_B)
 
 
 def _kl(kl_B2: Tensor, labelled_B: Tensor, evidence: EvidenceConfig) -> tuple[Tensor, Tensor]:

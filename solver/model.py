@@ -169,8 +169,7 @@ class RecursiveModel(nn.Module):
             figures["adjoint_residual"] = torch.zeros_like(settled.residual_B)
             if not torch.is_grad_enabled():
                 return settled.z_TD
-            note = figures["adjoint_residual"].copy_
-            return with_gradient(update, settled, padding, self.config.equilibrium, note)
+            return with_gradient(update, settled, padding, self.config.equilibrium, figures["adjoint_residual"])
 
         return run
 

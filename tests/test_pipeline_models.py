@@ -21,7 +21,9 @@ def test_a_drawing_shows_every_update(name: str) -> None:
     assert len(boxes) == sum(run.times for run in runs)
     assert sum("class" in box.attrib for box in boxes) == sum(run.times for run in runs if run.gradient)
     reads = sum(run.times * len(set(run.update.reads) - {run.update.latent}) for run in runs)
-    assert len(drawn.findall(f"{SVG}circle")) == reads
+    noisy = sum(run.times for run in runs if run.update.noisy)
+    assert len(drawn.findall(f"{SVG}circle")) == reads + noisy
+    assert len(drawn.findall(f"{SVG}circle[@class='noise']")) == noisy
 
 
 def test_the_documents_hold_the_drawings_of_today(tmp_path: Path) -> None:
@@ -34,11 +36,13 @@ def test_the_documents_hold_the_drawings_of_today(tmp_path: Path) -> None:
 
 def test_sizes_are_said_as_they_are() -> None:
     page = (DRAWINGS.parent / "models.md").read_text()
-    for name in ("trm", "hrm", "separate", "direct"):
+    for name in ("trm", "hrm", "separate", "direct", "urm"):
         assert f"{count_parameters(MEMBERS[name].config):,}" in page
 
 
 def test_a_drawing_says_what_it_shows() -> None:
     assert describe_step(MEMBERS["trm"].config) == "21 updates, 7 with gradient (filled); up to 16 supervision steps"
     assert "one forward pass more" in describe_step(MEMBERS["hrm"].config)
+    assert "21 updates, 7 with gradient (filled), 3 with noise (e)" in describe_step(MEMBERS["gram"].config)
+    assert "one update until it settles, at most 24 times" in describe_step(MEMBERS["equilibrium"].config)
     assert describe_step(MEMBERS["direct"].config) == "1 update, 1 with gradient (filled); one supervision step"

@@ -70,7 +70,7 @@ def test_a_varlen_kernel_that_gives_something_else_is_not_used(
     def pretended(layout: Layout, qk: Tensor, v: Tensor) -> Tensor:
         if layout.ends is None:
             return attend(layout, qk, v)
-        plain = Layout(layout.padding, layout.groups, None, layout.longest, layout.cos, layout.sin)
+        plain = Layout(layout.padding, layout.groups, None, layout.longest, layout.cos, layout.sin, layout.first)
         return attend(plain, qk, v) * factor
 
     monkeypatch.setattr(Layout, "attend", pretended)

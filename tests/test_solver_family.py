@@ -172,7 +172,8 @@ def test_a_carry_that_is_reset_makes_every_step_the_first() -> None:
 
 def test_the_continue_target_is_the_better_of_the_next_logits() -> None:
     """At the last step (4) there is nothing to go on with, so only halting counts."""
-    after = Output({}, torch.zeros(0), torch.tensor([1.0, -1.0, -1.0]), torch.tensor([0.0, 2.0, 2.0]))
+    logits = torch.tensor([1.0, -1.0, -1.0]), torch.tensor([0.0, 2.0, 2.0])
+    after = Output({}, torch.zeros(0), *logits, torch.zeros(3))
     target_B = continue_target(after, torch.tensor([2, 3, 4]), 4)
     assert_close(target_B, torch.tensor([1.0, 2.0, -1.0]).sigmoid())
 

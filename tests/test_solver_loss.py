@@ -11,7 +11,7 @@ from solver.model import Output
 
 def make_output(logits_BCV: Tensor, halt: list[float]) -> Output:
     halt_B = torch.tensor(halt, requires_grad=True)
-    return Output({}, logits_BCV, halt_B, torch.zeros(len(halt)))
+    return Output({}, logits_BCV, halt_B, torch.zeros(len(halt)), torch.full((len(halt),), torch.nan))
 
 
 def confident(tokens: list[list[int]], strength: float = 8.0) -> Tensor:
