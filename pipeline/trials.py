@@ -34,6 +34,8 @@ from submissions.score import NOT_FOUND, find_candidate, measure_macro, submissi
 from submissions.vote import Candidate, vote
 
 ATTEMPTS = 2
+SMALL_BOARDS = 64
+"""Answered at once on a CPU: those of a table are much smaller than those that its usual number is for."""
 RESULT = "result.json"
 
 
@@ -189,7 +191,9 @@ def _ask_wide(work: Work, ask: Wide) -> dict[str, Any]:
     """
     config, arc = work.trial.config, work.trial.config.train.symmetry == "none"
     steps = ask.deeper * (config.predict.steps or config.model.max_steps)
-    asked = {"trajectories": ask.trajectories, "noise": ask.noise, "steps": steps, "ranker": ask.ranker}
+    asked: dict[str, Any] = {"trajectories": ask.trajectories, "noise": ask.noise, "steps": steps, "ranker": ask.ranker}
+    if join_processes().device.type == "cpu":
+        asked["batch_size"] = config.predict.batch_size or SMALL_BOARDS
     predictions = predict(
         work.checkpoint,
         work.puzzle_set,
