@@ -13,7 +13,7 @@ from solver.embedding import IdTable
 from solver.learner import Learner
 from solver.model import RecursiveModel
 
-LONG = ("arc1", "arc2", "arc1_fast")
+LONG = ("arc1", "arc2", "arc1_fast", "arc1_fast_urm", "arc1_fast_gram")
 SHRUNK = {
     "puzzles.augmentations": 2,
     "model.hidden": 32,
