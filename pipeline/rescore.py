@@ -90,10 +90,9 @@ def check_origin(predictions: Predictions, trained: Checkpoint, puzzle_set: Puzz
 
 
 def _plain(settings: PredictSettings, made_from: dict) -> PredictSettings:
-    """As the answers were made, along one trajectory without noise."""
-    return PredictSettings(
-        augmentations=made_from["augmentations"], steps=made_from["steps"], batch_size=settings.batch_size
-    )
+    """As the answers were made, along one trajectory without noise: where the recursion draws its own, at its mean."""
+    made = {"augmentations": made_from["augmentations"], "steps": made_from["steps"]}
+    return PredictSettings(**made, batch_size=settings.batch_size, temperature=0)
 
 
 def find_candidates(predictions: Predictions, puzzle_set: PuzzleSet, tasks: tuple[str, ...], most: int) -> Candidates:

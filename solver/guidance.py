@@ -122,7 +122,7 @@ class Guide:
             self._charge(posterior, prior)
             self.widths = {"prior_width": _rms(prior), "posterior_width": _rms(posterior)}
         if latent == self.answer:
-            self.foreseen_TD = u_TD + prior.detach().sample(drawn_TD, temperature).to(u_TD.dtype)
+            self.foreseen_TD = guess_TD
         return u_TD + posterior.sample(drawn_TD, temperature).to(u_TD.dtype)
 
     def _draw(self, u_TD: Tensor) -> tuple[Tensor, float]:

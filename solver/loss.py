@@ -20,6 +20,7 @@ from solver.settings import EVIDENCE, EvidenceConfig
 class Losses:
     """Sums over the examples of a batch; everything but `total` is detached.
 
+    cells: of the answer that knew the target, where noise is learnt; see EvidenceConfig.untold for the other's share
     total: cells + 0.5 x (halting + continuing + value) + the weighted kl, float64, to be divided by the global batch
     continuing: of the continue logit, 0 where it has no target; value: of the value head, 0 where there is none
     kl: nats per labelled cell that the posterior of learnt noise is from its prior, 0 where none is learnt
@@ -74,8 +75,10 @@ def losses(
     judged_BCV = output.logits_BCV.detach() if output.judged_BCV is None else output.judged_BCV.detach()
     correct_B = (labelled_BC & (judged_BCV.argmax(-1) == labels_BC)).sum(-1)
     exact_B = correct_B == labelled_B
-    cell_losses_BC = stablemax_cross_entropy(output.logits_BCV, labels_BC).masked_fill(~labelled_BC, 0)
-    cells = (cell_losses_BC.sum(-1) / labelled_B.clamp(min=1)).sum()
+    cells = charged_cells = _cells(output.logits_BCV, labels_BC, labelled_BC)
+    if output.judged_BCV is not None and evidence.untold:
+        untold = _cells(output.judged_BCV, labels_BC, labelled_BC)
+        charged_cells = torch.lerp(cells, untold, evidence.untold)
     target_B = exact_B.to(output.halt_B.dtype)
     halting = F.binary_cross_entropy_with_logits(output.halt_B, target_B, reduction="sum")
     continuing = value = charged = kl = torch.zeros_like(halting)
@@ -86,9 +89,15 @@ def losses(
         value = (output.value_B - share_B).square().sum()
     if output.kl_B2 is not None:
         charged, kl = _kl(output.kl_B2, labelled_B, evidence)
-    total = cells + 0.5 * (halting + continuing + value) + kl_weight * charged
+    total = charged_cells + 0.5 * (halting + continuing + value) + kl_weight * charged
     halting, continuing, value = halting.detach(), continuing.detach(), value.detach()
     return Losses(total, cells.detach(), halting, continuing, value, kl.detach(), exact_B, correct_B, labelled_B)
+
+
+def _cells(logits_BCV: Tensor, labels_BC: Tensor, labelled_BC: Tensor) -> Tensor:
+    """Sum over examples of the mean over their labelled cells."""
+    cell_losses_BC = stablemax_cross_entropy(logits_BCV, labels_BC).masked_fill(~labelled_BC, 0)
+    return (cell_losses_BC.sum(-1) / labelled_BC.sum(-1).clamp(min=1)).sum()
 
 
 def _kl(kl_B2: Tensor, labelled_B: Tensor, evidence: EvidenceConfig) -> tuple[Tensor, Tensor]:

@@ -134,7 +134,7 @@ class RecursiveModel(nn.Module):
             self.read_cells(answer_BSD),
             *self._judge(judged_BSD[:, 0]),
             None if guide.kl_T2 is None else unpack(guide.kl_T2).sum(1),
-            None if guide.foreseen_TD is None else self.read_cells(judged_BSD.detach()),
+            None if guide.foreseen_TD is None else self.read_cells(judged_BSD),
             figures | {name: _mean_over_positions(width_T, layout.padding) for name, width_T in guide.widths.items()},
         )
 

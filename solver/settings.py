@@ -67,6 +67,8 @@ class EvidenceConfig:
     kl_balance: share of the gradient that moves the prior towards the posterior; the rest moves the posterior
     told: which transitions draw from the posterior in training: those whose KL is charged, which are those with
     gradient ("charged"), or as published all of them ("all"), so that earlier ones tell the target for nothing
+    untold: share of the cells' loss that is of the answer as the prior would have had it, so that the network learns to
+    answer without being told too (Sohn et al. 2015, section 4.2); 0 as published
     """
 
     kl_weight: float = 0.1
@@ -74,6 +76,7 @@ class EvidenceConfig:
     free_bits: float = 0.0
     kl_balance: float = 0.8
     told: Told = "charged"
+    untold: float = 0.5
 
     def __post_init__(self) -> None:
         """ValueError naming the field and what is allowed."""
@@ -82,7 +85,7 @@ class EvidenceConfig:
             _check(math.isfinite(given) and given >= 0, f"train.evidence.{name}", given, "must be 0 or more")
         allowed = get_args(Told)
         _check(self.told in allowed, "train.evidence.told", self.told, f"must be one of {', '.join(allowed)}")
-        for name in ("kl_warmup", "kl_balance"):
+        for name in ("kl_warmup", "kl_balance", "untold"):
             given = getattr(self, name)
             _check(0 <= given <= 1, f"train.evidence.{name}", given, "must be between 0 and 1")
 

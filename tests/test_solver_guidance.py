@@ -53,7 +53,7 @@ def log_density(normal: Normal, e: Tensor) -> Tensor:
 
 def test_the_loss_is_a_bound_on_the_evidence_that_sampling_finds() -> None:
     """One transition from fixed latents: log p(y|x), its bound, and what the model's own loss says of both."""
-    model, draws = stirred(make_model(replace(NOISY, id_slots=1, vocabulary=4, max_steps=1)), 0.01).double(), 20_000
+    model, draws = stirred(make_model(replace(NOISY, id_slots=1, vocabulary=4, max_steps=1)), 0.003).double(), 20_000
     model.precision = torch.float64
     batch = make_batch([2] * draws)
     same = batch.each(lambda tensor: torch.zeros_like(tensor) + tensor[:1])
@@ -62,7 +62,7 @@ def test_the_loss_is_a_bound_on_the_evidence_that_sampling_finds() -> None:
     table.weights_PI = table.weights_PI.double()
     chance, latents = Chance(make_keys(torch.arange(draws)[:, None].numpy())), model.initial_latents(draws, 2)
     output = model(latents, same, table.lookup(same.puzzles_B), chance=chance, told="charged")
-    loss = losses(output, same.labels_BS, evidence=EvidenceConfig(), kl_weight=1.0)
+    loss = losses(output, same.labels_BS, evidence=EvidenceConfig(untold=0), kl_weight=1.0)
     bound = -2 * float(loss.cells + loss.kl) / draws  # of both cells, in nats
 
     with torch.no_grad():
@@ -107,7 +107,8 @@ def test_free_bits_balance_and_weight_charge_what_they_say() -> None:
     model, batch, table = stirred(make_model(NOISY)), make_batch([4, 3]), IdTable(2, 16)
     chance = Chance(make_keys([[1], [2]]))
     output = model(model.initial_latents(2, 4), batch, table.lookup(batch.puzzles_B), chance=chance, told="charged")
-    free, half = EvidenceConfig(free_bits=1e4), EvidenceConfig(kl_balance=0.5)
+    plain_evidence = EvidenceConfig(untold=0)
+    free, half = replace(plain_evidence, free_bits=1e4), replace(plain_evidence, kl_balance=0.5)
     plain = losses(output, batch.labels_BS, kl_weight=2.0)
     without = losses(output, batch.labels_BS)
     assert (plain.total - without.total).item() == pytest.approx(2 * float(plain.kl), rel=1e-5)
@@ -126,6 +127,19 @@ def test_free_bits_balance_and_weight_charge_what_they_say() -> None:
     assert sizes[1.0][1] == pytest.approx(0, abs=1e-6)
     assert sizes[0.0][1] > 0
     assert sizes[0.8][0] == pytest.approx(0.8 * sizes[1.0][0], rel=0.3)
+
+
+def test_a_share_of_the_cells_loss_is_of_the_answer_that_was_not_told() -> None:
+    model, batch, table = stirred(make_model(NOISY)), make_batch([4, 3]), IdTable(2, 16)
+    chance, ids_BI, latents = Chance(make_keys([[1], [2]])), table.lookup(batch.puzzles_B), model.initial_latents(2, 4)
+    output = model(latents, batch, ids_BI, chance=chance, told="charged")
+    by_prior = model(latents, batch, ids_BI, chance=chance)
+    assert output.judged_BCV is not None
+    assert_close(output.judged_BCV, by_prior.logits_BCV), "one transition: the prior's own answer"
+    told, untold = losses(output, batch.labels_BS, evidence=EvidenceConfig(untold=0)), losses(by_prior, batch.labels_BS)
+    mixed = losses(output, batch.labels_BS, evidence=EvidenceConfig(untold=0.25))
+    assert_close(mixed.total - told.total, 0.25 * (untold.cells - told.cells))
+    assert_close(told.exact_B, untold.exact_B), "accuracy is of the prior's answer"
 
 
 def test_the_weight_warms_up() -> None:
