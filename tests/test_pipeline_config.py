@@ -62,7 +62,7 @@ def test_overrides_reach_every_level() -> None:
         ("seed", "NAME=VALUE"),
         ("predict.ranker=product", "predict.rescore=10"),
         ("predict.ranker=steps", "predict.record=all"),
-        ("predict.ranker=best", "count"),
+        ("predict.ranker=worst", "count"),
         ("train.precision=fp8", "'bf16'"),
         ("train.compile=sometimes", "boolean"),
         ("train.attention=flash", "'varlen'"),

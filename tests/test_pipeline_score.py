@@ -275,7 +275,7 @@ def test_a_submission_voted_from_pooled_predictions_says_so(tmp_path: Path, caps
     ("arguments", "told"),
     [
         (("--against", "run", "--rankers", "all"), "give one of them"),
-        (("--rankers", "best"), "unknown ranker 'best': choose one of"),
+        (("--rankers", "worst"), "unknown ranker 'worst': choose one of"),
         (("--rankers", ","), "no ranker is named"),
         (("--against", "nothing.json"), "nothing.json"),
         (("--merge", "run/submission.json"), "submission.json"),

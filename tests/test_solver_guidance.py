@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -210,3 +211,13 @@ def test_figures_are_of_each_example_and_the_value_head_learns_the_share_that_is
     share = result.losses.correct_B / result.losses.labelled_B
     assert_close(result.output.value_B, share.float(), rtol=0, atol=0.2)
     assert LearnerConfig().evidence.kl_weight == 0.1
+
+
+def test_a_slots_chance_is_the_same_however_many_processes_share_the_batch() -> None:
+    alone, second = make_learner(make_model(NOISY)), make_learner(make_model(NOISY))
+    alone.sizes, second.sizes = [5], [2, 3]
+    second.processes.index, second.processes.count = 1, 2
+    whole, part = alone._chance(7, np.arange(5)), second._chance(7, np.arange(3))
+    assert whole is not None
+    assert part is not None
+    assert_close(part.keys_B, whole.keys_B[2:], rtol=0, atol=0)

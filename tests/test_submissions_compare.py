@@ -146,8 +146,8 @@ def test_rankers_are_compared_on_the_same_predictions():
 def test_rankers_that_cannot_be_are_refused():
     tasks = load_tasks("arc-agi-1/training", Selection(tasks=("007bbfb7",)))
     predictions = made_up_predictions(tasks)
-    with pytest.raises(ValueError, match="unknown ranker 'best'"):
-        compare_rankers(predictions, tasks, "here", ["count", "best"])
+    with pytest.raises(ValueError, match="unknown ranker 'worst'"):
+        compare_rankers(predictions, tasks, "here", ["count", "worst"])
     with pytest.raises(ValueError, match="no ranker is named: choose of count"):
         compare_rankers(predictions, tasks, "here", [])
     with pytest.raises(ValueError, match=r"'product'.*; .*'steps'"):
