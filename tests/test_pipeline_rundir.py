@@ -22,6 +22,7 @@ CHANGES = {
     "predict.steps": 4,
     "predict.record": "all",
     "predict.noise": 0.2,
+    "predict.temperature": 0.5,
     "predict.second_pass": False,
     "predict.rescore": 5,
     "predict.ranker": "confidence",

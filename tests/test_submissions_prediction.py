@@ -32,7 +32,7 @@ from submissions.recursion import Recursion
 METADATA = {"source": "arc-agi-1/training", "augmentations": 8, "seeds": {3: "three", 12: "twelve"}}
 SAME = "t0|||0123456789"
 ROWS = [
-    Prediction("b", 1, "t3|||0981543267", np.array([[1, 2, 3]], np.uint8), -1.25, -0.5, step=4, trajectory=7),
+    Prediction("b", 1, "t3|||0981543267", np.array([[1, 2, 3]], np.uint8), -1.25, -0.5, 0.75, step=4, trajectory=7),
     Prediction("a", 0, SAME, None, 4.0),
     Prediction("b", 0, SAME, np.array([[9], [0]], np.uint8), 1e-12, edge=True),
     Prediction("b", 1, SAME, np.array([[1, 2, 3]], np.uint8), 2.0, step=3, last=False),
@@ -65,7 +65,7 @@ def test_what_is_written_is_read_in_the_same_order(folder):
     predictions = read_predictions(folder)
     assert plain(predictions) == given(ROWS)
     first = plain(predictions)[0]
-    assert first == ([[1, 2, 3]], "b", 1, 1446894, 7, 4, True, False, False, -0.5, -1.25)
+    assert first == ([[1, 2, 3]], "b", 1, 1446894, 7, 4, True, False, False, -0.5, -1.25, 0.75)
     assert predictions.metadata == {**METADATA, "seeds": {"3": "three", "12": "twelve"}}
 
 
