@@ -19,7 +19,7 @@ text { fill: #e6edf3; } .soft, .tick { fill: #9198a1; } .rule { stroke: #3d444d;
 .c0 { stroke: #4493f8; } .c1 { stroke: #3fb950; } .c2 { stroke: #f0883e; } .c3 { stroke: #ab7df8; }
 .c4 { stroke: #db61a2; } .c5 { stroke: #9198a1; } .c6 { stroke: #d29922; } }
 </style>"""
-WIDTH, NAMES, ROW, TOP = 760, 250, 26, 40
+WIDTH, NAMES, ROW, TOP, LETTER = 760, 250, 26, 40, 7
 COLOURS = 7
 """Curves beyond so many have the same colours again, dashed."""
 
@@ -43,25 +43,26 @@ class Series:
 
 def draw_dots(title: str, rows: Sequence[Dots], published: bool) -> str:
     """A line a row: a dot a seed, a bar at their mean, a diamond where it was published."""
-    height = TOP + ROW * len(rows) + 48
+    height, names = TOP + ROW * len(rows) + 48, max(NAMES, LETTER * max(len(row.name) for row in rows) + 20)
+    at = lambda share: round(names + (WIDTH - NAMES - 30) * share, 1)  # noqa: E731
     parts = [_text(8, 20, title)]
     for share in (0, 0.25, 0.5, 0.75, 1):
         parts += [
-            f'<path class="rule" d="M{_x(share)} {TOP - 8}V{height - 44}"/>',
-            _text(_x(share), height - 28, f"{share:.0%}", "tick", "middle"),
+            f'<path class="rule" d="M{at(share)} {TOP - 8}V{height - 44}"/>',
+            _text(at(share), height - 28, f"{share:.0%}", "tick", "middle"),
         ]
     for place, row in enumerate(rows):
         y = TOP + ROW * place + ROW / 2 - 6
-        parts.append(_text(NAMES - 12, y + 4, row.name, anchor="end"))
-        parts += [f'<circle class="seed" cx="{_x(value)}" cy="{y}" r="5"/>' for value in row.values]
-        middle = _x(sum(row.values) / len(row.values))
+        parts.append(_text(names - 12, y + 4, row.name, anchor="end"))
+        parts += [f'<circle class="seed" cx="{at(value)}" cy="{y}" r="5"/>' for value in row.values]
+        middle = at(sum(row.values) / len(row.values))
         parts.append(f'<path class="mean" d="M{middle} {y - 9}v18"/>')
         if row.published is not None:
-            parts.append(f'<path class="published" d="M{_x(row.published)} {y - 7}l6 7l-6 7l-6 -7z"/>')
+            parts.append(f'<path class="published" d="M{at(row.published)} {y - 7}l6 7l-6 7l-6 -7z"/>')
     legend = "dots: a seed each, bar: their mean" + ("; diamond: as published, at its own scale" if published else "")
     parts.append(_text(8, height - 8, legend, "soft"))
     said = "; ".join(f"{row.name} {sum(row.values) / len(row.values):.1%}" for row in rows)
-    return _svg(WIDTH, height, f"{title}: {said}", parts)
+    return _svg(WIDTH + names - NAMES, height, f"{title}: {said}", parts)
 
 
 def draw_series(title: str, x_label: str, curves: Sequence[Series], log: bool = True) -> str:
@@ -88,10 +89,6 @@ def draw_series(title: str, x_label: str, curves: Sequence[Series], log: bool = 
         parts.append(_text(right + 18, label + 4, curve.name))
     said = "; ".join(f"{curve.name}: {curve.points[0][1]:.1%} to {curve.points[-1][1]:.1%}" for curve in curves)
     return _svg(WIDTH, height, f"{title}, by {x_label}: {said}", parts)
-
-
-def _x(share: float) -> float:
-    return round(NAMES + (WIDTH - NAMES - 30) * share, 1)
 
 
 def _apart(heights: Sequence[float], least: float) -> list[float]:
