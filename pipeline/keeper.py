@@ -84,7 +84,9 @@ class Keeper:
 
     @property
     def last_step(self) -> int | None:
-        """The step of the newest checkpoint; one that is in place was written whole."""
+        """The step of the newest checkpoint; one that is being written is waited for, one in place is whole."""
+        if self._thread not in (None, threading.current_thread()):
+            self._thread.join()
         checkpoints = self._list()
         return _step_of(checkpoints[-1]) if checkpoints else None
 

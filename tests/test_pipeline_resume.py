@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,12 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_batch(
         with torch.no_grad():
             learners[0].model.cell_head.weight[3] = torch.nan
 
+    def put_in_place_late(keeper: Keeper, *places: Path) -> None:
+        time.sleep(0.5)  # the step that fails is made meanwhile
+        put_in_place(keeper, *places)
+
+    put_in_place = Keeper._put_in_place
+    monkeypatch.setattr(Keeper, "_put_in_place", put_in_place_late)
     monkeypatch.setattr(Learner, "__init__", remember)
     monkeypatch.setattr(Learner, "step", after(9, spoil))
     assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run") == 2
