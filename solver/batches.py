@@ -35,6 +35,15 @@ class Batch:
     labels_BS: Tensor  # output tokens, int64; 0 = no label
     cells_BS: Tensor  # board cell number (row * side + column), int64; -1 pads the batch and is never attended to
     puzzles_B: Tensor  # row of the ID table, int64
+    transforms_B: Tensor = None  # type: ignore[assignment]  # dihedral transform, int64; where not given the identity
+    symbols_BV: Tensor = None  # type: ignore[assignment]  # tokens that the task uses, bool; where not given all
+
+    def __post_init__(self) -> None:
+        """Fill in what is not given."""
+        if self.transforms_B is None:
+            object.__setattr__(self, "transforms_B", torch.zeros_like(self.puzzles_B))
+        if self.symbols_BV is None:
+            object.__setattr__(self, "symbols_BV", self.puzzles_B.new_ones(len(self), VOCABULARY, dtype=torch.bool))
 
     def __len__(self) -> int:
         return len(self.puzzles_B)

@@ -10,6 +10,8 @@ OptimizerName = Literal["adam_atan2", "muon"]
 Curriculum = tuple[tuple[float, int, int], ...]
 """Stages in order: (share of the steps until which it lasts, h_cycles, l_cycles)."""
 Mixer = Literal["attention", "mlp"]
+Positions = Literal["rope", "rope2d"]
+Palette = Literal["task", "all"]
 Canvas = Literal["full", "task"]
 Halting = Literal["halt", "q_learning"]
 Mlp = Literal["swiglu", "conv_swiglu"]
@@ -113,6 +115,12 @@ class ModelConfig:
     noise_width: the width that learning starts from; latents have size 1
     equilibrium: how "* fixed_point" in an equation is done
     canvas: all cells of the board ("full") or only those that the task needs ("task")
+    positions: rotary angles of an ID slot's or cell's number in one line ("rope", as published for TRM), or of the
+        cell's row and column, half of the frequencies each ("rope2d", SE-RRM)
+    symbols: a cell holds a vector for each symbol, and a block attends over cells, then over symbols (SE-RRM,
+        2603.02193); symbol_heads: heads of the second attention (None: heads)
+    palette: with symbols, the symbols that are computed: those of the task's public grids ("task") or "all"
+    transform_vectors: a learnt vector for each of the 8 dihedral transforms is added to the ID vector (mdlARC)
     """
 
     hidden: int = 512
@@ -138,6 +146,11 @@ class ModelConfig:
     canvas: Canvas = "full"
     rope_theta: float = 10000.0
     rms_epsilon: float = 1e-5
+    positions: Positions = "rope"
+    symbols: bool = False
+    symbol_heads: int | None = None
+    palette: Palette = "task"
+    transform_vectors: bool = False
 
     def __post_init__(self) -> None:
         """Refuse impossible values; ValueError names the field and what is allowed."""
@@ -154,13 +167,15 @@ class ModelConfig:
         _require(fits, "hidden", self.hidden, f"must be a multiple of 2 x heads = {2 * self.heads}")
         room = self.id_slots * self.hidden
         _require(self.id_length <= room, "id_size", self.id_size, f"must fit id_slots x hidden = {room}")
+        _require(self.positions in get_args(Positions), "positions", self.positions, 'must be "rope" or "rope2d"')
+        _require(self.palette in get_args(Palette), "palette", self.palette, 'must be "task" or "all"')
         joint = self.mixer == "mlp" and self.canvas == "task"
         _require(not joint, "canvas", self.canvas, 'must be "full" with mixer="mlp"')
 
     def _check_number(self, name: str, value: object) -> None:
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             _require(math.isfinite(value), name, value, "must be a finite number")
-            zero_allowed = name == "exploration" and value == 0
+            zero_allowed = value == 0 and (name == "exploration" or (name == "id_slots" and self.symbols))
             _require(value > 0 or zero_allowed, name, value, "must be positive")
 
     @property

@@ -94,13 +94,11 @@ def _resize(latents_BSD: Tensor, fresh_BSD: Tensor) -> Tensor:
 
 
 def _choose_rows(choice_B: Tensor, new: Batch, old: Batch) -> Batch:
-    choice_B1 = choice_B[:, None]
-    return Batch(
-        torch.where(choice_B1, new.tokens_BS, old.tokens_BS),
-        torch.where(choice_B1, new.labels_BS, old.labels_BS),
-        torch.where(choice_B1, new.cells_BS, old.cells_BS),
-        torch.where(choice_B, new.puzzles_B, old.puzzles_B),
-    )
+    def choose(name: str) -> Tensor:
+        mine, others = getattr(new, name), getattr(old, name)
+        return torch.where(choice_B.view(-1, *[1] * (mine.ndim - 1)), mine, others)
+
+    return Batch(*map(choose, Batch.__dataclass_fields__))
 
 
 def carry_tensors(carry: Carry, model: RecursiveModel) -> dict[str, Tensor]:
@@ -118,10 +116,9 @@ def join_carry(parts: Sequence[dict[str, Tensor]], model: RecursiveModel, own: s
     def joined(name: str) -> Tensor:
         return torch.cat([part[name] for part in parts]).to(device)
 
-    batches = [
-        Batch(*(part[name] for name in ("tokens", "labels", "cells", "puzzles"))).padded(width) for part in parts
-    ]
     names = Batch.__dataclass_fields__
+    # Slots saved before a field was added do not have it.
+    batches = [Batch(*(part.get(name.rpartition("_")[0]) for name in names)).padded(width) for part in parts]  # pyright: ignore[reportArgumentType]
     batch = Batch(*(torch.cat([getattr(part, name) for part in batches]).to(device) for name in names))
     used_BS = positions_in_use(batch.cells_BS, model)
     latents = {}
