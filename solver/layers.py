@@ -52,7 +52,24 @@ def rotary_tables(length: int, head_size: int, theta: float) -> tuple[Tensor, Te
     The first half of the sines is negated, which turns the rotation into x * cos + swap_halves(x) * sin.
     """
     frequencies = 1.0 / theta ** (torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
-    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
+    return _turns(torch.outer(torch.arange(length, dtype=torch.float32), frequencies))
+
+
+def rotary_tables_2d(slots: int, side: int, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """The tables of `slots` ID slots, then of the cells of a board, (slots + side x side, head_size), float32.
+
+    Of the frequencies, which are every other one of the line's, half of each pair's angles follow the row and half the
+    column (SE-RRM, 2603.02193). ID slots stand in a row above the board.
+    """
+    frequencies = 1.0 / theta ** (torch.arange(0, head_size, 4, dtype=torch.float32) / head_size)
+    cells, line = torch.arange(side * side), torch.arange(slots)
+    rows = torch.cat((torch.full((slots,), -1), cells // side)).float()
+    columns = torch.cat((line, cells % side)).float()
+    return _turns(torch.cat((torch.outer(rows, frequencies), torch.outer(columns, frequencies)), dim=-1))
+
+
+def _turns(angles: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines, twice as wide as the angles."""
     return angles.cos().repeat(1, 2), torch.cat((-angles.sin(), angles.sin()), dim=-1)
 
 
@@ -110,13 +127,17 @@ class ConvSwiGLU(SwiGLU):
 
 
 class Attention(nn.Module):
-    """Self-attention without bias; rows of `qkv` are all heads' queries, then keys, then values."""
+    """Self-attention without bias; rows of `qkv` are all heads' queries, then keys, then values.
 
-    def __init__(self, hidden: int, heads: int):
+    size: of a head, where it is not hidden / heads.
+    """
+
+    def __init__(self, hidden: int, heads: int, size: int | None = None):
         super().__init__()
         self.heads = heads
-        self.qkv = Linear(hidden, 3 * hidden)
-        self.out = Linear(hidden, hidden)
+        inner = heads * size if size else hidden
+        self.qkv = Linear(hidden, 3 * inner)
+        self.out = Linear(inner, hidden)
 
     def project(self, x_TD: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys (T, 2, H, K), turned by their positions, and values (T, H, K)."""

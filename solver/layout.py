@@ -6,6 +6,7 @@ Attention pads an example no further than the longest of its group; with varlen 
 Shape letters: B examples, S positions (ID slots, then cells), T positions in use, H heads, K head size.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,23 +40,23 @@ class PickRows(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Padding:
-    """Between T rows and a padded array of `shape` (B, S).
+    """Between T rows and a padded array of `shape`, (B, S), or with a symbol axis (B, V, C).
 
     used_T: numbers of the places in use, one for each row; None when all are, in order
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     used_T: Tensor | None = None
 
     def pack(self, x: Tensor) -> Tensor:
-        """(B, S, ...) -> (T, ...)."""
-        rows = x.flatten(0, 1)
+        """(*shape, ...) -> (T, ...)."""
+        rows = x.flatten(0, len(self.shape) - 1)
         return rows if self.used_T is None else PickRows.apply(rows, self.used_T)  # pyright: ignore[reportReturnType]
 
-    def unpack(self, x: Tensor) -> Tensor:
-        """(T, ...) -> (B, S, ...), zero where a place is not in use."""
+    def unpack(self, x: Tensor, fill: float = 0.0) -> Tensor:
+        """(T, ...) -> (*shape, ...), `fill` where a place is not in use."""
         if self.used_T is not None:
-            x = x.new_zeros(self.shape[0] * self.shape[1], *x.shape[1:]).index_copy_(0, self.used_T, x)
+            x = x.new_full((math.prod(self.shape), *x.shape[1:]), fill).index_copy_(0, self.used_T, x)
         return x.unflatten(0, self.shape)
 
 

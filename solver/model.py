@@ -4,6 +4,7 @@ Shape letters: B examples, C cells of the canvas, S positions (ID slots, then ce
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,14 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from augment.canvas import fixed_width
+from augment.transform import DIHEDRALS
 from solver.batches import Batch
 from solver.equilibrium import settle, with_gradient
 from solver.guidance import Guidance, Guide
-from solver.layers import Block, Linear, rotary_tables, truncated_normal_
+from solver.layers import Block, Linear, rotary_tables, rotary_tables_2d, truncated_normal_
 from solver.layout import Layout, Padding, make_layout
 from solver.noise import Chance
 from solver.recursion import Latents, Network, Settle, Watch, recurse
 from solver.settings import ModelConfig, Told
+from solver.symbols import NEVER, SymbolBlock, SymbolEmbedding, SymbolLayout, make_symbol_layout
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,23 @@ class RecursiveModel(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config, self.precision, self.varlen = config, torch.get_default_dtype(), False
-        hidden, positions = config.hidden, config.id_slots + config.cells
-        self.token_embedding = nn.Embedding(config.vocabulary, hidden)
-        truncated_normal_(self.token_embedding.weight, hidden**-0.5)
+        hidden = config.hidden
+        if config.symbols:
+            self.symbol_embedding = SymbolEmbedding(config)
+        else:
+            self.token_embedding = nn.Embedding(config.vocabulary, hidden)
+            truncated_normal_(self.token_embedding.weight, hidden**-0.5)
         for name in config.recursion.networks:
-            blocks = (Block(config) for _ in range(config.layers_of(name)))
+            blocks = ((SymbolBlock if config.symbols else Block)(config) for _ in range(config.layers_of(name)))
             self.add_module(module_name(name), nn.ModuleList(blocks))
-        self.cell_head = Linear(hidden, config.vocabulary)
-        self.halt_head = nn.Linear(hidden, 2)
-        nn.init.zeros_(self.halt_head.weight)
-        nn.init.constant_(self.halt_head.bias, -5.0)
+        self.cell_head = Linear(hidden, 1 if config.symbols else config.vocabulary)
+        if not config.symbols:
+            self.halt_head = nn.Linear(hidden, 2)
+            nn.init.zeros_(self.halt_head.weight)
+            nn.init.constant_(self.halt_head.bias, -5.0)
+        if config.transform_vectors:
+            self.transform_embedding = nn.Embedding(DIHEDRALS, config.id_length - config.shared_id_length)
+            truncated_normal_(self.transform_embedding.weight, hidden**-0.5)
         if config.recursion.noisy:
             self.value_head = nn.Linear(hidden, 1)
             nn.init.zeros_(self.value_head.weight)
@@ -75,19 +85,29 @@ class RecursiveModel(nn.Module):
                 self.add_module(guidance_name(name), Guidance(config))
         for name in config.recursion.latents:
             self.register_buffer(start_name(name), truncated_normal_(torch.empty(hidden), 1.0))
-        cos, sin = rotary_tables(positions, hidden // config.heads, config.rope_theta)
+        cos, sin = self._rotary_tables()
         self.register_buffer("rotary_cos", cos, persistent=False)
         self.register_buffer("rotary_sin", sin, persistent=False)
+
+    def _rotary_tables(self) -> tuple[Tensor, Tensor]:
+        config, size = self.config, self.config.hidden // self.config.heads
+        if config.positions == "rope2d":
+            return rotary_tables_2d(config.id_slots, config.board_side, size, config.rope_theta)
+        return rotary_tables(config.id_slots + config.cells, size, config.rope_theta)
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.token_embedding.weight.device
+        return self.cell_head.weight.device
 
     def initial_latents(self, batch_size: int, cells: int) -> Latents:
-        """The starting vectors at every position: views of shape (batch_size, id_slots + cells, D)."""
-        shape = batch_size, self.config.id_slots + cells, self.config.hidden
-        starts = {name: self.get_buffer(start_name(name)) for name in self.config.recursion.latents}
+        """The starting vectors at every position: views of shape (batch_size, id_slots + cells, D).
+
+        With symbols latents are (batch_size, cells, V x D) outside of this module.
+        """
+        repeats = self.config.vocabulary if self.config.symbols else 1
+        shape = batch_size, self.config.id_slots + cells, repeats * self.config.hidden
+        starts = {name: self.get_buffer(start_name(name)).repeat(repeats) for name in self.config.recursion.latents}
         return {name: start.to(self.precision).expand(shape) for name, start in starts.items()}
 
     def forward(
@@ -95,7 +115,7 @@ class RecursiveModel(nn.Module):
         latents: Latents,
         batch: Batch,
         ids_BI: Tensor,
-        layout: Layout | None = None,
+        layout: Layout | SymbolLayout | None = None,
         cycles: tuple[int, int] | None = None,
         watch: Watch | None = None,
         chance: Chance | None = None,
@@ -107,12 +127,12 @@ class RecursiveModel(nn.Module):
         cycles: (h_cycles, l_cycles) in place of the config's; watch: is told of every update of a latent, (T, D);
         chance: of the noise that equations add, None for its mean; told: in training, which draws know the labels.
         """
-        layout, recursion = layout or self.layout(batch.cells_BS), self.config.recursion
-        pack, unpack = layout.padding.pack, layout.padding.unpack
-        x_TD = pack(self._embed(batch.tokens_BS, ids_BI)).to(self.precision)
+        layout, recursion = layout or self.layout(batch), self.config.recursion
+        unpack = partial(self._unpack, layout.padding)
+        x_TD = layout.padding.pack(self._embed(batch, ids_BI)).to(self.precision)
         if recursion.carry == "reset":
             latents = self.initial_latents(*batch.tokens_BS.shape)
-        packed = {name: pack(z_BSD) for name, z_BSD in latents.items()}
+        packed = {name: self._pack(layout.padding, z_BSD) for name, z_BSD in latents.items()}
         networks = {name: self._network(name, layout) for name in recursion.networks}
         guide = self._guide(layout.padding, chance, batch.labels_BS if told else None, told)
         figures: dict[str, Tensor] = {}
@@ -129,12 +149,13 @@ class RecursiveModel(nn.Module):
         answer_BSD = unpack(new.pop(recursion.answer))
         judged_BSD = answer_BSD if guide.foreseen_TD is None else unpack(guide.foreseen_TD)
         carried = {recursion.answer: answer_BSD.detach()} | {name: unpack(z.detach()) for name, z in new.items()}
+        logits_BCV = self.read_cells(answer_BSD, batch.symbols_BV)
         return Output(
             carried,
-            self.read_cells(answer_BSD),
-            *self._judge(judged_BSD[:, 0]),
+            logits_BCV,
+            *(self._judge_cells(logits_BCV, batch.cells_BS) if self.config.symbols else self._judge(judged_BSD[:, 0])),
             None if guide.kl_T2 is None else unpack(guide.kl_T2).sum(1),
-            None if guide.foreseen_TD is None else self.read_cells(judged_BSD),
+            None if guide.foreseen_TD is None else self.read_cells(judged_BSD, batch.symbols_BV),
             figures | {name: _mean_over_positions(width_T, layout.padding) for name, width_T in guide.widths.items()},
         )
 
@@ -144,6 +165,23 @@ class RecursiveModel(nn.Module):
         if not self.config.recursion.noisy:
             return halt_B, continue_B, torch.full_like(halt_B, torch.nan)
         return halt_B, continue_B, self.value_head(first_BD.to(self.value_head.weight.dtype))[:, 0]
+
+    def _judge_cells(self, logits_BCV: Tensor, cells_BC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """In place of heads: the logit of the least sure cell's largest probability, by softmax (SE-RRM)."""
+        least_B = logits_BCV.detach().softmax(-1).amax(-1).masked_fill(cells_BC < 0, 1.0).amin(-1)
+        nothing_B = torch.full_like(least_B, torch.nan)
+        return least_B.logit(), nothing_B, nothing_B
+
+    def _pack(self, padding: Padding, z_BSD: Tensor) -> Tensor:
+        """A latent's rows; with symbols it comes as (B, C, V x D)."""
+        if not self.config.symbols:
+            return padding.pack(z_BSD)
+        return padding.pack(z_BSD.unflatten(-1, (self.config.vocabulary, -1)).transpose(1, 2))
+
+    def _unpack(self, padding: Padding, z_TD: Tensor) -> Tensor:
+        """Undo `_pack`."""
+        z = padding.unpack(z_TD)
+        return z.transpose(1, 2).flatten(2) if self.config.symbols else z
 
     def _guide(self, padding: Padding, chance: Chance | None, labels_BC: Tensor | None, told: Told | None) -> Guide:
         """What adds noise; with labels it knows the target, whose ID slots are empty."""
@@ -173,9 +211,12 @@ class RecursiveModel(nn.Module):
 
         return run
 
-    def read_cells(self, z_BSD: Tensor) -> Tensor:
+    def read_cells(self, z_BSD: Tensor, symbols_BV: Tensor) -> Tensor:
         """Logits (B, C, V) that the output head reads from a latent, of the answer or of the reasoning."""
-        return self.cell_head(z_BSD[:, self.config.id_slots :])
+        if not self.config.symbols:
+            return self.cell_head(z_BSD[:, self.config.id_slots :])
+        logits_BCV = self.cell_head(z_BSD.unflatten(-1, (self.config.vocabulary, -1)))[..., 0]
+        return logits_BCV.to(self.cell_head.weight.dtype).masked_fill(~symbols_BV[:, None], NEVER)
 
     def compile_blocks(self, **options: Any) -> None:
         """Compile the blocks (`torch.compile`); what they compute and the names of their weights stay as they are."""
@@ -183,20 +224,29 @@ class RecursiveModel(nn.Module):
             block.compile_parts(**options)
 
     @property
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[Block | SymbolBlock]:
         """The blocks of every network, in order."""
         return [block for name in self.config.recursion.networks for block in self._blocks_of(name)]
 
-    def _blocks_of(self, network: str) -> list[Block]:
-        return [block for block in self.get_submodule(module_name(network)).children() if isinstance(block, Block)]
+    def _blocks_of(self, network: str) -> list[Block | SymbolBlock]:
+        parts = self.get_submodule(module_name(network)).children()
+        return [block for block in parts if isinstance(block, Block | SymbolBlock)]
 
-    def _embed(self, tokens_BC: Tensor, ids_BI: Tensor) -> Tensor:
-        """The ID vector, padded with zeros over its slots, before the tokens; all times sqrt(hidden)."""
+    def _embed(self, batch: Batch, ids_BI: Tensor) -> Tensor:
+        """The input, (B, S, D), or with symbols (B, V, C, D).
+
+        The ID vector, padded with zeros over its slots, stands before the tokens; all times sqrt(hidden).
+        """
         slots, hidden = self.config.id_slots, self.config.hidden
+        if self.config.transform_vectors:
+            turned_BI = self.transform_embedding(batch.transforms_B)
+            ids_BI = ids_BI + F.pad(turned_BI, (0, ids_BI.shape[1] - turned_BI.shape[1]))
+        if self.config.symbols:
+            return self.symbol_embedding(batch.tokens_BS, ids_BI)
         ids_BND = F.pad(ids_BI, (0, slots * hidden - ids_BI.shape[1])).unflatten(1, (slots, hidden))
-        return hidden**0.5 * torch.cat((ids_BND, self.token_embedding(tokens_BC)), dim=1)
+        return hidden**0.5 * torch.cat((ids_BND, self.token_embedding(batch.tokens_BS)), dim=1)
 
-    def _network(self, name: str, layout: Layout) -> Network:
+    def _network(self, name: str, layout: Any) -> Network:
         """The network as a function of its input (T, D)."""
         blocks = self._blocks_of(name)
 
@@ -207,12 +257,14 @@ class RecursiveModel(nn.Module):
 
         return run
 
-    def layout(self, cells_BC: Tensor) -> Layout:
+    def layout(self, batch: Batch) -> Layout | SymbolLayout:
         """ID slots at positions 0, 1 ..., cells after them at their place on the board, padding left out.
 
         The slots are always in use, so no row of the attention is empty.
         """
-        slots = self.config.id_slots
+        slots, cells_BC = self.config.id_slots, batch.cells_BS
+        if self.config.symbols:
+            return make_symbol_layout(cells_BC, batch.symbols_BV, self.rotary_cos, self.rotary_sin)
         cells_B = (cells_BC >= 0).sum(1).cpu().numpy()
         if self.config.mixer == "mlp" and not (cells_B == cells_BC.shape[1]).all() & (
             cells_BC.shape[1] == self.config.cells

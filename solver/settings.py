@@ -166,11 +166,27 @@ class ModelConfig:
         fits = self.hidden % (2 * self.heads) == 0
         _require(fits, "hidden", self.hidden, f"must be a multiple of 2 x heads = {2 * self.heads}")
         room = self.id_slots * self.hidden
-        _require(self.id_length <= room, "id_size", self.id_size, f"must fit id_slots x hidden = {room}")
+        _require(
+            self.symbols or self.id_length <= room, "id_size", self.id_size, f"must fit id_slots x hidden = {room}"
+        )
         _require(self.positions in get_args(Positions), "positions", self.positions, 'must be "rope" or "rope2d"')
         _require(self.palette in get_args(Palette), "palette", self.palette, 'must be "task" or "all"')
+        turns = self.positions == "rope" or self.hidden // self.heads % 4 == 0
+        _require(turns, "positions", self.positions, "a head's size, hidden / heads, must be a multiple of 4")
+        self._check_symbols()
         joint = self.mixer == "mlp" and self.canvas == "task"
         _require(not joint, "canvas", self.canvas, 'must be "full" with mixer="mlp"')
+
+    def _check_symbols(self) -> None:
+        """Refuse what a symbol axis cannot be combined with."""
+        if not self.symbols:
+            return
+        needed = {"id_slots": 0, "id_size": None, "mixer": "attention", "mlp": "swiglu"}
+        for name, value in needed.items():
+            given = getattr(self, name)
+            _require(given == value, name, given, f"must be {value!r} with model.symbols")
+        plain = not self.recursion.noisy and not self.recursion.settles
+        _require(plain, "recursion", self.recursion.updates, "must not draw noise nor settle with model.symbols")
 
     def _check_number(self, name: str, value: object) -> None:
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -180,8 +196,14 @@ class ModelConfig:
 
     @property
     def id_length(self) -> int:
-        """The length of an ID vector."""
-        return self.hidden if self.id_size is None else self.id_size
+        """The length of an ID vector, shared part included."""
+        own = self.hidden if self.id_size is None else self.id_size
+        return own + self.shared_id_length
+
+    @property
+    def shared_id_length(self) -> int:
+        """The length of the part of an ID vector that all puzzles of a task share: with symbols one for each."""
+        return self.vocabulary * self.hidden if self.symbols else 0
 
     @property
     def cells(self) -> int:

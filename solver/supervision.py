@@ -183,7 +183,7 @@ def predict_steps(
 
     chance: None for no noise between steps, and the mean of what equations add.
     """
-    ids_BI, layout = table.lookup(batch.puzzles_B), model.layout(batch.cells_BS)
+    ids_BI, layout = table.lookup(batch.puzzles_B), model.layout(batch)
     latents = model.initial_latents(len(batch), batch.cells_BS.shape[1])
     for step in range(1, 1 + (steps or model.config.max_steps)):
         now = None if chance is None else chance.at(step)

@@ -94,8 +94,9 @@ class Trace:
         self._rows_E = torch.from_numpy(rows).to(device)
         places_B = torch.full((len(batch),), -1, device=device)
         places_B[self._rows_E] = torch.arange(self._count, device=device)
-        padding = model.layout(batch.cells_BS).padding
-        places_P = padding.pack(places_B[:, None].expand(padding.shape))
+        self._symbols_EV = batch.symbols_BV[self._rows_E]
+        padding = model.layout(batch).padding
+        places_P = padding.pack(places_B.view(-1, *[1] * (len(padding.shape) - 1)).expand(padding.shape))
         self._followed = (places_P >= 0).nonzero()[:, 0]
         self._places_P = places_P[self._followed]
         self._step, self._steps = _Step(), []
@@ -115,7 +116,7 @@ class Trace:
         if not self._count:
             return
         shown = [output.latents[name][self._rows_E] for name in (self._answer, self._reasoning) if name]
-        tokens = [self._model.read_cells(z_ESD).argmax(-1).to(torch.uint8) for z_ESD in shown]
+        tokens = [self._model.read_cells(z_ESD, self._symbols_EV).argmax(-1).to(torch.uint8) for z_ESD in shown]
         tokens += [tokens[0][:, :0]] * (2 - len(tokens))
         nothing_E0 = output.halt_B.new_zeros(self._count, 0)
         moved = [torch.stack(each, 1) if each else nothing_E0 for each in (self._step.answer, self._step.others)]

@@ -175,8 +175,8 @@ def test_answers_that_are_no_grids_leave_nothing_to_score(
 ) -> None:
     read = RecursiveModel.read_cells
 
-    def blank(model: RecursiveModel, z_BSD: torch.Tensor) -> torch.Tensor:
-        logits_BCV = read(model, z_BSD)
+    def blank(model: RecursiveModel, z_BSD: torch.Tensor, symbols_BV: torch.Tensor) -> torch.Tensor:
+        logits_BCV = read(model, z_BSD, symbols_BV)
         logits_BCV[..., 0] = 1e9
         return logits_BCV
 

@@ -55,8 +55,8 @@ def test_half_of_the_updates_carry_gradient() -> None:
     assert [(run.times, run.gradient) for run in runs] == [(2, False), (2, True)]
     z_BSD, x = model.initial_latents(2, 4)["z"], []
     output = model(model.initial_latents(2, 4), batch, table.lookup(batch.puzzles_B))
-    layout = model.layout(batch.cells_BS)
-    x_TD, z_TD = layout.padding.pack(model._embed(batch.tokens_BS, table.lookup(batch.puzzles_B))), z_BSD.flatten(0, 1)
+    layout = model.layout(batch)
+    x_TD, z_TD = layout.padding.pack(model._embed(batch, table.lookup(batch.puzzles_B))), z_BSD.flatten(0, 1)
     for _ in range(4):
         z_TD = z_TD + x_TD
         for block in model.blocks:

@@ -57,7 +57,7 @@ def test_the_loss_is_a_bound_on_the_evidence_that_sampling_finds() -> None:
     model, draws = stirred(make_model(replace(NOISY, id_slots=1, vocabulary=4, max_steps=1)), 0.003).double(), 20_000
     model.precision = torch.float64
     batch = make_batch([2] * draws)
-    same = batch.each(lambda tensor: torch.zeros_like(tensor) + tensor[:1])
+    same = batch.each(lambda tensor: tensor[:1].repeat(len(batch), *[1] * (tensor.ndim - 1)))
     same = replace(same, tokens_BS=same.tokens_BS % 3 + 1, labels_BS=same.labels_BS % 3 + 1)
     table = IdTable(1, 16)
     table.weights_PI = table.weights_PI.double()
@@ -78,7 +78,7 @@ def test_the_loss_is_a_bound_on_the_evidence_that_sampling_finds() -> None:
         )
 
         def log_likelihood(e_BSD: Tensor) -> Tensor:
-            logits_BCV = model.read_cells(u_BSD + e_BSD)
+            logits_BCV = model.read_cells(u_BSD + e_BSD, same.symbols_BV)
             return log_stablemax(logits_BCV, same.labels_BS[..., None])[..., 0].sum(1)
 
         evidence = _log_mean(log_likelihood(from_prior))

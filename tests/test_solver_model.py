@@ -88,7 +88,9 @@ def test_mlp_mixer_refuses_part_of_the_board() -> None:
 @pytest.mark.parametrize("size", [8, 16, 24, 32])
 def test_id_vector_fills_its_slots_and_zeros_the_rest(size: int) -> None:
     model = make_model(ModelConfig(hidden=16, heads=2, board_side=4, id_slots=2, id_size=size))
-    embedded = model._embed(torch.zeros(1, 3, dtype=torch.int64), torch.ones(1, size))
+    nothing_BC = torch.zeros(1, 3, dtype=torch.int64)
+    batch = Batch(nothing_BC, nothing_BC, nothing_BC, nothing_BC[:, 0])
+    embedded = model._embed(batch, torch.ones(1, size))
     flat = embedded[0, :2].flatten()
     assert_close(flat, 4 * torch.tensor([1.0] * size + [0.0] * (32 - size)))
 
