@@ -22,7 +22,16 @@ from pydantic import (
 from augment import MAX_PAIRS, Duplicates, OnLeak, Selection
 from augment.symmetry import Symmetries, SymmetryName
 from pipeline.budget import parse_duration
-from solver.settings import EVIDENCE, Curriculum, EvidenceConfig, ModelConfig, OptimizerName
+from solver.settings import (
+    EVIDENCE,
+    Curriculum,
+    EvidenceConfig,
+    IdOptimizerName,
+    LossName,
+    ModelConfig,
+    OptimizerName,
+    Schedule,
+)
 from solver.tokens import VOCABULARY
 from submissions.rankers import find_ranker
 
@@ -56,6 +65,12 @@ def _ascending_shares(curriculum: Curriculum) -> Curriculum:
     if any(later <= earlier for earlier, later in pairwise(shares)):
         raise ValueError(f"its shares must grow from one stage to the next, and are {shares}")
     return curriculum
+
+
+def _low_to_high(levels: tuple[float, float]) -> tuple[float, float]:
+    if levels[0] > levels[1]:
+        raise ValueError(f"the lower comes first, and they are {levels}")
+    return levels
 
 
 class Settings(BaseModel):
@@ -101,6 +116,10 @@ class TrainSettings(Settings):
     """after training, so many steps on each scored task by itself, from the trained weights, which then answer it"""
     min_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
     """the learning rate at the last step as a share of its peak; 1 keeps it constant"""
+    schedule: Schedule = "cosine"
+    """how the rate falls to that after the warm-up: along a cosine, or ("wsd") constant at first, then linearly"""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """with "wsd", the share of the steps at the end over which it falls"""
     average: Annotated[float, Field(ge=0, lt=1)] | None = 0.999
     """decay of the moving average of the weights; null for none"""
     shift: bool = True
@@ -130,9 +149,23 @@ class TrainSettings(Settings):
     micro_batch: Annotated[int, Field(ge=1)] | None = None
     """at most so many full boards' worth of cells at once, gradients being summed; null for the whole batch"""
     optimizer: OptimizerName = "adam_atan2"
-    """of the weights; "muon" takes the matrices of the blocks and leaves the rest to Adam-atan2"""
+    """of the weights; "muon" and "normuon" take the blocks' matrices and leave the rest to Adam-atan2 and AdamW"""
     muon_lr: Annotated[float, Field(gt=0)] = 1e-4
-    """learning rate of Muon's matrices; its updates are as large as Adam's at the same rate"""
+    """learning rate of Muon's and NorMuon's matrices; their updates are as large as Adam's at the same rate"""
+    id_optimizer: IdOptimizerName = "sign"
+    """of the ID rows: by the signs of their gradients, or "adam" (with train.betas), whose state is twice the table"""
+    loss: LossName = "stablemax"
+    """what turns logits into probabilities, in training and in whatever is predicted afterwards"""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """share of the target that is spread over all tokens of a cell"""
+    halting_loss: Annotated[float, Field(ge=0)] = 0.5
+    """weight of the loss of the halting and continue logits; unused with model.halting=random"""
+    corrupted: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """share of new examples whose answer starts at their target, corrupted, instead of at the usual start"""
+    corruption: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]], AfterValidator(_low_to_high)
+    ] = (0.3, 1.0)
+    """how much of it is corrupted: each example draws its share of random colours between these two"""
     curriculum: Annotated[
         tuple[tuple[Annotated[float, Field(gt=0, lt=1)], PositiveInt, PositiveInt], ...],
         AfterValidator(_ascending_shares),
@@ -259,6 +292,15 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _keeps_starts(self) -> "RunConfig":
+        if self.train.corrupted and self.model.recursion.carry == "reset":
+            raise ValueError(
+                "train.corrupted changes where latents start, and model.recursion.carry=reset starts them anew at each "
+                "step: set train.corrupted=0 too"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _moves_whole_boards(self) -> "RunConfig":
         self.train.whole_boards(self.model.board_side)
         if self.train.symmetry != "none" and (self.train.shift or self.model.canvas != "full"):
@@ -332,11 +374,19 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _nearest(name: str, known: list[str]) -> list[str]:
-    """The three names most like this one, those in the same group first."""
+    """The three names most like this one, those in the same group first, and of them what it is short for."""
     group = name.rpartition(".")[0]
     return sorted(known, key=lambda other: (
-        other.rpartition(".")[0] != group, -difflib.SequenceMatcher(None, name, other).ratio()
+        other.rpartition(".")[0] != group,
+        not _is_short_for(other, name),
+        -difflib.SequenceMatcher(None, name, other).ratio(),
     ))[:3]  # fmt: skip
+
+
+def _is_short_for(short: str, name: str) -> bool:
+    """Whether all letters of `short` occur in `name` in their order."""
+    letters = iter(name)
+    return all(letter in letters for letter in short)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:

@@ -1,13 +1,16 @@
-"""The ID table: one trained vector per puzzle, and the sign descent that trains it.
+"""The ID table: one trained vector per puzzle, and the descents that train it: by signs, or Adam's.
 
-It lives outside the model because only the rows in a batch are ever touched: no gradient and no optimizer
-state has the size of the table.
+It lives outside the model because only the rows in a batch are ever touched: no gradient has the size of the table, and
+no optimizer state but Adam's, where that is chosen.
 
 Shape letters: B examples, P puzzles (rows), I length of an ID vector, U distinct puzzles of a batch.
 """
 
 import torch
 from torch import Tensor
+
+EPSILON = 1e-12
+"""Of Adam on ID rows. A row's gradient is of the loss over the whole batch and small, so the usual 1e-8 would count."""
 
 
 class IdTable:
@@ -23,13 +26,72 @@ class IdTable:
     @torch.no_grad()
     def sign_sgd_(self, puzzles_B: Tensor, gradients_BI: Tensor, lr: float, weight_decay: float) -> None:
         """p = p (1 - lr weight_decay) - lr sign(g) on the batch's rows; g summed over equal IDs first."""
-        rows_U, slot_B = puzzles_B.unique(return_inverse=True)
-        summed_UI = gradients_BI.new_zeros(len(rows_U), gradients_BI.shape[1])
-        if (
-            summed_UI.is_cuda
-        ):  # there index_add_ adds in any order, and a sum near zero may differ in sign between processes
-            summed_UI.index_put_((slot_B,), gradients_BI, accumulate=True)
-        else:
-            summed_UI.index_add_(0, slot_B, gradients_BI)
+        rows_U, summed_UI = sum_by_row(puzzles_B, gradients_BI)
         weights_UI = self.weights_PI[rows_U].mul_(1 - lr * weight_decay).add_(summed_UI.sign_(), alpha=-lr)
         self.weights_PI[rows_U] = weights_UI
+
+
+def sum_by_row(rows_B: Tensor, gradients_BI: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows (U,) in ascending order, and the sum of the gradients of each, (U, I)."""
+    rows_U, slot_B = rows_B.unique(return_inverse=True)
+    summed_UI = gradients_BI.new_zeros(len(rows_U), gradients_BI.shape[1])
+    if (
+        summed_UI.is_cuda
+    ):  # there index_add_ adds in any order, and a sum near zero may differ in sign between processes
+        summed_UI.index_put_((slot_B,), gradients_BI, accumulate=True)
+    else:
+        summed_UI.index_add_(0, slot_B, gradients_BI)
+    return rows_U, summed_UI
+
+
+class RowAdam:
+    """Adam on the rows of a table that a batch meets; the others stay as they are, moments included.
+
+    Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and Hutter 2019). A row counts its own steps, by
+    which its moments are corrected for their start, so that one met for the first time at any step moves by lr.
+
+    Args:
+        weights_PI: the table, whose shape, precision and device the moments have; later calls may bring it again.
+
+    Attributes:
+        mean_PI, square_PI: moving averages of the gradient and its square; steps_P: int64, updates of each row.
+    """
+
+    def __init__(self, weights_PI: Tensor):
+        self.mean_PI = torch.zeros_like(weights_PI)
+        self.square_PI = torch.zeros_like(weights_PI)
+        self.steps_P = torch.zeros(len(weights_PI), dtype=torch.int64, device=weights_PI.device)
+
+    @torch.no_grad()
+    def update_(
+        self,
+        weights_PI: Tensor,
+        rows_B: Tensor,
+        gradients_BI: Tensor,
+        lr: float,
+        betas: tuple[float, float],
+        weight_decay: float,
+    ) -> None:
+        """p = p (1 - lr weight_decay) - lr m / (sqrt(v) + epsilon) on the rows given; g summed over equal rows first."""
+        rows_U, summed_UI = sum_by_row(rows_B, gradients_BI)
+        beta1, beta2 = betas
+        steps_U = self.steps_P[rows_U] + 1
+        steps_U1 = steps_U[:, None].to(summed_UI.dtype)
+        mean_UI = self.mean_PI[rows_U].lerp_(summed_UI, 1 - beta1)
+        square_UI = self.square_PI[rows_U].mul_(beta2).addcmul_(summed_UI, summed_UI, value=1 - beta2)
+        root_UI = (square_UI / (1 - beta2**steps_U1)).sqrt_().add_(EPSILON)
+        moved_UI = mean_UI / (1 - beta1**steps_U1) / root_UI
+        weights_PI[rows_U] = weights_PI[rows_U].mul_(1 - lr * weight_decay).add_(moved_UI, alpha=-lr)
+        self.mean_PI[rows_U] = mean_UI
+        self.square_PI[rows_U] = square_UI
+        self.steps_P[rows_U] = steps_U
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its state, not copied."""
+        return {"mean": self.mean_PI, "square": self.square_PI, "steps": self.steps_P}
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `tensors` gave."""
+        for name, own in self.tensors().items():
+            own.copy_(tensors[name])
