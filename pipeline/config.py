@@ -3,7 +3,6 @@
 In: a recipe and dotted overrides such as "train.lr=3e-4". Out: a `RunConfig`, or a `ConfigError` naming the field.
 """
 
-import difflib
 import json
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -22,6 +21,7 @@ from pydantic import (
 from augment import MAX_PAIRS, Duplicates, OnLeak, Selection
 from augment.symmetry import Symmetries, SymmetryName
 from pipeline.budget import parse_duration
+from pipeline.setting_names import describe_errors, flatten, nearest_names
 from solver.settings import (
     EVIDENCE,
     Curriculum,
@@ -326,7 +326,7 @@ def override(config: RunConfig, assignments: dict[str, Any]) -> RunConfig:
     for name, value in assignments.items():
         *path, last = name.split(".")
         if name not in known:
-            raise ConfigError(f"{name}: no such setting; near it are {', '.join(_nearest(name, known))}")
+            raise ConfigError(f"{name}: no such setting; near it are {', '.join(nearest_names(name, known))}")
         place = values
         for part in path:
             place = place[part]
@@ -348,7 +348,7 @@ def build_config(values: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_describe(error)) from None
+        raise ConfigError(describe_errors(error)) from None
 
 
 def parse_assignments(texts: list[str]) -> dict[str, Any]:
@@ -363,47 +363,3 @@ def parse_assignments(texts: list[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             assignments[name.strip()] = value
     return assignments
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every setting by the dotted name that `--set` knows."""
-    flat = {}
-    for name, value in values.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
-
-
-def _nearest(name: str, known: list[str]) -> list[str]:
-    """The three names most like this one, those in the same group first, and of them what it is short for."""
-    group = name.rpartition(".")[0]
-    return sorted(known, key=lambda other: (
-        other.rpartition(".")[0] != group,
-        not _is_short_for(other, name),
-        -difflib.SequenceMatcher(None, name, other).ratio(),
-    ))[:3]  # fmt: skip
-
-
-def _is_short_for(short: str, name: str) -> bool:
-    """Whether all letters of `short` occur in `name` in their order."""
-    letters = iter(name)
-    return all(letter in letters for letter in short)
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
-    """The settings that differ: dotted name -> "old -> new"."""
-    before, after = flatten(old), flatten(new)
-    return {
-        name: f"{before.get(name)!r} -> {after.get(name)!r}"
-        for name in {**before, **after}
-        if before.get(name) != after.get(name)
-    }
-
-
-def _describe(error: ValidationError) -> str:
-    """A pydantic error in one line a field: what, allowed, given."""
-    lines = []
-    for problem in error.errors():
-        name = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
-        given = "" if problem["type"] == "value_error" else f" (given: {problem['input']!r})"
-        lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}{given}")
-    return "\n".join(lines)

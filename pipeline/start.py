@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from solver.learner_config import LearnerConfig
 
 from pipeline.checkpoint import Checkpoint, load_checkpoint, match_rows
 from pipeline.config import RunConfig, TrainSettings, build_config
@@ -18,6 +17,7 @@ from pipeline.rundir import Console
 from solver.embedding import IdTable
 from solver.layout import make_layout, varlen_attn
 from solver.learner import Learner
+from solver.learner_config import LearnerConfig
 from solver.model import RecursiveModel
 from solver.processes import Processes
 

@@ -35,9 +35,8 @@ def sum_by_row(rows_B: Tensor, gradients_BI: Tensor) -> tuple[Tensor, Tensor]:
     """The distinct rows (U,) in ascending order, and the sum of the gradients of each, (U, I)."""
     rows_U, slot_B = rows_B.unique(return_inverse=True)
     summed_UI = gradients_BI.new_zeros(len(rows_U), gradients_BI.shape[1])
-    if (
-        summed_UI.is_cuda
-    ):  # there index_add_ adds in any order, and a sum near zero may differ in sign between processes
+    # On CUDA index_add_ adds in any order, and a sum near zero may differ in sign between processes.
+    if summed_UI.is_cuda:
         summed_UI.index_put_((slot_B,), gradients_BI, accumulate=True)
     else:
         summed_UI.index_add_(0, slot_B, gradients_BI)
@@ -72,7 +71,7 @@ class RowAdam:
         betas: tuple[float, float],
         weight_decay: float,
     ) -> None:
-        """p = p (1 - lr weight_decay) - lr m / (sqrt(v) + epsilon) on the rows given; g summed over equal rows first."""
+        """p = p (1 - lr weight_decay) - lr m / (sqrt(v) + epsilon) on the rows given; g summed over equal rows."""
         rows_U, summed_UI = sum_by_row(rows_B, gradients_BI)
         beta1, beta2 = betas
         steps_U = self.steps_P[rows_U] + 1

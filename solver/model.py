@@ -110,7 +110,8 @@ class RecursiveModel(nn.Module):
 
         ids_BI: the ID vectors (B, id_size) of the batch's puzzles; layout: the batch's, where it is known already;
         cycles: (h_cycles, l_cycles) in place of the config's; watch: is told of every update of a latent, (T, D);
-        chance: of the noise that equations add, None for its mean, and of dropout; told: in training, which draws know the labels.
+        chance: of the noise that equations add, None for its mean, and of dropout; told: in training, which draws know
+        the labels.
         """
         layout, recursion = layout or self.layout(batch.cells_BS), self.config.recursion
         pack, unpack = layout.padding.pack, layout.padding.unpack

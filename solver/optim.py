@@ -80,8 +80,9 @@ def make_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """Adam-atan2 or AdamW over everything ("adam_atan2", "adamw"), or matrices of the blocks by Muon or NorMuon.
 
-    With "muon" Adam-atan2 has the rest, with "normuon" AdamW. Every group keeps its peak rate as "base_lr", for the schedule to scale. Muon (Jordan et al. 2024, scaled as by Liu
-    et al. 2025 so that Adam's rates and decays carry over) leaves a matrix without a gradient alone: give it zeros.
+    With "muon" Adam-atan2 has the rest, with "normuon" AdamW. Every group keeps its peak rate as "base_lr", for the
+    schedule to scale. Muon (Jordan et al. 2024, scaled as by Liu et al. 2025 so that Adam's rates and decays carry
+    over) leaves a matrix without a gradient alone: give it zeros.
 
     Raises:
         ValueError: where this torch has no Muon.
