@@ -3,7 +3,6 @@
 In: a recipe and dotted overrides such as "train.lr=3e-4". Out: a `RunConfig`, or a `ConfigError` naming the field.
 """
 
-import difflib
 import json
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -22,7 +21,17 @@ from pydantic import (
 from augment import MAX_PAIRS, Duplicates, OnLeak, Selection
 from augment.symmetry import Symmetries, SymmetryName
 from pipeline.budget import parse_duration
-from solver.settings import EVIDENCE, Curriculum, EvidenceConfig, ModelConfig, OptimizerName
+from pipeline.setting_names import describe_errors, flatten, nearest_names
+from solver.settings import (
+    EVIDENCE,
+    Curriculum,
+    EvidenceConfig,
+    IdOptimizerName,
+    LossName,
+    ModelConfig,
+    OptimizerName,
+    Schedule,
+)
 from solver.tokens import VOCABULARY
 from submissions.rankers import find_ranker
 
@@ -56,6 +65,12 @@ def _ascending_shares(curriculum: Curriculum) -> Curriculum:
     if any(later <= earlier for earlier, later in pairwise(shares)):
         raise ValueError(f"its shares must grow from one stage to the next, and are {shares}")
     return curriculum
+
+
+def _low_to_high(levels: tuple[float, float]) -> tuple[float, float]:
+    if levels[0] > levels[1]:
+        raise ValueError(f"the lower comes first, and they are {levels}")
+    return levels
 
 
 class Settings(BaseModel):
@@ -101,6 +116,10 @@ class TrainSettings(Settings):
     """after training, so many steps on each scored task by itself, from the trained weights, which then answer it"""
     min_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
     """the learning rate at the last step as a share of its peak; 1 keeps it constant"""
+    schedule: Schedule = "cosine"
+    """how the rate falls to that after the warm-up: along a cosine, or ("wsd") constant at first, then linearly"""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """with "wsd", the share of the steps at the end over which it falls"""
     average: Annotated[float, Field(ge=0, lt=1)] | None = 0.999
     """decay of the moving average of the weights; null for none"""
     shift: bool = True
@@ -130,9 +149,23 @@ class TrainSettings(Settings):
     micro_batch: Annotated[int, Field(ge=1)] | None = None
     """at most so many full boards' worth of cells at once, gradients being summed; null for the whole batch"""
     optimizer: OptimizerName = "adam_atan2"
-    """of the weights; "muon" takes the matrices of the blocks and leaves the rest to Adam-atan2"""
+    """of the weights; "muon" and "normuon" take the blocks' matrices and leave the rest to Adam-atan2 and AdamW"""
     muon_lr: Annotated[float, Field(gt=0)] = 1e-4
-    """learning rate of Muon's matrices; its updates are as large as Adam's at the same rate"""
+    """learning rate of Muon's and NorMuon's matrices; their updates are as large as Adam's at the same rate"""
+    id_optimizer: IdOptimizerName = "sign"
+    """of the ID rows: by the signs of their gradients, or "adam" (with train.betas), whose state is twice the table"""
+    loss: LossName = "stablemax"
+    """what turns logits into probabilities, in training and in whatever is predicted afterwards"""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """share of the target that is spread over all tokens of a cell"""
+    halting_loss: Annotated[float, Field(ge=0)] = 0.5
+    """weight of the loss of the halting and continue logits; unused with model.halting=random"""
+    corrupted: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """share of new examples whose answer starts at their target, corrupted, instead of at the usual start"""
+    corruption: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]], AfterValidator(_low_to_high)
+    ] = (0.3, 1.0)
+    """how much of it is corrupted: each example draws its share of random colours between these two"""
     curriculum: Annotated[
         tuple[tuple[Annotated[float, Field(gt=0, lt=1)], PositiveInt, PositiveInt], ...],
         AfterValidator(_ascending_shares),
@@ -259,6 +292,15 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _keeps_starts(self) -> "RunConfig":
+        if self.train.corrupted and self.model.recursion.carry == "reset":
+            raise ValueError(
+                "train.corrupted changes where latents start, and model.recursion.carry=reset starts them anew at each "
+                "step: set train.corrupted=0 too"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _moves_whole_boards(self) -> "RunConfig":
         self.train.whole_boards(self.model.board_side)
         if self.train.symmetry != "none" and (self.train.shift or self.model.canvas != "full"):
@@ -284,7 +326,7 @@ def override(config: RunConfig, assignments: dict[str, Any]) -> RunConfig:
     for name, value in assignments.items():
         *path, last = name.split(".")
         if name not in known:
-            raise ConfigError(f"{name}: no such setting; near it are {', '.join(_nearest(name, known))}")
+            raise ConfigError(f"{name}: no such setting; near it are {', '.join(nearest_names(name, known))}")
         place = values
         for part in path:
             place = place[part]
@@ -306,7 +348,7 @@ def build_config(values: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_describe(error)) from None
+        raise ConfigError(describe_errors(error)) from None
 
 
 def parse_assignments(texts: list[str]) -> dict[str, Any]:
@@ -321,39 +363,3 @@ def parse_assignments(texts: list[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             assignments[name.strip()] = value
     return assignments
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every setting by the dotted name that `--set` knows."""
-    flat = {}
-    for name, value in values.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
-
-
-def _nearest(name: str, known: list[str]) -> list[str]:
-    """The three names most like this one, those in the same group first."""
-    group = name.rpartition(".")[0]
-    return sorted(known, key=lambda other: (
-        other.rpartition(".")[0] != group, -difflib.SequenceMatcher(None, name, other).ratio()
-    ))[:3]  # fmt: skip
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
-    """The settings that differ: dotted name -> "old -> new"."""
-    before, after = flatten(old), flatten(new)
-    return {
-        name: f"{before.get(name)!r} -> {after.get(name)!r}"
-        for name in {**before, **after}
-        if before.get(name) != after.get(name)
-    }
-
-
-def _describe(error: ValidationError) -> str:
-    """A pydantic error in one line a field: what, allowed, given."""
-    lines = []
-    for problem in error.errors():
-        name = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
-        given = "" if problem["type"] == "value_error" else f" (given: {problem['input']!r})"
-        lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}{given}")
-    return "\n".join(lines)

@@ -20,10 +20,11 @@ from pipeline.memory import Memory
 from solver.batches import Batch, check_board
 from solver.decode import take_back
 from solver.embedding import IdTable
-from solver.loss import log_stablemax
+from solver.loss import log_probabilities
 from solver.model import Output, RecursiveModel
 from solver.noise import Chance, make_keys
 from solver.recursion import Watch
+from solver.settings import LossName
 from solver.supervision import predict_steps
 from solver.tokens import END
 from solver.trace import Trace, Traced
@@ -121,7 +122,7 @@ class Predictor:
         for step, output in enumerate(self.outputs(asked, batch, self.steps, watch), 1):
             trace.add(output)
             if step in self.recorded:
-                kept.append(_read(output))
+                kept.append(_read(output, self.model.loss))
         tokens, log_probs, halts, values = (torch.stack(column, dim=1).numpy() for column in zip(*kept, strict=True))
         traced = dict(zip(followed.tolist(), trace.examples(), strict=True)) if len(followed) else {}
         return Computed(asked, tokens, log_probs, halts, values, list(self.recorded), traced)
@@ -136,7 +137,7 @@ class Predictor:
         rows = boards * (config.id_slots + config.cells) // (config.id_slots + self.width(asked))
         asked = asked.take(np.resize(np.arange(len(asked)), rows))
         for output in self.outputs(asked, self.render(asked), 1):
-            _read(output)
+            _read(output, self.model.loss)
 
     def outputs(self, asked: Asked, batch: Batch, steps: int, watch: Watch | None = None) -> Iterator[Output]:
         """Of every supervision step. Chance is a row's own: it is the same in any batch, part and process."""
@@ -193,11 +194,11 @@ def join_pieces(pieces: list[Part]) -> Part:
     return Part(type(renumbered[0]).joined(renumbered), grids, recursions)
 
 
-def _read(output: Output) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _read(output: Output, loss: LossName) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Tokens, log-probabilities, halting logits and values of one supervision step, in the machine's memory."""
     tokens_BC = output.logits_BCV.argmax(-1)
     read_BC2 = torch.stack((tokens_BC, torch.full_like(tokens_BC, END)), dim=-1)
-    log_probs_BC2 = log_stablemax(output.logits_BCV, read_BC2).float()
+    log_probs_BC2 = log_probabilities(output.logits_BCV, read_BC2, loss).float()
     judged = output.halt_B.double().cpu(), output.value_B.float().cpu()
     return tokens_BC.to(torch.uint8).cpu(), log_probs_BC2.cpu(), *judged
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from augment import PuzzleSet, SeenTasks, Selection, SourcedTasks, Task, load_tasks, open_puzzle_set
 from pipeline.budget import Budget, format_duration
 from pipeline.children import is_first
-from pipeline.config import ConfigError, RunConfig, differences
+from pipeline.config import ConfigError, RunConfig
 from pipeline.launch import join_processes
 from pipeline.prepare import describe, describe_exceptions, gather, prepare, within
 from pipeline.rundir import MAY_CHANGE, Console, RunFolder, read_json
+from pipeline.setting_names import differences
 from pipeline.train import train
 from pipeline.trunk import describe_training, refuse_old, write_trunk
 

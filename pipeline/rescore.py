@@ -26,7 +26,7 @@ from pipeline.predict import fingerprint, make_predictor, start_memory
 from pipeline.predictor import Predictor
 from pipeline.rundir import Console
 from solver.likelihood import score_grids
-from solver.loss import log_stablemax
+from solver.loss import log_probabilities
 from solver.supervision import last_output
 from submissions.grids import Grids, collect_grids
 from submissions.prediction import ANSWERS_FILE, Part, Predictions, Scores, add_scores, read_predictions
@@ -146,7 +146,7 @@ class Scorer:
         predictor = self.predictor
         logits_BCV = last_output(predictor.outputs(asked, predictor.render(asked), predictor.steps)).logits_BCV
         tokens_BCV = torch.arange(logits_BCV.shape[2], device=logits_BCV.device).expand(logits_BCV.shape)
-        return asked, log_stablemax(logits_BCV, tokens_BCV).float().cpu().numpy()
+        return asked, log_probabilities(logits_BCV, tokens_BCV, predictor.model.loss).float().cpu().numpy()
 
     def finish(self, computed: tuple[Asked, NDArray[np.float32]]) -> Part:
         """On the CPU: a score for each row and candidate."""

@@ -18,7 +18,8 @@ from rich.console import Console as Screen
 from rich.console import RenderableType
 
 from augment.folder import write_file
-from pipeline.config import PredictSettings, RunConfig, differences
+from pipeline.config import PredictSettings, RunConfig
+from pipeline.setting_names import differences
 
 WIDTH_OF_FILES = 160
 METRICS_FILE = "metrics.jsonl"

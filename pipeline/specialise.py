@@ -34,7 +34,8 @@ from submissions.prediction import Part, Predictions
 
 DECIDING = {
     *("task_steps", "batch_size", "lr", "weight_decay", "betas", "id_lr", "id_weight_decay", "warmup", "min_ratio"),
-    *("shift", "feed", "optimizer", "muon_lr"),
+    *("shift", "feed", "optimizer", "muon_lr", "id_optimizer"),
+    *("loss", "label_smoothing", "halting_loss", "corrupted", "corruption"),
 }
 """Training settings that decide what a task's weights become."""
 

@@ -3,6 +3,7 @@
 In: a config, the keys of a puzzle set, perhaps a checkpoint to start from. Out: a learner.
 """
 
+from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,8 @@ from pipeline.config import RunConfig, TrainSettings, build_config
 from pipeline.rundir import Console
 from solver.embedding import IdTable
 from solver.layout import make_layout, varlen_attn
-from solver.learner import Learner, LearnerConfig
+from solver.learner import Learner
+from solver.learner_config import LearnerConfig
 from solver.model import RecursiveModel
 from solver.processes import Processes
 
@@ -79,12 +81,11 @@ def load_weights(model: RecursiveModel, checkpoint: Checkpoint, name: str) -> No
 def learner_config(config: RunConfig, scale_loss: bool = False) -> LearnerConfig:
     """The settings that the learner needs."""
     given = config.train
+    named_alike = {field.name for field in fields(LearnerConfig)} & TrainSettings.model_fields.keys()
+    alike = {name: getattr(given, name) for name in named_alike}
     return LearnerConfig(
-        given.lr, given.weight_decay, given.betas, given.id_lr, given.id_weight_decay,
-        given.warmup, given.steps, given.min_ratio, given.average, config.seed,
-        given.optimizer, given.muon_lr, given.curriculum, given.micro_batch, scale_loss, given.ids_only,
-        given.evidence,
-    )  # fmt: skip
+        **alike, total_steps=given.steps, ema_decay=given.average, seed=config.seed, scale_loss=scale_loss
+    )
 
 
 def choose_precision(name: Literal["auto", "fp32", "bf16", "fp16", "fp64"], device: torch.device) -> torch.dtype:
@@ -97,11 +98,15 @@ def choose_precision(name: Literal["auto", "fp32", "bf16", "fp16", "fp64"], devi
 
 
 def prepare_model(model: RecursiveModel, table: IdTable, settings: TrainSettings, device: torch.device) -> str:
-    """Put a model and its ID table on the device, in the precision and with the attention chosen; says which."""
+    """Put a model and its ID table on the device, in the precision and with the attention chosen; says which.
+
+    The model is told by what loss its logits are trained.
+    """
     model.precision = choose_precision(settings.precision, device)
     kept = torch.float64 if model.precision == torch.float64 else torch.float32
     model.to(device, kept)
-    table.weights_PI = table.weights_PI.to(device, kept)
+    table.to(device, kept)
+    model.loss = settings.loss
     model.varlen = choose_varlen(settings.attention, model, device)
     by_itself = device.type == "cuda" and not model.config.recursion.settles  # its gradient needs a graph twice
     compiled = by_itself if settings.compile is None else settings.compile

@@ -13,10 +13,10 @@ from statistics import mean, stdev
 from typing import Any, Literal
 
 from augment.folder import write_file
-from pipeline.config import flatten
 from pipeline.plots import Dots, Series, draw_dots, draw_series
 from pipeline.rows import Claim, Row, Table
 from pipeline.rundir import write_json
+from pipeline.setting_names import flatten
 from pipeline.trials import unpack
 from submissions.compare import RARE, sign_test
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-from pipeline.config import ConfigError, RunConfig, flatten
+from pipeline.config import ConfigError, RunConfig
+from pipeline.setting_names import flatten
 
 
 def check_trackers(names: Iterable[str]) -> None:

@@ -22,11 +22,12 @@ from augment.folder import unseal
 from augment.salvage import salvage_tasks
 from pipeline.budget import format_duration
 from pipeline.children import Child, Ended, count_gpus
-from pipeline.config import ConfigError, RunConfig, flatten, override
+from pipeline.config import ConfigError, RunConfig, override
 from pipeline.plan import Pass, Plan
 from pipeline.prepare import describe, describe_exceptions, prepare
 from pipeline.recovery import Recovery, Stage
 from pipeline.rundir import RunFolder, read_json, read_metrics, write_json
+from pipeline.setting_names import flatten
 from pipeline.signals import StopSignals
 from pipeline.standing import Standing
 from pipeline.submit import draw_report

@@ -1,13 +1,16 @@
-"""The ID table: one trained vector per puzzle, and the sign descent that trains it.
+"""The ID table: one trained vector per puzzle, and the descents that train it: by signs, or Adam's.
 
-It lives outside the model because only the rows in a batch are ever touched: no gradient and no optimizer
-state has the size of the table.
+It lives outside the model because only the rows in a batch are ever touched: no gradient has the size of the table, and
+no optimizer state but Adam's, where that is chosen.
 
 Shape letters: B examples, P puzzles (rows), G groups of puzzles, I length of an ID vector, U distinct rows of a batch.
 """
 
 import torch
 from torch import Tensor
+
+EPSILON = 1e-12
+"""Of Adam on ID rows. A row's gradient is of the loss over the whole batch and small, so the usual 1e-8 would count."""
 
 
 class IdTable:
@@ -29,22 +32,121 @@ class IdTable:
             own_BI = torch.cat((own_BI, self.shared_GI[self.groups_P[puzzles_B]]), dim=1)
         return own_BI.requires_grad_()
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The puzzles' own values as "rows", and as "shared" the others where there are some; not copied."""
+        return {"rows": self.weights_PI} | ({"shared": self.shared_GI} if self.shared_GI.shape[1] else {})
+
+    def parts(self, puzzles_B: Tensor, gradients_BI: Tensor) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        """For each of `tensors` the values, each example's row in them, and its gradient (B, columns)."""
+        own = self.weights_PI.shape[1]
+        rows = self.weights_PI, puzzles_B, gradients_BI[:, :own]
+        if not self.shared_GI.shape[1]:
+            return {"rows": rows}
+        return {"rows": rows, "shared": (self.shared_GI, self.groups_P[puzzles_B], gradients_BI[:, own:])}
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> None:
+        """Move all values, and give them a precision."""
+        self.weights_PI, self.shared_GI = (t.to(device, dtype) for t in (self.weights_PI, self.shared_GI))
+        self.groups_P = self.groups_P.to(device)
+
     @torch.no_grad()
     def sign_sgd_(self, puzzles_B: Tensor, gradients_BI: Tensor, lr: float, weight_decay: float) -> None:
         """p = p (1 - lr weight_decay) - lr sign(g) on the batch's rows; g summed over equal rows first."""
-        own = self.weights_PI.shape[1]
-        _sign_sgd_(self.weights_PI, puzzles_B, gradients_BI[:, :own], lr, weight_decay)
-        if self.shared_GI.shape[1]:
-            _sign_sgd_(self.shared_GI, self.groups_P[puzzles_B], gradients_BI[:, own:], lr, weight_decay)
+        for weights_PI, rows_B, part_BI in self.parts(puzzles_B, gradients_BI).values():
+            rows_U, summed_UI = sum_by_row(rows_B, part_BI)
+            weights_UI = weights_PI[rows_U].mul_(1 - lr * weight_decay).add_(summed_UI.sign_(), alpha=-lr)
+            weights_PI[rows_U] = weights_UI
 
 
-def _sign_sgd_(weights_PI: Tensor, rows_B: Tensor, gradients_BI: Tensor, lr: float, weight_decay: float) -> None:
+def sum_by_row(rows_B: Tensor, gradients_BI: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows (U,) in ascending order, and the sum of the gradients of each, (U, I)."""
     rows_U, slot_B = rows_B.unique(return_inverse=True)
     summed_UI = gradients_BI.new_zeros(len(rows_U), gradients_BI.shape[1])
+    # On CUDA index_add_ adds in any order, and a sum near zero may differ in sign between processes.
     if summed_UI.is_cuda:
-        # There index_add_ adds in any order, and a sum near zero may differ in sign between processes.
         summed_UI.index_put_((slot_B,), gradients_BI, accumulate=True)
     else:
         summed_UI.index_add_(0, slot_B, gradients_BI)
-    weights_UI = weights_PI[rows_U].mul_(1 - lr * weight_decay).add_(summed_UI.sign_(), alpha=-lr)
-    weights_PI[rows_U] = weights_UI
+    return rows_U, summed_UI
+
+
+class TableAdam:
+    """Adam on the rows of an ID table that a batch meets; `RowAdam` for each of its tensors."""
+
+    def __init__(self, table: IdTable):
+        self.adams = {name: RowAdam(weights) for name, weights in table.tensors().items()}
+
+    def update_(
+        self,
+        table: IdTable,
+        puzzles_B: Tensor,
+        gradients_BI: Tensor,
+        lr: float,
+        betas: tuple[float, float],
+        weight_decay: float,
+    ) -> None:
+        """One update by the gradients (B, I) of the examples' ID vectors."""
+        for name, part in table.parts(puzzles_B, gradients_BI).items():
+            self.adams[name].update_(*part, lr, betas, weight_decay)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its state as "TENSOR/STATE", not copied."""
+        return {f"{name}/{key}": value for name, adam in self.adams.items() for key, value in adam.tensors().items()}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `tensors` gave."""
+        for name, adam in self.adams.items():
+            adam.load({key: tensors[f"{name}/{key}"] for key in adam.tensors()})
+
+
+class RowAdam:
+    """Adam on the rows of a table that a batch meets; the others stay as they are, moments included.
+
+    Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and Hutter 2019). A row counts its own steps, by
+    which its moments are corrected for their start, so that one met for the first time at any step moves by lr.
+
+    Args:
+        weights_PI: the table, whose shape, precision and device the moments have; later calls may bring it again.
+
+    Attributes:
+        mean_PI, square_PI: moving averages of the gradient and its square; steps_P: int64, updates of each row.
+    """
+
+    def __init__(self, weights_PI: Tensor):
+        self.mean_PI = torch.zeros_like(weights_PI)
+        self.square_PI = torch.zeros_like(weights_PI)
+        self.steps_P = torch.zeros(len(weights_PI), dtype=torch.int64, device=weights_PI.device)
+
+    @torch.no_grad()
+    def update_(
+        self,
+        weights_PI: Tensor,
+        rows_B: Tensor,
+        gradients_BI: Tensor,
+        lr: float,
+        betas: tuple[float, float],
+        weight_decay: float,
+    ) -> None:
+        """p = p (1 - lr weight_decay) - lr m / (sqrt(v) + epsilon) on the rows given; g summed over equal rows."""
+        rows_U, summed_UI = sum_by_row(rows_B, gradients_BI)
+        beta1, beta2 = betas
+        steps_U = self.steps_P[rows_U] + 1
+        steps_U1 = steps_U[:, None].to(summed_UI.dtype)
+        mean_UI = self.mean_PI[rows_U].lerp_(summed_UI, 1 - beta1)
+        square_UI = self.square_PI[rows_U].mul_(beta2).addcmul_(summed_UI, summed_UI, value=1 - beta2)
+        root_UI = (square_UI / (1 - beta2**steps_U1)).sqrt_().add_(EPSILON)
+        moved_UI = mean_UI / (1 - beta1**steps_U1) / root_UI
+        weights_PI[rows_U] = weights_PI[rows_U].mul_(1 - lr * weight_decay).add_(moved_UI, alpha=-lr)
+        self.mean_PI[rows_U] = mean_UI
+        self.square_PI[rows_U] = square_UI
+        self.steps_P[rows_U] = steps_U
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its state, not copied."""
+        return {"mean": self.mean_PI, "square": self.square_PI, "steps": self.steps_P}
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `tensors` gave."""
+        for name, own in self.tensors().items():
+            own.copy_(tensors[name])

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from solver.dropout import drop
 from solver.layout import Layout
 from solver.settings import ModelConfig
 
@@ -160,22 +161,28 @@ class Block(nn.Module):
         self.mlp = (ConvSwiGLU if config.mlp == "conv_swiglu" else SwiGLU)(hidden, *sizes)
         self.epsilon = config.rms_epsilon
 
-    def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
-        """One block; the shape stays."""
+    def forward(self, x_TD: Tensor, layout: Layout, factors_2TD: Tensor | None = None) -> Tensor:
+        """One block; the shape stays. factors_2TD: of dropout, for what the mixer and the MLP give."""
         if isinstance(self.mixer, Attention):
-            return self.finish(x_TD, layout.attend(*self.mixer.project(x_TD, layout.cos, layout.sin)), layout.first)
+            mixed_THK = layout.attend(*self.mixer.project(x_TD, layout.cos, layout.sin))
+            return self.finish(x_TD, mixed_THK, layout.first, factors_2TD)
+        on_mixer_TD, on_mlp_TD = (None, None) if factors_2TD is None else factors_2TD.unbind()
         x_BDS = layout.padding.unpack(x_TD).transpose(1, 2)
-        x_TD = layout.padding.pack(rms_norm(x_BDS + self.mixer(x_BDS), self.epsilon).transpose(1, 2))
-        return self._apply_mlp(x_TD, layout.first)
+        on_mixer_BDS = None if on_mixer_TD is None else layout.padding.unpack(on_mixer_TD).transpose(1, 2)
+        mixed_BDS = drop(self.mixer(x_BDS), on_mixer_BDS)
+        x_TD = layout.padding.pack(rms_norm(x_BDS + mixed_BDS, self.epsilon).transpose(1, 2))
+        return self._apply_mlp(x_TD, layout.first, on_mlp_TD)
 
-    def finish(self, x_TD: Tensor, mixed_THK: Tensor, first_T1: Tensor) -> Tensor:
+    def finish(self, x_TD: Tensor, mixed_THK: Tensor, first_T1: Tensor, factors_2TD: Tensor | None = None) -> Tensor:
         """What follows attention."""
         assert isinstance(self.mixer, Attention)
-        return self._apply_mlp(rms_norm(x_TD + self.mixer.out(mixed_THK.flatten(1)), self.epsilon), first_T1)
+        on_mixer_TD, on_mlp_TD = (None, None) if factors_2TD is None else factors_2TD.unbind()
+        mixed_TD = drop(self.mixer.out(mixed_THK.flatten(1)), on_mixer_TD)
+        return self._apply_mlp(rms_norm(x_TD + mixed_TD, self.epsilon), first_T1, on_mlp_TD)
 
-    def _apply_mlp(self, x_TD: Tensor, first_T1: Tensor) -> Tensor:
+    def _apply_mlp(self, x_TD: Tensor, first_T1: Tensor, factors_TD: Tensor | None) -> Tensor:
         made_TD = self.mlp(x_TD, first_T1) if isinstance(self.mlp, ConvSwiGLU) else self.mlp(x_TD)
-        return rms_norm(x_TD + made_TD, self.epsilon)
+        return rms_norm(x_TD + drop(made_TD, factors_TD), self.epsilon)
 
     def compile_parts(self, **options: Any) -> None:
         """Compile (`torch.compile`) what is on either side of attention, whose kernels need no fusing.

@@ -16,56 +16,28 @@ from torch import Tensor
 
 from solver.batches import Batch
 from solver.chunks import Chunk, cut_slots, free_memory, join_chunks, ran_out_of_memory
+from solver.corruption import corrupt_starts
 from solver.ema import MovingAverage
-from solver.embedding import IdTable
-from solver.loss import Losses, losses
+from solver.embedding import IdTable, TableAdam
+from solver.learner_config import LearnerConfig
+from solver.loss import LossConfig, Losses, losses
 from solver.model import Output, RecursiveModel
 from solver.noise import Chance, make_keys
 from solver.optim import cycles_at, load_optimizer_tensors, make_optimizers, optimizer_tensors, scheduled_rate
 from solver.precision import LossScale
 from solver.processes import Processes, own_part
-from solver.settings import EVIDENCE, Curriculum, EvidenceConfig, OptimizerName
 from solver.supervision import (
     Carry,
     carry_tensors,
     continue_target,
     halting,
+    halts_by_chance,
     join_carry,
     minimum_steps,
     refill,
     start_carry,
 )
 from solver.trace import Movement
-
-
-@dataclass(frozen=True)
-class LearnerConfig:
-    """Rates, decays and schedule; the defaults are those published. ema_decay None: no average is kept.
-
-    curriculum: (share of the steps, h_cycles, l_cycles), fewer cycles until that share is done
-    micro_batch: run no more cells at once than so many full boards have; None: all slots
-    scale_loss: keep small gradients from vanishing in half precision (fp16)
-    ids_only: for this share of the steps only ID rows learn; weights, their average and optimizers stay as they are
-    evidence: how the bound on the evidence is weighed, where noise is learnt
-    """
-
-    lr: float = 1e-4
-    weight_decay: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.95)
-    id_lr: float = 1e-2
-    id_weight_decay: float = 0.1
-    warmup: int = 2000
-    total_steps: int = 500_000
-    min_ratio: float = 1.0
-    ema_decay: float | None = 0.999
-    seed: int = 0
-    optimizer: OptimizerName = "adam_atan2"
-    muon_lr: float = 1e-4
-    curriculum: Curriculum = ()
-    micro_batch: int | None = None
-    scale_loss: bool = False
-    ids_only: float = 0.0
-    evidence: EvidenceConfig = EVIDENCE
 
 
 @dataclass(frozen=True)
@@ -102,6 +74,10 @@ class Learner:
     ):
         self.model, self.table, self.config, self.processes = model, table, config, processes or Processes()
         self.given = config
+        model.loss = config.loss
+        halting_loss = 0.0 if model.config.halting == "random" else config.halting_loss
+        self.loss_config = LossConfig(config.loss, config.label_smoothing, halting_loss)
+        self.id_adam = TableAdam(table) if config.id_optimizer == "adam" else None
         self.optimizers = make_optimizers(
             model.named_parameters(), config.optimizer, config.lr, config.muon_lr, config.betas, config.weight_decay
         )
@@ -141,7 +117,7 @@ class Learner:
             slots = torch.tensor([len(offered)], device=offered.puzzles_B.device)
             self.sizes = [int(size) for size in self.processes.gather(slots)]
             self.carry = start_carry(self.model, len(offered))
-        carry, step = refill(self.carry, offered, self.model), self.steps + 1
+        carry, step = self._refill(offered), self.steps + 1
         chunk = self._run(carry, step, self.movement if watched else None)
         loss_is_finite, finite = self._share_gradients(chunk)
         if not loss_is_finite or (not finite and (self.scale is None or not self.scale.can_shrink)):
@@ -159,6 +135,16 @@ class Learner:
             carry.batch.puzzles_B,
             chunk.id_gradients_BI,
         )
+
+    def _refill(self, offered: Batch) -> Carry:
+        """The slots of the next step: new examples in those that have halted, some from a corrupted start."""
+        assert self.carry is not None
+        carry, config = refill(self.carry, offered, self.model), self.config
+        if not config.corrupted:
+            return carry
+        chance = Chance(self._keys(self.steps + 1, np.arange(len(carry.batch))))
+        fresh_B = self.carry.halted_B
+        return corrupt_starts(carry, fresh_B, self.model, chance, config.corrupted, config.corruption)
 
     def _run(self, carry: Carry, step: int, movement: Movement | None) -> Chunk:
         """Forward and backward of every slot, in chunks that fit into memory: halved whenever they do not."""
@@ -195,7 +181,7 @@ class Learner:
         )
         target_B = self._continue_target(output, some, ids_BI, cycles, chance)
         weight = config.evidence.weight_at(step, config.total_steps)
-        loss = losses(output, some.batch.labels_BS, target_B, config.evidence, weight)
+        loss = losses(output, some.batch.labels_BS, target_B, config.evidence, weight, self.loss_config)
         self._backward(loss.total / sum(self.sizes))
         kept = ("logits_BCV", "halt_B", "continue_B", "value_B")
         logits = {name: getattr(output, name).detach() for name in kept}
@@ -204,12 +190,17 @@ class Learner:
         return Chunk(replace(loss, total=loss.total.detach()), output, gradients_BI)
 
     def _chance(self, step: int, rows: np.ndarray) -> Chance | None:
-        """Of some of this process's slots, where the recursion has any: each step's and each slot's own."""
-        if not self.model.config.recursion.noisy:
+        """Of some of this process's slots, where the model has any use for it: each step's and each slot's own."""
+        model = self.model.config
+        if not model.recursion.noisy and not model.dropout:
             return None
+        return Chance(self._keys(step, rows), dropout=model.dropout)
+
+    def _keys(self, step: int, rows: np.ndarray) -> Tensor:
+        """A key for each of some of this process's slots, of (seed, step, slot)."""
         slots = own_part(self.sizes, self.processes.index).start + rows
         numbers = np.stack([np.full(len(slots), self.config.seed), np.full(len(slots), step), slots], axis=1)
-        return Chance(make_keys(numbers, self.model.device))
+        return make_keys(numbers, self.model.device)
 
     def _continue_target(
         self, output: Output, carry: Carry, ids_BI: Tensor, cycles: tuple[int, int], chance: Chance | None
@@ -217,7 +208,7 @@ class Learner:
         """With Q-learning, from another supervision step on the same data; it changes nothing."""
         if not self.model.config.learns_to_continue:
             return None
-        later = None if chance is None else chance.at(1)
+        later = None if chance is None else replace(chance.at(1), dropout=0.0)
         with torch.no_grad():
             after = self.model(output.latents, carry.batch, ids_BI, cycles=cycles, chance=later)
         return continue_target(after, carry.steps_B + 1, self.model.config.max_steps)
@@ -261,31 +252,46 @@ class Learner:
         """The same rows by the same gradients in every process: those of the whole batch, and no others are sent."""
         puzzles_B = self.processes.gather_rows(puzzles_B, self.sizes)
         gradients_BI = self.processes.gather_rows(gradients_BI, self.sizes)
-        self.table.sign_sgd_(puzzles_B, gradients_BI, self._rate(step, self.config.id_lr), self.config.id_weight_decay)
+        lr, config = self._rate(step, self.config.id_lr), self.config
+        if self.id_adam is None:
+            self.table.sign_sgd_(puzzles_B, gradients_BI, lr, config.id_weight_decay)
+        else:
+            self.id_adam.update_(self.table, puzzles_B, gradients_BI, lr, config.betas, config.id_weight_decay)
 
     def _rate(self, step: int, base: float) -> float:
-        return scheduled_rate(step, base, self.config.warmup, self.config.total_steps, self.config.min_ratio)
+        config = self.config
+        return scheduled_rate(
+            step, base, config.warmup, config.total_steps, config.min_ratio, config.schedule, config.decay
+        )
 
     def _advance(self, step: int, carry: Carry, output: Output) -> Carry:
         """The slots after a step: new latents, one more step, halted or not."""
         config, steps_B = self.model.config, carry.steps_B + 1
+        if config.halting == "random":
+            ends_B = halts_by_chance(self.config.seed, step, sum(self.sizes), config.exploration)
+            own_B = ends_B[own_part(self.sizes, self.processes.index)].to(steps_B.device)
+            return Carry(output.latents, carry.batch, steps_B, own_B | (steps_B >= config.max_steps))
         minimum_B = minimum_steps(self.config.seed, step, sum(self.sizes), config.max_steps, config.exploration)
         own_B = minimum_B[own_part(self.sizes, self.processes.index)].to(steps_B.device)
         margin_B = output.halt_B - output.continue_B if config.halting == "q_learning" else output.halt_B
         return Carry(output.latents, carry.batch, steps_B, halting(steps_B, margin_B, own_B, config.max_steps))
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """What every process holds alike: weights, their average, the ID table, the optimizers' state; no copies."""
+        """What every process holds alike: weights, their average, ID table and optimizers' state; no copies.
+
+        "id_optimizer" is there where ID rows have one with state.
+        """
         state = {
             "model": self.model.state_dict(),
-            "ids": {"rows": self.table.weights_PI},
+            "ids": self.table.tensors(),
             "optimizer": optimizer_tensors(self.optimizers, self.model.named_parameters()),
         }
+        state |= {"id_optimizer": self.id_adam.tensors()} if self.id_adam else {}
         return state | ({"average": self.average.state} if self.average else {})
 
     def fingerprint(self) -> Tensor:
         """A sum over the bits of the weights and the ID table: alike in every process, or they have come apart."""
-        tensors = [*self.model.parameters(), self.table.weights_PI]
+        tensors = [*self.model.parameters(), *self.table.tensors().values()]
         bits = {4: torch.int32, 8: torch.int64}
         return torch.stack([tensor.detach().view(bits[tensor.element_size()]).sum() for tensor in tensors]).sum()[None]
 
@@ -305,8 +311,11 @@ class Learner:
     ) -> None:
         """Go on from a state saved by any number of processes; `slots` are theirs, in their order."""
         self.model.load_state_dict(tensors["model"])
-        self.table.weights_PI.copy_(tensors["ids"]["rows"])
+        for name, values in self.table.tensors().items():
+            values.copy_(tensors["ids"][name])
         load_optimizer_tensors(self.optimizers, self.model.named_parameters(), tensors["optimizer"])
+        if self.id_adam is not None:
+            self.id_adam.load(tensors["id_optimizer"])
         if self.average is not None:
             for name, average in self.average.state.items():
                 average.copy_(tensors["average"][name])

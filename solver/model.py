@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from augment.canvas import fixed_width
 from augment.transform import DIHEDRALS
 from solver.batches import Batch
+from solver.dropout import Dropout, make_dropout
 from solver.equilibrium import settle, with_gradient
 from solver.guidance import Guidance, Guide
 from solver.layers import Block, Linear, rotary_tables, rotary_tables_2d, truncated_normal_
 from solver.layout import Layout, Padding, make_layout
 from solver.noise import Chance
+from solver.probability import least_confidence
 from solver.recursion import Latents, Network, Settle, Watch, recurse
-from solver.settings import ModelConfig, Told
+from solver.settings import LossName, ModelConfig, Told
 from solver.symbols import NEVER, SymbolBlock, SymbolEmbedding, SymbolLayout, make_symbol_layout
 
 
@@ -28,6 +30,7 @@ from solver.symbols import NEVER, SymbolBlock, SymbolEmbedding, SymbolLayout, ma
 class Output:
     """One supervision step: detached latents by name, logits (B, C, V), halting and continue logits (B,).
 
+    halt_B: of the halting head; where halting is "random" how sure the least sure cell is (`least_confidence`)
     value_B: where noise is drawn, what share of the cells the value head thinks right; else not a number
     kl_B2: where noise is learnt, in training: nats that the posterior is from the prior, as a cost of the one and of
     the other. judged_BCV: the answer as the prior would have had it, which accuracies and halting are of
@@ -52,6 +55,7 @@ class RecursiveModel(nn.Module):
 
     precision: what the recursion computes in; parameters stay as they are and are cast where they are used
     varlen: attend by torch's kernel for examples of different lengths (CUDA, half precision), else in padded groups
+    loss: what its logits are trained by, which says what probabilities they mean
     """
 
     rotary_cos: Tensor
@@ -60,6 +64,7 @@ class RecursiveModel(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config, self.precision, self.varlen = config, torch.get_default_dtype(), False
+        self.loss: LossName = "stablemax"
         hidden = config.hidden
         if config.symbols:
             self.symbol_embedding = SymbolEmbedding(config)
@@ -125,7 +130,8 @@ class RecursiveModel(nn.Module):
 
         ids_BI: the ID vectors (B, id_size) of the batch's puzzles; layout: the batch's, where it is known already;
         cycles: (h_cycles, l_cycles) in place of the config's; watch: is told of every update of a latent, (T, D);
-        chance: of the noise that equations add, None for its mean; told: in training, which draws know the labels.
+        chance: of the noise that equations add, None for its mean, and of dropout; told: in training, which draws know
+        the labels.
         """
         layout, recursion = layout or self.layout(batch), self.config.recursion
         unpack = partial(self._unpack, layout.padding)
@@ -133,7 +139,8 @@ class RecursiveModel(nn.Module):
         if recursion.carry == "reset":
             latents = self.initial_latents(*batch.tokens_BS.shape)
         packed = {name: self._pack(layout.padding, z_BSD) for name, z_BSD in latents.items()}
-        networks = {name: self._network(name, layout) for name in recursion.networks}
+        dropout = make_dropout(chance, layout.padding)
+        networks = {name: self._network(name, layout, dropout) for name in recursion.networks}
         guide = self._guide(layout.padding, chance, batch.labels_BS if told else None, told)
         figures: dict[str, Tensor] = {}
         new = recurse(
@@ -150,12 +157,21 @@ class RecursiveModel(nn.Module):
         judged_BSD = answer_BSD if guide.foreseen_TD is None else unpack(guide.foreseen_TD)
         carried = {recursion.answer: answer_BSD.detach()} | {name: unpack(z.detach()) for name, z in new.items()}
         logits_BCV = self.read_cells(answer_BSD, batch.symbols_BV)
+        judged_BCV = None if guide.foreseen_TD is None else self.read_cells(judged_BSD, batch.symbols_BV)
+        if self.config.halting == "random":
+            seen_BCV = logits_BCV if judged_BCV is None else judged_BCV
+            halt_B = least_confidence(seen_BCV, batch.labels_BS, batch.cells_BS >= 0, self.loss)
+            continue_B = value_B = torch.full_like(halt_B, torch.nan)
+        else:
+            halt_B, continue_B, value_B = self._judge(judged_BSD[:, 0])
         return Output(
             carried,
             logits_BCV,
-            *(self._judge_cells(logits_BCV, batch.cells_BS) if self.config.symbols else self._judge(judged_BSD[:, 0])),
+            halt_B,
+            continue_B,
+            value_B,
             None if guide.kl_T2 is None else unpack(guide.kl_T2).sum(1),
-            None if guide.foreseen_TD is None else self.read_cells(judged_BSD, batch.symbols_BV),
+            judged_BCV,
             figures | {name: _mean_over_positions(width_T, layout.padding) for name, width_T in guide.widths.items()},
         )
 
@@ -165,12 +181,6 @@ class RecursiveModel(nn.Module):
         if not self.config.recursion.noisy:
             return halt_B, continue_B, torch.full_like(halt_B, torch.nan)
         return halt_B, continue_B, self.value_head(first_BD.to(self.value_head.weight.dtype))[:, 0]
-
-    def _judge_cells(self, logits_BCV: Tensor, cells_BC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """In place of heads: the logit of the least sure cell's largest probability, by softmax (SE-RRM)."""
-        least_B = logits_BCV.detach().softmax(-1).amax(-1).masked_fill(cells_BC < 0, 1.0).amin(-1)
-        nothing_B = torch.full_like(least_B, torch.nan)
-        return least_B.logit(), nothing_B, nothing_B
 
     def _pack(self, padding: Padding, z_BSD: Tensor) -> Tensor:
         """A latent's rows; with symbols it comes as (B, C, V x D)."""
@@ -246,13 +256,13 @@ class RecursiveModel(nn.Module):
         ids_BND = F.pad(ids_BI, (0, slots * hidden - ids_BI.shape[1])).unflatten(1, (slots, hidden))
         return hidden**0.5 * torch.cat((ids_BND, self.token_embedding(batch.tokens_BS)), dim=1)
 
-    def _network(self, name: str, layout: Any) -> Network:
+    def _network(self, name: str, layout: Any, dropout: Dropout | None) -> Network:
         """The network as a function of its input (T, D)."""
         blocks = self._blocks_of(name)
 
         def run(z_TD: Tensor) -> Tensor:
             for block in blocks:
-                z_TD = block(z_TD, layout)
+                z_TD = block(z_TD, layout, None if dropout is None else dropout.factors(z_TD))
             return z_TD
 
         return run

@@ -6,6 +6,7 @@ example has the same noise in any batch, chunk or process and on any device, and
 Shape letters: B examples, S positions, T positions in use, D hidden.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,10 @@ from solver.recursion import Latents
 
 ON_LATENTS = 1 << 32
 """Draws from here on are those between supervision steps, below are those of the equations."""
+IN_BLOCKS = 1 << 33
+"""From here on those of dropout (`solver.dropout`)."""
+ON_STARTS = 1 << 34
+"""From here on those of corrupted starts (`solver.corruption`)."""
 
 # Odd constants of splitmix64 (Steele et al. 2014) as signed numbers, and two of its relatives.
 _STEP, _PLACE, _CHANNEL = -7046029254386353131, -4417276706812531889, 2870177450012600261
@@ -31,11 +36,13 @@ class Chance:
     keys_B: int64, an example's own number
     noise: standard deviation of noise on the latents between supervision steps, after PTRM (arXiv 2605.19943)
     temperature: factor on the width of the noise that equations add; with 0 it is its mean
+    dropout: share of what mixers and MLPs give that is left out, in training
     """
 
     keys_B: Tensor
     noise: float = 0.0
     temperature: float = 1.0
+    dropout: float = 0.0
 
     def at(self, number: int) -> "Chance":
         """The same for another occasion: a supervision step, say."""
@@ -43,14 +50,23 @@ class Chance:
 
     def normal(self, draw: int, padding: Padding, size: int) -> Tensor:
         """Standard normal numbers (T, size) of a draw: another for every number given; float32."""
-        places_S = torch.arange(padding.shape[1], device=self.keys_B.device) * _PLACE
-        keys_B = _mix(self.keys_B + _wrapped(_STEP * draw))
-        keys_T = padding.pack(_mix(keys_B[:, None] + places_S))
-        channels = torch.arange((size + 1) // 2, device=self.keys_B.device) * _CHANNEL
-        bits = _mix(keys_T[:, None] + channels)
+        bits = self._bits(draw, padding, (size + 1) // 2)
         radius = ((_shift(bits, 40) + 1).float() * 2**-24).log().mul(-2).sqrt()  # Box and Muller 1958
         angle = (_shift(bits, 16) & 0xFFFFFF).float() * (2**-24 * 2 * torch.pi)
         return torch.cat((radius * angle.cos(), radius * angle.sin()), dim=-1)[:, :size]
+
+    def uniform(self, draw: int, padding: Padding, size: int) -> Tensor:
+        """Two numbers from [0, 1) for each channel, multiples of 2**-24: (2, T, size) of a draw; float32."""
+        bits = self._bits(draw, padding, size)
+        return torch.stack((_shift(bits, 40), _shift(bits, 16) & 0xFFFFFF)).float() * 2**-24
+
+    def _bits(self, draw: int, padding: Padding, size: int) -> Tensor:
+        """Hashes (T, size) of key, draw, place and channel, int64."""
+        places_S = torch.arange(math.prod(padding.shape[1:]), device=self.keys_B.device) * _PLACE
+        keys_B = _mix(self.keys_B + _wrapped(_STEP * draw))
+        keys_T = padding.pack(_mix(keys_B[:, None] + places_S).view(padding.shape))
+        channels = torch.arange(size, device=self.keys_B.device) * _CHANNEL
+        return _mix(keys_T[:, None] + channels)
 
     def disturb(self, latents: Latents) -> Latents:
         """The latents (B, S, D) with `noise` added."""

@@ -1,7 +1,7 @@
 """The optimizers of the weights, their state as named tensors, and the schedules of rates and cycles.
 
-In: a model's parameters and settings. Out: Adam-atan2, or Muon for the matrices of its blocks and Adam-atan2 for the
-rest.
+In: a model's parameters and settings. Out: Adam-atan2 or AdamW, or Muon or NorMuon for the matrices of its blocks and
+one of those for the rest.
 """
 
 import math
@@ -11,7 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solver.settings import Curriculum, OptimizerName
+from solver.muon import NorMuon
+from solver.settings import Curriculum, OptimizerName, Schedule
+
+EPSILON = 1e-8
+"""Of AdamW, as published."""
 
 
 class AdamAtan2(torch.optim.Optimizer):
@@ -50,7 +54,20 @@ class AdamAtan2(torch.optim.Optimizer):
         state["mean"].lerp_(gradient, 1 - beta1)
         state["square"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         root = state["square"].sqrt().div_(math.sqrt(1 - beta2 ** state["step"]))
-        parameter.add_(torch.atan2(state["mean"], root), alpha=-lr / (1 - beta1 ** state["step"]))
+        parameter.add_(self._direction(state["mean"], root), alpha=-lr / (1 - beta1 ** state["step"]))
+
+    def _direction(self, mean: Tensor, root: Tensor) -> Tensor:
+        return torch.atan2(mean, root)
+
+
+class AdamW(AdamAtan2):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2): m / (sqrt(v) + epsilon).
+
+    The decay of a step is lr x weight_decay. Only `_direction` differs from Adam-atan2.
+    """
+
+    def _direction(self, mean: Tensor, root: Tensor) -> Tensor:
+        return mean / root.add_(EPSILON)
 
 
 def make_optimizers(
@@ -61,22 +78,25 @@ def make_optimizers(
     betas: tuple[float, float],
     weight_decay: float,
 ) -> list[torch.optim.Optimizer]:
-    """Adam-atan2 over everything ("adam_atan2"), or Muon over the matrices of the blocks and it over the rest ("muon").
+    """Adam-atan2 or AdamW over everything ("adam_atan2", "adamw"), or matrices of the blocks by Muon or NorMuon.
 
-    Every group keeps its peak rate as "base_lr", for the schedule to scale. Muon (Jordan et al. 2024, scaled as by Liu
-    et al. 2025 so that Adam's rates and decays carry over) leaves a matrix without a gradient alone: give it zeros.
+    With "muon" Adam-atan2 has the rest, with "normuon" AdamW. Every group keeps its peak rate as "base_lr", for the
+    schedule to scale. Muon (Jordan et al. 2024, scaled as by Liu et al. 2025 so that Adam's rates and decays carry
+    over) leaves a matrix without a gradient alone: give it zeros.
 
     Raises:
         ValueError: where this torch has no Muon.
     """
     named = list(named_parameters)
     optimizers: list[torch.optim.Optimizer]
-    if name == "adam_atan2":
-        optimizers = [AdamAtan2([parameter for _, parameter in named], lr, betas, weight_decay)]
+    adam = AdamAtan2 if name in ("adam_atan2", "muon") else AdamW
+    if name in ("adam_atan2", "adamw"):
+        optimizers = [adam([parameter for _, parameter in named], lr, betas, weight_decay)]
     else:
+        make = _make_muon if name == "muon" else NorMuon
         matrices = [parameter for label, parameter in named if _is_block_matrix(label, parameter)]
         rest = [parameter for label, parameter in named if not _is_block_matrix(label, parameter)]
-        optimizers = [_make_muon(matrices, muon_lr, weight_decay), AdamAtan2(rest, lr, betas, weight_decay)]
+        optimizers = [make(matrices, muon_lr, weight_decay), adam(rest, lr, betas, weight_decay)]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
@@ -143,13 +163,26 @@ def _number_type(value: float) -> torch.dtype:
     return torch.float64 if isinstance(value, float) else torch.int64
 
 
-def scheduled_rate(step: int, base: float, warmup: int, total: int, min_ratio: float = 1.0) -> float:
-    """The rate at `step` (the first is 1): linear warm-up to `base`, then a cosine down to base x min_ratio.
+def scheduled_rate(
+    step: int,
+    base: float,
+    warmup: int,
+    total: int,
+    min_ratio: float = 1.0,
+    schedule: Schedule = "cosine",
+    decay: float = 0.2,
+) -> float:
+    """The rate at `step` (the first is 1): linear warm-up to `base`, then down to base x min_ratio at step `total`.
 
-    min_ratio = 1, as published, keeps it constant. Past `total` it stays at its lowest.
+    Along a cosine, or with "wsd" (warm-up, stable, decay: Hu et al. 2024, MiniCPM, section 4) constant at first and
+    linear over the last `decay` share of the steps. min_ratio = 1, as published, keeps it constant. Past `total` it
+    stays at its lowest.
     """
     if step < warmup:
         return base * step / warmup
+    if schedule == "wsd":
+        left = max(0.0, total - step) / max(1.0, decay * total)
+        return base * (min_ratio + (1 - min_ratio) * min(1.0, left))
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
     return base * (min_ratio + (1 - min_ratio) * 0.5 * (1 + math.cos(math.pi * progress)))
 

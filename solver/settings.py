@@ -6,14 +6,17 @@ from typing import Literal, get_args
 
 from solver.family import TRM, RecursionConfig
 
-OptimizerName = Literal["adam_atan2", "muon"]
+OptimizerName = Literal["adam_atan2", "muon", "adamw", "normuon"]
+IdOptimizerName = Literal["sign", "adam"]
+Schedule = Literal["cosine", "wsd"]
+LossName = Literal["stablemax", "softmax"]
 Curriculum = tuple[tuple[float, int, int], ...]
 """Stages in order: (share of the steps until which it lasts, h_cycles, l_cycles)."""
 Mixer = Literal["attention", "mlp"]
 Positions = Literal["rope", "rope2d"]
 Palette = Literal["task", "all"]
 Canvas = Literal["full", "task"]
-Halting = Literal["halt", "q_learning"]
+Halting = Literal["halt", "q_learning", "random"]
 Mlp = Literal["swiglu", "conv_swiglu"]
 Noise = Literal["learned", "naive"]
 Solver = Literal["plain", "anderson"]
@@ -109,7 +112,9 @@ class ModelConfig:
     recursion: which latents are updated by what, h_cycles times (`solver.family`)
     max_steps: supervision steps; exploration: chance per step and slot to ask for a minimum of them
     halting: stop where the halting logit is positive ("halt"), or as HRM does where it exceeds the continue logit,
-        which is learnt from the step after, at the cost of another forward pass ("q_learning")
+        which is learnt from the step after, at the cost of another forward pass ("q_learning"), or as SE-RRM does at
+        each step with chance `exploration`, where nothing is learnt about halting ("random")
+    dropout: share of what mixer and MLP of each block give that is left out in training (`solver.dropout`)
     mlp: after the mixer a SwiGLU, or URM's with a short convolution along the positions in it ("conv_swiglu")
     noise: "+ e" in an equation has a learnt mean and width ("learned"), or mean 0 and width noise_width ("naive")
     noise_width: the width that learning starts from; latents have size 1
@@ -139,6 +144,7 @@ class ModelConfig:
     max_steps: int = 16
     exploration: float = 0.1
     halting: Halting = "halt"
+    dropout: float = 0.0
     mlp: Mlp = "swiglu"
     noise: Noise = "learned"
     noise_width: float = 0.1
@@ -160,7 +166,11 @@ class ModelConfig:
         _require(self.canvas in get_args(Canvas), "canvas", self.canvas, 'must be "full" or "task"')
         _require(self.mlp in get_args(Mlp), "mlp", self.mlp, 'must be "swiglu" or "conv_swiglu"')
         _require(self.noise in get_args(Noise), "noise", self.noise, 'must be "learned" or "naive"')
-        _require(self.halting in get_args(Halting), "halting", self.halting, 'must be "halt" or "q_learning"')
+        known = ", ".join(get_args(Halting))
+        _require(self.halting in get_args(Halting), "halting", self.halting, f"must be one of {known}")
+        _require(self.dropout < 1, "dropout", self.dropout, "must be below 1")
+        settles = self.recursion.settles and self.dropout > 0
+        _require(not settles, "dropout", self.dropout, "must be 0 where a latent settles: it never would")
         _require(self.exploration <= 1, "exploration", self.exploration, "must be between 0 and 1")
         _require(self.board_side <= 255, "board_side", self.board_side, "must be at most 255")
         fits = self.hidden % (2 * self.heads) == 0
@@ -181,7 +191,7 @@ class ModelConfig:
         """Refuse what a symbol axis cannot be combined with."""
         if not self.symbols:
             return
-        needed = {"id_slots": 0, "id_size": None, "mixer": "attention", "mlp": "swiglu"}
+        needed = {"id_slots": 0, "id_size": None, "mixer": "attention", "mlp": "swiglu", "halting": "random"}
         for name, value in needed.items():
             given = getattr(self, name)
             _require(given == value, name, given, f"must be {value!r} with model.symbols")
@@ -191,7 +201,7 @@ class ModelConfig:
     def _check_number(self, name: str, value: object) -> None:
         if isinstance(value, int | float) and not isinstance(value, bool):
             _require(math.isfinite(value), name, value, "must be a finite number")
-            zero_allowed = value == 0 and (name == "exploration" or (name == "id_slots" and self.symbols))
+            zero_allowed = value == 0 and (name in ("exploration", "dropout") or (name == "id_slots" and self.symbols))
             _require(value > 0 or zero_allowed, name, value, "must be positive")
 
     @property

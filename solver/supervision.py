@@ -144,6 +144,15 @@ def minimum_steps(seed: int, step: int, batch_size: int, max_steps: int, probabi
     return torch.from_numpy(explores_B * rng.integers(min(2, max_steps), max_steps + 1, batch_size))
 
 
+def halts_by_chance(seed: int, step: int, batch_size: int, probability: float) -> Tensor:
+    """Which slots end after this step whatever they answer, each with the probability given (SE-RRM): bool, (B,).
+
+    A function of its arguments alone.
+    """
+    rng = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, 6]))
+    return torch.from_numpy(rng.random(batch_size) < probability)
+
+
 def halting(steps_B: Tensor, margin_B: Tensor, minimum_B: Tensor, max_steps: int) -> Tensor:
     """Done at max_steps, or when the halting logit is positive (or exceeds the continue logit) and the minimum reached.
 

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from solver.dropout import drop
 from solver.layers import Attention, SwiGLU, rms_norm, truncated_normal_
 from solver.layout import Padding
 from solver.settings import ModelConfig
@@ -147,21 +148,23 @@ class SymbolBlock(nn.Module):
         self.mlp = SwiGLU(hidden, config.expansion, config.inner_multiple)
         self.epsilon = config.rms_epsilon
 
-    def forward(self, x_TD: Tensor, layout: SymbolLayout) -> Tensor:
-        """One block; the shape stays."""
+    def forward(self, x_TD: Tensor, layout: SymbolLayout, factors_2TD: Tensor | None = None) -> Tensor:
+        """One block; the shape stays. factors_2TD: of dropout, for what the first attention and the MLP give."""
+        on_mixer_TD, on_mlp_TD = (None, None) if factors_2TD is None else factors_2TD.unbind()
         mixed_THK = layout.attend_cells(*self.mixer.project(x_TD, layout.cos, layout.sin))
-        x_TD, qkv_TNHK = self.turn_to_symbols(x_TD, mixed_THK)
-        return self.finish(x_TD, layout.attend_symbols(qkv_TNHK))
+        x_TD, qkv_TNHK = self.turn_to_symbols(x_TD, mixed_THK, on_mixer_TD)
+        return self.finish(x_TD, layout.attend_symbols(qkv_TNHK), on_mlp_TD)
 
-    def turn_to_symbols(self, x_TD: Tensor, mixed_THK: Tensor) -> tuple[Tensor, Tensor]:
+    def turn_to_symbols(self, x_TD: Tensor, mixed_THK: Tensor, factors_TD: Tensor | None) -> tuple[Tensor, Tensor]:
         """What stands between the attentions: the rows, and the second one's queries, keys and values."""
-        x_TD = rms_norm(x_TD + self.mixer.out(mixed_THK.flatten(1)), self.epsilon)
+        mixed_TD = drop(self.mixer.out(mixed_THK.flatten(1)), factors_TD)
+        x_TD = rms_norm(x_TD + mixed_TD, self.epsilon)
         return x_TD, self.symbols.qkv(x_TD).unflatten(-1, (3, self.symbols.heads, -1))
 
-    def finish(self, x_TD: Tensor, mixed_THK: Tensor) -> Tensor:
+    def finish(self, x_TD: Tensor, mixed_THK: Tensor, factors_TD: Tensor | None) -> Tensor:
         """What follows the second attention."""
         x_TD = rms_norm(x_TD + self.symbols.out(mixed_THK.flatten(1)), self.epsilon)
-        return rms_norm(x_TD + self.mlp(x_TD), self.epsilon)
+        return rms_norm(x_TD + drop(self.mlp(x_TD), factors_TD), self.epsilon)
 
     def compile_parts(self, **options: Any) -> None:
         """Compile (`torch.compile`) what stands before, between and after the attentions."""

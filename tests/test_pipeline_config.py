@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.budget import Budget, format_duration, parse_duration
-from pipeline.config import ConfigError, RunConfig, build_config, differences, override, parse_assignments
+from pipeline.config import ConfigError, RunConfig, build_config, override, parse_assignments
 from pipeline.recipes import RECIPES, recipe
+from pipeline.setting_names import differences
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -29,6 +29,7 @@ CONFIG = ModelConfig(
     exploration=0.0,
     canvas="task",
     symbols=True,
+    halting="random",
     positions="rope2d",
 )
 
