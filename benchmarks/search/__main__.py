@@ -96,15 +96,26 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def run_trials(trials: list[Trial], jobs: int) -> Iterator[dict[str, Any]]:
-    """The record of every trial as it is done, `jobs` at once; the first error ends the others before they start."""
+    """The record of every trial as it is done, `jobs` at once, each in a process of its own.
+
+    ValueError for the seeds that failed, saying why, once the records of the others are out.
+    """
     os.environ.update(ONE_THREAD)  # read by the processes that are started from now on
+    failed = []
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(run_trial, trial) for trial in trials]
+        waiting = {pool.submit(run_trial, trial): trial for trial in trials}
         try:
             for done in as_completed(waiting):
-                yield done.result()
+                try:
+                    record = done.result()
+                except ValueError as error:
+                    failed.append(f"seed {waiting[done].seed}: {error}")
+                    continue
+                yield record
         finally:
             pool.shutdown(cancel_futures=True)
+    if failed:
+        raise ValueError("; ".join(failed))
 
 
 def summary(record: dict[str, Any]) -> str:
