@@ -19,7 +19,7 @@ import typer
 
 from augment import load_tasks
 from benchmarks.bench_recipe import run_seed
-from benchmarks.try_settings import share_right
+from benchmarks.search.trial import share_right
 from pipeline.recipes import recipe
 from pipeline.rundir import processor, read_json
 from solver.settings import Canvas

@@ -22,15 +22,15 @@ import typer
 from torch.profiler import ProfilerActivity, profile
 
 from augment import PuzzleSet
+from benchmarks.search.flop import step_work
 from pipeline.config import RunConfig, override, parse_assignments
 from pipeline.prepare import build, gather
 from pipeline.recipes import recipe
 from pipeline.rundir import Console, processor, versions
 from pipeline.start import choose_precision, make_learner
 from solver.batches import Batch, Examples
-from solver.layers import inner_size
 from solver.learner import Learner
-from solver.settings import Canvas, ModelConfig
+from solver.settings import Canvas
 
 CPU_SLOTS, CPU_BOARDS = 16, 4
 """On the CPU: slots that stand for a batch, and full boards that run at once unless train.micro_batch says it."""
@@ -38,21 +38,6 @@ CPU_SLOTS, CPU_BOARDS = 16, 4
 PARTS: tuple[str, ...] = ("rendering", "forward", "backward", "optimizers", "ID table", "rest")
 PRODUCTS = {"cpu": (2048, 5), "cuda": (8192, 50)}
 """Side of the matrices that are multiplied, and how often in a row."""
-
-
-def step_work(config: ModelConfig, positions_B: np.ndarray) -> tuple[float, float]:
-    """Floating-point operations of matrix products and attention: (forward alone, training step), summed over examples.
-
-    positions_B: positions in use of each example. A product of (a, b) and (b, c) counts 2abc; attention counts the
-    scores and the weighted sum. A backward pass is twice its forward, and only the last of the cycles has one.
-    """
-    hidden, inner = config.hidden, inner_size(config.hidden, config.expansion, config.inner_multiple)
-    positions = positions_B.astype(np.float64)
-    linear = 2 * (4 * hidden**2 + 3 * hidden * inner) * positions
-    network = config.layers * float((linear + 4 * hidden * positions**2).sum())
-    head = 2 * hidden * config.vocabulary * float((positions - config.id_slots).sum())
-    applied = config.l_cycles + 1
-    return config.h_cycles * applied * network + head, (config.h_cycles + 2) * applied * network + 3 * head
 
 
 class Clock:

@@ -1,0 +1,184 @@
+"""One setting, one seed: built, trained, asked and scored through the project's own functions.
+
+In: a Trial. Out: a record, plain values that become a line of a JSON-lines file (`benchmarks.search.records`).
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from augment import PuzzleSet, SourcedTasks, Task
+from benchmarks.search.flop import step_flop, steps_within
+from benchmarks.search.settings import Setting
+from pipeline.budget import Budget
+from pipeline.checkpoint import Checkpoint
+from pipeline.config import ConfigError, RunConfig, override
+from pipeline.predict import predict
+from pipeline.prepare import build, gather
+from pipeline.rescore import rescore
+from pipeline.rundir import Console, RunFolder, read_metrics, versions
+from pipeline.specialise import specialise
+from pipeline.train import train
+from submissions import make_submission, score_submission, vote
+from submissions.format import ATTEMPTS, Submission
+from submissions.prediction import Predictions, read_predictions
+from submissions.score import Score, submission_ranks
+
+SOURCE = "development"
+MOST_STEPS = 10_000_000
+"""Planned for until the pace is known, where the budget is in seconds."""
+
+Unit = Literal["flop", "seconds", "steps"]
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What training may take: FLOP, seconds of wall-clock time, or steps."""
+
+    unit: Unit
+    amount: float
+
+    def __post_init__(self) -> None:
+        """Refuse nothing and less."""
+        if not self.amount > 0:
+            raise ConfigError(f"--{self.unit} {self.amount:g}: must be more than 0")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting under its name, the tasks of a set, a seed, and what training may take (None: the setting's steps)."""
+
+    name: str
+    setting: Setting
+    task_set: str
+    tasks: tuple[Task, ...]
+    seed: int
+    allowance: Allowance | None = None
+
+    def config(self) -> RunConfig:
+        """The setting's config with this seed and without a budget of its own."""
+        return override(self.setting.config(), {"seed": self.seed, "budget": None})
+
+
+def run_trial(trial: Trial) -> dict[str, Any]:
+    """Train, predict and score on one thread; the record of it.
+
+    Raises:
+        ValueError: where the setting cannot be, cannot be trained, or the allowance pays for no step.
+    """
+    torch.set_num_threads(1)
+    config = trial.config()
+    tasks = list(trial.tasks)
+    puzzle_set = build_tasks(config, tasks)
+    config = plan(config, puzzle_set, trial.allowance)
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder) / "run", config)
+        clock = training_clock(trial.allowance)
+        run.screen = Console(quiet=True).screen
+        checkpoint = train(config, puzzle_set, run, clock)
+        trained = clock.used()
+        predictions = answer(config, checkpoint, puzzle_set, run)
+        metrics = read_metrics(run.path)
+    made = {"steps": checkpoint.step, "examples": checkpoint.step * config.train.batch_size}
+    made |= {"flop": checkpoint.step * step_flop(config, puzzle_set), "seconds": round(trained, 2)}
+    made |= {"predict_seconds": round(clock.used() - trained, 2), "threads": torch.get_num_threads()}
+    made |= {"weights": sum(tensor.numel() for tensor in checkpoint.weights.values())}
+    made |= {"exact": metrics[-1].get("exact") if metrics else None}
+    return describe(trial, config) | made | figures(config, predictions, tasks)
+
+
+def build_tasks(config: RunConfig, tasks: list[Task]) -> PuzzleSet:
+    """The puzzle set of the development tasks and of the config's train sources."""
+    sources = gather([], config.selection.selection(), list(config.train_sources))
+    scored = SourcedTasks(SOURCE, "scored", tasks)
+    return build([scored, *sources], config.puzzles, config.seed, config.model.board_side)
+
+
+def plan(config: RunConfig, puzzle_set: PuzzleSet, allowance: Allowance | None) -> RunConfig:
+    """The config with as many steps as the allowance pays for; with seconds they are planned while training."""
+    if allowance is None:
+        return config
+    if allowance.unit == "seconds":
+        return override(config, {"train.steps": MOST_STEPS, "train.fit": True})
+    paid = steps_within(allowance.amount, config, puzzle_set) if allowance.unit == "flop" else int(allowance.amount)
+    return override(config, {"train.steps": paid})
+
+
+def training_clock(allowance: Allowance | None) -> Budget:
+    """A clock that starts now and ends training after the seconds allowed, if any are."""
+    return Budget(allowance.amount if allowance and allowance.unit == "seconds" else None)
+
+
+def answer(config: RunConfig, checkpoint: Checkpoint, puzzle_set: PuzzleSet, run: RunFolder) -> Predictions:
+    """Every test input answered as `pipeline.run.solve` does."""
+    ask = specialise if config.train.task_steps else predict
+    predictions = ask(checkpoint, puzzle_set, config.predict, run.predictions, run)
+    if not config.predict.rescore:
+        return predictions
+    rescore(checkpoint, puzzle_set, config.predict, run.predictions, run)
+    return read_predictions(run.predictions)
+
+
+def describe(trial: Trial, config: RunConfig) -> dict[str, Any]:
+    """What was run."""
+    allowance = trial.allowance or Allowance("steps", config.train.steps)
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "commit": versions()["commit"],
+        "name": trial.name,
+        "recipe": trial.setting.recipe,
+        "changes": dict(trial.setting.changes),
+        "tasks": trial.task_set,
+        "seed": trial.seed,
+        "budget": {"unit": allowance.unit, "amount": allowance.amount},
+    }
+
+
+def figures(config: RunConfig, predictions: Predictions, tasks: list[Task]) -> dict[str, Any]:
+    """What it scored: counts of test outputs, shares, and which outputs an attempt solves ("TASK/NUMBER")."""
+    ballot = vote(predictions, tasks, config.predict.ranker)
+    submission = make_submission(ballot, tasks)
+    score = score_submission(submission, tasks, SOURCE, ballot)
+    return {
+        "solved": round(score.pass_2.micro * score.outputs),
+        "covered": covered_outputs(score),
+        "outputs": score.outputs,
+        "right": share_right(predictions, tasks),
+        "macro": score.pass_2.macro,
+        "solved_outputs": solved_outputs(submission, tasks),
+    }
+
+
+def covered_outputs(score: Score) -> int:
+    """Test outputs whose right grid is among the candidates."""
+    assert score.coverage is not None
+    return round(score.coverage.micro * score.outputs)
+
+
+def solved_outputs(submission: Submission, tasks: list[Task]) -> dict[str, bool]:
+    """Whether one of two attempts is right, by "TASK/NUMBER" of the test output."""
+    ranks = submission_ranks(submission, tasks, SOURCE)
+    return {
+        f"{task.id}/{number}": rank <= len(ATTEMPTS)
+        for task, task_ranks in zip(tasks, ranks, strict=True)
+        for number, rank in enumerate(task_ranks)
+    }
+
+
+def share_right(predictions: Predictions, tasks: list[Task]) -> float:
+    """The share of single predictions whose grid is the right one."""
+    truth = {(task.id, number): pair.output for task in tasks for number, pair in enumerate(task.tests)}
+    ballot = vote(predictions, tasks)
+    right = sum(
+        candidate.count
+        for task in tasks
+        for number, candidates in enumerate(ballot[task.id])
+        for candidate in candidates
+        if np.array_equal(candidate.grid, truth[task.id, number])  # type: ignore[arg-type]
+    )
+    return right / len(predictions.answers)
