@@ -58,7 +58,8 @@ def main(
     torch.set_num_threads(threads)
     config = override(recipe("cpu"), {"seed": seed, "budget": None, **parse_assignments(assignments or [])})
     tasks = development_tasks()
-    puzzle_set = build_puzzle_set([SourcedTasks("development", "scored", tasks)], config.puzzles.augmentations, seed)
+    sources, puzzles = [SourcedTasks("development", "scored", tasks)], config.puzzles
+    puzzle_set = build_puzzle_set(sources, puzzles.augmentations, seed, draws=puzzles.draws)
     with tempfile.TemporaryDirectory() as folder:
         run, clock = RunFolder(Path(folder) / "run", config), Budget(None)
         checkpoint = train(config, puzzle_set, run, clock)

@@ -4,8 +4,8 @@ A folder of safetensors and JSON that is there whole or not at all (`augment.fol
 
     model.safetensors    parameters and starting latents, as trained
     average.safetensors  their moving average (where one was kept)
-    ids.safetensors      the ID table, "rows" (puzzles, id size); of a trunk (`pipeline.trunk`) also "start" (id size)
-    keys.json            {"tasks": {task ID: [augmentation number, ...]}}: the puzzle of each row, in order
+    ids.safetensors      the ID table, "rows" (rows, id size); of a trunk (`pipeline.trunk`) also "start" (id size)
+    keys.json            {"tasks": {task ID: [augmentation number, ...]}}: the puzzle that names each row, in order
     seen.json            tasks that were trained on with their test outputs (`augment.seen`)
     checkpoint.json      step, config, leaks that were allowed, and the SHA-256 of each file above
 
@@ -41,8 +41,8 @@ class Checkpoint:
     Attributes:
         weights: parameters and starting latents by name.
         average: moving average of the parameters, or None.
-        id_rows: the ID table (puzzles, id size), float32.
-        keys: the puzzle of each row (`augment.puzzle_key`).
+        id_rows: the ID table (rows, id size), float32.
+        keys: the puzzle that names each row (`augment.puzzle_key`); which puzzles share it: `solver.identity`.
         step: optimizer steps taken.
         config: the run's config as plain values.
         seen: the train tasks of every set it was trained on, from the first weights on.
