@@ -4,6 +4,7 @@ from augment.boards import describe_boards
 from augment.build import build_puzzle_set, extend_puzzle_set
 from augment.canvas import task_canvas
 from augment.distinct import count_distinct, draw_augmentations, stabiliser
+from augment.draws import Draws, FixedColours, draw_transforms
 from augment.grid import COLOURS, MAX_SIDE, Grid, GridError, grid_hash, parse_grid
 from augment.merge import Dropped, Duplicates, LeakError, OnLeak, Role, SourcedTasks
 from augment.puzzle import IDENTITY, Augmentation, decode_numbers, parse_puzzle_key, puzzle_key
@@ -32,8 +33,10 @@ __all__ = [
     "SOURCES",
     "TRANSPOSES",
     "Augmentation",
+    "Draws",
     "Dropped",
     "Duplicates",
+    "FixedColours",
     "Grid",
     "GridError",
     "Held",
@@ -54,6 +57,7 @@ __all__ = [
     "decode_numbers",
     "describe_boards",
     "draw_augmentations",
+    "draw_transforms",
     "extend_puzzle_set",
     "find_source_label",
     "grid_hash",

@@ -1,4 +1,4 @@
-"""From tasks to a puzzle set: tasks by source and role come in, every task's distinct augmentations go out.
+"""From tasks to a puzzle set: tasks by source and role come in, every task's augmentations go out.
 
 Each task draws from a random stream of its own, keyed by (seed, task ID), so the set does not depend on the
 number of workers, the order of the sources, or the other tasks; and a set can be extended without moving what it has.
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from augment.canvas import task_canvas
 from augment.distinct import draw_augmentations
+from augment.draws import Draws, draw_transforms
 from augment.merge import Duplicates, Entry, Merged, OnLeak, SourcedTasks, merge
 from augment.store import MAX_PAIRS, PuzzleSet
 from augment.stream import task_stream
@@ -34,20 +35,22 @@ def build_puzzle_set(
     max_pairs: int = MAX_PAIRS,
     on_leak: OnLeak = "stop",
     duplicates: Duplicates = "keep",
+    draws: Draws = "distinct",
 ) -> PuzzleSet:
-    """The tasks sorted by ID, each unchanged and under up to `augmentations` distinct augmentations.
+    """The tasks sorted by ID, each unchanged and under up to `augmentations` augmentations.
 
     Args:
         max_pairs: of a train task without tests, a long list of pairs, at most so many are drawn and kept in order.
         on_leak: a train task that holds a scored one (`augment.seen`) stops the build, is dropped, or is allowed
             and listed in the set's `leaks`.
         duplicates: whether a train task with the pairs of another, under another ID, is kept.
+        draws: distinct augmentations, or the 8 transforms under colour draws (`augment.draws`).
 
     Raises:
         LeakError: listing every leak, where `on_leak` is "stop".
         ValueError: for settings that cannot be, a task scored twice, and no tasks at all.
     """
-    settings = _Settings(augmentations, seed, board_side, max_pairs)
+    settings = _Settings(augmentations, seed, board_side, max_pairs, draws)
     return _draw_set(merge(_entries(sources, settings), on_leak, duplicates), {}, settings, workers)
 
 
@@ -64,7 +67,7 @@ def extend_puzzle_set(
     Only `on_leak` "drop" takes an old train task out, where it holds a task that is now scored. Leaks that the set was
     built to allow stay, and stay marked.
     """
-    settings = _Settings(old.requested, old.seed, old.board_side, old.max_pairs)
+    settings = _Settings(old.requested, old.seed, old.board_side, old.max_pairs, old.draws)
     had = [
         Entry(source, role, task, whole=task, old=True)
         for source, role, task in zip(old.sources, old.roles, old.tasks, strict=True)
@@ -83,6 +86,7 @@ class _Settings:
     seed: int
     board_side: int
     max_pairs: int
+    draws: Draws
 
     def __post_init__(self) -> None:
         if self.augmentations < 0:
@@ -122,7 +126,7 @@ def _draw_set(merged: Merged, drawn: dict[str, Numbers], settings: _Settings, wo
         raise ValueError(f"workers is {workers}; give at least 1")
     canvases = np.array([task_canvas(entry.task, settings.board_side) for entry in entries], dtype=np.uint8)
     new = [entry.task for entry in entries if not entry.old]
-    fresh = _draw_all(new, settings.augmentations, settings.seed, workers)
+    fresh = _draw_all(new, settings, workers)
     drawn = drawn | dict(zip((task.id for task in new), fresh, strict=True))
     numbers = [drawn[entry.task.id] for entry in entries]
     return PuzzleSet(
@@ -136,17 +140,25 @@ def _draw_set(merged: Merged, drawn: dict[str, Numbers], settings: _Settings, wo
         requested=settings.augmentations,
         board_side=settings.board_side,
         max_pairs=settings.max_pairs,
+        draws=settings.draws,
         dropped=merged.dropped,
         leaks=merged.leaks,
     )
 
 
-def _draw_all(tasks: list[Task], count: int, seed: int, workers: int) -> list[Numbers]:
+def _draw_all(tasks: list[Task], settings: _Settings, workers: int) -> list[Numbers]:
     jobs = [tasks[start : start + TASKS_PER_JOB] for start in range(0, len(tasks), TASKS_PER_JOB)]
-    results: Any = Parallel(n_jobs=workers)(delayed(_draw_job)(job, count, seed) for job in jobs)
+    results: Any = Parallel(n_jobs=workers)(delayed(_draw_job)(job, settings) for job in jobs)
     return list(chain.from_iterable(results))
 
 
-def _draw_job(tasks: list[Task], count: int, seed: int) -> list[Numbers]:
+def _draw_job(tasks: list[Task], settings: _Settings) -> list[Numbers]:
+    return [_draw(task, settings) for task in tasks]
+
+
+def _draw(task: Task, settings: _Settings) -> Numbers:
     """What tells a task's puzzles apart is every pair, hidden outputs as hidden."""
-    return [draw_augmentations(task.demonstrations + task.tests, count, task_stream(seed, task.id)) for task in tasks]
+    count, seed = settings.augmentations, settings.seed
+    if settings.draws == "distinct":
+        return draw_augmentations(task.demonstrations + task.tests, count, task_stream(seed, task.id))
+    return draw_transforms(task, count, settings.draws, task_stream(seed, task.id, "colours"))

@@ -118,7 +118,7 @@ def parse_puzzle_keys(keys: Sequence[str]) -> tuple[list[str], NDArray[np.int64]
         for name in names:
             Augmentation.from_name(name)  # says what is wrong with the first that is none
     dihedrals = np.array([int(match[1]) for match in matches], dtype=np.int64)
-    return [task_id for task_id, _, _ in parts], dihedrals * PERMUTATIONS + _rank_all(colours)
+    return [task_id for task_id, _, _ in parts], dihedrals * PERMUTATIONS + rank_all(colours)
 
 
 # An ordered choice of k of the colours 1-9 has a lexicographic rank below 9!/(9-k)!: its k digits, each the
@@ -149,7 +149,7 @@ def unrank_choice(rank: int, colours: NDArray[np.uint8]) -> None:
 
 
 @njit(cache=True)
-def _rank_all(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
+def rank_all(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Ranks (n,) of full permutations (n, 10), black first."""
     ranks = np.empty(len(colours), dtype=np.int64)
     for index in range(len(colours)):

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from augment.draws import Draws
 from augment.folder import new_folder, seal, unseal
 from augment.grid import Grid
 from augment.merge import Dropped, Role
@@ -79,6 +80,8 @@ class PuzzleSet:
     """Of a train task that is a long list of pairs (RE-ARC), so many were drawn."""
     dropped: tuple[Dropped, ...] = ()
     """Tasks that were left out, and why."""
+    draws: Draws = "distinct"
+    """What each task's puzzles are."""
     leaks: tuple[Held, ...] = ()
     """Scored tasks with the train task that holds each, which was allowed: a score on them means nothing."""
     digest: str = ""
@@ -142,6 +145,7 @@ def open_puzzle_set(folder: Path | str) -> PuzzleSet:
         requested=summary["requested"],
         board_side=summary["board_side"],
         max_pairs=summary["max_pairs"],
+        draws=summary.get("draws", "distinct"),
         dropped=tuple(Dropped(*given) for given in summary["dropped"]),
         leaks=tuple(Held(*given) for given in summary["leaks"]),
         digest=summary["sha256"],
@@ -207,7 +211,7 @@ def _decode_grids(column: pa.StructArray) -> list[Any]:
 
 
 def summarise(puzzle_set: PuzzleSet) -> dict[str, Any]:
-    """What the set was made of and how, as plain values."""
+    """What the set was made of and how, as plain values; sets of distinct augmentations do not name their draws."""
     return {
         "format": FORMAT,
         "tasks": len(puzzle_set.tasks),
@@ -217,6 +221,7 @@ def summarise(puzzle_set: PuzzleSet) -> dict[str, Any]:
         "requested": puzzle_set.requested,
         "board_side": puzzle_set.board_side,
         "max_pairs": puzzle_set.max_pairs,
+        **({} if puzzle_set.draws == "distinct" else {"draws": puzzle_set.draws}),
         "dropped": puzzle_set.dropped,
         "leaks": puzzle_set.leaks,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},

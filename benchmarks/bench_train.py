@@ -136,8 +136,9 @@ def prepare_work(config: RunConfig, slots: int | None) -> Work:
     sources = gather([config.source], config.selection.selection(), list(config.train_sources))
     puzzle_set = build(sources, config.puzzles, config.seed, config.model.board_side)
     size = config.train.batch_size
-    whole = Work(config, puzzle_set, puzzle_set.keys(), np.arange(size))
-    lengths_B = cells_in_use(whole.batch(Examples(puzzle_set, "task")))
+    examples = Examples(puzzle_set, "task", ids=config.puzzles.ids)
+    whole = Work(config, puzzle_set, examples.row_keys, np.arange(size))
+    lengths_B = cells_in_use(whole.batch(examples))
     return Work(config, puzzle_set, whole.keys, choose_slots(lengths_B, min(slots or size, size)))
 
 
@@ -149,7 +150,7 @@ class Trial:
         self.memory, self.clock = Memory(device), Clock(device)
         before = self.memory.used()
         config = override(work.config, {"model.canvas": canvas, "train.compile": compiled})
-        self.examples = Examples(work.puzzle_set, canvas)
+        self.examples = Examples(work.puzzle_set, canvas, ids=config.puzzles.ids, palette=config.model.palette)
         self.positions_B = config.model.id_slots + cells_in_use(work.batch(self.examples))
         self.learner = make_learner(config, work.keys, device, Console(), None)
         self._wrap(self.learner)

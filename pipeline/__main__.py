@@ -16,7 +16,7 @@ import typer
 from rich.console import Console as Screen
 from rich.text import Text
 
-from augment import MAX_PAIRS, Duplicates, OnLeak, Selection, open_puzzle_set
+from augment import MAX_PAIRS, Duplicates, FixedColours, OnLeak, Selection, open_puzzle_set
 from augment.folder import write_file
 from pipeline.budget import Budget
 from pipeline.children import count_gpus, is_first, launch_command, leave_at_once
@@ -56,6 +56,7 @@ from pipeline.prepare import (
 from pipeline.recipes import recipe
 from pipeline.rundir import Console, RunFolder
 from pipeline.unattended import solve_unattended, take_network
+from solver.identity import Ids
 
 
 @app.callback()
@@ -144,6 +145,13 @@ def build_command(
         int | None,
         typer.Option(help=f"Pairs drawn of a task that is a list of them (RE-ARC)  [default: {MAX_PAIRS}]", min=1),
     ] = None,
+    ids: Annotated[
+        Ids | None, typer.Option(help="The set is for training with this puzzles.ids  [default: augmentation]")
+    ] = None,
+    fixed_colours: Annotated[
+        FixedColours | None,
+        typer.Option(help="With --ids transform or task: puzzles.fixed_colours  [default: outputs]"),
+    ] = None,
     on_leak: Annotated[
         OnLeak, typer.Option(help="A train task that holds a scored one: stop, drop it, or allow and mark every score")
     ] = "stop",
@@ -155,14 +163,16 @@ def build_command(
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:
-    """Build a puzzle set: tasks under distinct augmentations, each with its own ID."""
+    """Build a puzzle set: tasks under augmentations."""
     chosen = selected(tasks, max_side, limit)
     _check_build(out, scored, train_sources, chosen, extends, form)
     start, console = time.monotonic(), Console()
-    old = open_old_set(extends, augmentations=augmentations, seed=seed, board_side=board_side, pairs=pairs)
+    fixed = {"augmentations": augmentations, "seed": seed, "board_side": board_side, "pairs": pairs}
+    old = open_old_set(extends, **fixed, ids=ids, fixed_colours=fixed_colours)
     settings = PuzzleSettings(
         augmentations=1000 if augmentations is None else augmentations,
         pairs=pairs or MAX_PAIRS, on_leak=on_leak, duplicates=duplicates, workers=workers,
+        ids=ids or "augmentation", fixed_colours=fixed_colours or "outputs",
     )  # fmt: skip
     sources = gather(scored or [], Selection(**chosen), train_sources or [])
     puzzle_set = build(sources, settings, seed or 0, board_side or 30, old)
@@ -205,10 +215,12 @@ def train_command(
 
     puzzle_set = open_puzzle_set(puzzles)
     leaks = "allow" if puzzle_set.leaks else "drop"
-    made = PuzzleSettings(augmentations=puzzle_set.requested, pairs=puzzle_set.max_pairs, on_leak=leaks)
-    chosen = recipe(recipe_name).model_copy(
-        update={"source": str(puzzles), "selection": SelectionSettings(), "puzzles": made}
-    )
+    chosen = recipe(recipe_name)
+    made = PuzzleSettings(
+        augmentations=puzzle_set.requested, pairs=puzzle_set.max_pairs, on_leak=leaks, ids=chosen.puzzles.ids,
+        fixed_colours="outputs" if puzzle_set.draws == "distinct" else puzzle_set.draws,
+    )  # fmt: skip
+    chosen = chosen.model_copy(update={"source": str(puzzles), "selection": SelectionSettings(), "puzzles": made})
     config = configure(chosen, {}, assignments, checkpoint, budget)
     start_from(config)
     folder = RunFolder(run, config, first=is_first())

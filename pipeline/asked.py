@@ -13,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augment import PuzzleSet
+from pipeline.config import PredictSettings, RunConfig
 from solver.batches import Examples
+from solver.identity import Ids
+from solver.settings import Canvas, Palette
 
 MOST_ROWS, FEWEST_ROWS, MOST_PARTS = 1024, 32, 64
 """Rows of a part: at most MOST_ROWS, so that a kill costs little; fewer in small runs, of which MOST_PARTS parts are
@@ -43,12 +46,23 @@ class Asked:
 class Questions:
     """The test inputs of a puzzle set's scored tasks under its first `augmentations` puzzles besides the original.
 
-    Every test input is asked exactly once under each of them and along each of the trajectories.
+    Every test input is asked exactly once under each of them and along each of the trajectories. `ids` and `palette`
+    are those of the config (`solver.batches.Examples`).
     """
 
-    def __init__(self, puzzle_set: PuzzleSet, canvas: str, augmentations: int | None = None, trajectories: int = 1):
+    def __init__(
+        self,
+        puzzle_set: PuzzleSet,
+        canvas: Canvas,
+        augmentations: int | None = None,
+        trajectories: int = 1,
+        ids: Ids = "augmentation",
+        palette: Palette = "task",
+    ):
         self.puzzle_set, self.trajectories = puzzle_set, trajectories
-        self.examples = Examples(puzzle_set, "full" if canvas == "full" else "task")
+        self._ids: Ids = ids
+        self._palette: Palette = palette
+        self.examples = self._examples(canvas)
         self.puzzles, self.pairs = self.examples.test_inputs(None if augmentations is None else augmentations + 1)
         scored = [place for place, role in enumerate(puzzle_set.roles) if role == "scored"]
         self.tasks = tuple(puzzle_set.tasks[place].id for place in scored)
@@ -58,7 +72,10 @@ class Questions:
     @cached_property
     def whole_boards(self) -> Examples:
         """The same examples on the whole board."""
-        return self.examples if self.examples.canvas == "full" else Examples(self.puzzle_set, "full")
+        return self.examples if self.examples.canvas == "full" else self._examples("full")
+
+    def _examples(self, canvas: Canvas) -> Examples:
+        return Examples(self.puzzle_set, canvas, ids=self._ids, palette=self._palette)
 
     def examples_of(self, asked: Asked) -> Examples:
         """What renders these rows."""
@@ -108,6 +125,12 @@ class Questions:
         """The rows in this order, along each of the trajectories."""
         each, trajectories = chosen.repeat(self.trajectories), np.tile(np.arange(self.trajectories), len(chosen))
         return Asked(self.puzzles[each], self.pairs[each], trajectories, board)
+
+
+def make_questions(config: RunConfig, puzzle_set: PuzzleSet, settings: PredictSettings) -> Questions:
+    """What a model of this config is asked."""
+    asked, model = (settings.augmentations, settings.trajectories), config.model
+    return Questions(puzzle_set, model.canvas, *asked, ids=config.puzzles.ids, palette=model.palette)
 
 
 def _split(asked: Asked, values: Rows) -> list[Asked]:

@@ -4,8 +4,9 @@ A folder of safetensors and JSON that is there whole or not at all (`augment.fol
 
     model.safetensors    parameters and starting latents, as trained
     average.safetensors  their moving average (where one was kept)
-    ids.safetensors      the ID table, "rows" (puzzles, id size); of a trunk (`pipeline.trunk`) also "start" (id size)
-    keys.json            {"tasks": {task ID: [augmentation number, ...]}}: the puzzle of each row, in order
+    ids.safetensors      the ID table, "rows" (rows, id size), with a symbol axis "shared" (tasks, size); of a trunk
+                         (`pipeline.trunk`) also "start" (id size) and "start_shared" (size)
+    keys.json            {"tasks": {task ID: [augmentation number, ...]}}: the puzzle that names each row, in order
     seen.json            tasks that were trained on with their test outputs (`augment.seen`)
     checkpoint.json      step, config, leaks that were allowed, and the SHA-256 of each file above
 
@@ -27,8 +28,10 @@ from torch import Tensor
 from augment import Held, SeenTasks
 from augment.folder import new_folder, seal, unseal
 from augment.puzzle import parse_puzzle_keys, puzzle_keys
+from augment.task import KEY_SEPARATOR
 from pipeline.rundir import read_json
 from solver.embedding import IdTable
+from solver.settings import ModelConfig
 
 FORMAT = 3
 ABOUT = "checkpoint.json"
@@ -41,13 +44,15 @@ class Checkpoint:
     Attributes:
         weights: parameters and starting latents by name.
         average: moving average of the parameters, or None.
-        id_rows: the ID table (puzzles, id size), float32.
-        keys: the puzzle of each row (`augment.puzzle_key`).
+        id_rows: the ID table (rows, id size), float32.
+        keys: the puzzle that names each row (`augment.puzzle_key`); which puzzles share it: `solver.identity`.
         step: optimizer steps taken.
         config: the run's config as plain values.
         seen: the train tasks of every set it was trained on, from the first weights on.
         leaks: scored tasks that one of those sets held as train tasks too, which was allowed.
         start_row: where new ID rows start (id size,), in a trunk, whose own rows are gone.
+        shared_rows: of a model with a symbol axis, what the rows of a task share (tasks, size), tasks in the order of
+            the keys; start_shared: where new ones start (size,), in a trunk.
     """
 
     weights: dict[str, Tensor]
@@ -59,6 +64,8 @@ class Checkpoint:
     seen: SeenTasks = field(default_factory=lambda: SeenTasks({}, complete=False))
     leaks: tuple[Held, ...] = ()
     start_row: Tensor | None = None
+    shared_rows: Tensor | None = None
+    start_shared: Tensor | None = None
 
     def best_weights(self) -> dict[str, Tensor]:
         """The averaged weights where there are some, with what is not averaged (starting latents) as it is."""
@@ -66,13 +73,23 @@ class Checkpoint:
 
     def new_row(self) -> Tensor:
         """Where new ID rows start (id size,): the start row of a trunk, else the mean of the rows."""
-        return self.id_rows.sum(dim=0) / max(1, len(self.id_rows)) if self.start_row is None else self.start_row
+        return mean_row(self.id_rows) if self.start_row is None else self.start_row
+
+    def id_tensors(self) -> dict[str, Tensor]:
+        """What ids.safetensors holds, by name."""
+        named = {"rows": self.id_rows, "start": self.start_row}
+        named |= {"shared": self.shared_rows, "start_shared": self.start_shared}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+
+def mean_row(rows: Tensor) -> Tensor:
+    """The mean of rows (n, size), zeros of none."""
+    return rows.sum(dim=0) / max(1, len(rows))
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, replacing the folder only once the new one is complete."""
-    tensors = {"model": checkpoint.weights, "ids": {"rows": checkpoint.id_rows}}
-    tensors["ids"] |= {} if checkpoint.start_row is None else {"start": checkpoint.start_row}
+    tensors = {"model": checkpoint.weights, "ids": checkpoint.id_tensors()}
     tensors |= {} if checkpoint.average is None else {"average": checkpoint.average}
     with new_folder(folder, replace=True) as unfinished:
         for name, named in tensors.items():
@@ -111,17 +128,40 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     if len(keys) != len(rows):
         raise ValueError(f"{folder / 'keys.json'}: {len(keys)} keys for {len(rows)} ID rows; name another checkpoint")
     seen, leaks = SeenTasks.from_json(read_json(folder / "seen.json")), tuple(Held(*leak) for leak in about["leaks"])
-    return Checkpoint(weights, average, rows, keys, about["step"], about["config"], seen, leaks, ids.get("start"))
+    more = {"start_row": ids.get("start"), "shared_rows": ids.get("shared"), "start_shared": ids.get("start_shared")}
+    return Checkpoint(weights, average, rows, keys, about["step"], about["config"], seen, leaks, **more)
 
 
 def match_rows(checkpoint: Checkpoint, keys: list[str]) -> tuple[IdTable, int]:
     """An ID table for `keys`: rows matched by key, the others as `new_row` says; and how many matched."""
     place = {key: row for row, key in enumerate(checkpoint.keys)}
     found = torch.tensor([place.get(key, -1) for key in keys])
-    known = checkpoint.id_rows
-    table = IdTable(len(keys), known.shape[1])
+    known, shared = checkpoint.id_rows, checkpoint.shared_rows
+    shared_size = 0 if shared is None else shared.shape[1]
+    table = IdTable(len(keys), known.shape[1] + shared_size, shared_size, number_tasks(keys))
     table.weights_PI.copy_(torch.cat([known, checkpoint.new_row()[None]])[found])
+    if shared is not None:
+        ours, theirs = (list(dict.fromkeys(map(find_task, each))) for each in (keys, checkpoint.keys))
+        tasks = {task: number for number, task in enumerate(theirs)}
+        start = mean_row(shared) if checkpoint.start_shared is None else checkpoint.start_shared
+        table.shared_GI.copy_(torch.cat([shared, start[None]])[[tasks.get(task, -1) for task in ours]])
     return table, int((found >= 0).sum())
+
+
+def new_table(keys: list[str], model: ModelConfig) -> IdTable:
+    """An ID table for rows with these keys, untrained."""
+    return IdTable(len(keys), model.id_length, model.shared_id_length, number_tasks(keys))
+
+
+def find_task(key: str) -> str:
+    """The task of a row's key."""
+    return key.partition(KEY_SEPARATOR)[0]
+
+
+def number_tasks(keys: list[str]) -> Tensor:
+    """The task of each row (rows,), numbered in the order of the keys."""
+    numbers: dict[str, int] = {}
+    return torch.tensor([numbers.setdefault(find_task(key), len(numbers)) for key in keys], dtype=torch.int64)
 
 
 def _upcast(tensor: Tensor) -> Tensor:

@@ -18,10 +18,11 @@ from pydantic import (
     model_validator,
 )
 
-from augment import MAX_PAIRS, Duplicates, OnLeak, Selection
+from augment import DIHEDRALS, MAX_PAIRS, Draws, Duplicates, FixedColours, OnLeak, Selection
 from augment.symmetry import Symmetries, SymmetryName
 from pipeline.budget import parse_duration
 from pipeline.setting_names import describe_errors, flatten, nearest_names
+from solver.identity import Ids, needed_draws
 from solver.settings import (
     EVIDENCE,
     Curriculum,
@@ -34,6 +35,9 @@ from solver.settings import (
 )
 from solver.tokens import VOCABULARY
 from submissions.rankers import find_ranker
+
+OLD_IDS = {"puzzle": "augmentation", "task": "shared"}
+"""Values of puzzles.ids in configs without puzzles.fixed_colours, and what they are called now."""
 
 
 class ConfigError(ValueError):
@@ -92,9 +96,17 @@ class PuzzleSettings(Settings):
     """a train task with the pairs of another under another ID: keep or drop"""
     max_side: Annotated[int, Field(ge=1, le=30)] | None = None
     """leave out train tasks with a longer side"""
-    ids: Literal["puzzle", "task"] = "puzzle"
-    """whether every puzzle has an ID row of its own, or all those of a task share one"""
+    ids: Ids = "augmentation"
+    """what has an ID row: each puzzle ("augmentation"), each transform of a task, or each task ("task", where
+    model.transform_vectors tells transforms apart, or "shared"); "transform" and "task" draw colours at each visit"""
+    fixed_colours: FixedColours = "outputs"
+    """which colours a fresh draw leaves alone: black and those of outputs that no public input has, or "black" only"""
     workers: Annotated[int, Field(ge=1)] = 1
+
+    @property
+    def draws(self) -> Draws:
+        """What the puzzles of the set must be."""
+        return needed_draws(self.ids, self.fixed_colours)
 
 
 class TrainSettings(Settings):
@@ -301,16 +313,38 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _tells_transforms_apart(self) -> "RunConfig":
+        alone, vectors = self.puzzles.ids == "task", self.model.transform_vectors
+        if alone and not vectors:
+            raise ValueError(
+                "puzzles.ids is task, so all transforms of a task share an ID row and nothing tells them apart: set "
+                "model.transform_vectors=true too"
+            )
+        if vectors and not alone:
+            raise ValueError(
+                f"model.transform_vectors is true, and puzzles.ids={self.puzzles.ids} needs no such vectors: set "
+                "puzzles.ids=task too, or model.transform_vectors=false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _permutes_no_symbols(self) -> "RunConfig":
+        puzzles = self.puzzles
+        turned = puzzles.ids in ("transform", "task") and puzzles.augmentations < DIHEDRALS
+        if self.model.symbols and puzzles.augmentations and not turned:
+            raise ValueError(
+                f"model.symbols treats all colours alike, so puzzles of other colours add nothing: set "
+                f"puzzles.ids=transform and puzzles.augmentations={DIHEDRALS - 1} (the {DIHEDRALS} transforms)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _moves_whole_boards(self) -> "RunConfig":
         self.train.whole_boards(self.model.board_side)
         if self.train.symmetry != "none" and (self.train.shift or self.model.canvas != "full"):
             raise ValueError(
                 f"train.symmetry is {self.train.symmetry}, which moves whole boards: set train.shift=false and "
                 "model.canvas=full too"
-            )
-        if self.puzzles.ids == "task" and self.train.task_steps:
-            raise ValueError(
-                "puzzles.ids is task, and train.task_steps trains a row for every puzzle: set train.task_steps=0 too"
             )
         if self.train.symmetry != "none" and self.train.task_steps:
             raise ValueError(
@@ -344,11 +378,22 @@ def _refuse_numbers_from_booleans(assignments: dict[str, Any], made: dict[str, A
 
 
 def build_config(values: dict[str, Any]) -> RunConfig:
-    """A config from plain values, for example a run folder's config.json; ConfigError where they cannot be."""
+    """A config from plain values, for example a run folder's config.json; ConfigError where they cannot be.
+
+    Values that an earlier version wrote keep their meaning (`upgrade`).
+    """
     try:
-        return RunConfig.model_validate(values)
+        return RunConfig.model_validate(upgrade(values))
     except ValidationError as error:
         raise ConfigError(describe_errors(error)) from None
+
+
+def upgrade(values: dict[str, Any]) -> dict[str, Any]:
+    """A config's plain values under today's names: before puzzles.fixed_colours was there, puzzles.ids had others."""
+    puzzles = values.get("puzzles")
+    if not isinstance(puzzles, dict) or "fixed_colours" in puzzles or puzzles.get("ids") not in OLD_IDS:
+        return values
+    return values | {"puzzles": puzzles | {"ids": OLD_IDS[puzzles["ids"]]}}
 
 
 def parse_assignments(texts: list[str]) -> dict[str, Any]:

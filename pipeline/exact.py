@@ -36,7 +36,8 @@ def exact_match(
     config = build_config(checkpoint.config)
     model, table = load_model(checkpoint, puzzle_set)
     prepare_model(model, table, config.train, device)
-    examples, side, truth = Examples(puzzle_set, "full"), puzzle_set.board_side, {}
+    examples = Examples(puzzle_set, "full", ids=config.puzzles.ids, palette=config.model.palette)
+    side, truth = puzzle_set.board_side, {}
     for task in tasks:
         for number, pair in enumerate(task.tests):
             assert pair.output is not None

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from augment import PuzzleSet
-from pipeline.asked import Asked, Questions
-from pipeline.checkpoint import Checkpoint, match_rows
+from pipeline.asked import Asked, Questions, make_questions
+from pipeline.checkpoint import Checkpoint, match_rows, new_table
 from pipeline.config import PredictSettings, RunConfig, build_config
 from pipeline.launch import Launched, join_processes
 from pipeline.memory import CPU_BOARDS, FEWEST_BOARDS, Memory, find_boards
@@ -30,6 +30,7 @@ from pipeline.predictor import Predictor
 from pipeline.rundir import Console
 from pipeline.start import load_weights, prepare_model
 from solver.embedding import IdTable
+from solver.identity import check_draws, find_rows
 from solver.model import RecursiveModel
 from submissions.prediction import NO_GRID, Answers, Predictions, join_parts, read_predictions
 
@@ -113,7 +114,7 @@ def make_predictor(
     model, table = load_model(trained, puzzle_set)
     said = prepare_model(model, table, config.train, processes.device)
     run.log(f"predicting in {said}, processes: {processes.count}")
-    questions = Questions(puzzle_set, model.config.canvas, settings.augmentations, settings.trajectories)
+    questions = make_questions(config, puzzle_set, settings)
     chance = settings.noise, config.seed, settings.temperature
     return Predictor(model, table, questions, settings.steps, settings.record, *chance)
 
@@ -211,10 +212,14 @@ def identify(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettin
 def fingerprint(trained: Checkpoint) -> str:
     """SHA-256 of what predicts: the network's settings, its weights, and the ID rows with their keys."""
     digest = sha256(json.dumps([trained.config["model"], trained.keys], sort_keys=True).encode())
-    for name, tensor in sorted((trained.best_weights() | {"ids": trained.id_rows}).items()):
+    for name, tensor in sorted((trained.best_weights() | _id_tensors(trained)).items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _id_tensors(trained: Checkpoint) -> dict[str, torch.Tensor]:
+    return {"ids" if name == "rows" else f"ids.{name}": rows for name, rows in trained.id_tensors().items()}
 
 
 def _is_made(folder: Path, made_from: dict[str, Any], run: Console) -> bool:
@@ -247,14 +252,22 @@ def find_trained_on(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> dict[str, 
 
 
 def load_model(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> tuple[RecursiveModel, IdTable]:
-    """The checkpoint's model with averaged weights, and the ID rows of the set's puzzles."""
-    table, matched = match_rows(checkpoint, puzzle_set.keys())
-    if matched < len(puzzle_set):
+    """The checkpoint's model with averaged weights, and the ID rows of the set's puzzles; ValueError where they lack.
+
+    The set must be of the kind that the checkpoint's puzzles.ids needs.
+    """
+    config = build_config(checkpoint.config)
+    check_draws(puzzle_set, config.puzzles.ids, config.puzzles.fixed_colours)
+    keys, rows = find_rows(puzzle_set, config.puzzles.ids)
+    table, _ = match_rows(checkpoint, keys)
+    known = set(checkpoint.keys)
+    unknown = int(np.array([key not in known for key in keys])[rows].sum())
+    if unknown:
         raise ValueError(
-            f"{len(puzzle_set) - matched} of {len(puzzle_set)} puzzles have no ID row in the checkpoint: "
+            f"{unknown} of {len(puzzle_set)} puzzles have no ID row in the checkpoint: "
             "predict the puzzle set it was trained on, or train from it on this set first (--checkpoint)"
         )
-    model = RecursiveModel(build_config(checkpoint.config).model)
+    model = RecursiveModel(config.model)
     load_weights(model, checkpoint, "the checkpoint")
     return model, table
 
@@ -266,9 +279,9 @@ def seconds_needed(config: RunConfig, puzzle_set: PuzzleSet, processes: Launched
     batches are slower than those to come, as nothing is compiled for them; SECONDS_TO_START are for that.
     """
     settings, device = config.predict, processes.device
-    model, table = RecursiveModel(config.model), IdTable(len(puzzle_set), config.model.id_length)
+    questions = make_questions(config, puzzle_set, settings)
+    model, table = RecursiveModel(config.model), new_table(questions.examples.row_keys, config.model)
     prepare_model(model, table, config.train.model_copy(update={"compile": False}), device)
-    questions = Questions(puzzle_set, config.model.canvas, settings.augmentations, settings.trajectories)
     predictor = Predictor(model, table, questions, settings.steps, settings.record, settings.noise)
     boards = settings.batch_size or (FEWEST_BOARDS if device.type == "cuda" else CPU_BOARDS)
     memory, parts = Memory(config.model, boards, lambda said: None), questions.ask_all()

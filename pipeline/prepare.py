@@ -72,10 +72,11 @@ def build(
         max_pairs=settings.pairs,
         on_leak=leak,
         duplicates=twice,
+        draws=settings.draws,
     )
 
 
-def open_old_set(folder: Path | None, **given: int | None) -> PuzzleSet | None:
+def open_old_set(folder: Path | None, **given: int | str | None) -> PuzzleSet | None:
     """The set to extend, if any; ConfigError where a setting is given that is the old set's to say."""
     fixed = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
     if folder is not None and fixed:

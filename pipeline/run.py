@@ -10,6 +10,7 @@ from pipeline.budget import Budget, format_duration
 from pipeline.children import is_first
 from pipeline.config import RunConfig
 from pipeline.launch import Launched, join_processes
+from pipeline.palette import describe_unreachable
 from pipeline.predict import predict, seconds_needed
 from pipeline.prepare import describe, describe_exceptions, gather, prepare
 from pipeline.rescore import rescore
@@ -49,6 +50,8 @@ def solve(config: RunConfig, path: Path) -> Score | None:
     if processes.index:
         return None
     score = submit(predictions, sources[0].tasks, config.predict.ranker, sources[0].source, run)
+    if unreachable := describe_unreachable(config, sources[0].tasks):
+        run.log(unreachable)
     run.log(f"done in {format_duration(budget.used())}: {run.report}")
     if config.remark:
         run.log(config.remark)

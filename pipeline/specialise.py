@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from augment import PuzzleSet
-from pipeline.asked import Asked, Questions
-from pipeline.checkpoint import Checkpoint
+from pipeline.asked import Asked, make_questions
+from pipeline.checkpoint import Checkpoint, new_table
 from pipeline.config import PredictSettings, RunConfig, build_config
 from pipeline.launch import Launched
 from pipeline.memory import Memory
@@ -26,7 +26,6 @@ from pipeline.predictor import Predictor
 from pipeline.rundir import Console
 from pipeline.start import learner_config, prepare_model
 from pipeline.train import next_batch
-from solver.embedding import IdTable
 from solver.learner import Learner, NotFiniteError
 from solver.model import RecursiveModel
 from solver.sampling import Sampler
@@ -115,7 +114,8 @@ class Specialist:
     def trained_on(self, task: int, report: Callable[[int], None] = lambda steps: None) -> Iterator[None]:
         """While it lasts, the model and the ID rows of task number `task` are as training on it leaves them."""
         starts, table_PI = self.predictor.questions.puzzle_set.starts, self.table.weights_PI
-        rows = slice(int(starts[task]), int(starts[task + 1]))
+        puzzles = slice(int(starts[task]), int(starts[task + 1]))
+        rows = torch.from_numpy(np.unique(self.examples.id_rows[puzzles])).to(table_PI.device)
         before_RI = table_PI[rows].clone()
 
         def start_again() -> None:
@@ -186,9 +186,9 @@ def seconds_to_specialise(config: RunConfig, puzzle_set: PuzzleSet, processes: L
     config, model = for_one_task(config), RecursiveModel(config.model)
     if not config.train.steps:
         return 0.0
-    table = IdTable(len(puzzle_set), config.model.id_length)
+    questions = make_questions(config, puzzle_set, config.predict.model_copy(update={"augmentations": 0}))
+    table = new_table(questions.examples.row_keys, config.model)
     prepare_model(model, table, config.train.model_copy(update={"compile": False}), processes.device)
-    questions = Questions(puzzle_set, config.model.canvas, augmentations=0)
     predictor = Predictor(model, table, questions)
     specialist = Specialist(predictor, Memory(config.model, 1, lambda said: None), config, lambda said: None)
     return 1.2 * specialist.seconds(questions.ask_by_task()) / processes.count

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from pipeline.checkpoint import Checkpoint, load_checkpoint, match_rows
+from pipeline.checkpoint import Checkpoint, load_checkpoint, match_rows, new_table
 from pipeline.config import RunConfig, TrainSettings, build_config
 from pipeline.rundir import Console
 from solver.embedding import IdTable
@@ -24,7 +24,7 @@ from solver.processes import Processes
 SAME_NETWORK = (
     *("hidden", "heads", "expansion", "inner_multiple", "layers", "mixer", "id_slots", "id_length", "vocabulary"),
     *("rope_theta", "rms_epsilon", "recursion.networks", "recursion.layers", "recursion.latents", "mlp"),
-    *("recursion.noisy", "learns_noise"),
+    *("recursion.noisy", "learns_noise", "symbols", "symbol_heads", "positions", "transform_vectors"),
 )
 """Model settings that must be those of the checkpoint that training starts from."""
 
@@ -43,7 +43,7 @@ def make_learner(
 ) -> Learner:
     """A learner from scratch, or from the checkpoint `start`: its weights, and its ID rows matched by key."""
     torch.manual_seed(config.seed)
-    model, table = RecursiveModel(config.model), IdTable(len(keys), config.model.id_length)
+    model, table = RecursiveModel(config.model), new_table(keys, config.model)
     if start:
         load_weights(model, start, str(config.checkpoint))
         table, matched = match_rows(start, keys)

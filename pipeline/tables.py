@@ -243,7 +243,7 @@ def _driver_rows() -> tuple[Row, ...]:
     wrong: tuple[Way, ...] = ("blank IDs", "shuffled IDs")
     rows += [Row(way, published=("0",), group="arc", ask=way, trained=RIGHT_IDS) for way in wrong]
     said_of_tasks = "worse or no better, in two tries by others"
-    rows.append(Row("one ID a task", lambda base: {"puzzles.ids": "task"}, (said_of_tasks,), "arc", "votes"))
+    rows.append(Row("one ID a task", lambda base: {"puzzles.ids": "shared"}, (said_of_tasks,), "arc", "votes"))
     return tuple(rows)
 
 

@@ -29,6 +29,7 @@ from pipeline.start import make_learner, start_from
 from pipeline.trackers import flat_values
 from solver.batches import Batch, Examples, check_board
 from solver.chunks import ran_out_of_memory
+from solver.identity import check_draws
 from solver.learner import Learner, NotFiniteError, StepResult
 from solver.processes import own_part
 from solver.sampling import Sampler
@@ -123,15 +124,17 @@ class Session:
         run.log(f"processes: {self.processes.count}")
         _check_slots(config, self.processes.count)
         check_board(puzzle_set, config.model.board_side)
-        symmetries = config.train.whole_boards(puzzle_set.board_side)
+        check_draws(puzzle_set, config.puzzles.ids, config.puzzles.fixed_colours)
         self.examples = Examples(
             puzzle_set,
             config.model.canvas,
             choose_held_out(config, puzzle_set),
-            symmetries,
-            config.puzzles.ids == "task",
+            config.train.whole_boards(puzzle_set.board_side),
+            config.puzzles.ids,
+            config.model.palette,
+            redraw=not config.model.symbols,
         )
-        keys, start = puzzle_set.keys(), start_from(config)
+        keys, start = self.examples.row_keys, start_from(config)
         self.sampler = self.examples.sampler(
             config.seed, config.train.source_weights, keep_rest=config.train.feed == "halted"
         )
@@ -277,7 +280,7 @@ class Session:
                 f"step {self.learner.steps}: the processes no longer hold the same weights; the checkpoint before, of "
                 f"step {self.keeper.last_step}, is whole. Train on GPUs of one kind, with one version of torch"
             )
-        tensors = self.learner.tensors() | {"ids": {"rows": self._rows()}, "random": {"torch": torch.get_rng_state()}}
+        tensors = self.learner.tensors() | {"random": {"torch": torch.get_rng_state()}}
         plain = {
             "learner": self.learner.numbers(),
             "sampler": self.sampler.position,
@@ -287,19 +290,12 @@ class Session:
         }
         self.keeper.save(TrainingState(self.learner.steps, tensors, [self.learner.slots()], plain))
 
-    def _rows(self) -> torch.Tensor:
-        """The ID table as puzzles read it: those that share a row each have it."""
-        rows = self.learner.table.weights_PI
-        if self.config.puzzles.ids == "puzzle":
-            return rows
-        return rows[torch.from_numpy(self.examples.id_rows).to(rows.device)]
-
     def _write_final(self) -> Checkpoint:
         learner, values = self.learner, self.config.model_dump(mode="json")
         average = learner.average
         final = Checkpoint(
-            learner.model.state_dict(), average.state if average else None, self._rows(), self.keys,
-            learner.steps, values, self.seen, self.leaks,
+            learner.model.state_dict(), average.state if average else None, learner.table.weights_PI, self.keys,
+            learner.steps, values, self.seen, self.leaks, shared_rows=learner.table.tensors().get("shared"),
         )  # fmt: skip
         if self.processes.index == 0:
             save_checkpoint(self.run.final_checkpoint, final)

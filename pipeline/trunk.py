@@ -43,8 +43,11 @@ def write_trunk(checkpoint: Checkpoint, folder: Path, card: Mapping[str, str]) -
     refuse_old(folder)
     row = _mean_of_trained(checkpoint.id_rows) if checkpoint.start_row is None else checkpoint.start_row
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in checkpoint.best_weights().items()}
-    rows = row.new_zeros(0, len(row))
-    save_checkpoint(folder, replace(checkpoint, weights=weights, average=None, id_rows=rows, keys=[], start_row=row))
+    stripped: dict[str, Any] = {"id_rows": row.new_zeros(0, len(row)), "keys": [], "start_row": row}
+    if (shared := checkpoint.shared_rows) is not None:
+        start = checkpoint.start_shared if checkpoint.start_shared is not None else _mean_of_trained(shared)
+        stripped |= {"shared_rows": shared[:0], "start_shared": start}
+    save_checkpoint(folder, replace(checkpoint, weights=weights, average=None, **stripped))
     lines = [f"- {name}: {value}\n" for name, value in {**_facts(checkpoint), **card}.items()]
     write_file(folder / CARD, HEADING + "".join(lines))
     return sum(file.stat().st_size for file in folder.iterdir())

@@ -23,6 +23,7 @@ from augment.salvage import salvage_tasks
 from pipeline.budget import format_duration
 from pipeline.children import Child, Ended, count_gpus
 from pipeline.config import ConfigError, RunConfig, override
+from pipeline.palette import describe_unreachable
 from pipeline.plan import Pass, Plan
 from pipeline.prepare import describe, describe_exceptions, prepare
 from pipeline.recovery import Recovery, Stage
@@ -341,5 +342,7 @@ class Conductor:
             from pipeline.score_table import score_table
 
             self.run.show(score_table(score))
+            if unreachable := describe_unreachable(self.config, self.tasks):
+                self.run.log(unreachable)
         recursions = self.predictions.recursions if self.predictions else None
         draw_report(self.run.path, self.tasks, self.standing.submission, ballot, score, recursions)

@@ -17,11 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from augment.canvas import fixed_width
+from augment.draws import find_fixed, permute_free, shown_colours
+from augment.grid import COLOURS
 from augment.puzzle import decode_numbers
 from augment.store import PuzzleSet
 from augment.symmetry import Symmetries
 from augment.transform import TRANSPOSES
+from solver.identity import Ids, draws_colours, find_rows
 from solver.sampling import Rows, Sampler, weigh_tasks
+from solver.settings import Palette
 from solver.tokens import COLOUR, VOCABULARY, render_examples
 
 WHOLE = slice(None)
@@ -72,12 +76,13 @@ class Batch:
 
 
 def move_cells(batch: Batch, cells_BS: NDArray[np.int64], colours_BK: NDArray[np.int64]) -> Batch:
-    """Whole boards under symmetries: which old cell lands on each place, and the new colour of each colour."""
+    """Whole boards under symmetries: which old cell lands on each place (B, S), and each colour's new one (B, 10)."""
     moved, tokens_BV = torch.from_numpy(cells_BS), np.tile(np.arange(VOCABULARY), (len(batch), 1))
     tokens_BV[:, COLOUR:] = colours_BK + COLOUR
     changed = torch.from_numpy(tokens_BV)
     tokens_BS, labels_BS = (changed.gather(1, tokens.gather(1, moved)) for tokens in (batch.tokens_BS, batch.labels_BS))
-    return replace(batch, tokens_BS=tokens_BS, labels_BS=labels_BS)
+    symbols_BV = torch.zeros_like(batch.symbols_BV).scatter(1, changed, batch.symbols_BV)
+    return replace(batch, tokens_BS=tokens_BS, labels_BS=labels_BS, symbols_BV=symbols_BV)
 
 
 def check_board(puzzle_set: PuzzleSet, board_side: int) -> None:
@@ -87,6 +92,25 @@ def check_board(puzzle_set: PuzzleSet, board_side: int) -> None:
             f"the puzzle set was built for a board of side {puzzle_set.board_side}, but model.board_side is "
             f"{board_side}: build the set with --board-side {board_side}, or change the setting"
         )
+
+
+def _find_fixed(puzzle_set: PuzzleSet) -> NDArray[np.bool_]:
+    """Which colours a fresh draw leaves alone, (tasks, 10); ValueError for a set that does not say."""
+    rule = puzzle_set.draws
+    if rule == "distinct":
+        raise ValueError(
+            "the puzzle set holds distinct augmentations, and colours drawn anew need a set of transforms: build it "
+            "with --ids transform, or set puzzles.ids=augmentation"
+        )
+    return np.stack([find_fixed(task, rule) for task in puzzle_set.tasks])
+
+
+def _find_palette(puzzle_set: PuzzleSet, palette: Palette) -> NDArray[np.bool_]:
+    """Which colours the public grids of each task show, (tasks, 10); with "all" every one."""
+    if palette == "all":
+        return np.ones((len(puzzle_set.tasks), COLOURS), bool)
+    tasks = zip(puzzle_set.tasks, puzzle_set.roles, strict=True)
+    return np.stack([shown_colours(task if role == "train" else task.hidden()) for task, role in tasks])
 
 
 class Examples:
@@ -99,7 +123,12 @@ class Examples:
         canvas: "full" renders the whole board, "task" each task's canvas only (`augment.canvas`).
         held_out: of these tasks (by number) the last demonstration is kept out of training.
         symmetries: of whole boards, under which examples are trained on; None for none.
-        task_ids: all puzzles of a task share the ID row of its first one.
+        ids: which ID row a puzzle has (`solver.identity`), and whether training draws its colours anew at each visit.
+        palette: which symbols an example is said to use: those of its task's public grids ("task"), or "all".
+        redraw: False for a model to which all colours are alike, so that drawing them anew would change nothing.
+
+    Attributes:
+        row_keys: the key of every row of the ID table; id_rows: the row of every puzzle (puzzles,).
     """
 
     def __init__(
@@ -108,12 +137,16 @@ class Examples:
         canvas: Literal["full", "task"] = "task",
         held_out: tuple[int, ...] = (),
         symmetries: Symmetries | None = None,
-        task_ids: bool = False,
+        ids: Ids = "augmentation",
+        palette: Palette = "task",
+        redraw: bool = True,
     ):
         self.symmetries = symmetries
         self.puzzle_set, self.side, self.canvas = puzzle_set, puzzle_set.board_side, canvas
         self.tasks = np.repeat(np.arange(len(puzzle_set.tasks)), np.diff(puzzle_set.starts))
-        self.id_rows = puzzle_set.starts[self.tasks] if task_ids else np.arange(len(puzzle_set))
+        self.row_keys, self.id_rows = find_rows(puzzle_set, ids)
+        self.fixed = _find_fixed(puzzle_set) if redraw and draws_colours(ids) else None
+        self.palette = _find_palette(puzzle_set, palette)
         self.dihedrals, self.colours = decode_numbers(puzzle_set.augmentations)
         grids, counts = [], []
         for number, (task, role) in enumerate(zip(puzzle_set.tasks, puzzle_set.roles, strict=True)):
@@ -152,7 +185,8 @@ class Examples:
         step = sampler.step
         puzzles, pairs = sampler.next_batch(size)
         shifts = self._draw_shifts(puzzles, pairs, sampler.seed, step) if shift else np.zeros((size, 2), np.int64)
-        batch = self.render(puzzles[part], pairs[part], shifts[part])
+        colours = self._draw_colours(puzzles, sampler.seed, step)
+        batch = self.render(puzzles[part], pairs[part], shifts[part], colours[part])
         if self.symmetries is None:
             return batch
         rng = np.random.Generator(np.random.Philox(key=[sampler.seed, step], counter=[0, 0, 0, 5]))
@@ -206,8 +240,24 @@ class Examples:
         stays = rng.random(len(puzzles)) * self.trained[self.tasks[puzzles]] < 1
         return np.where(stays[:, None], 0, shifts)
 
-    def render(self, puzzles: Rows, pairs: Rows, shifts: Rows | None = None) -> Batch:
-        """The examples (puzzle, pair) as one batch, padded to the fixed width that holds its largest canvas."""
+    def _draw_colours(self, puzzles: Rows, seed: int, step: int) -> NDArray[np.uint8]:
+        """A permutation of the colours (n, 10) per example: its puzzle's own, or one that is drawn anew.
+
+        A fresh one is a function of (seed, step, place in the batch) and of which colours its task leaves alone.
+        """
+        if self.fixed is None:
+            return self.colours[puzzles]
+        rng = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, 6]))
+        return permute_free(self.fixed[self.tasks[puzzles]], rng.random((len(puzzles), COLOURS)))
+
+    def render(
+        self, puzzles: Rows, pairs: Rows, shifts: Rows | None = None, colours: NDArray[np.uint8] | None = None
+    ) -> Batch:
+        """The examples (puzzle, pair) as one batch, padded to the fixed width that holds its largest canvas.
+
+        colours: where each example's colours go (n, 10); by default where its puzzle takes them.
+        """
+        colours = self.colours[puzzles] if colours is None else colours
         shifts = np.zeros((len(puzzles), 2), np.int64) if shifts is None else shifts
         nowhere = np.zeros_like(shifts)
         origins, contents = (nowhere, shifts) if self.canvas == "full" else (shifts, nowhere)
@@ -217,10 +267,13 @@ class Examples:
         tokens, labels, cells = np.empty((3, len(puzzles), width), np.int64)
         rows = self.first_pair[self.tasks[puzzles]] + pairs
         render_examples(
-            self.pixels, self.starts[rows], self.sizes[rows], self.dihedrals[puzzles], self.colours[puzzles],
+            self.pixels, self.starts[rows], self.sizes[rows], self.dihedrals[puzzles], colours,
             canvases, origins, contents, self.side, tokens, labels, cells,
         )  # fmt: skip
-        return Batch(*map(torch.from_numpy, (tokens, labels, cells, self.id_rows[puzzles])))
+        symbols = np.ones((len(puzzles), VOCABULARY), bool)
+        np.put_along_axis(symbols, COLOUR + colours.astype(np.int64), self.palette[self.tasks[puzzles]], axis=1)
+        transforms = self.dihedrals[puzzles].astype(np.int64)
+        return Batch(*map(torch.from_numpy, (tokens, labels, cells, self.id_rows[puzzles], transforms, symbols)))
 
     def widths(self, puzzles: Rows) -> Rows:
         """The fixed width (len(puzzles),) that each puzzle's canvas is padded to."""

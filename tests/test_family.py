@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from torch.testing import assert_close
 
-from augment.puzzle import parse_puzzle_keys
+from augment import parse_puzzle_key
 from pipeline.checkpoint import load_checkpoint
 from pipeline.recipes import RECIPES, recipe
 from solver.family import DIRECT, EQUILIBRIUM, GRAM, HRM, SINGLE, UNIVERSAL
@@ -74,17 +74,15 @@ def test_noise_on_what_is_not_carried_is_refused(tmp_path: Path, capsys: pytest.
 
 
 def test_puzzles_that_share_an_id_row_have_it_in_every_checkpoint(tmp_path: Path) -> None:
-    words = ("--set", "puzzles.ids=task", "--set", "train.steps=6", "--set", "train.checkpoint_every=3")
+    words = ("--set", "puzzles.ids=shared", "--set", "train.steps=6", "--set", "train.checkpoint_every=3")
     assert run("solve", "--recipe", "smoke", *words, "--run", tmp_path / "run") == 0
     folders = sorted((tmp_path / "run" / "checkpoints").iterdir())
     assert [folder.name for folder in folders] == ["final", "step_0000003", "step_0000006"]
     for folder in folders:
         checkpoint = load_checkpoint(folder)
-        rows: dict[str, list[list[float]]] = {}
-        for task, row in zip(parse_puzzle_keys(checkpoint.keys)[0], checkpoint.id_rows.tolist(), strict=True):
-            rows.setdefault(task, []).append(row)
-        assert all(len(alike) > 1 and alike == [alike[0]] * len(alike) for alike in rows.values())
-        assert any(any(alike[0]) for alike in rows.values()), "something was learnt"
+        assert checkpoint.keys == sorted({parse_puzzle_key(key)[0] for key in checkpoint.keys}), "one row a task"
+        assert len(checkpoint.keys) == len(checkpoint.id_rows) > 1
+        assert checkpoint.id_rows.any(), "something was learnt"
 
 
 def test_the_example_of_the_documents_is_the_one_that_is_run() -> None:

@@ -112,7 +112,7 @@ class Golden:
         check_weights(weights, config, file)
         model = RecursiveModel(config)
         model.load_state_dict(weights)
-        table = IdTable(*id_rows.shape)
+        table = IdTable(id_rows.shape[0], id_rows.shape[1])
         table.weights_PI = id_rows.to(precision)
         model.precision = precision
         return model.to(precision), table
