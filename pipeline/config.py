@@ -32,6 +32,7 @@ from solver.settings import (
     ModelConfig,
     OptimizerName,
     Schedule,
+    Visits,
 )
 from solver.tokens import VOCABULARY
 from submissions.rankers import find_ranker
@@ -145,6 +146,9 @@ class TrainSettings(Settings):
     ] = ()
     """(source, weight) pairs: how often an epoch visits each of its tasks, on average; once where none is given,
     and with weight 0 never, so that its puzzles are not learnt"""
+    visits: Visits = "tasks"
+    """"tasks": an epoch visits each task once and takes all pairs of one of its puzzles; "pairs": every example is
+    drawn by itself, a task, a puzzle of it and a pair, each uniformly"""
     feed: Literal["all", "halted"] = "all"
     """"all" offers every slot an example and throws away those of running slots; "halted" offers to halted ones only"""
     hold_out: Annotated[int, Field(ge=0)] = 0

@@ -136,7 +136,7 @@ class Session:
         )
         keys, start = self.examples.row_keys, start_from(config)
         self.sampler = self.examples.sampler(
-            config.seed, config.train.source_weights, keep_rest=config.train.feed == "halted"
+            config.seed, config.train.source_weights, config.train.feed == "halted", config.train.visits
         )
         self.learner = make_learner(config, keys, self.accelerator.device, run, start, self.processes)
         self.seen, self.leaks = puzzle_set.seen, puzzle_set.leaks

@@ -25,7 +25,7 @@ from augment.symmetry import Symmetries
 from augment.transform import TRANSPOSES
 from solver.identity import Ids, draws_colours, find_rows
 from solver.sampling import Rows, Sampler, weigh_tasks
-from solver.settings import Palette
+from solver.settings import Palette, Visits
 from solver.tokens import COLOUR, VOCABULARY, render_examples
 
 WHOLE = slice(None)
@@ -105,7 +105,7 @@ def _find_fixed(puzzle_set: PuzzleSet) -> NDArray[np.bool_]:
     return np.stack([find_fixed(task, rule) for task in puzzle_set.tasks])
 
 
-def _find_palette(puzzle_set: PuzzleSet, palette: Palette) -> NDArray[np.bool_]:
+def find_palette(puzzle_set: PuzzleSet, palette: Palette) -> NDArray[np.bool_]:
     """Which colours the public grids of each task show, (tasks, 10); with "all" every one."""
     if palette == "all":
         return np.ones((len(puzzle_set.tasks), COLOURS), bool)
@@ -146,7 +146,7 @@ class Examples:
         self.tasks = np.repeat(np.arange(len(puzzle_set.tasks)), np.diff(puzzle_set.starts))
         self.row_keys, self.id_rows = find_rows(puzzle_set, ids)
         self.fixed = _find_fixed(puzzle_set) if redraw and draws_colours(ids) else None
-        self.palette = _find_palette(puzzle_set, palette)
+        self.palette = find_palette(puzzle_set, palette)
         self.dihedrals, self.colours = decode_numbers(puzzle_set.augmentations)
         grids, counts = [], []
         for number, (task, role) in enumerate(zip(puzzle_set.tasks, puzzle_set.roles, strict=True)):
@@ -175,10 +175,16 @@ class Examples:
                 "to the grids' side, or train.symmetry=none"
             )
 
-    def sampler(self, seed: int, source_weights: Sequence[tuple[str, float]] = (), keep_rest: bool = False) -> Sampler:
+    def sampler(
+        self,
+        seed: int,
+        source_weights: Sequence[tuple[str, float]] = (),
+        keep_rest: bool = False,
+        visits: Visits = "tasks",
+    ) -> Sampler:
         """What decides which examples are trained on next; `source_weights` are (source, visits per epoch)."""
         weights = weigh_tasks(self.puzzle_set.sources, source_weights)
-        return Sampler(self.puzzle_set.starts, self.trained, seed, weights, keep_rest)
+        return Sampler(self.puzzle_set.starts, self.trained, seed, weights, keep_rest, visits)
 
     def training_batch(self, sampler: Sampler, size: int, shift: bool = True, part: slice = WHOLE) -> Batch:
         """Of the next `size` examples the rows `part`; joined, the parts of several processes are the whole batch."""

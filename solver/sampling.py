@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solver.settings import Visits
+
 Rows = NDArray[np.int64]
 Visit = tuple[int, int, Any]
 """A puzzle, how many pairs it has, and the generator that orders them."""
@@ -58,6 +60,8 @@ class Sampler:
         seed: every epoch is drawn from (seed, epoch).
         weights: (tasks,): visits per epoch on average, 1 each by default. A fraction is a chance drawn every epoch.
         keep_rest: the pairs cut off at a batch's end begin the next batch; as published they are lost.
+        visits: "tasks", the published rule, or "pairs": every example is drawn by itself, first a task by its weight,
+            then one of its puzzles, then one of its pairs, each uniformly, as a function of (seed, batch).
     """
 
     def __init__(
@@ -67,12 +71,13 @@ class Sampler:
         seed: int,
         weights: NDArray[np.float64] | None = None,
         keep_rest: bool = False,
+        visits: Visits = "tasks",
     ):
         weights = np.ones(len(pair_counts)) if weights is None else weights
         if not (weights * pair_counts).any():
             raise ValueError("no task is left to train on: each has weight 0 or no pair; raise a weight")
         self.starts, self.pair_counts, self.weights = starts, pair_counts, weights
-        self.seed, self.keep_rest = seed, keep_rest
+        self.seed, self.keep_rest, self.visits = seed, keep_rest, visits
         self.step = 0
         """batches drawn so far"""
         self._rest = np.zeros((2, 0), np.int64)
@@ -81,10 +86,20 @@ class Sampler:
 
     def next_batch(self, size: int) -> tuple[Rows, Rows]:
         """(puzzles, pairs) of the next `size` examples."""
+        if self.visits == "pairs":
+            self.step += 1
+            return self._draw_pairs(size, self.step)
         drawn = np.array(fill_batch(self._visits, size - self._rest.shape[1], cut=not self.keep_rest))
         drawn = np.concatenate([self._rest, drawn], axis=1)
         self._rest, self.step = drawn[:, size:], self.step + 1
         return drawn[0, :size], drawn[1, :size]
+
+    def _draw_pairs(self, size: int, step: int) -> tuple[Rows, Rows]:
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, step], counter=[0, 0, 0, 7]))
+        shares = self.weights * (self.pair_counts > 0)
+        tasks = rng.choice(len(shares), size, p=shares / shares.sum())
+        starts, counts = self.starts[tasks], np.diff(self.starts)[tasks]
+        return starts + rng.integers(counts), rng.integers(self.pair_counts[tasks])
 
     @property
     def position(self) -> dict[str, Any]:
@@ -100,7 +115,7 @@ class Sampler:
 
     def resume(self, position: dict[str, Any]) -> None:
         """Go on from a position of a sampler of the same seed, tasks, weights and `keep_rest`; else ValueError."""
-        ours, theirs = self._drawn_from(), position["drawn_from"]
+        ours, theirs = self._drawn_from(), {"visits": "tasks"} | position["drawn_from"]
         other = [f"{name} is {theirs[name]} there and {ours[name]} here" for name in ours if ours[name] != theirs[name]]
         if other:
             raise ValueError(f"the sampler's position is of another run: {'; '.join(other)}; train as it was begun")
@@ -114,7 +129,8 @@ class Sampler:
         digest = sha256()
         for values, kind in ((self.starts, np.int64), (self.pair_counts, np.int64), (self.weights, np.float64)):
             digest.update(np.asarray(values, kind).tobytes())
-        return {"seed": self.seed, "keep_rest": self.keep_rest, "digest of tasks and weights": digest.hexdigest()[:16]}
+        drawn = {"seed": self.seed, "keep_rest": self.keep_rest, "visits": self.visits}
+        return drawn | {"digest of tasks and weights": digest.hexdigest()[:16]}
 
     def _begin_epoch(self, epoch: int, visited: int = 0) -> None:
         """Order the epoch's tasks and go on after the first `visited` of them."""

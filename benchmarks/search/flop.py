@@ -4,8 +4,9 @@ Matrix products and attention are counted, for the positions in use: a product o
 is its scores and the weighted sum. A backward pass is twice its forward. Embeddings, norms, losses, optimizers, learnt
 noise and the solves of an implicit gradient are left out.
 
-`mixer_flop`, `mlp_flop` and `head_flop` are what one layer and the output head cost; a network of another kind is
-counted by changing these. How often layers are applied (`applications`) and over which positions is the same for all.
+`mixer_flop`, `mlp_flop`, with a symbol axis `symbol_layer_flop`, and `head_flop` are what a layer and the output head
+cost; a network of another kind is counted by changing these. How often layers are applied (`applications`) and over
+which positions is the same for all.
 """
 
 from collections.abc import Sequence
@@ -16,11 +17,22 @@ from numpy.typing import NDArray
 
 from augment import PuzzleSet
 from pipeline.config import RunConfig
+from solver.batches import find_palette
 from solver.layers import ConvSwiGLU, inner_size
 from solver.sampling import weigh_tasks
 from solver.settings import ModelConfig
+from solver.tokens import COLOUR
 
 Amounts = NDArray[np.float64]
+
+
+def symbol_layer_flop(config: ModelConfig, cells_B: Amounts, symbols_B: Amounts) -> Amounts:
+    """Forward pass of one layer with a symbol axis, (B,) examples: both attentions and the SwiGLU of every row."""
+    rows_B = cells_B * symbols_B
+    size = config.hidden // config.heads
+    over_symbols = size * (config.symbol_heads or config.heads)
+    attention_B = rows_B * (4.0 * config.hidden * cells_B + 4.0 * over_symbols * symbols_B)
+    return 8.0 * config.hidden * (config.hidden + over_symbols) * rows_B + attention_B + mlp_flop(config, rows_B)
 
 
 def mixer_flop(config: ModelConfig, positions_B: Amounts) -> Amounts:
@@ -40,7 +52,7 @@ def mlp_flop(config: ModelConfig, positions_B: Amounts) -> Amounts:
 
 
 def head_flop(config: ModelConfig, positions_B: Amounts) -> Amounts:
-    """Forward pass of the output head, which reads the cells, (B,)."""
+    """Forward pass of the output head, which reads the cells, with symbols the whole vocabulary of each, (B,)."""
     return 2.0 * config.hidden * config.vocabulary * (positions_B - config.id_slots)
 
 
@@ -59,10 +71,17 @@ def applications(config: ModelConfig) -> tuple[int, int]:
     return whole, kept
 
 
-def work_of(config: ModelConfig, positions_B: Amounts) -> tuple[Amounts, Amounts]:
-    """FLOP of each example, (B,): of a supervision step forward alone, and of a training step."""
+def work_of(config: ModelConfig, positions_B: Amounts, symbols_B: Amounts | None = None) -> tuple[Amounts, Amounts]:
+    """FLOP of each example, (B,): of a supervision step forward alone, and of a training step.
+
+    symbols_B: with a symbol axis, how many symbols each example uses; the whole vocabulary where not given.
+    """
     whole, kept = applications(config)
-    layer_B = mixer_flop(config, positions_B) + mlp_flop(config, positions_B)
+    if config.symbols:
+        every_B = np.full_like(positions_B, config.vocabulary)
+        layer_B = symbol_layer_flop(config, positions_B, every_B if symbols_B is None else symbols_B)
+    else:
+        layer_B = mixer_flop(config, positions_B) + mlp_flop(config, positions_B)
     head_B = head_flop(config, positions_B)
     forward_B = whole * layer_B + head_B
     return forward_B, config.forward_passes * forward_B + 2 * (kept * layer_B + head_B)
@@ -84,7 +103,8 @@ def example_flop(config: ModelConfig, puzzle_set: PuzzleSet, weights: Sequence[t
     if config.canvas == "full":
         cells = np.full(len(tasks), float(puzzle_set.board_side**2))
     drawn = weigh_tasks(puzzle_set.sources, weights) * [len(puzzle_set.training_pairs(task)) for task in tasks]
-    return float(np.average(work_of(config, config.id_slots + cells)[1], weights=drawn))
+    symbols = COLOUR + find_palette(puzzle_set, config.palette).sum(axis=1)
+    return float(np.average(work_of(config, config.id_slots + cells, symbols.astype(np.float64))[1], weights=drawn))
 
 
 def step_flop(config: RunConfig, puzzle_set: PuzzleSet) -> float:

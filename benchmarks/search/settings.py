@@ -21,8 +21,42 @@ class Setting:
         return override(recipe(self.recipe), dict(self.changes))
 
 
+LEARNER: dict[str, Any] = {
+    "train.optimizer": "adamw",
+    "train.lr": 1e-3,
+    "train.warmup": 50,
+    "train.id_optimizer": "adam",
+    "train.id_weight_decay": 0.0,
+    "train.loss": "softmax",
+    "train.visits": "pairs",
+    "model.halting": "random",
+    "model.exploration": 0.0,
+}
+"""What else is changed at once: optimizers, loss, draws, and no halting before the last supervision step."""
+
+TRANSFORM: dict[str, Any] = LEARNER | {"puzzles.ids": "transform", "puzzles.augmentations": 31}
+SYMBOLS: dict[str, Any] = LEARNER | {
+    "puzzles.ids": "transform",
+    "puzzles.augmentations": 7,
+    "model.symbols": True,
+    "model.id_slots": 0,
+    "model.hidden": 48,
+    "model.inner_multiple": 16,
+    "model.positions": "rope2d",
+    "model.rope_theta": 30.0,
+}
+
 SETTINGS: dict[str, Setting] = {
     "shipped": Setting("cpu"),
+    "learner": Setting("cpu", LEARNER),
+    "learner, Adam-atan2": Setting("cpu", LEARNER | {"train.optimizer": "adam_atan2", "train.lr": 7e-4}),
+    "learner, signs for IDs": Setting("cpu", LEARNER | {"train.id_optimizer": "sign", "train.id_weight_decay": 0.1}),
+    "learner, stablemax": Setting("cpu", LEARNER | {"train.loss": "stablemax"}),
+    "learner, visits of tasks": Setting("cpu", LEARNER | {"train.visits": "tasks"}),
+    "learner, halting": Setting("cpu", LEARNER | {"model.halting": "halt", "model.exploration": 0.1}),
+    "transform": Setting("cpu", TRANSFORM),
+    "transform, rope2d": Setting("cpu", TRANSFORM | {"model.positions": "rope2d", "model.rope_theta": 30.0}),
+    "symbols": Setting("cpu", SYMBOLS),
 }
 
 
