@@ -18,7 +18,7 @@ from rich.console import Console as Screen
 from rich.console import RenderableType
 
 from augment.folder import write_file
-from pipeline.config import PredictSettings, RunConfig
+from pipeline.config import ConfigError, PredictSettings, RunConfig, build_config
 from pipeline.setting_names import differences
 
 WIDTH_OF_FILES = 160
@@ -134,9 +134,17 @@ def _refuse_other_content(path: Path) -> None:
         raise ValueError(f"{path}: exists and is not a run folder; name another with --run")
 
 
+def _with_defaults(values: Any) -> Any:
+    """A config as plain values, settings that are newer than it at their defaults; as it is where it is none."""
+    try:
+        return build_config(values).model_dump(mode="json")
+    except ConfigError:
+        return values
+
+
 def _allowed_changes(config: Path, values: dict[str, Any]) -> list[str]:
     """What differs from the config of the run so far; ValueError where it is more than what may change."""
-    old = read_json(config)
+    old = _with_defaults(read_json(config))
     changed = differences(old, values) if isinstance(old, dict) else {"config.json": "it is damaged"}
     lines = [f"{name}: {change}" for name, change in changed.items()]
     if changed.keys() - MAY_CHANGE:

@@ -58,7 +58,7 @@ class Chance:
     def uniform(self, draw: int, padding: Padding, size: int) -> Tensor:
         """Two numbers from [0, 1) for each channel, multiples of 2**-24: (2, T, size) of a draw; float32."""
         bits = self._bits(draw, padding, size)
-        return torch.stack((_shift(bits, 40), _shift(bits, 16) & 0xFFFFFF)).float() * 2**-24
+        return torch.stack((_shift(bits, 40).float(), (_shift(bits, 16) & 0xFFFFFF).float())).mul_(2**-24)
 
     def _bits(self, draw: int, padding: Padding, size: int) -> Tensor:
         """Hashes (T, size) of key, draw, place and channel, int64."""

@@ -77,6 +77,16 @@ def test_overrides_reach_every_level() -> None:
         ("train.curriculum=[[0.3, 0, 2]]", "greater than 0"),
         ("train.curriculum=[[0.3, 1]]", "required"),
         ("train.trackers=tensorboard", "tuple"),
+        ("train.id_optimizer=sgd", "'adam'"),
+        ("train.schedule=linear", "'wsd'"),
+        ("train.decay=0", "greater than 0"),
+        ("train.loss=mse", "'softmax'"),
+        ("train.label_smoothing=1", "less than 1"),
+        ("train.halting_loss=-1", "greater than or equal to 0"),
+        ("train.corrupted=1.5", "less than or equal to 1"),
+        ("train.corruption=[0.9, 0.3]", "the lower comes first"),
+        ("model.halting=never", "'random'"),
+        ("model.dropout=1", "below 1"),
     ],
 )
 def test_impossible_settings_name_the_field_and_what_is_allowed(text: str, told: str) -> None:
@@ -121,3 +131,21 @@ def test_a_budget_runs_down() -> None:
 
 def test_a_ranker_file_that_is_gone_does_not_make_a_config_unreadable() -> None:
     assert change("predict.ranker=gone.py").predict.ranker == "gone.py"
+
+
+def test_a_config_from_before_a_setting_has_its_default() -> None:
+    newer = {
+        "train": ("id_optimizer", "schedule", "decay", "loss", "label_smoothing", "halting_loss", "corrupted"),
+        "model": ("dropout",),
+    }
+    values = recipe("arc1").model_dump(mode="json")
+    for group, names in newer.items():
+        for name in names:
+            del values[group][name]
+    del values["train"]["corruption"]
+    assert build_config(values) == recipe("arc1")
+
+
+def test_corrupted_starts_need_latents_that_are_carried() -> None:
+    with pytest.raises(ConfigError, match=r"set train\.corrupted=0 too"):
+        override(recipe("smoke_direct"), {"train.corrupted": 0.5, "model.recursion.carry": "reset"})

@@ -1,6 +1,7 @@
 """Rescoring: the same as scoring every candidate by itself, and kept as answers are."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import torch
 from numpy.testing import assert_array_equal
 
 from augment import Augmentation, PuzzleSet, open_puzzle_set, write_puzzle_set
-from pipeline.config import PredictSettings
-from pipeline.predict import predict
+from pipeline.config import PredictSettings, build_config, override
+from pipeline.predict import load_model, predict
 from pipeline.rescore import rescore
 from solver.batches import Examples
 from solver.embedding import IdTable
-from solver.loss import stablemax_cross_entropy
+from solver.loss import log_probabilities, stablemax_cross_entropy
 from solver.model import RecursiveModel
+from solver.settings import LossName
 from solver.supervision import last_output, predict_steps
 from solver.tokens import encode
 from submissions import Predictions, read_predictions, vote
@@ -187,3 +189,34 @@ def test_answers_that_are_no_grids_leave_nothing_to_score(
     assert made.malformed == 1
     assert made.scores is not None
     assert len(made.scores) == 0
+
+
+@pytest.mark.parametrize("loss", ["stablemax", "softmax"])
+def test_log_probabilities_follow_the_loss_of_the_checkpoint(
+    puzzle_set: PuzzleSet, tmp_path: Path, loss: LossName
+) -> None:
+    """Those recorded with an answer and those of rescored candidates, of one test input each."""
+    checkpoint = make_checkpoint(puzzle_set)
+    config = override(build_config(checkpoint.config), {"train.loss": loss}).model_dump(mode="json")
+    trained, folder = replace(checkpoint, config=config), tmp_path / "out"
+    chosen = PredictSettings(augmentations=0, second_pass=False, rescore=1)
+    predict(trained, puzzle_set, chosen, folder, Notes())
+    rescore(trained, puzzle_set, chosen, folder, Notes())
+    made = read_predictions(folder)
+    assert made.scores is not None
+    model, table = load_model(trained, puzzle_set)
+    examples = Examples(puzzle_set, "task")
+    place = int(made.scores.task[0])
+    task = [each.id for each in puzzle_set.tasks].index(made.tasks[place])
+    one = puzzle_set.starts[task : task + 1]
+    pair = np.array([examples.trained[task] + int(made.scores.test[0])])
+    logits = last_output(predict_steps(model, table, examples.render(one, pair))).logits_BCV[0]
+    grid = made.grids[made.scores.grid[0]]
+    rows, columns = examples.canvas_sizes(one)[0].tolist()
+    labels = torch.from_numpy(encode(grid, 30)[:rows, :columns].astype(np.int64).ravel())
+    logs = log_probabilities(logits[: labels.numel()], labels[:, None], loss)[:, 0]
+    assert float(made.scores.log_prob[0]) == pytest.approx(float(logs[labels != 0].sum()), abs=1e-3)
+    answers = made.answers
+    (row,) = np.flatnonzero((answers.task == place) & (answers.test == made.scores.test[0]))
+    mean = float(made.scores.log_prob[0]) / int((labels != 0).sum())
+    assert float(answers.log_prob[row]) == pytest.approx(mean, abs=1e-4)

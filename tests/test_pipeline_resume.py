@@ -133,6 +133,46 @@ def test_a_crash_between_checkpoints_changes_nothing(
     same_run(alone, tmp_path / "run")
 
 
+OPTIONAL = [
+    *("train.optimizer=normuon", "train.id_optimizer=adam", "train.schedule=wsd", "train.min_ratio=0.1"),
+    *("train.loss=softmax", "train.label_smoothing=0.1", "train.corrupted=0.5", "model.halting=random"),
+    "model.dropout=0.1",
+]
+"""Ways of learning that have state of their own, or draw numbers."""
+
+
+def test_optional_ways_of_learning_go_on_after_a_crash(
+    puzzles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, *(word for each in OPTIONAL for word in ("--set", each)))
+    assert run(*chosen, "--run", tmp_path / "alone") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", after(11, crash))
+        with pytest.raises(Crash):
+            run(*chosen, "--run", tmp_path / "run")
+    state = load_file(tmp_path / "run" / "checkpoints" / "step_0000008" / "id_optimizer.safetensors")
+    assert state.keys() == {"mean", "square", "steps"}
+    assert run(*chosen, "--run", tmp_path / "run") == 0
+    same_run(tmp_path / "alone", tmp_path / "run")
+
+
+def test_a_run_goes_on_that_is_older_than_a_setting(
+    puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", after(5, crash))
+        with pytest.raises(Crash):
+            run(*command)
+    file = tmp_path / "run" / "config.json"
+    values = json.loads(file.read_text())
+    for name in ("loss", "schedule", "id_optimizer"):
+        del values["train"][name]
+    file.write_text(json.dumps(values))
+    assert run(*command) == 0
+    same_run(alone, tmp_path / "run")
+
+
 def test_a_crash_before_the_final_checkpoint_changes_nothing(
     puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,6 +353,16 @@ def test_any_number_of_processes_trains_the_same(puzzles: Path, tmp_path: Path, 
                 name: pytest.approx(each, abs=1e-9) for name, each in other.pop("moved").items()
             }
             assert one == pytest.approx(other, abs=1e-9)
+
+
+def test_two_processes_train_the_same_in_optional_ways(puzzles: Path, tmp_path: Path) -> None:
+    chosen = ("--puzzles", puzzles, *TRAIN, "--set", "train.steps=20", "--set", "train.precision=fp64")
+    chosen = (*chosen, *(word for each in OPTIONAL for word in ("--set", each)))
+    assert run("train", *chosen, "--run", tmp_path / "1") == 0
+    done = launch(2, "train", *chosen, "--run-folder", tmp_path / "2")
+    assert done.returncode == 0, done.stderr[-2000:]
+    ours, theirs = (tensors(tmp_path / name / "checkpoints" / "step_0000020") for name in ("1", "2"))
+    assert_close(theirs, ours, rtol=0, atol=1e-9)
 
 
 def test_processes_change_from_one_stretch_to_the_next(

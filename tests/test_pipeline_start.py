@@ -8,11 +8,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from pipeline.config import TrainSettings, override
+from pipeline.config import RunConfig, TrainSettings, override
 from pipeline.recipes import smoke
 from pipeline.start import choose_precision, learner_config, prepare_model, varlen_works
 from solver.embedding import IdTable
 from solver.layout import Layout
+from solver.learner_config import LearnerConfig
 from tests.small_model import make_model
 from tests.test_end_to_end import SHORT, run
 
@@ -39,9 +40,25 @@ def test_every_setting_of_training_reaches_the_learner() -> None:
         "micro_batch": 3,
         "ids_only": 0.25,
     }
+    changes |= {"id_optimizer": "adam", "schedule": "wsd", "decay": 0.5, "loss": "softmax", "label_smoothing": 0.1}
+    changes |= {"halting_loss": 0.25, "corrupted": 0.5, "corruption": [0.1, 0.2]}
     config = learner_config(override(smoke(), {f"train.{name}": value for name, value in changes.items()}), True)
     given = (config.lr, config.muon_lr, config.optimizer, config.curriculum, config.micro_batch, config.scale_loss)
     assert (*given, config.ids_only) == (0.5, 0.25, "muon", ((0.5, 1, 1),), 3, True, 0.25)
+    assert (config.id_optimizer, config.schedule, config.decay) == ("adam", "wsd", 0.5)
+    assert (config.loss, config.label_smoothing, config.halting_loss) == ("softmax", 0.1, 0.25)
+    assert (config.corrupted, config.corruption) == (0.5, (0.1, 0.2))
+
+
+def test_the_defaults_of_training_are_those_of_the_learner() -> None:
+    given, own = learner_config(RunConfig(recipe="none", source="none")), LearnerConfig()
+    assert given == own
+
+
+def test_a_model_knows_by_what_loss_it_is_trained() -> None:
+    model = make_model()
+    prepare_model(model, IdTable(2, 16), TrainSettings(loss="softmax"), CPU)
+    assert model.loss == "softmax"
 
 
 @pytest.mark.parametrize(("compile_it", "expected"), [(None, 0), (True, 2), (False, 0)])

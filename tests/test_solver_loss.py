@@ -2,11 +2,16 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 from torch.testing import assert_close
 
-from solver.loss import Losses, log_stablemax, losses, stablemax_cross_entropy
+from solver.loss import LossConfig, Losses, cross_entropy, log_stablemax, losses, stablemax_cross_entropy
 from solver.model import Output
+from solver.probability import least_confidence, log_probabilities
+from solver.settings import LossName
 
 
 def make_output(logits_BCV: Tensor, halt: list[float]) -> Output:
@@ -90,3 +95,87 @@ def test_gradients_stay_finite_where_the_unused_branch_divides_by_zero() -> None
     losses(make_output(logits_BCV, [0.0]), torch.tensor([[1]])).total.backward()
     assert logits_BCV.grad is not None
     assert logits_BCV.grad.isfinite().all()
+
+
+# Softmax, smoothing, weights.
+
+KINDS: tuple[LossName, ...] = ("stablemax", "softmax")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)],
+)
+def test_softmax_is_that_of_torch_in_float32_at_least(dtype: torch.dtype, expected: torch.dtype) -> None:
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    labels = torch.arange(5)
+    ours = cross_entropy(logits, labels, LossConfig("softmax"))
+    assert ours.dtype == expected
+    assert_close(ours, F.cross_entropy(logits.to(expected), labels, reduction="none"))
+
+
+def test_smoothed_softmax_is_that_of_torch() -> None:
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.arange(5)
+    expected = F.cross_entropy(logits, labels, reduction="none", label_smoothing=0.2)
+    assert_close(cross_entropy(logits, labels, LossConfig("softmax", 0.2)), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(masked=st.sets(st.integers(1, 5), max_size=4), smoothing=st.floats(0.01, 0.9))
+def test_smoothing_spreads_over_tokens_that_are_not_masked(kind: LossName, masked: set[int], smoothing: float) -> None:
+    logits = torch.randn(1, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    rest = [token for token in range(6) if token not in masked]
+    logits[:, sorted(masked)] = -1e9
+    logits.requires_grad_()
+    loss = cross_entropy(logits, torch.tensor([0]), LossConfig(kind, smoothing))
+    target = torch.zeros(6, dtype=torch.float64)
+    target[rest] = smoothing / len(rest)
+    target[0] += 1 - smoothing
+    logs = log_probabilities(logits, torch.arange(6)[None], kind)[0]
+    assert loss.item() == pytest.approx(-(target * logs)[rest].sum().item(), rel=1e-9)
+    loss.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_probabilities_of_all_tokens_sum_to_one(kind: LossName) -> None:
+    logits = 5 * torch.randn(4, 6, generator=torch.Generator().manual_seed(2))
+    every = log_probabilities(logits, torch.arange(6).expand(4, 6), kind)
+    assert_close(every.exp().sum(-1), torch.ones(4, dtype=every.dtype))
+
+
+def test_the_published_loss_is_the_default() -> None:
+    logits_BCV = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(3))
+    labels_BC = torch.tensor([[1, 2, 0], [3, 0, 1]])
+    output = make_output(logits_BCV, [0.3, -2.0])
+    plain, named = losses(output, labels_BC), losses(output, labels_BC, config=LossConfig("stablemax", 0.0, 0.5))
+    assert_close(plain.total, named.total, rtol=0, atol=0)
+    assert plain.total.dtype == torch.float64
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1, 2.0])
+def test_the_halting_loss_has_its_weight(weight: float) -> None:
+    output = make_output(confident([[1, 3]]), [2.0])
+    target_B = torch.tensor([0.25])
+    loss = losses(output, torch.tensor([[1, 2]]), target_B, config=LossConfig(halting=weight))
+    assert float(loss.continuing) > 0
+    expected = float(loss.cells) + weight * (float(loss.halting) + float(loss.continuing))
+    assert loss.total.item() == pytest.approx(expected)
+    loss.total.backward()
+    assert output.halt_B.grad is not None
+    assert output.halt_B.grad.item() == pytest.approx(weight * float(torch.tensor(2.0).sigmoid()))
+
+
+def test_confidence_is_of_the_least_sure_cell_that_counts() -> None:
+    logits_BCV = torch.tensor([[0.0, 9.0, 0.0], [0.0, 0.0, 2.0], [0.1, 0.0, 0.0]]).expand(3, 3, 3)
+    labels_BC = torch.tensor([[1, 2, 0], [0, 0, 0], [1, 0, 0]])
+    used_BC = torch.tensor([[True] * 3, [True] * 3, [True] * 3])
+    best = logits_BCV[0].softmax(-1).amax(-1)
+    expected = torch.stack([best[1], best[2], best[0]]).logit()
+    assert_close(least_confidence(logits_BCV, labels_BC, used_BC, "softmax"), expected, rtol=1e-4, atol=1e-5)
+    used_BC = used_BC & torch.tensor([True, True, False])
+    assert_close(least_confidence(logits_BCV, labels_BC, used_BC, "softmax")[1], best[1].logit())
+    certain = least_confidence(1e4 * logits_BCV, labels_BC, used_BC, "softmax")
+    assert certain.isfinite().all()

@@ -1,14 +1,19 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from solver.ema import MovingAverage
 from solver.embedding import IdTable
 from solver.model import RecursiveModel
+from solver.muon import NorMuon
 from solver.optim import (
     AdamAtan2,
+    AdamW,
     cycles_at,
     load_optimizer_tensors,
     make_optimizers,
@@ -56,6 +61,22 @@ def test_the_rate_warms_up_then_falls_to_its_minimum_and_stays() -> None:
     assert scheduled_rate(1, 3.0, warmup=0, total=0) == 3.0
 
 
+def test_a_constant_rate_falls_along_a_line_at_the_end() -> None:
+    steps = (2, 4, 15, 16, 18, 20, 30)
+    rates = [scheduled_rate(step, 1.0, 4, 20, 0.2, "wsd", decay=0.2) for step in steps]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 1.0, 0.6, 0.2, 0.2])
+    assert scheduled_rate(7, 3.0, 0, 10, 1.0, "wsd") == 3.0, "a smallest share of 1 keeps it constant"
+    assert scheduled_rate(1, 3.0, 0, 0, 0.5, "wsd") == 1.5
+
+
+@given(st.integers(1, 300), st.integers(0, 50), st.floats(0, 1), st.floats(0.01, 1))
+def test_a_rate_never_rises_after_its_warm_up(total: int, warmup: int, least: float, decay: float) -> None:
+    rates = [scheduled_rate(step, 1.0, warmup, total, least, "wsd", decay) for step in range(warmup, total + 2)]
+    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(rates))
+    assert all(least - 1e-12 <= rate <= 1 for rate in rates)
+    assert not rates or rates[-1] == pytest.approx(least)
+
+
 STAGES = (0.3, 1, 2), (0.6, 2, 4)
 
 
@@ -71,7 +92,7 @@ def test_a_stage_lasts_exactly_its_share(share: float) -> None:
     assert stage.count((1, 1)) == round(share * 100)
 
 
-OPTIMIZERS: tuple[OptimizerName, ...] = ("adam_atan2", "muon")
+OPTIMIZERS: tuple[OptimizerName, ...] = ("adam_atan2", "muon", "adamw", "normuon")
 
 
 def tiny_model() -> RecursiveModel:
@@ -88,7 +109,7 @@ def take_steps(model: RecursiveModel, optimizers: list[torch.optim.Optimizer], s
     for seed in seeds:
         for number, parameter in enumerate(model.parameters()):
             noise = torch.Generator().manual_seed(100 * seed + number)
-            parameter.grad = torch.randn(parameter.shape, generator=noise)
+            parameter.grad = torch.randn(parameter.shape, generator=noise).to(parameter.dtype)
         for optimizer in optimizers:
             optimizer.step()
 
@@ -111,6 +132,24 @@ def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else() -> None:
     left = {parameter for group in rest.param_groups for parameter in group["params"]}
     assert taken | left == set(model.parameters())
     assert not taken & left
+
+
+def test_with_normuon_the_rest_is_left_to_adamw() -> None:
+    model = tiny_model()
+    normuon, rest = optimizers_of(model, "normuon")
+    assert isinstance(normuon, NorMuon)
+    assert type(rest) is AdamW
+    taken = {parameter for group in normuon.param_groups for parameter in group["params"]}
+    names = {name for name, parameter in model.named_parameters() if parameter in taken}
+    assert names == {name for name, _ in model.named_parameters() if name.startswith("network.")}
+    assert [group["base_lr"] for optimizer in (normuon, rest) for group in optimizer.param_groups] == [3e-2, 1e-2]
+
+
+def test_adamw_is_that_of_torch() -> None:
+    made, theirs = tiny_model().double(), tiny_model().double()
+    take_steps(made, optimizers_of(made, "adamw"), range(5))
+    take_steps(theirs, [torch.optim.AdamW(theirs.parameters(), 1e-2, (0.9, 0.95), 1e-8, 0.1)], range(5))
+    assert_close(made.state_dict(), theirs.state_dict(), rtol=1e-12, atol=1e-13)
 
 
 def test_a_bias_within_a_block_is_no_matter_of_muon() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from solver.batches import Batch
-from solver.supervision import Carry, halting, minimum_steps, refill, start_carry
+from solver.supervision import Carry, halting, halts_by_chance, minimum_steps, refill, start_carry
 from tests.small_model import CONFIG, make_batch, make_model
 
 
@@ -91,3 +91,13 @@ def test_minimum_steps_are_drawn_with_their_probability_between_2_and_the_most()
     assert not minimum_B.equal(minimum_steps(3, 8, 20_000, 5, 0.1))
     assert not minimum_steps(3, 7, 100, 5, 0.0).any()
     assert minimum_steps(3, 7, 100, 1, 1.0).max() == 1
+
+
+def test_slots_end_by_chance_with_their_probability_and_always_alike() -> None:
+    ends_B = halts_by_chance(3, 7, 20_000, 0.1)
+    assert int(ends_B.sum()) == pytest.approx(2000, rel=0.1)
+    assert ends_B.equal(halts_by_chance(3, 7, 20_000, 0.1))
+    assert not ends_B.equal(halts_by_chance(3, 8, 20_000, 0.1))
+    assert ends_B[:50].equal(halts_by_chance(3, 7, 50, 0.1))
+    assert not halts_by_chance(3, 7, 100, 0.0).any()
+    assert halts_by_chance(3, 7, 100, 1.0).all()
