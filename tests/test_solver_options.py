@@ -175,7 +175,7 @@ def test_adam_moves_only_the_rows_in_the_batch() -> None:
     learner.step(make_batch([4, 4]))
     assert learner.table.weights_PI.any(1).nonzero()[:, 0].tolist() == [0, 1]
     assert learner.id_adam is not None
-    assert learner.id_adam.steps_P.nonzero()[:, 0].tolist() == [0, 1]
+    assert learner.id_adam.adams["rows"].steps_P.nonzero()[:, 0].tolist() == [0, 1]
     assert_close(learner.table.weights_PI[:2].abs().amax(), torch.tensor(1e-2), rtol=1e-3, atol=0)
 
 
