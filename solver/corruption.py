@@ -13,13 +13,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from solver.batches import Batch
 from solver.layout import Padding
 from solver.model import RecursiveModel
 from solver.noise import ON_STARTS, Chance
 from solver.supervision import Carry
 from solver.tokens import COLOUR
-
-COLOURS = 10
 
 
 @torch.no_grad()
@@ -28,16 +27,15 @@ def corrupt_starts(
 ) -> Carry:
     """The slots, of which this share of the fresh ones start at a corrupted target.
 
-    Their answer latent is its start plus sqrt(hidden) times the embedding of the label at each labelled cell; of an
-    example's labels a share from `levels` (low, high), drawn evenly, is replaced by colours. No gradient flows into the
-    embedding from here.
+    Their answer latent is its start plus the embedding of the label at each labelled cell (with symbols, at the label's
+    symbol); of an example's labels a share from `levels` (low, high), drawn evenly, is replaced by colours. No gradient
+    flows into the embedding from here.
 
     fresh_B: bool, which slots have just been filled; chance: of these slots, keyed by seed, step and slot.
     """
     config, labels_BC = model.config, carry.batch.labels_BS
     drawn_B = chance.uniform(ON_STARTS, Padding((len(labels_BC), 1)), 1)[0, :, 0]
-    tokens_BC = corrupted_labels(labels_BC, chance, levels)
-    hints_BCD = config.hidden**0.5 * model.token_embedding(tokens_BC)
+    hints_BCD = model.embed_tokens(corrupted_labels(carry.batch, chance, levels))
     told_BC1 = ((labels_BC != 0) & (fresh_B & (drawn_B < share))[:, None])[..., None]
     start_BSD = carry.latents[config.recursion.answer]
     slots_BND, cells_BCD = start_BSD.split((config.id_slots, labels_BC.shape[1]), dim=1)
@@ -46,11 +44,13 @@ def corrupt_starts(
     return replace(carry, latents={**carry.latents, config.recursion.answer: answer_BSD})
 
 
-def corrupted_labels(labels_BC: Tensor, chance: Chance, levels: tuple[float, float]) -> Tensor:
-    """The labels, each replaced by an even choice of the colours 2 to 11 with the chance that its example has drawn."""
+def corrupted_labels(batch: Batch, chance: Chance, levels: tuple[float, float]) -> Tensor:
+    """The labels (B, C), each replaced by one of its task's colours with the chance that its example has drawn."""
+    labels_BC, colours_BK = batch.labels_BS, batch.symbols_BV[:, COLOUR:]
     low, high = levels
     level_B1 = low + (high - low) * chance.uniform(ON_STARTS + 1, Padding((len(labels_BC), 1)), 1)[0]
     padding = Padding((labels_BC.shape[0], labels_BC.shape[1]))
     replaced_BC, colour_BC = padding.unpack(chance.uniform(ON_STARTS + 2, padding, 1)[..., 0].T).unbind(-1)
-    random_BC = COLOUR + (colour_BC * COLOURS).long()
+    used_first_BK = torch.argsort(colours_BK.to(torch.uint8), dim=1, descending=True, stable=True)
+    random_BC = COLOUR + used_first_BK.gather(1, (colour_BC * colours_BK.sum(1, keepdim=True)).long())
     return torch.where((replaced_BC < level_B1) & (labels_BC != 0), random_BC, labels_BC)

@@ -254,7 +254,13 @@ class RecursiveModel(nn.Module):
         if self.config.symbols:
             return self.symbol_embedding(batch.tokens_BS, ids_BI)
         ids_BND = F.pad(ids_BI, (0, slots * hidden - ids_BI.shape[1])).unflatten(1, (slots, hidden))
-        return hidden**0.5 * torch.cat((ids_BND, self.token_embedding(batch.tokens_BS)), dim=1)
+        return torch.cat((hidden**0.5 * ids_BND, self.embed_tokens(batch.tokens_BS)), dim=1)
+
+    def embed_tokens(self, tokens_BC: Tensor) -> Tensor:
+        """Tokens as the input holds them, without an ID, in the shape of a latent's cells."""
+        if self.config.symbols:
+            return self.symbol_embedding.embed_tokens(tokens_BC).transpose(1, 2).flatten(2)
+        return self.config.hidden**0.5 * self.token_embedding(tokens_BC)
 
     def _network(self, name: str, layout: Any, dropout: Dropout | None) -> Network:
         """The network as a function of its input (T, D)."""

@@ -51,10 +51,13 @@ class SymbolEmbedding(nn.Module):
         """(B, V, C, D): the ID's first D values go to every symbol and cell, the V x D after them to their symbol."""
         kinds_V = self.get_buffer("kinds_V")
         ids_BD, ids_BVD = ids_BI[:, : self.hidden], ids_BI[:, self.hidden :].unflatten(1, (self.vocabulary, -1))
-        held_BVC = F.one_hot(tokens_BC, self.vocabulary).transpose(1, 2).to(self.present.dtype)
         everywhere_BVD = self.absent[kinds_V] + ids_BVD + ids_BD[:, None]
-        present_VD = self.vocabulary**0.5 * self.present[kinds_V]
-        return held_BVC[..., None] * present_VD[:, None] + everywhere_BVD[:, :, None]
+        return self.embed_tokens(tokens_BC) + everywhere_BVD[:, :, None]
+
+    def embed_tokens(self, tokens_BC: Tensor) -> Tensor:
+        """(B, V, C, D): the embedding of the symbol that a cell holds, at that symbol."""
+        held_BVC = F.one_hot(tokens_BC, self.vocabulary).transpose(1, 2).to(self.present.dtype)
+        return held_BVC[..., None] * (self.vocabulary**0.5 * self.present[self.get_buffer("kinds_V")])[:, None]
 
 
 @dataclass(frozen=True)

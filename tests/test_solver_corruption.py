@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
+from solver.batches import Batch
 from solver.corruption import corrupt_starts, corrupted_labels
 from solver.noise import Chance, make_keys
 from solver.supervision import Carry, refill, start_carry
@@ -49,10 +50,23 @@ def test_only_fresh_slots_and_their_share_start_so() -> None:
     assert_close((corrupted.latents["z_h"] != carry.latents["z_h"]).flatten(1).any(1), fresh_B)
 
 
+def labelled(labels_BC: torch.Tensor) -> Batch:
+    """Examples with these labels, of tasks that use every colour."""
+    return Batch(labels_BC, labels_BC, torch.arange(labels_BC.shape[1]).expand_as(labels_BC), labels_BC[:, 0])
+
+
+def test_only_colours_of_the_task_come_in() -> None:
+    batch = labelled(torch.full((3, 400), 2))
+    batch.symbols_BV[:] = False
+    batch.symbols_BV[:, [0, 1, 2, 5, 9]] = True
+    given_BC = corrupted_labels(batch, chance_of(3), (1.0, 1.0))
+    assert given_BC.unique().tolist() == [2, 5, 9]
+
+
 def test_each_example_draws_its_share_and_colours_evenly() -> None:
     labels_BC = torch.ones(300, 400, dtype=torch.int64)
     labels_BC[:, 300:] = 0
-    given_BC = corrupted_labels(labels_BC, chance_of(300), (0.3, 1.0))
+    given_BC = corrupted_labels(labelled(labels_BC), chance_of(300), (0.3, 1.0))
     assert not given_BC[:, 300:].any(), "where nothing is labelled nothing is told"
     shares_B = (given_BC[:, :300] != 1).float().mean(1)
     assert 0.2 < shares_B.min() < 0.35
@@ -70,8 +84,8 @@ def test_each_example_draws_its_share_and_colours_evenly() -> None:
 def test_a_slot_has_the_same_in_any_batch_of_any_width(slot: int, cells: int, one: float, other: float) -> None:
     levels = min(one, other), max(one, other)
     labels_BC, chance = torch.full((6, 12), 3), chance_of(6)
-    together = corrupted_labels(labels_BC, chance, levels)[slot, :cells]
-    alone = corrupted_labels(labels_BC[:1, :cells], Chance(chance.keys_B[slot : slot + 1]), levels)[0]
+    together = corrupted_labels(labelled(labels_BC), chance, levels)[slot, :cells]
+    alone = corrupted_labels(labelled(labels_BC[:1, :cells]), Chance(chance.keys_B[slot : slot + 1]), levels)[0]
     assert together.equal(alone)
 
 

@@ -54,7 +54,7 @@ def test_every_application_step_and_slot_has_masks_of_its_own() -> None:
 def test_a_block_drops_what_its_parts_give_before_it_is_added(mixer: str) -> None:
     model = make_model(replace(CONFIG, canvas="full", mixer=mixer))
     block, batch = model.blocks[0], make_batch([16, 16])
-    layout = model.layout(batch.cells_BS)
+    layout = model.layout(batch)
     x_TD = torch.randn(36, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         kept = torch.ones(2, 36, 16)

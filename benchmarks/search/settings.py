@@ -46,6 +46,8 @@ SYMBOLS: dict[str, Any] = LEARNER | {
     "model.rope_theta": 30.0,
 }
 
+ONE_LATENT = ["z = f(z + x) * 4"]
+
 SETTINGS: dict[str, Setting] = {
     "shipped": Setting("cpu"),
     "learner": Setting("cpu", LEARNER),
@@ -57,6 +59,16 @@ SETTINGS: dict[str, Setting] = {
     "transform": Setting("cpu", TRANSFORM),
     "transform, rope2d": Setting("cpu", TRANSFORM | {"model.positions": "rope2d", "model.rope_theta": 30.0}),
     "symbols": Setting("cpu", SYMBOLS),
+    "symbols, batch 16": Setting("cpu", SYMBOLS | {"train.batch_size": 16}),
+    "symbols, lr 2e-3": Setting("cpu", SYMBOLS | {"train.lr": 2e-3}),
+    "symbols, one latent": Setting("cpu", SYMBOLS | {"model.recursion.updates": ONE_LATENT}),
+    "symbols, NorMuon": Setting("cpu", SYMBOLS | {"train.optimizer": "normuon", "train.muon_lr": 2e-3}),
+    "symbols, visits of tasks": Setting("cpu", SYMBOLS | {"train.visits": "tasks"}),
+    "symbols, stablemax": Setting("cpu", SYMBOLS | {"train.loss": "stablemax"}),
+    "symbols, signs for IDs": Setting("cpu", SYMBOLS | {"train.id_optimizer": "sign", "train.id_weight_decay": 0.1}),
+    "symbols, hidden 32": Setting("cpu", SYMBOLS | {"model.hidden": 32}),
+    "symbols, corrupted starts": Setting("cpu", SYMBOLS | {"train.corrupted": 0.5}),
+    "symbols, one row a task": Setting("cpu", SYMBOLS | {"puzzles.ids": "task", "model.transform_vectors": True}),
 }
 
 
