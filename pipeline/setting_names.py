@@ -46,5 +46,6 @@ def describe_errors(error: ValidationError) -> str:
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
         given = "" if problem["type"] == "value_error" else f" (given: {problem['input']!r})"
-        lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}{given}")
+        said = f"{problem['msg'].removeprefix('Value error, ')}{given}"
+        lines.append(f"{name}: {said}" if name else said)
     return "\n".join(lines)

@@ -32,7 +32,12 @@ MODES = {
     "transform": ("--set", "puzzles.ids=transform", "--set", "puzzles.augmentations=15"),
     "task": ("--set", "puzzles.ids=task", *VECTORS, "--set", "puzzles.augmentations=15"),
     "shared": ("--set", "puzzles.ids=shared"),
+    "symbols": (
+        *("--recipe", "smoke_symbols", "--set", "train.id_optimizer=adam", "--set", "train.loss=softmax"),
+        *("--set", "train.visits=pairs", "--set", "train.corrupted=0.5", "--set", "model.dropout=0.1"),
+    ),
 }
+VIEWS = {"transform": 16, "task": 16, "shared": 4, "symbols": 8}
 STEPS = ("--set", "train.steps=8", "--set", "train.checkpoint_every=3", "--set", "train.log_every=4")
 
 
@@ -48,17 +53,18 @@ def test_a_run_has_the_rows_of_its_mode_and_answers_every_puzzle(whole: tuple[st
     ids, folder = whole
     checkpoint = load_checkpoint(folder / "checkpoints" / "final")
     tasks, numbers = parse_puzzle_keys(checkpoint.keys)
-    each = np.arange(8) * PERMUTATIONS if ids == "transform" else np.zeros(1, int)
+    each = np.arange(8) * PERMUTATIONS if ids in ("transform", "symbols") else np.zeros(1, int)
     names = sorted(set(tasks))
     assert len(names) == 4
     assert tasks == [name for name in names for _ in each]
     assert numbers.tolist() == [*each.tolist()] * 4
     assert checkpoint.id_rows.any(dim=1).sum() > len(names) / 2, "eight steps meet some of the rows"
     made = read_predictions(folder / "predictions")
-    views = 4 if ids == "shared" else 16
+    views = VIEWS[ids]
     assert len(made.answers) == 7 * views
     if ids != "shared":
-        assert np.bincount(made.answers.augmentation // PERMUTATIONS).tolist() == [14] * 8
+        assert np.bincount(made.answers.augmentation // PERMUTATIONS).tolist() == [7 * views // 8] * 8
+    assert (checkpoint.shared_rows is not None) == (ids == "symbols")
     assert (folder / "score.json").exists()
 
 
@@ -84,20 +90,22 @@ def test_a_stopped_run_goes_on_with_the_same_bits(
 @pytest.fixture(scope="module")
 def puzzles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sets") / "set"
-    chosen = ("--score", "arc-agi-1/training", "--max-side", "3", "--limit", "4", "--augmentations", "15")
+    chosen = ("--score", "arc-agi-1/training", "--max-side", "3", "--limit", "4", "--augmentations", "7")
     assert run("build", *chosen, "--ids", "transform", "--board-side", "8", "--out", folder) == 0
     assert read(folder, "puzzle_set.json")["draws"] == "outputs"
     return folder
 
 
-def test_two_processes_train_and_predict_what_one_does(puzzles: Path, tmp_path: Path) -> None:
-    chosen = ("train", "--puzzles", puzzles, *SMALL, "--set", "puzzles.ids=transform")
+@pytest.mark.parametrize("ids", ["transform", "task", "symbols"])
+def test_two_processes_train_what_one_does(ids: str, puzzles: Path, tmp_path: Path) -> None:
+    chosen = ("train", "--puzzles", puzzles, *SMALL, *MODES[ids])
     chosen = (*chosen, "--set", "train.steps=6", "--set", "train.batch_size=13", "--set", "train.precision=fp64")
     assert run(*chosen, "--run", tmp_path / "1") == 0
     done = launch(2, *chosen, "--run-folder", tmp_path / "2")
     assert done.returncode == 0, done.stderr[-2000:]
     ours, theirs = (tensors(tmp_path / name / "checkpoints" / "final") for name in ("1", "2"))
-    assert ours["ids/rows"].shape[0] == 32
+    assert ours["ids/rows"].shape[0] == (4 if ids == "task" else 32)
+    assert ("ids/shared" in ours) == (ids == "symbols")
     assert_close(theirs, ours, rtol=0, atol=1e-9)
 
 
@@ -138,10 +146,11 @@ def test_a_checkpoint_of_one_mode_starts_another(
     ids, folder = whole
     start = load_checkpoint(folder / "checkpoints" / "final")
     other = "transform" if ids == "shared" else "shared"
-    if ids == "task":  # its network has vectors of transforms, which that of another mode has not
+    if ids in ("task", "symbols"):  # whose networks have what those of other modes have not
         words = (*MODES[other], "--checkpoint", folder / "checkpoints" / "final", "--run", tmp_path / "other")
         assert run("solve", *SMALL, *words) == 2
-        assert "model.transform_vectors is True there and False here" in capsys.readouterr().err
+        named = "transform_vectors" if ids == "task" else "symbols"
+        assert f"model.{named} is True there and False here" in capsys.readouterr().err
         return
     assert run("trunk", folder / "checkpoints" / "final", "--out", tmp_path / "trunk") == 0
     for name, matched in ((folder / "checkpoints" / "final", 4), (tmp_path / "trunk", 0)):
@@ -284,3 +293,23 @@ def test_outputs_in_a_colour_that_is_nowhere_public_are_told_of() -> None:
     assert describe_unreachable(base, [told]) is None
     every = config.model_copy(update={"model": replace(config.model, palette="all")})
     assert describe_unreachable(every, [told]) is None
+
+
+def test_a_symbol_axis_starts_from_its_trunk(tmp_path: Path) -> None:
+    """What a task's puzzles share starts at the mean over the tasks that had been trained."""
+    chosen = ("solve", *SMALL, *MODES["symbols"], *STEPS)
+    assert run(*chosen, "--run", tmp_path / "run") == 0
+    final = tmp_path / "run" / "checkpoints" / "final"
+    assert run("trunk", final, "--out", tmp_path / "trunk") == 0
+    words = ("--set", "train.steps=1", "--set", "train.id_lr=1e-9", "--limit", "2")
+    assert run(*chosen, *words, "--checkpoint", tmp_path / "trunk", "--run", tmp_path / "other") == 0
+    trained, started = (load_checkpoint(tmp_path / name) for name in ("trunk", "other/checkpoints/final"))
+    assert trained.start_shared is not None
+    assert trained.start_shared.any()
+    assert started.shared_rows is not None
+    assert_close(started.shared_rows, trained.start_shared.expand(2, -1), rtol=0, atol=1e-6)
+
+
+def test_puzzles_in_other_colours_add_nothing_to_a_symbol_axis(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("solve", "--recipe", "smoke_symbols", "--set", "puzzles.augmentations=15") == 2
+    assert "set puzzles.ids=transform and puzzles.augmentations=7" in capsys.readouterr().err
