@@ -135,6 +135,8 @@ class TrainSettings(Settings):
     """with "wsd", the share of the steps at the end over which it falls"""
     average: Annotated[float, Field(ge=0, lt=1)] | None = 0.999
     """decay of the moving average of the weights; null for none"""
+    average_warmup: bool = False
+    """let that decay grow from a small one, so that an average over few steps does not hold the weights at the start"""
     shift: bool = True
     """draw a fresh place on the board for every example"""
     symmetry: SymmetryName = "none"

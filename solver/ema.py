@@ -17,10 +17,18 @@ class MovingAverage:
         }
 
     @torch.no_grad()
-    def update(self) -> None:
-        """average = decay x average + (1 - decay) x parameter, once per training step."""
+    def update(self, decay: float | None = None) -> None:
+        """average = decay x average + (1 - decay) x parameter, once per training step; by default the own decay."""
+        kept = self.decay if decay is None else decay
         for name, parameter in self.model.named_parameters():
-            self.state[name].lerp_(parameter, 1 - self.decay)
+            self.state[name].lerp_(parameter, 1 - kept)
+
+    def growing_decay(self, step: int) -> float:
+        """The decay at `step` (the first is 1), small at first so that the start is soon forgotten.
+
+        (1 + step) / (10 + step), until that exceeds the own decay, as TensorFlow's averages with num_updates.
+        """
+        return min(self.decay, (1 + step) / (10 + step))
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:

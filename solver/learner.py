@@ -246,7 +246,8 @@ class Learner:
                 group["lr"] = self._rate(step, group["base_lr"])
             optimizer.step()
         if self.average is not None:
-            self.average.update()
+            growing = self.average.growing_decay(step) if self.config.average_warmup else None
+            self.average.update(growing)
 
     def _update_ids(self, step: int, puzzles_B: Tensor, gradients_BI: Tensor) -> None:
         """The same rows by the same gradients in every process: those of the whole batch, and no others are sent."""

@@ -24,6 +24,7 @@ class LearnerConfig:
     evidence: how the bound on the evidence is weighed, where noise is learnt
     id_optimizer: of the ID rows, descent by signs or Adam (`TableAdam`) with `betas`
     schedule, decay: see `scheduled_rate`; loss, label_smoothing, halting_loss: see `LossConfig`
+    average_warmup: the decay of the average grows from step to step (`MovingAverage.growing_decay`)
     corrupted, corruption: share of new examples that start at a corrupted target, and how far (`corrupt_starts`)
     """
 
@@ -50,5 +51,6 @@ class LearnerConfig:
     loss: LossName = "stablemax"
     label_smoothing: float = 0.0
     halting_loss: float = 0.5
+    average_warmup: bool = False
     corrupted: float = 0.0
     corruption: tuple[float, float] = (0.3, 1.0)

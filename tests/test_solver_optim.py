@@ -268,6 +268,11 @@ def test_moving_average_by_hand() -> None:
     assert average.state.keys() == {"weight", "bias"}, "buffers are not averaged"
 
 
+def test_a_growing_decay_forgets_the_start() -> None:
+    average = MovingAverage(torch.nn.Linear(1, 1), decay=0.9)
+    assert [average.growing_decay(step) for step in (1, 8, 80, 10_000)] == [2 / 11, 0.5, 0.9, 0.9]
+
+
 def test_averages_are_lent_and_taken_back() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
     average = MovingAverage(model, decay=0.5)

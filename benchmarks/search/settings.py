@@ -29,6 +29,7 @@ LEARNER: dict[str, Any] = {
     "train.id_weight_decay": 0.0,
     "train.loss": "softmax",
     "train.visits": "pairs",
+    "train.average_warmup": True,
     "model.halting": "random",
     "model.exploration": 0.0,
 }
@@ -55,6 +56,7 @@ SETTINGS: dict[str, Setting] = {
     "learner, signs for IDs": Setting("cpu", LEARNER | {"train.id_optimizer": "sign", "train.id_weight_decay": 0.1}),
     "learner, stablemax": Setting("cpu", LEARNER | {"train.loss": "stablemax"}),
     "learner, visits of tasks": Setting("cpu", LEARNER | {"train.visits": "tasks"}),
+    "learner, plain average": Setting("cpu", LEARNER | {"train.average_warmup": False}),
     "learner, halting": Setting("cpu", LEARNER | {"model.halting": "halt", "model.exploration": 0.1}),
     "transform": Setting("cpu", TRANSFORM),
     "transform, rope2d": Setting("cpu", TRANSFORM | {"model.positions": "rope2d", "model.rope_theta": 30.0}),
