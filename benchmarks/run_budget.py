@@ -7,7 +7,7 @@ A short trial measures the pace, then steps and augmentations are planned to fit
 of the device, and the learning curve. To compare: mdlARC, a transformer of 75M parameters, reaches 44% in 2 hours on
 one RTX 5090, training included. TRM, URM and GRAM on one GPU, eight minutes each, with the same seed and data:
 
-    for recipe in arc1_fast arc1_fast_urm arc1_fast_gram; do
+    for recipe in arc1_fast arc1_fast_trm arc1_fast_urm arc1_fast_gram; do
         python -m benchmarks.run_budget --minutes 8 --recipe $recipe --run runs/$recipe --out $recipe.md
     done
 """

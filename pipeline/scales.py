@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from augment.boards import is_board_folder
 from pipeline.config import ConfigError, PredictSettings, PuzzleSettings, RunConfig, SelectionSettings, TrainSettings
-from pipeline.recipes import arc1, arc1_fast, arc2
+from pipeline.gpu_recipes import arc1, arc1_fast_trm, arc2
 from pipeline.rows import Group
 from solver.settings import ModelConfig
 
@@ -144,8 +144,8 @@ ARC_BASES = {
     ("smoke", "arc2"): lambda: _tiny_arc("arc-agi-2/training"),
     ("cpu", "arc"): lambda: _small_arc("arc-agi-1/training"),
     ("cpu", "arc2"): lambda: _small_arc("arc-agi-2/training"),
-    ("gpu", "arc"): arc1_fast,
-    ("gpu", "arc2"): lambda: arc1_fast().model_copy(
+    ("gpu", "arc"): arc1_fast_trm,
+    ("gpu", "arc2"): lambda: arc1_fast_trm().model_copy(
         update={"source": "arc-agi-2/evaluation", "train_sources": ("arc-agi-2/training", "concept")}
     ),
     ("paper", "arc"): arc1,

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import psutil
 
-from augment import PuzzleSet, SourcedTasks, find_source_label, load_tasks
+from augment import DIHEDRALS, PuzzleSet, SourcedTasks, find_source_label, load_tasks
 from augment.folder import unseal
 from augment.salvage import salvage_tasks
 from pipeline.budget import format_duration
 from pipeline.children import Child, Ended, count_gpus
-from pipeline.config import ConfigError, RunConfig, override
+from pipeline.config import ConfigError, RunConfig, build_config, override
 from pipeline.palette import describe_unreachable
 from pipeline.plan import Pass, Plan
 from pipeline.prepare import describe, describe_exceptions, prepare
@@ -54,18 +54,30 @@ LONGEST_START = 60.0
 """Seconds that a process is believed to have taken before its first line of ours; more is a clock that was set."""
 
 
+WITH_NETWORK = {"puzzles.ids", "puzzles.fixed_colours", "train.loss"}
+"""Settings that a trunk brings besides those of its network."""
+
+
 class Stopped(Exception):
     """The run was asked to end."""
 
 
 def take_network(config: RunConfig, trunk: Path | None) -> tuple[RunConfig, Path | None, list[str]]:
-    """The config with the trunk's network, and the trunk; without it, saying why, where it cannot be used."""
+    """The config with the trunk's network, and the trunk; without it, saying why, where it cannot be used.
+
+    With the network come the loss that it is trained by and which puzzles share an ID row; with a symbol axis, to which
+    all colours are alike, puzzles are the 8 transforms.
+    """
     if trunk is None:
         return config, None, []
     try:
         about = read_json(trunk / "checkpoint.json")
         unseal(trunk / "checkpoint.json", "checkpoint", about["format"], "attach it again")
-        return override(config, flatten(about["config"]["model"], "model.")), trunk, []
+        theirs = flatten(build_config(about["config"]).model_dump())
+        taken = {name: value for name, value in theirs.items() if name.startswith("model.") or name in WITH_NETWORK}
+        if theirs["model.symbols"]:
+            taken["puzzles.augmentations"] = DIHEDRALS - 1
+        return override(config, taken), trunk, []
     except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         return config, None, [f"the trunk cannot be used, and training begins from scratch: {error}"]
 

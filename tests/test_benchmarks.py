@@ -14,7 +14,7 @@ from benchmarks import bench_canvas, bench_train, bench_vote, run_budget
 from benchmarks.bench_kills import CHECKPOINT_EVERY, Outcome, compare, draw_moments
 from benchmarks.bench_kills import describe as describe_kills
 from pipeline.config import override
-from pipeline.recipes import cpu, smoke
+from pipeline.small_recipes import cpu, smoke
 from solver.settings import ModelConfig
 from submissions.prediction import Prediction, make_predictions, write_predictions
 

@@ -18,7 +18,7 @@ from benchmarks.search.settings import SETTINGS, Setting, find_setting
 from benchmarks.search.tasks import SETS, find_tasks
 from benchmarks.search.trial import Allowance, Trial, build_tasks, plan, run_trial
 from pipeline.config import ConfigError, RunConfig, override
-from pipeline.recipes import cpu, smoke, smoke_direct, smoke_hrm
+from pipeline.small_recipes import cpu, smoke, smoke_direct, smoke_hrm
 from solver.batches import Examples
 from solver.model import RecursiveModel
 

@@ -8,8 +8,8 @@ from augment import PuzzleSet, Selection, SourcedTasks, build_puzzle_set, load_t
 from pipeline.budget import Budget
 from pipeline.config import RunConfig, override
 from pipeline.keeper import Keeper
-from pipeline.recipes import smoke
 from pipeline.rundir import RunFolder, read_metrics
+from pipeline.small_recipes import smoke
 from pipeline.train import FIRST_PACE, Stretch, train
 from solver.embedding import IdTable
 from solver.learner import Learner, LearnerConfig

@@ -18,7 +18,7 @@ from torch.testing import assert_close
 from augment import SeenTasks, puzzle_key
 from pipeline.checkpoint import load_checkpoint
 from pipeline.keeper import Keeper, TrainingState
-from pipeline.recipes import smoke
+from pipeline.small_recipes import smoke
 from tests.test_pipeline_checkpoint import harm
 
 KEYS = [puzzle_key("00d62c1b", number) for number in range(3)]

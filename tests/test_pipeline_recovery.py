@@ -7,9 +7,9 @@ import pytest
 
 from pipeline.children import Ended
 from pipeline.config import UnattendedSettings, override
-from pipeline.recipes import smoke
 from pipeline.recovery import Recovery
 from pipeline.rundir import RunFolder
+from pipeline.small_recipes import smoke
 
 KILLED = Ended(-9, "ended", ("train 3/9",))
 NO_MEMORY = Ended(2, "ended", ("error: ValueError: out of memory, with nothing left to split",))

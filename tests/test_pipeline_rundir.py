@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import RunConfig, override
-from pipeline.recipes import smoke
 from pipeline.rundir import MAY_CHANGE, RunFolder
+from pipeline.small_recipes import smoke
 
 CHANGES = {
     "budget": 60.0,

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from pipeline.config import RunConfig, TrainSettings, override
-from pipeline.recipes import smoke
+from pipeline.small_recipes import smoke
 from pipeline.start import choose_precision, learner_config, prepare_model, varlen_works
 from solver.embedding import IdTable
 from solver.layout import Layout

@@ -7,7 +7,8 @@ from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.config import ConfigError
-from pipeline.recipes import RECIPES, smoke
+from pipeline.recipes import RECIPES
+from pipeline.small_recipes import smoke
 from pipeline.trackers import check_trackers, flat_values
 
 

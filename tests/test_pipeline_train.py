@@ -6,7 +6,7 @@ import pytest
 
 from augment import PuzzleSet, Selection, SourcedTasks, build_puzzle_set, load_tasks
 from pipeline.config import ConfigError, TrainSettings, override
-from pipeline.recipes import smoke
+from pipeline.small_recipes import smoke
 from pipeline.train import next_batch
 from solver.batches import Examples
 from solver.embedding import IdTable

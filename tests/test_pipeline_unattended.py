@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from augment import Selection, load_tasks
+from pipeline.checkpoint import seal_checkpoint
 from pipeline.config import TrainSettings, UnattendedSettings
 from pipeline.recipes import recipe
 from pipeline.unattended import solve_unattended, take_network
@@ -125,6 +126,15 @@ def test_a_trunk_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     assert (same, trunk) == (config, None)
     assert "from scratch" in lost[0]
     assert take_network(config, None) == (config, None, [])
+
+
+def test_a_trunk_with_a_symbol_axis_brings_what_belongs_to_it(tmp_path: Path) -> None:
+    theirs = recipe("smoke_symbols")
+    seal_checkpoint(tmp_path, 1, theirs.model_dump(mode="json"), [])
+    config, trunk, lost = take_network(recipe("kaggle"), tmp_path)
+    assert (config.model, trunk, lost) == (theirs.model, tmp_path, [])
+    assert (config.puzzles.ids, config.puzzles.augmentations) == ("transform", 7)
+    assert config.train == recipe("kaggle").train
 
 
 def test_the_recipe_learns_as_fast_as_time_allows() -> None:

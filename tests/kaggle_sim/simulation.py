@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 from pipeline.config import UnattendedSettings
-from pipeline.recipes import cpu
 from pipeline.setting_names import flatten
+from pipeline.small_recipes import cpu
 from tests.kaggle_sim.hurts import Going, Hurt
 from tests.kaggle_sim.layout import Kaggle, hidden_tasks, lay_out, learnable_tasks
 from tests.kaggle_sim.sandbox import CHECKOUT, Sandbox
