@@ -25,7 +25,7 @@ from pipeline.rundir import processor, read_json
 from solver.settings import Canvas
 from submissions.prediction import read_predictions
 
-RECIPE = "cpu"
+RECIPE = "cpu_trm"
 STEPS = recipe(RECIPE).train.steps // 3
 SETTINGS = ("model.board_side=10", "budget=null", f"train.steps={STEPS}")
 FIGURES = ("exact", "single", "macro", "micro", "solved", "covered", "seconds")

@@ -1,6 +1,6 @@
 """Does a trunk help? A recipe from scratch and from a trunk, with the same steps on the same tasks, over seeds.
 
-    python -m benchmarks.bench_trunk TRUNK --recipe cpu --seeds 0,1,2 [--set train.steps=3000] --runs DIR --out FILE
+    python -m benchmarks.bench_trunk TRUNK --recipe cpu_trm --seeds 0,1,2 [--set train.steps=3000] --runs DIR --out FILE
 
 Each run is a whole `python -m pipeline solve`; those that are in DIR already are not repeated, and `--arm` makes only
 one kind, so that both can be run side by side. The network, and so the time of a step, is the same in both. The result
@@ -105,7 +105,7 @@ def against(seed: int, pair: Pair, recipe: str) -> str:
 
 def main(
     trunk: Annotated[Path, typer.Argument(help="The trunk's folder")],
-    recipe: str = "cpu",
+    recipe: str = "cpu_trm",
     seeds: str = "0,1,2",
     arm: Annotated[str, typer.Option(help="Only runs of this kind: scratch or trunk; no file is written")] = "",
     assignments: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE")] = None,

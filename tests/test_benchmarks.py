@@ -14,7 +14,7 @@ from benchmarks import bench_canvas, bench_train, bench_vote, run_budget
 from benchmarks.bench_kills import CHECKPOINT_EVERY, Outcome, compare, draw_moments
 from benchmarks.bench_kills import describe as describe_kills
 from pipeline.config import override
-from pipeline.small_recipes import cpu, smoke
+from pipeline.small_recipes import cpu_trm, smoke
 from solver.settings import ModelConfig
 from submissions.prediction import Prediction, make_predictions, write_predictions
 
@@ -118,7 +118,7 @@ def test_the_text_on_kills_counts_them() -> None:
 
 
 def test_a_canvas_is_run_and_its_figures_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = load_tasks("arc-agi-1/training", cpu().selection.selection())[0]
+    task = load_tasks("arc-agi-1/training", cpu_trm().selection.selection())[0]
     right = task.tests[0].output
     rows = [Prediction(task.id, 0, name, grid, 0.0) for name, grid in ((IDENTITY.name, right), (IDENTITY.name, None))]
     commands = []
@@ -158,7 +158,7 @@ def test_a_budget_is_shared_out_by_what_a_trial_measured(monkeypatch: pytest.Mon
     monkeypatch.setattr(run_budget, "time_training", lambda *_: 0.5)
     monkeypatch.setattr(run_budget, "seconds_needed", lambda *_: 160.0)
     monkeypatch.setattr(run_budget.Budget, "left", lambda _: 100.0 / (1 - run_budget.SPARE_SHARE))
-    config, unused = override(cpu(), {"puzzles.augmentations": 15}), np.zeros(0)
+    config, unused = override(cpu_trm(), {"puzzles.augmentations": 15}), np.zeros(0)
     # 16 views would take 160 s, 10 each; a quarter of the 100 s is enough for 2; the other 80 s train 160 steps.
     assert run_budget.make_plan(config, unused, 40, run_budget.Budget(1)) == run_budget.Plan(160, 2, 0.5, 10.0)  # type: ignore[arg-type]
     monkeypatch.setattr(run_budget, "seconds_needed", lambda *_: 16.0)

@@ -18,7 +18,7 @@ from benchmarks.search.settings import SETTINGS, Setting, find_setting
 from benchmarks.search.tasks import SETS, find_tasks
 from benchmarks.search.trial import Allowance, Trial, build_tasks, plan, run_trial
 from pipeline.config import ConfigError, RunConfig, override
-from pipeline.small_recipes import cpu, smoke, smoke_direct, smoke_hrm
+from pipeline.small_recipes import cpu_trm, smoke, smoke_direct, smoke_hrm
 from solver.batches import Examples
 from solver.model import RecursiveModel
 
@@ -40,7 +40,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def result(name: str = "shipped", seed: int = 0, solved: tuple[int, ...] = (), **more: Any) -> dict[str, Any]:
     """A record of four test outputs, of which those numbered are solved."""
     flags = {f"task/{number}": number in solved for number in range(4)}
-    about = {"name": name, "recipe": "cpu", "changes": {}, "tasks": "six", "seed": seed}
+    about = {"name": name, "recipe": "cpu_trm", "changes": {}, "tasks": "six", "seed": seed}
     figures = {"macro": len(solved) / 4, "solved": len(solved), "covered": 4, "right": 0.5, "seconds": 60.0 + seed}
     return about | {"budget": {"unit": "flop", "amount": 1e14}, "solved_outputs": flags} | figures | more
 
@@ -54,7 +54,7 @@ def test_sets_of_tasks_have_their_sizes_and_none_of_the_recipes_own() -> None:
         assert [task.id for task in tasks] == sorted(task.id for task in tasks)
 
 
-@pytest.mark.parametrize("make", [cpu, smoke_hrm, smoke_direct])
+@pytest.mark.parametrize("make", [cpu_trm, smoke_hrm, smoke_direct])
 def test_arithmetic_agrees_with_the_operations_torch_counts(make: Any) -> None:
     config = override(make(), {"puzzles.augmentations": 1, "train.batch_size": 4})
     examples = Examples(build_tasks(config, find_tasks("six", limit=2)), config.model.canvas)
@@ -189,7 +189,7 @@ def test_every_setting_of_the_table_can_be(name: str) -> None:
         ("run shipped --tasks recipe", "say --confirm"),
         ("run shipped --seeds 0,0", "--seeds 0,0: write different whole numbers"),
         ("run shipped --steps 5 --seconds 5", "give one of --seconds, --steps"),
-        ("run used --recipe cpu", "used: the file has it as {'recipe': 'smoke'"),
+        ("run used --recipe cpu_trm", "used: the file has it as {'recipe': 'smoke'"),
         ("board --tasks eight", "there are no results on tasks 'eight'"),
         ("board --against x", "--against x: no such setting in the file; there are used"),
     ],

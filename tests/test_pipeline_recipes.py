@@ -69,5 +69,5 @@ def test_recipes_visit_pairs_as_often_as_their_docstrings_say() -> None:
 
 
 def test_the_small_trunk_has_the_network_of_the_recipe_it_is_compared_with_and_leaves_its_tasks_unseen() -> None:
-    trunk, scratch = recipe("kaggle_trunk_small"), recipe("cpu")
+    trunk, scratch = recipe("kaggle_trunk_small"), recipe("cpu_trm")
     assert (trunk.model, trunk.source, trunk.selection) == (scratch.model, scratch.source, scratch.selection)

@@ -1,7 +1,7 @@
 """Search for better settings: run them on tasks that no recipe is scored on, and see which are better.
 
     python -m benchmarks.search run NAME [--tasks six] [--seeds 0,1,2] [--flop 1e14 | --seconds 300 | --steps N]
-        [--recipe cpu] [--set train.lr=2e-3]... [--jobs 2] [--file FILE]
+        [--recipe cpu_trm] [--set train.lr=2e-3]... [--jobs 2] [--file FILE]
     python -m benchmarks.search board [--tasks six] [--against shipped] [--file FILE]
 
 NAME is a setting of `benchmarks/search/settings.py`, or a new one that --recipe and --set describe. Every seed is

@@ -50,37 +50,41 @@ SYMBOLS: dict[str, Any] = LEARNER | {
 ONE_LATENT = ["z = f(z + x) * 4"]
 
 SETTINGS: dict[str, Setting] = {
-    "shipped": Setting("cpu"),
-    "learner": Setting("cpu", LEARNER),
-    "learner, Adam-atan2": Setting("cpu", LEARNER | {"train.optimizer": "adam_atan2", "train.lr": 7e-4}),
-    "learner, signs for IDs": Setting("cpu", LEARNER | {"train.id_optimizer": "sign", "train.id_weight_decay": 0.1}),
-    "learner, stablemax": Setting("cpu", LEARNER | {"train.loss": "stablemax"}),
-    "learner, visits of tasks": Setting("cpu", LEARNER | {"train.visits": "tasks"}),
-    "learner, ID rate 5e-2": Setting("cpu", LEARNER | {"train.id_lr": 5e-2}),
-    "learner, plain average": Setting("cpu", LEARNER | {"train.average_warmup": False}),
-    "learner, halting": Setting("cpu", LEARNER | {"model.halting": "halt", "model.exploration": 0.1}),
-    "transform": Setting("cpu", TRANSFORM),
-    "transform, rope2d": Setting("cpu", TRANSFORM | {"model.positions": "rope2d", "model.rope_theta": 30.0}),
-    "symbols": Setting("cpu", SYMBOLS),
-    "symbols, ID rate 5e-2": Setting("cpu", SYMBOLS | {"train.id_lr": 5e-2}),
-    "symbols, ID rate 5e-2, lr 2e-3": Setting("cpu", SYMBOLS | {"train.id_lr": 5e-2, "train.lr": 2e-3}),
-    "symbols, ID rate 5e-2, batch 16": Setting("cpu", SYMBOLS | {"train.id_lr": 5e-2, "train.batch_size": 16}),
-    "symbols, ID rate 2e-1": Setting("cpu", SYMBOLS | {"train.id_lr": 2e-1}),
-    "symbols, batch 16": Setting("cpu", SYMBOLS | {"train.batch_size": 16}),
-    "symbols, lr 2e-3": Setting("cpu", SYMBOLS | {"train.lr": 2e-3}),
-    "symbols, one latent": Setting("cpu", SYMBOLS | {"model.recursion.updates": ONE_LATENT}),
-    "symbols, NorMuon": Setting("cpu", SYMBOLS | {"train.optimizer": "normuon", "train.muon_lr": 2e-3}),
-    "symbols, visits of tasks": Setting("cpu", SYMBOLS | {"train.visits": "tasks"}),
-    "symbols, stablemax": Setting("cpu", SYMBOLS | {"train.loss": "stablemax"}),
-    "symbols, signs for IDs": Setting("cpu", SYMBOLS | {"train.id_optimizer": "sign", "train.id_weight_decay": 0.1}),
-    "symbols, hidden 32": Setting("cpu", SYMBOLS | {"model.hidden": 32}),
-    "symbols, corrupted starts": Setting("cpu", SYMBOLS | {"train.corrupted": 0.5}),
-    "symbols, one row a task": Setting("cpu", SYMBOLS | {"puzzles.ids": "task", "model.transform_vectors": True}),
+    "shipped": Setting("cpu_trm"),
+    "learner": Setting("cpu_trm", LEARNER),
+    "learner, Adam-atan2": Setting("cpu_trm", LEARNER | {"train.optimizer": "adam_atan2", "train.lr": 7e-4}),
+    "learner, signs for IDs": Setting(
+        "cpu_trm", LEARNER | {"train.id_optimizer": "sign", "train.id_weight_decay": 0.1}
+    ),
+    "learner, stablemax": Setting("cpu_trm", LEARNER | {"train.loss": "stablemax"}),
+    "learner, visits of tasks": Setting("cpu_trm", LEARNER | {"train.visits": "tasks"}),
+    "learner, ID rate 5e-2": Setting("cpu_trm", LEARNER | {"train.id_lr": 5e-2}),
+    "learner, plain average": Setting("cpu_trm", LEARNER | {"train.average_warmup": False}),
+    "learner, halting": Setting("cpu_trm", LEARNER | {"model.halting": "halt", "model.exploration": 0.1}),
+    "transform": Setting("cpu_trm", TRANSFORM),
+    "transform, rope2d": Setting("cpu_trm", TRANSFORM | {"model.positions": "rope2d", "model.rope_theta": 30.0}),
+    "symbols": Setting("cpu_trm", SYMBOLS),
+    "symbols, ID rate 5e-2": Setting("cpu_trm", SYMBOLS | {"train.id_lr": 5e-2}),
+    "symbols, ID rate 5e-2, lr 2e-3": Setting("cpu_trm", SYMBOLS | {"train.id_lr": 5e-2, "train.lr": 2e-3}),
+    "symbols, ID rate 5e-2, batch 16": Setting("cpu_trm", SYMBOLS | {"train.id_lr": 5e-2, "train.batch_size": 16}),
+    "symbols, ID rate 2e-1": Setting("cpu_trm", SYMBOLS | {"train.id_lr": 2e-1}),
+    "symbols, batch 16": Setting("cpu_trm", SYMBOLS | {"train.batch_size": 16}),
+    "symbols, lr 2e-3": Setting("cpu_trm", SYMBOLS | {"train.lr": 2e-3}),
+    "symbols, one latent": Setting("cpu_trm", SYMBOLS | {"model.recursion.updates": ONE_LATENT}),
+    "symbols, NorMuon": Setting("cpu_trm", SYMBOLS | {"train.optimizer": "normuon", "train.muon_lr": 2e-3}),
+    "symbols, visits of tasks": Setting("cpu_trm", SYMBOLS | {"train.visits": "tasks"}),
+    "symbols, stablemax": Setting("cpu_trm", SYMBOLS | {"train.loss": "stablemax"}),
+    "symbols, signs for IDs": Setting(
+        "cpu_trm", SYMBOLS | {"train.id_optimizer": "sign", "train.id_weight_decay": 0.1}
+    ),
+    "symbols, hidden 32": Setting("cpu_trm", SYMBOLS | {"model.hidden": 32}),
+    "symbols, corrupted starts": Setting("cpu_trm", SYMBOLS | {"train.corrupted": 0.5}),
+    "symbols, one row a task": Setting("cpu_trm", SYMBOLS | {"puzzles.ids": "task", "model.transform_vectors": True}),
 }
 
 
 def find_setting(name: str, recipe_name: str | None, changes: Mapping[str, Any]) -> Setting:
-    """The setting of this name in the table, or where a recipe or changes are given a new one (of recipe cpu).
+    """The setting of this name in the table, or where a recipe or changes are given a new one (of recipe cpu_trm).
 
     Raises:
         ConfigError: where a name of the table is given changes, or any other name is given none.
@@ -92,4 +96,4 @@ def find_setting(name: str, recipe_name: str | None, changes: Mapping[str, Any])
     if not recipe_name and not changes:
         near = difflib.get_close_matches(name, SETTINGS, n=3, cutoff=0.5) or list(SETTINGS)
         raise ConfigError(f"{name}: no such setting; there is {', '.join(near)}, or describe it by --recipe or --set")
-    return Setting(recipe_name or "cpu", changes)
+    return Setting(recipe_name or "cpu_trm", changes)

