@@ -49,6 +49,20 @@ SUDOKU = ModelConfig(board_side=9, vocabulary=11, mixer="mlp", h_cycles=3, l_cyc
 
 HRM_SIZE = replace(SUDOKU, mixer="attention", layers=4, h_cycles=2, l_cycles=2, recursion=HRM, halting="q_learning")
 URM_SIZE = replace(SUDOKU, mixer="attention", mlp="conv_swiglu", layers=4, h_cycles=2, l_cycles=6, recursion=UNIVERSAL)
+SERRM_SIZE = replace(
+    SUDOKU,
+    mixer="attention",
+    hidden=256,
+    heads=4,
+    h_cycles=3,
+    l_cycles=4,
+    recursion=UNIVERSAL,
+    halting="random",
+    id_slots=0,
+    positions="rope2d",
+    symbols=True,
+    symbol_heads=2,
+)
 TRANSFORMER = replace(SUDOKU, mixer="attention", layers=8, h_cycles=1, l_cycles=1, recursion=DIRECT)
 
 MEMBERS = {
@@ -66,6 +80,7 @@ MEMBERS = {
         "equilibrium", replace(SUDOKU, recursion=EQUILIBRIUM, h_cycles=1), "1909.01377; 2506.21734, section 2"
     ),
     "urm": Member("URM", URM_SIZE, "2512.14693"),
+    "serrm": Member("SE-RRM", SERRM_SIZE, "2603.02193"),
     "direct": Member("direct prediction", replace(TRANSFORMER, max_steps=1), "2506.21734; 2510.04871, table 4"),
 }
 
