@@ -5,9 +5,11 @@ three. gpu takes minutes a row on one GPU. paper is as published, for those who 
 not run it.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from augment import Selection, load_tasks
 from augment.boards import is_board_folder
 from pipeline.config import ConfigError, PredictSettings, PuzzleSettings, RunConfig, SelectionSettings, TrainSettings
 from pipeline.recipes import arc1, arc1_fast, arc2
@@ -22,9 +24,10 @@ PUBLISHED_DATA = {"sudoku": "sudoku-extreme", "maze": "maze-hard"}
 
 
 def base_config(group: Group, scale: Scale, data: Path | None = None) -> RunConfig:
-    """The base of these puzzles at this scale; ConfigError where it needs data that is not there."""
+    """The base of these puzzles at this scale, where Muon's rate is Adam's; ConfigError where it needs missing data."""
     config = ARC_BASES[scale, group]() if group.startswith("arc") else _boards(group, scale, data)
-    return config.model_copy(update={"recipe": f"{group} at {scale} scale"})
+    train = config.train.model_copy(update={"muon_lr": config.train.lr})
+    return config.model_copy(update={"recipe": f"{group} at {scale} scale", "train": train})
 
 
 def _boards(group: Group, scale: Scale, data: Path | None) -> RunConfig:
@@ -113,12 +116,19 @@ def _tiny_arc(source: str) -> RunConfig:
     )
 
 
-def _small_arc(source: str) -> RunConfig:
-    """Tasks up to 5x5 on a board of 6x6, which TRM-MLP can take too."""
+@cache
+def _side_six() -> SelectionSettings:
+    """21 ARC-AGI-1 training tasks: those with largest side 6, by ID."""
+    tasks = load_tasks("arc-agi-1/training", Selection(max_side=6))
+    return SelectionSettings(tasks=tuple(task.id for task in tasks if task.max_side == 6))
+
+
+def _small_arc(source: str, selection: SelectionSettings | None = None, board: int = 6) -> RunConfig:
+    """Tasks up to 5x5 on a board of 6x6, which TRM-MLP can take too, if none are selected."""
     return RunConfig(
         recipe="arc",
         source=source,
-        selection=SelectionSettings(max_side=5),
+        selection=selection or SelectionSettings(max_side=5),
         puzzles=PuzzleSettings(augmentations=7),
         model=ModelConfig(
             hidden=64,
@@ -129,7 +139,7 @@ def _small_arc(source: str) -> RunConfig:
             l_cycles=3,
             id_slots=1,
             max_steps=2,
-            board_side=6,
+            board_side=board,
             canvas="task",
         ),
         train=TrainSettings(
@@ -141,6 +151,10 @@ def _small_arc(source: str) -> RunConfig:
 
 ARC_BASES = {
     ("smoke", "arc"): lambda: _tiny_arc("arc-agi-1/training"),
+    ("smoke", "arc6"): lambda: _tiny_arc("arc-agi-1/training"),
+    ("cpu", "arc6"): lambda: _small_arc("arc-agi-1/training", _side_six(), 7),
+    ("gpu", "arc6"): arc1_fast,
+    ("paper", "arc6"): arc1,
     ("smoke", "arc2"): lambda: _tiny_arc("arc-agi-2/training"),
     ("cpu", "arc"): lambda: _small_arc("arc-agi-1/training"),
     ("cpu", "arc2"): lambda: _small_arc("arc-agi-2/training"),

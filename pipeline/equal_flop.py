@@ -1,0 +1,37 @@
+"""Equal operations: a config and the one it is compared with in, the config with as many steps as those pay for out."""
+
+from functools import cache
+
+from augment import PuzzleSet
+from pipeline.config import PuzzleSettings, RunConfig, SelectionSettings, override
+from pipeline.flop import step_flop
+from pipeline.prepare import build, gather
+
+
+def match_flop(config: RunConfig, base: RunConfig) -> RunConfig:
+    """`config` with the steps that cost what training of `base` does (`pipeline.flop`), to the nearest, and at least 1.
+
+    Its warm-up is the same share of the steps as the base's. Both train on the base's tasks.
+    """
+    steps = max(1, round(training_flop(base) / step_flop(config, _tasks_of(base))))
+    warmup = round(base.train.warmup * steps / base.train.steps)
+    return override(config, {"train.steps": steps, "train.warmup": warmup})
+
+
+def training_flop(config: RunConfig) -> float:
+    """Floating-point operations of the whole training, by arithmetic."""
+    return config.train.steps * step_flop(config, _tasks_of(config))
+
+
+def _tasks_of(config: RunConfig) -> PuzzleSet:
+    """The tasks that a config trains on, without augmentations, which cost what the task itself does."""
+    puzzles = config.puzzles.model_copy(update={"augmentations": 0, "ids": "augmentation"})
+    return _build(config.source, config.selection, config.train_sources, puzzles, config.model.board_side)
+
+
+@cache
+def _build(
+    source: str, selection: SelectionSettings, train_sources: tuple[str, ...], puzzles: PuzzleSettings, side: int
+) -> PuzzleSet:
+    sources = gather([source], selection.selection(), list(train_sources))
+    return build(sources, puzzles, 0, side)
