@@ -1,9 +1,10 @@
 """Equal operations: a config and the one it is compared with in, the config with as many steps as those pay for out."""
 
 from functools import cache
+from typing import Any
 
-from augment import PuzzleSet
-from pipeline.config import PuzzleSettings, RunConfig, SelectionSettings, override
+from augment import PuzzleSet, Selection
+from pipeline.config import PuzzleSettings, RunConfig, override
 from pipeline.flop import step_flop
 from pipeline.prepare import build, gather
 
@@ -26,12 +27,14 @@ def training_flop(config: RunConfig) -> float:
 def _tasks_of(config: RunConfig) -> PuzzleSet:
     """The tasks that a config trains on, without augmentations, which cost what the task itself does."""
     puzzles = config.puzzles.model_copy(update={"augmentations": 0, "ids": "augmentation"})
-    return _build(config.source, config.selection, config.train_sources, puzzles, config.model.board_side)
+    selection = config.selection.selection()
+    return _build(config.source, selection, config.train_sources, tuple(puzzles), config.model.board_side)
 
 
 @cache
 def _build(
-    source: str, selection: SelectionSettings, train_sources: tuple[str, ...], puzzles: PuzzleSettings, side: int
+    source: str, selection: Selection, train_sources: tuple[str, ...], puzzles: tuple[tuple[str, Any], ...], side: int
 ) -> PuzzleSet:
-    sources = gather([source], selection.selection(), list(train_sources))
-    return build(sources, puzzles, 0, side)
+    """puzzles: the fields of PuzzleSettings."""
+    sources = gather([source], selection, list(train_sources))
+    return build(sources, PuzzleSettings(**dict(puzzles)), 0, side)

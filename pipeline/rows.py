@@ -7,9 +7,11 @@ from typing import Any, Literal
 from solver.family import UNIVERSAL, RecursionConfig
 from solver.settings import ModelConfig
 
-Group = Literal["sudoku", "maze", "queens", "arc", "arc2", "arc6"]
-"""arc6: at `cpu` scale ARC-AGI-1 training tasks of largest side 6, which no recipe is scored on; else as arc."""
-Way = Literal["exact", "votes", "one view", "blank IDs", "shuffled IDs"]
+Group = Literal["sudoku", "maze", "queens", "arc", "arc2", "arc6", "sudoku9"]
+"""sudoku9: 9x9 at every scale. arc6: at `cpu` scale ARC-AGI-1 training tasks of largest side 6, which no recipe is
+scored on, and at other scales as arc."""
+Way = Literal["exact", "votes", "one view", "blank IDs", "shuffled IDs", "4x4", "6x6"]
+"""4x4, 6x6: Sudokus of that side, whatever it was trained on (`pipeline.other_sides`)."""
 Changes = Callable[[ModelConfig], Mapping[str, Any]]
 
 

@@ -19,7 +19,7 @@ from solver.settings import ModelConfig
 Scale = Literal["smoke", "cpu", "gpu", "paper"]
 SCALES = get_args(Scale)
 
-PUBLISHED_DATA = {"sudoku": "sudoku-extreme", "maze": "maze-hard"}
+PUBLISHED_DATA = {"sudoku": "sudoku-extreme", "sudoku9": "sudoku-extreme", "maze": "maze-hard"}
 """Folders of CSV files that `--data` holds at paper scale."""
 
 
@@ -35,7 +35,7 @@ def _boards(group: Group, scale: Scale, data: Path | None) -> RunConfig:
     if scale == "paper" and group in PUBLISHED_DATA:
         source = _published(group, data)
     shape: dict[str, Any] = {"mixer": "mlp", "board_side": side, "h_cycles": 3, "l_cycles": 6}
-    whole: dict[str, Any] = {"shift": False, "symmetry": "sudoku" if group == "sudoku" else "dihedral"}
+    whole: dict[str, Any] = {"shift": False, "symmetry": "sudoku" if group.startswith("sudoku") else "dihedral"}
     return RunConfig(
         recipe=group,
         source=source,
@@ -91,6 +91,10 @@ BOARDS: dict[tuple[str, str], tuple[str, int, dict[str, Any], dict[str, Any]]] =
     ("gpu", "queens"): ("queens-8x8/2000+700", 8, LARGE, LARGE_TRAIN | {"symmetries": 0}),
     ("gpu", "sudoku"): ("sudoku-9x9/1000+1000", 9, LARGE, LARGE_TRAIN),
     ("gpu", "maze"): ("maze-20x20/1000+1000", 20, LARGE, LARGE_TRAIN | {"batch_size": 256}),
+    ("smoke", "sudoku9"): ("sudoku-9x9/30+12", 9, TINY, TINY_TRAIN),
+    ("cpu", "sudoku9"): ("sudoku-9x9/1000+500", 9, SMALL, SMALL_TRAIN | {"steps": 1000, "batch_size": 32}),
+    ("gpu", "sudoku9"): ("sudoku-9x9/1000+1000", 9, LARGE, LARGE_TRAIN),
+    ("paper", "sudoku9"): ("", 9, {}, PUBLISHED_TRAIN | {"steps": 65_104}),
     ("paper", "sudoku"): ("", 9, {}, PUBLISHED_TRAIN | {"steps": 65_104}),
     ("paper", "queens"): (
         "queens-8x8/2000+700",

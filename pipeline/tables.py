@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.config import ConfigError
 from pipeline.rows import Changes, Claim, Group, Row, Table, Way, recursion, se_rrm
 from pipeline.table_efficiency import EFFICIENCY
+from pipeline.table_sizes import SIZES
 from pipeline.table_width import WIDTH
 from solver.family import DIRECT, HRM, SEPARATE, SINGLE, TRM, multi_scale
 from solver.settings import ModelConfig
@@ -278,6 +279,7 @@ TABLES = {
     "drivers": DRIVERS,
     "width": WIDTH,
     "efficiency": EFFICIENCY,
+    "sizes": SIZES,
 }
 
 
