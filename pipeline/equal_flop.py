@@ -12,11 +12,14 @@ from pipeline.prepare import build, gather
 def match_flop(config: RunConfig, base: RunConfig) -> RunConfig:
     """`config` with the steps that cost what training of `base` does (`pipeline.flop`), to the nearest, and at least 1.
 
-    Its warm-up is the same share of the steps as the base's. Both train on the base's tasks.
+    Its warm-up takes the same share of the steps as the base's, and so does what the average of the weights looks back
+    on: the first weights have the same share in it at the end. Both train on the base's tasks.
     """
     steps = max(1, round(training_flop(base) / step_flop(config, _tasks_of(base))))
-    warmup = round(base.train.warmup * steps / base.train.steps)
-    return override(config, {"train.steps": steps, "train.warmup": warmup})
+    share = steps / base.train.steps
+    average = None if config.train.average is None else config.train.average ** (1 / share)
+    warmup = round(base.train.warmup * share)
+    return override(config, {"train.steps": steps, "train.warmup": warmup, "train.average": average})
 
 
 def training_flop(config: RunConfig) -> float:

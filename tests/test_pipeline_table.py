@@ -296,6 +296,9 @@ def test_rows_of_equal_operations_differ_in_steps_only(scale: Any, tmp_path: Pat
         assert training_flop(config) == pytest.approx(
             training_flop(base), abs=training_flop(config) / config.train.steps
         )
+        assert (config.train.average or 0) ** config.train.steps == pytest.approx(
+            (base.train.average or 0) ** base.train.steps
+        )
     steps = {trial.name: trial.config.train.steps for trial in trials}
     assert steps["a row per transform"] == base.train.steps > steps["symbols, as SE-RRM"]
     assert steps["symbols, as SE-RRM"] > steps["symbols, equal weights"]
