@@ -23,7 +23,6 @@ from solver.family import (
     SINGLE,
     TRM,
     UNIVERSAL,
-    RecursionConfig,
     Run,
     multi_scale,
 )
@@ -113,7 +112,7 @@ def draw_recursion(config: ModelConfig, title: str) -> str:
     words = describe_step(config)
     width, height = max(LEFT + COLUMN * len(updates) + 96, 7 * len(words)), TOP + ROW * len(rows) + FOOT
     end = LEFT + COLUMN * len(updates) + (20 if recursion.noisy else 12)
-    parts = [_lines(rows, recursion, end), _cycles(config, len(updates), height)]
+    parts = [_lines(rows, config, end), _cycles(config, len(updates), height)]
     parts += [_update(run, LEFT + COLUMN * (place + 0.5), rows) for place, run in enumerate(updates)]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
@@ -149,14 +148,15 @@ rect { fill: #0d1117; } rect.learnt { fill: #1f6feb; stroke: #1f6feb; } text.lea
 </style>"""
 
 
-def _lines(rows: Mapping[str, float], recursion: RecursionConfig, end: float) -> str:
+def _lines(rows: Mapping[str, float], config: ModelConfig, end: float) -> str:
     """A line for each value, from its name on; the answer's goes on to the heads."""
-    drawn = []
+    drawn, recursion = [], config.recursion
+    read = "answer" if config.halting == "random" else "answer, halt"
     for name, y in rows.items():
         drawn.append(f'<text x="8" y="{y + 4}">{_name(name)}</text><path d="M40 {y}H{end}"/>')
         if name == recursion.answer:
             drawn.append(
-                f'<path d="M{end} {y}l-6 -4m6 4l-6 4"/><text class="soft" x="{end + 6}" y="{y + 4}">answer, halt</text>'
+                f'<path d="M{end} {y}l-6 -4m6 4l-6 4"/><text class="soft" x="{end + 6}" y="{y + 4}">{read}</text>'
             )
         elif name != INPUT and recursion.carry == "keep":
             drawn.append(f'<text class="soft" x="{end + 6}" y="{y + 4}">carried</text>')

@@ -35,6 +35,11 @@ def test_the_documents_hold_the_drawings_of_today(tmp_path: Path) -> None:
     assert all(f"models/{name}" in page for name in kept)
 
 
+def test_only_a_halting_that_is_learnt_is_drawn() -> None:
+    reads = {name: draw_recursion(member.config, member.title) for name, member in MEMBERS.items()}
+    assert {name for name, drawing in reads.items() if ">answer, halt<" not in drawing} == {"serrm"}
+
+
 def test_a_block_is_drawn_with_a_vector_for_each_symbol_of_the_palette() -> None:
     drawn = ElementTree.fromstring(draw_symbol_block(MEMBERS["serrm"].config))
     panels = drawn.findall(f"{SVG}g")
