@@ -59,7 +59,7 @@ NOTE = (
     f'Every row trains on as many operations as "{BASE}", by arithmetic, so its steps may differ; warm-up and the '
     "average of the weights span the same share of them. Figures said of other models are of the whole of ARC-AGI-1's "
     "evaluation, and of other networks: mdlARC is a transformer without recursion. Rows and columns: model.positions "
-    "is rope2d (mdlARC's positions have a third axis, which tells input from output). With a row per transform or task, "
+    "is rope2d (mdlARC's positions have a third axis, which tells input from output). With a row per transform or task "
     "training draws colours anew for every example. Symbols: a symbol axis, with the base's recursion and hidden so "
     "large that weights are about as many, or with SE-RRM's size and recursion; their answers are of the 8 transforms "
     "only. AdamW and NorMuon have the rate of Adam-atan2, and all other settings are the base's too."
