@@ -22,8 +22,8 @@ import typer
 from torch.profiler import ProfilerActivity, profile
 
 from augment import PuzzleSet
-from benchmarks.search.flop import step_work
 from pipeline.config import RunConfig, override, parse_assignments
+from pipeline.flop import step_work
 from pipeline.prepare import build, gather
 from pipeline.recipes import recipe
 from pipeline.rundir import Console, processor, versions

@@ -23,7 +23,6 @@ from solver.family import (
     SINGLE,
     TRM,
     UNIVERSAL,
-    RecursionConfig,
     Run,
     multi_scale,
 )
@@ -49,6 +48,20 @@ SUDOKU = ModelConfig(board_side=9, vocabulary=11, mixer="mlp", h_cycles=3, l_cyc
 
 HRM_SIZE = replace(SUDOKU, mixer="attention", layers=4, h_cycles=2, l_cycles=2, recursion=HRM, halting="q_learning")
 URM_SIZE = replace(SUDOKU, mixer="attention", mlp="conv_swiglu", layers=4, h_cycles=2, l_cycles=6, recursion=UNIVERSAL)
+SERRM_SIZE = replace(
+    SUDOKU,
+    mixer="attention",
+    hidden=256,
+    heads=4,
+    h_cycles=3,
+    l_cycles=4,
+    recursion=UNIVERSAL,
+    halting="random",
+    id_slots=0,
+    positions="rope2d",
+    symbols=True,
+    symbol_heads=2,
+)
 TRANSFORMER = replace(SUDOKU, mixer="attention", layers=8, h_cycles=1, l_cycles=1, recursion=DIRECT)
 
 MEMBERS = {
@@ -66,6 +79,7 @@ MEMBERS = {
         "equilibrium", replace(SUDOKU, recursion=EQUILIBRIUM, h_cycles=1), "1909.01377; 2506.21734, section 2"
     ),
     "urm": Member("URM", URM_SIZE, "2512.14693"),
+    "serrm": Member("SE-RRM", SERRM_SIZE, "2603.02193"),
     "direct": Member("direct prediction", replace(TRANSFORMER, max_steps=1), "2506.21734; 2510.04871, table 4"),
 }
 
@@ -98,7 +112,7 @@ def draw_recursion(config: ModelConfig, title: str) -> str:
     words = describe_step(config)
     width, height = max(LEFT + COLUMN * len(updates) + 96, 7 * len(words)), TOP + ROW * len(rows) + FOOT
     end = LEFT + COLUMN * len(updates) + (20 if recursion.noisy else 12)
-    parts = [_lines(rows, recursion, end), _cycles(config, len(updates), height)]
+    parts = [_lines(rows, config, end), _cycles(config, len(updates), height)]
     parts += [_update(run, LEFT + COLUMN * (place + 0.5), rows) for place, run in enumerate(updates)]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
@@ -134,14 +148,15 @@ rect { fill: #0d1117; } rect.learnt { fill: #1f6feb; stroke: #1f6feb; } text.lea
 </style>"""
 
 
-def _lines(rows: Mapping[str, float], recursion: RecursionConfig, end: float) -> str:
+def _lines(rows: Mapping[str, float], config: ModelConfig, end: float) -> str:
     """A line for each value, from its name on; the answer's goes on to the heads."""
-    drawn = []
+    drawn, recursion = [], config.recursion
+    read = "answer" if config.halting == "random" else "answer, halt"
     for name, y in rows.items():
         drawn.append(f'<text x="8" y="{y + 4}">{_name(name)}</text><path d="M40 {y}H{end}"/>')
         if name == recursion.answer:
             drawn.append(
-                f'<path d="M{end} {y}l-6 -4m6 4l-6 4"/><text class="soft" x="{end + 6}" y="{y + 4}">answer, halt</text>'
+                f'<path d="M{end} {y}l-6 -4m6 4l-6 4"/><text class="soft" x="{end + 6}" y="{y + 4}">{read}</text>'
             )
         elif name != INPUT and recursion.carry == "keep":
             drawn.append(f'<text class="soft" x="{end + 6}" y="{y + 4}">carried</text>')

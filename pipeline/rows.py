@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from solver.family import RecursionConfig
+from solver.family import UNIVERSAL, RecursionConfig
 from solver.settings import ModelConfig
 
-Group = Literal["sudoku", "maze", "queens", "arc", "arc2"]
-Way = Literal["exact", "votes", "one view", "blank IDs", "shuffled IDs"]
+Group = Literal["sudoku", "maze", "queens", "arc", "arc2", "arc6", "sudoku9"]
+"""sudoku9: 9x9 at every scale. arc6: at `cpu` scale ARC-AGI-1 training tasks of largest side 6, which no recipe is
+scored on, and at other scales as arc."""
+Way = Literal["exact", "votes", "one view", "blank IDs", "shuffled IDs", "4x4", "6x6"]
+"""4x4, 6x6: Sudokus of that side, whatever it was trained on (`pipeline.other_sides`)."""
 Changes = Callable[[ModelConfig], Mapping[str, Any]]
 
 
@@ -74,6 +77,7 @@ class Table:
 
     steps: results are shown for every supervision step of prediction
     note: what a reader must know of its rows
+    equal_flop: each row trains as many steps as the operations of its group's base pay for
     """
 
     title: str
@@ -83,6 +87,7 @@ class Table:
     claims: tuple[Claim, ...]
     steps: bool = False
     note: str = ""
+    equal_flop: bool = False
 
     def row(self, name: str) -> Row:
         """The row of this name."""
@@ -93,3 +98,20 @@ def recursion(config: RecursionConfig) -> dict[str, Any]:
     """The settings that make a model's recursion this one."""
     settings = {"updates": config.updates, "layers": config.layers, "gradient": config.gradient, "carry": config.carry}
     return {f"model.recursion.{name}": value for name, value in settings.items()}
+
+
+def se_rrm(base: ModelConfig) -> dict[str, Any]:
+    """SE-RRM beside a TRM as published: half as wide, half the heads, half of these over symbols, one latent."""
+    heads = max(1, base.heads // 2)
+    size = {"model.hidden": base.hidden // 2, "model.heads": heads, "model.symbol_heads": max(1, heads // 2)}
+    return recursion(UNIVERSAL) | size | SYMBOL_AXIS
+
+
+SYMBOL_AXIS: dict[str, Any] = {
+    "model.symbols": True,
+    "model.mixer": "attention",
+    "model.id_slots": 0,
+    "model.halting": "random",
+    "model.positions": "rope2d",
+}
+"""What every model with a symbol axis has."""

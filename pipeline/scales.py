@@ -5,9 +5,11 @@ three. gpu takes minutes a row on one GPU. paper is as published, for those who 
 not run it.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from augment import Selection, load_tasks
 from augment.boards import is_board_folder
 from pipeline.config import ConfigError, PredictSettings, PuzzleSettings, RunConfig, SelectionSettings, TrainSettings
 from pipeline.gpu_recipes import arc1, arc1_fast_trm, arc2
@@ -17,14 +19,15 @@ from solver.settings import ModelConfig
 Scale = Literal["smoke", "cpu", "gpu", "paper"]
 SCALES = get_args(Scale)
 
-PUBLISHED_DATA = {"sudoku": "sudoku-extreme", "maze": "maze-hard"}
+PUBLISHED_DATA = {"sudoku": "sudoku-extreme", "sudoku9": "sudoku-extreme", "maze": "maze-hard"}
 """Folders of CSV files that `--data` holds at paper scale."""
 
 
 def base_config(group: Group, scale: Scale, data: Path | None = None) -> RunConfig:
-    """The base of these puzzles at this scale; ConfigError where it needs data that is not there."""
+    """The base of these puzzles at this scale, where Muon's rate is Adam's; ConfigError where it needs missing data."""
     config = ARC_BASES[scale, group]() if group.startswith("arc") else _boards(group, scale, data)
-    return config.model_copy(update={"recipe": f"{group} at {scale} scale"})
+    train = config.train.model_copy(update={"muon_lr": config.train.lr})
+    return config.model_copy(update={"recipe": f"{group} at {scale} scale", "train": train})
 
 
 def _boards(group: Group, scale: Scale, data: Path | None) -> RunConfig:
@@ -32,7 +35,7 @@ def _boards(group: Group, scale: Scale, data: Path | None) -> RunConfig:
     if scale == "paper" and group in PUBLISHED_DATA:
         source = _published(group, data)
     shape: dict[str, Any] = {"mixer": "mlp", "board_side": side, "h_cycles": 3, "l_cycles": 6}
-    whole: dict[str, Any] = {"shift": False, "symmetry": "sudoku" if group == "sudoku" else "dihedral"}
+    whole: dict[str, Any] = {"shift": False, "symmetry": "sudoku" if group.startswith("sudoku") else "dihedral"}
     return RunConfig(
         recipe=group,
         source=source,
@@ -88,6 +91,10 @@ BOARDS: dict[tuple[str, str], tuple[str, int, dict[str, Any], dict[str, Any]]] =
     ("gpu", "queens"): ("queens-8x8/2000+700", 8, LARGE, LARGE_TRAIN | {"symmetries": 0}),
     ("gpu", "sudoku"): ("sudoku-9x9/1000+1000", 9, LARGE, LARGE_TRAIN),
     ("gpu", "maze"): ("maze-20x20/1000+1000", 20, LARGE, LARGE_TRAIN | {"batch_size": 256}),
+    ("smoke", "sudoku9"): ("sudoku-9x9/30+12", 9, TINY, TINY_TRAIN),
+    ("cpu", "sudoku9"): ("sudoku-9x9/1000+500", 9, SMALL, SMALL_TRAIN | {"steps": 1000, "batch_size": 32}),
+    ("gpu", "sudoku9"): ("sudoku-9x9/1000+1000", 9, LARGE, LARGE_TRAIN),
+    ("paper", "sudoku9"): ("", 9, {}, PUBLISHED_TRAIN | {"steps": 65_104}),
     ("paper", "sudoku"): ("", 9, {}, PUBLISHED_TRAIN | {"steps": 65_104}),
     ("paper", "queens"): (
         "queens-8x8/2000+700",
@@ -113,12 +120,19 @@ def _tiny_arc(source: str) -> RunConfig:
     )
 
 
-def _small_arc(source: str) -> RunConfig:
-    """Tasks up to 5x5 on a board of 6x6, which TRM-MLP can take too."""
+@cache
+def _side_six() -> SelectionSettings:
+    """21 ARC-AGI-1 training tasks: those with largest side 6, by ID."""
+    tasks = load_tasks("arc-agi-1/training", Selection(max_side=6))
+    return SelectionSettings(tasks=tuple(task.id for task in tasks if task.max_side == 6))
+
+
+def _small_arc(source: str, selection: SelectionSettings | None = None, board: int = 6) -> RunConfig:
+    """Tasks up to 5x5 on a board of 6x6, which TRM-MLP can take too, if none are selected."""
     return RunConfig(
         recipe="arc",
         source=source,
-        selection=SelectionSettings(max_side=5),
+        selection=selection or SelectionSettings(max_side=5),
         puzzles=PuzzleSettings(augmentations=7),
         model=ModelConfig(
             hidden=64,
@@ -129,7 +143,7 @@ def _small_arc(source: str) -> RunConfig:
             l_cycles=3,
             id_slots=1,
             max_steps=2,
-            board_side=6,
+            board_side=board,
             canvas="task",
         ),
         train=TrainSettings(
@@ -141,6 +155,10 @@ def _small_arc(source: str) -> RunConfig:
 
 ARC_BASES = {
     ("smoke", "arc"): lambda: _tiny_arc("arc-agi-1/training"),
+    ("smoke", "arc6"): lambda: _tiny_arc("arc-agi-1/training"),
+    ("cpu", "arc6"): lambda: _small_arc("arc-agi-1/training", _side_six(), 7),
+    ("gpu", "arc6"): arc1_fast,
+    ("paper", "arc6"): arc1,
     ("smoke", "arc2"): lambda: _tiny_arc("arc-agi-2/training"),
     ("cpu", "arc"): lambda: _small_arc("arc-agi-1/training"),
     ("cpu", "arc2"): lambda: _small_arc("arc-agi-2/training"),

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.budget import format_duration
 from pipeline.config import ConfigError, RunConfig, override, parse_assignments
+from pipeline.equal_flop import match_flop
 from pipeline.rows import Ask, Row, Table
 from pipeline.rundir import Console
 from pipeline.scales import Scale, base_config
@@ -96,24 +97,28 @@ def make_trials(table: Table, rows: Sequence[Row], seeds: Iterable[int], order: 
     """A trial for each training and seed, all trainings with one seed before those with the next."""
     steps = None
     if table.steps:
-        steps = max(_config(row, order, 0).model.max_steps for row in table.rows)
+        steps = max(_config(table, row, order, 0).model.max_steps for row in table.rows)
     trainings = dict.fromkeys(row.training for row in rows)
     for seed in seeds:
         for name in trainings:
             asked: tuple[Ask, ...] = tuple(dict.fromkeys(row.ask for row in rows if row.training == name))
-            config = _config(table.row(name), order, seed)
+            config = _config(table, table.row(name), order, seed)
             yield Trial(name, seed, config, asked, steps, order.out / _folder_name(name) / f"seed-{seed}")
 
 
-def _config(row: Row, order: Order, seed: int) -> RunConfig:
-    """The row's config: its changes, and what is set for all rows, over the base of its group."""
+def _config(table: Table, row: Row, order: Order, seed: int) -> RunConfig:
+    """The row's config: its changes, and what is set for all rows, over the base of its group.
+
+    Where the table wants equal operations, its steps and warm-up follow from those that the base has.
+    """
     base = base_config(row.group, order.scale, order.data)
     changes, settings = row.changes(base.model), parse_assignments(list(order.settings))
     for name in settings:
         if name in changes or name == "seed":
             whose = "the number of --seeds" if name == "seed" else f"row {row.name!r}"
             raise ConfigError(f"--set {name}: {whose} decides it; set what is the same in every row")
-    return override(base, {**changes, **settings, "seed": seed})
+    config = override(base, {**changes, **settings, "seed": seed})
+    return match_flop(config, override(base, settings)) if table.equal_flop else config
 
 
 def _folder_name(name: str) -> str:

@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.config import ConfigError
-from pipeline.rows import Changes, Claim, Group, Row, Table, Way, recursion
+from pipeline.rows import Changes, Claim, Group, Row, Table, Way, recursion, se_rrm
+from pipeline.table_efficiency import EFFICIENCY
+from pipeline.table_sizes import SIZES
 from pipeline.table_width import WIDTH
 from solver.family import DIRECT, HRM, SEPARATE, SINGLE, TRM, multi_scale
 from solver.settings import ModelConfig
@@ -62,13 +64,17 @@ ABLATION = Table(
         Row("with self-attention", attention, ("74.7", "42", "1", "7M")),
         Row("T=2, n=2", lambda base: {"model.h_cycles": 2, "model.l_cycles": 2}, ("73.7", "12", "1", "5M")),
         Row("one-step gradient", lambda base: recursion(replace(TRM, gradient="update")), ("56.5", "42", "1", "5M")),
+        Row("symbols", se_rrm, ("", "", "", "2M")),
     ),
     (
         *(Claim(TRM_ROW, name) for name in ("HRM", "with the continue loss", "separate f_H and f_L", "no average")),
         *(Claim(TRM_ROW, name) for name in ("4 layers, n=3", "with self-attention", "T=2, n=2", "one-step gradient")),
         Claim("T=2, n=2", "one-step gradient"),
         Claim("with self-attention", "HRM"),
+        Claim("symbols", "HRM"),
+        Claim("symbols", "with self-attention"),
     ),
+    note="Symbols: SE-RRM (arXiv 2603.02193), which says that it outperforms earlier recursive models on 9x9 Sudoku.",
 )
 
 LATENTS = Table(
@@ -272,6 +278,8 @@ TABLES = {
     "outer-loop": OUTER_LOOP,
     "drivers": DRIVERS,
     "width": WIDTH,
+    "efficiency": EFFICIENCY,
+    "sizes": SIZES,
 }
 
 

@@ -123,13 +123,16 @@ def models_command(
 ) -> None:
     """List the models of the family: equations, sizes, depths."""
     from pipeline.models import MEMBERS, describe_members, draw_recursion
+    from pipeline.symbol_drawing import draw_symbol_block
 
     console = Console()
     console.show(describe_members())
     if out:
-        for name, member in MEMBERS.items():
-            write_file(out / f"{name}.svg", draw_recursion(member.config, member.title))
-        console.log(f"written: {len(MEMBERS)} drawings in {out}")
+        drawings = {name: draw_recursion(member.config, member.title) for name, member in MEMBERS.items()}
+        drawings["symbol_block"] = draw_symbol_block(MEMBERS["serrm"].config)
+        for name, drawing in drawings.items():
+            write_file(out / f"{name}.svg", drawing)
+        console.log(f"written: {len(drawings)} drawings in {out}")
 
 
 @app.command("table")

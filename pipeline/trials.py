@@ -7,6 +7,7 @@ is done, and a trial that has it is not made again.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pipeline.config import PredictSettings, RunConfig
 from pipeline.exact import exact_match
 from pipeline.launch import join_processes
 from pipeline.models import count_parameters
+from pipeline.other_sides import match_on_side
 from pipeline.predict import predict
 from pipeline.prepare import gather, prepare
 from pipeline.rows import Ask, Way, Wide
@@ -132,6 +134,18 @@ def _exact(work: Work) -> dict[str, Any]:
     """Every cell right, by supervision step; the value is that of as many steps as in training."""
     device, config = join_processes().device, work.trial.config
     right = exact_match(work.checkpoint, work.puzzle_set, work.tasks, device, work.trial.steps)
+    return _by_step(right, config)
+
+
+def _on_side(side: int, work: Work) -> dict[str, Any]:
+    """The same of generated Sudokus of this side."""
+    device = join_processes().device
+    right = match_on_side(work.checkpoint, work.tasks[0], side, device, work.trial.steps)
+    return _by_step(right, work.trial.config)
+
+
+def _by_step(right: NDArray[np.bool_], config: RunConfig) -> dict[str, Any]:
+    """An answer of tests (tests, steps): the value is that of as many steps as in training."""
     value = float(right[:, min(config.model.max_steps, right.shape[1]) - 1].mean())
     return {"value": value, "steps": right.mean(0).round(6).tolist(), "right": _pack(right)}
 
@@ -177,6 +191,8 @@ ASK: dict[Way, Callable[[Work], dict[str, Any]]] = {
     "one view": _one_view,
     "blank IDs": _blank,
     "shuffled IDs": _shuffled,
+    "4x4": partial(_on_side, 4),
+    "6x6": partial(_on_side, 6),
 }
 
 

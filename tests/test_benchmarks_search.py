@@ -11,12 +11,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import benchmarks.search.__main__ as search
-from benchmarks.search import flop
 from benchmarks.search.board import leaderboard
 from benchmarks.search.records import NEEDED, append, read
 from benchmarks.search.settings import SETTINGS, Setting, find_setting
 from benchmarks.search.tasks import SETS, find_tasks
 from benchmarks.search.trial import Allowance, Trial, build_tasks, plan, run_trial
+from pipeline import flop
 from pipeline.config import ConfigError, RunConfig, override
 from pipeline.small_recipes import cpu_trm, smoke, smoke_direct, smoke_hrm
 from solver.batches import Examples

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from pipeline.models import MEMBERS, count_parameters, describe_step, draw_recursion
+from pipeline.symbol_drawing import HELD, PALETTE, SYMBOLS, draw_symbol_block
 from tests.test_end_to_end import run
 
 DRAWINGS = Path(__file__).parent.parent / "docs" / "models"
@@ -34,9 +35,30 @@ def test_the_documents_hold_the_drawings_of_today(tmp_path: Path) -> None:
     assert all(f"models/{name}" in page for name in kept)
 
 
+def test_only_a_halting_that_is_learnt_is_drawn() -> None:
+    reads = {name: draw_recursion(member.config, member.title) for name, member in MEMBERS.items()}
+    assert {name for name, drawing in reads.items() if ">answer, halt<" not in drawing} == {"serrm"}
+
+
+def test_a_block_is_drawn_with_a_vector_for_each_symbol_of_the_palette() -> None:
+    drawn = ElementTree.fromstring(draw_symbol_block(MEMBERS["serrm"].config))
+    panels = drawn.findall(f"{SVG}g")
+    assert len(panels) == 3
+    for panel in panels:
+        squares = panel.findall(f"{SVG}rect")
+        assert len(squares) == len(PALETTE) * len(HELD)
+        assert len({square.get("x") for square in squares}) == len(HELD)
+        assert len([square for square in squares if square.get("class")]) == len(HELD), "a cell holds one symbol"
+    assert [len(panel.findall(f"{SVG}path")) for panel in panels] == [len(PALETTE), len(HELD), 0]
+    words = [text.text for text in drawn.iter(f"{SVG}text")]
+    assert set(SYMBOLS) <= set(words)
+    assert "each symbol by itself, 4 heads" in words
+    assert "each cell by itself, 2 heads" in words
+
+
 def test_sizes_are_said_as_they_are() -> None:
     page = (DRAWINGS.parent / "models.md").read_text()
-    for name in ("trm", "hrm", "separate", "direct", "urm"):
+    for name in ("trm", "hrm", "separate", "direct", "urm", "serrm"):
         assert f"{count_parameters(MEMBERS[name].config):,}" in page
 
 
@@ -45,4 +67,5 @@ def test_a_drawing_says_what_it_shows() -> None:
     assert "one forward pass more" in describe_step(MEMBERS["hrm"].config)
     assert "21 updates, 7 with gradient (filled), 3 with noise (e)" in describe_step(MEMBERS["gram"].config)
     assert "one update until it settles, at most 24 times" in describe_step(MEMBERS["equilibrium"].config)
+    assert describe_step(MEMBERS["serrm"].config).startswith("12 updates, 4 with gradient")
     assert describe_step(MEMBERS["direct"].config) == "1 update, 1 with gradient (filled); one supervision step"

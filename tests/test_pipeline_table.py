@@ -15,7 +15,11 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
+from augment import load_tasks
 from pipeline.config import override
+from pipeline.equal_flop import training_flop
+from pipeline.models import MEMBERS, count_parameters
+from pipeline.recipes import cpu
 from pipeline.scales import SCALES, base_config
 from pipeline.table import Order, choose_rows, make_trials, run_table
 from pipeline.table_page import Results, judge, make_line
@@ -90,9 +94,9 @@ def test_a_page_has_the_published_figures_beside_ours(ablation: Path) -> None:
 
 def test_what_is_done_is_not_made_again(ablation: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = {file: file.stat().st_mtime_ns for file in ablation.rglob("result.json")}
-    assert len(results) == 18
+    assert len(results) == 20
     assert run("table", "sudoku-ablation", "--seeds", "2", "--out", ablation) == 0
-    assert "0 trainings to do, 18 done" in capsys.readouterr().out
+    assert "0 trainings to do, 20 done" in capsys.readouterr().out
     assert {file: file.stat().st_mtime_ns for file in results} == results
     (ablation / "hrm" / "seed-1" / "result.json").unlink()
     assert run("table", "sudoku-ablation", "--seeds", "2", "--row", "HRM", "--out", ablation) == 0
@@ -280,6 +284,58 @@ def test_test_inputs_are_compared_after_the_steps_of_training() -> None:
     results = {("a", 0): result(["10", "11"], 0.5), ("b", 0): result(["00", "11"], 0.0)}
     judged = judge(Claim("a", "b"), {name: make_line(Row(name), results) for name in ("a", "b")})
     assert (judged.gained, judged.lost) == (1, 0)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu"])
+def test_rows_of_equal_operations_differ_in_steps_only(scale: Any, tmp_path: Path) -> None:
+    table = TABLES["efficiency"]
+    trials = list(make_trials(table, table.rows, [0], order("efficiency", tmp_path, scale=scale)))
+    base = trials[0].config
+    assert base == override(base_config("arc6", scale), {"seed": 0})
+    for config in (trial.config for trial in trials):
+        assert training_flop(config) == pytest.approx(
+            training_flop(base), abs=training_flop(config) / config.train.steps
+        )
+        assert (config.train.average or 0) ** config.train.steps == pytest.approx(
+            (base.train.average or 0) ** base.train.steps
+        )
+    steps = {trial.name: trial.config.train.steps for trial in trials}
+    assert steps["a row per transform"] == base.train.steps > steps["symbols, as SE-RRM"]
+    assert steps["symbols, as SE-RRM"] > steps["symbols, equal weights"]
+
+
+def test_the_steps_that_are_set_are_those_of_the_base(tmp_path: Path) -> None:
+    table = TABLES["efficiency"]
+    few, many = (
+        [trial.config for trial in make_trials(table, table.rows, [0], order("efficiency", tmp_path, settings=(each,)))]
+        for each in ("train.steps=60", "train.steps=120")
+    )
+    assert (few[0].train.steps, many[0].train.steps) == (60, 120)
+    assert [config.train.steps for config in many] == pytest.approx([2 * config.train.steps for config in few], abs=1)
+    assert many[-1].train.warmup == round(many[0].train.warmup * many[-1].train.steps / 120)
+
+
+def test_equal_weights_are_about_as_many() -> None:
+    table = TABLES["efficiency"]
+    base = base_config("arc6", "cpu").model
+    wide = override(base_config("arc6", "cpu"), dict(table.row("symbols, equal weights").changes(base))).model
+    assert 0.95 < count_parameters(wide) / count_parameters(base) <= 1
+
+
+def test_se_rrm_is_of_the_published_size_where_the_base_is() -> None:
+    row = TABLES["efficiency"].row("symbols, as SE-RRM")
+    made = override(base_config("arc6", "paper"), dict(row.changes(base_config("arc6", "paper").model))).model
+    assert count_parameters(made) == count_parameters(MEMBERS["serrm"].config)
+    assert (made.hidden, made.heads, made.symbol_heads) == (256, 4, 2)
+
+
+def test_efficiency_is_judged_on_tasks_of_no_recipe() -> None:
+    chosen = base_config("arc6", "cpu")
+    tasks = load_tasks(chosen.source, chosen.selection.selection())
+    assert len(tasks) == 21
+    assert {task.max_side for task in tasks} == {6}
+    assert not {task.id for task in tasks} & {task.id for task in load_tasks(cpu().source, cpu().selection.selection())}
+    assert max(max(pair.output.shape) for task in tasks for pair in task.tests if pair.output is not None) < 7
 
 
 def test_a_run_table_reports_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

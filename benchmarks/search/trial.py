@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from augment import PuzzleSet, SourcedTasks, Task
-from benchmarks.search.flop import step_flop, steps_within
 from benchmarks.search.settings import Setting
 from pipeline.budget import Budget
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import ConfigError, RunConfig, override
+from pipeline.flop import step_flop, steps_within
 from pipeline.predict import predict
 from pipeline.prepare import build, gather
 from pipeline.rescore import rescore

@@ -124,5 +124,5 @@ def steps_within(flop: float, config: RunConfig, puzzle_set: PuzzleSet) -> int:
     """The training steps that so many FLOP pay for; ValueError where they do not pay for one."""
     step = step_flop(config, puzzle_set)
     if flop < step:
-        raise ValueError(f"--flop {flop:g}: one step takes {step:.3g} FLOP; give more")
+        raise ValueError(f"{flop:g} FLOP: one step takes {step:.3g}; give more")
     return int(flop / step)
