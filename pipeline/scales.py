@@ -157,7 +157,7 @@ ARC_BASES = {
     ("smoke", "arc"): lambda: _tiny_arc("arc-agi-1/training"),
     ("smoke", "arc6"): lambda: _tiny_arc("arc-agi-1/training"),
     ("cpu", "arc6"): lambda: _small_arc("arc-agi-1/training", _side_six(), 7),
-    ("gpu", "arc6"): arc1_fast,
+    ("gpu", "arc6"): arc1_fast_trm,
     ("paper", "arc6"): arc1,
     ("smoke", "arc2"): lambda: _tiny_arc("arc-agi-2/training"),
     ("cpu", "arc"): lambda: _small_arc("arc-agi-1/training"),
