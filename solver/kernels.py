@@ -1,9 +1,10 @@
 """The symbol axis on a CPU: what stands between the linear layers, with fewer passes over memory and gradients by hand.
 
 `add_norm`, `gate` and `attend` are functions of tensors. On a CPU, in float32 and float64, they go through memory once
-where a chain of PyTorch's operations does so for each of them and copies what is cut out and put together. Elsewhere,
-and inside of `torch.compile`, callers run that chain (`fits`). Loops run on one thread, matrix products on PyTorch's;
-a row's result does not depend on how many those are. There are no gradients of gradients.
+where a chain of PyTorch's operations does so for each of them, and copy nothing that is cut out or put together.
+Elsewhere, and inside of `torch.compile`, their callers run that chain (see `fits`). Loops run on one thread, matrix
+products on PyTorch's, and results are the same bits for any number. RuntimeError where a gradient of a gradient is
+asked for.
 
 Shape letters: T rows, D columns, N parts (query, key and value, or one), H heads, K head size, R sequences x heads of
 a block, L length of its sequences.
@@ -17,7 +18,6 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 """What the compiler may do to sums: reorder them, so that it can use vectors."""
@@ -30,6 +30,7 @@ BLOCK_SCORES = 2**20
 
 
 Angles = tuple[Tensor, Tensor]
+"""Cosines and signed sines of each row, (T, 1, 1, K)."""
 
 
 def fits(x: Tensor) -> bool:
@@ -79,6 +80,11 @@ def attend(qkv_TNHK: Tensor, sequences: Sequences, angles: Angles | None = None)
     return _Attend.apply(qkv_TNHK, sequences, angles)  # pyright: ignore[reportReturnType]
 
 
+def _refuse_second_gradient() -> None:
+    if torch.is_grad_enabled():
+        raise RuntimeError("solver.kernels: no gradients of gradients; leave create_graph off")
+
+
 class _AddNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
@@ -89,8 +95,8 @@ class _AddNorm(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        _refuse_second_gradient()
         out, scale = ctx.saved_tensors
         given = torch.empty_like(out)
         _add_norm_back(gradients[0].contiguous().numpy(), out.numpy(), scale.numpy(), given.numpy())
@@ -108,8 +114,8 @@ class _Gate(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        _refuse_second_gradient()
         gate_up, open_TD = ctx.saved_tensors
         given = torch.empty_like(gate_up)
         _gate_back(gradients[0].contiguous().numpy(), gate_up.numpy(), open_TD.numpy(), given.numpy())
@@ -135,8 +141,8 @@ class _Attend(torch.autograd.Function):
         return _put_back(mixed, (len(qkv), 1, heads, size), sequences)[:, 0]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        _refuse_second_gradient()
         laid, *weights = ctx.saved_tensors
         arrived, given = _lay_out(gradients[0][:, None], ctx.sequences), torch.empty_like(laid)
         cuts = (_cut(x, parts, ctx.shape[2], ctx.sequences) for x, parts in ((laid, 3), (given, 3), (arrived, 1)))
@@ -190,11 +196,11 @@ def _put_back(laid: Tensor, shape: Any, sequences: Sequences, angles: Angles | N
 
 
 def _tables(x_TNHK: Tensor, angles: Angles | None) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Cosines and sines (T, K), or without rows, and a tuple of K / 2 by which the compiler knows how many there are."""
+    """Cosines and sines (T, K), of no rows without angles, and a tuple whose length tells the compiler K / 2."""
     size = x_TNHK.shape[-1]
     tables = (x_TNHK.new_empty(0, size),) * 2 if angles is None else angles
-    cos, sin = (table.flatten(1).to(x_TNHK.dtype).contiguous().numpy() for table in tables)
-    return cos, sin, (0,) * (size // 2)
+    cos_TK, sin_TK = (table.flatten(1).to(x_TNHK.dtype).contiguous().numpy() for table in tables)
+    return cos_TK, sin_TK, (0,) * (size // 2)
 
 
 @njit(cache=True, fastmath=FAST)
