@@ -11,10 +11,10 @@ from torch.testing import assert_close
 
 from solver import kernels
 from solver.layers import rms_norm, rotary_tables, rotate
-from solver.settings import ModelConfig
 from solver.symbols import SymbolBlock, SymbolLayout, make_symbol_layout
+from tests.test_solver_symbols import CONFIG as SYMBOL_CONFIG
 
-HEADS, SIZE, SIDE = 2, 10, 9
+HEADS, SIZE, SIDE = 2, 12, 9
 EPSILON = 1e-5
 
 
@@ -145,7 +145,7 @@ def test_they_fit_full_precision_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_block_is_the_same_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    config = ModelConfig(hidden=HEADS * SIZE, heads=HEADS, symbol_heads=3, expansion=2, inner_multiple=4, symbols=True)
+    config = replace(SYMBOL_CONFIG, hidden=HEADS * SIZE, heads=HEADS, symbol_heads=3)
     block, x_TD = SymbolBlock(config).double(), draw(ROWS, HEADS * SIZE)
     factors_2TD = 1.5 * (draw(2, ROWS, HEADS * SIZE, seed=1).detach() > 0)
     inputs = [x_TD, *block.parameters()]
