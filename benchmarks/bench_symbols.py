@@ -2,6 +2,8 @@
 
     python -m benchmarks.bench_symbols [--rounds 10] [--threads 1 --threads 2] [--out FILE]
 
+The symbol axis is timed without its kernels (`solver.kernels`) as well.
+
 On a CPU, on the 27 development tasks (`benchmarks.search.tasks.six`). Every round trains and predicts one batch with
 each network and number of threads in turn, so that ratios hold where the speed drifts. Operations are counted for the
 same batches (`benchmarks.search.flop`).
@@ -18,6 +20,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Annotated, Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -31,6 +34,7 @@ from benchmarks.search.trial import build_tasks
 from pipeline.config import RunConfig, override
 from pipeline.rundir import Console, processor, versions
 from pipeline.start import make_learner
+from solver import kernels
 from solver.batches import Batch, Examples
 from solver.model import RecursiveModel
 from solver.settings import ModelConfig
@@ -43,6 +47,8 @@ WIDTHS = range(16, 257, 4)
 """Hidden sizes among which the plain network with as many weights is chosen: heads of an even size."""
 
 WORK = ("training", "prediction")
+CHAINS = ", without kernels"
+"""End of the name of what is timed by chains of PyTorch's operations in place of `solver.kernels`."""
 
 
 def count_weights(config: ModelConfig) -> int:
@@ -61,10 +67,12 @@ def make_configs() -> dict[str, RunConfig]:
     """The networks that are compared, by name."""
     plain, symbols = SETTINGS["shipped"].config(), SETTINGS["symbols"].config()
     small = as_large(plain, count_weights(symbols.model))
+    name = f"symbols of the task, hidden {symbols.model.hidden}"
     return {
         f"plain, hidden {plain.model.hidden}": plain,
         f"plain, hidden {small.model.hidden}": small,
-        f"symbols of the task, hidden {symbols.model.hidden}": symbols,
+        name: symbols,
+        name + CHAINS: symbols,
         f"all {symbols.model.vocabulary} symbols, hidden {symbols.model.hidden}": override(
             symbols, {"model.palette": "all"}
         ),
@@ -94,8 +102,10 @@ class Contender:
         torch.set_num_threads(threads)
         batch = self.batches[number % BATCHES]
         works = {"training": lambda: self.learner.step(batch), "prediction": lambda: self._predict(batch)}
+        fits = (lambda _: False) if self.name.endswith(CHAINS) else kernels.fits
         for work, do in works.items():
-            seconds = time_of(do)
+            with patch.object(kernels, "fits", fits):
+                seconds = time_of(do)
             if counts:
                 self.seconds.setdefault((work, threads), []).append(seconds)
 

@@ -75,7 +75,7 @@ def test_training_text_has_what_was_measured_and_no_more(trials: list[bench_trai
 
 
 def test_the_plain_network_beside_the_symbols_is_about_as_large() -> None:
-    _, small, symbols, every = bench_symbols.make_configs().values()
+    _, small, symbols, _, every = bench_symbols.make_configs().values()
     weights, wanted = (bench_symbols.count_weights(config.model) for config in (small, symbols))
     assert weights == pytest.approx(wanted, rel=0.1)
     assert not small.model.symbols
@@ -85,7 +85,7 @@ def test_the_plain_network_beside_the_symbols_is_about_as_large() -> None:
 
 def test_every_network_is_timed_in_every_round() -> None:
     changes = {"train.batch_size": 2, "puzzles.augmentations": 1, "model.hidden": 16}
-    chosen = list(bench_symbols.make_configs().items())[::2]
+    chosen = list(bench_symbols.make_configs().items())[1:4]
     configs = {name: override(config, changes) for name, config in chosen}
     before = torch.get_num_threads()
     contenders = bench_symbols.compare(configs, bench_symbols.six()[:2], [1], 2)
