@@ -13,11 +13,10 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read on import: threads that wait leave the core to other work
 
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
+from textwrap import wrap as wrap_text
 from time import perf_counter
 from typing import Annotated, Any
 from unittest.mock import patch
@@ -132,6 +131,11 @@ class Contender:
         return np.stack(work_of(model, positions_B, symbols_B))
 
 
+def wrap(text: str) -> list[str]:
+    """A paragraph's lines."""
+    return wrap_text(text, 120)
+
+
 def time_of(work: Callable[[], Any]) -> float:
     """Seconds of one call."""
     start = perf_counter()
@@ -158,16 +162,22 @@ def describe(contenders: list[Contender], tasks: int, threads: list[int], comman
     lines = [
         f"# The symbol axis beside the plain network: `{command}`",
         "",
-        f"{tasks} tasks, batches of {first.config.train.batch_size} examples. Prediction makes {first.steps} "
-        f"supervision steps. Medians of {rounds} rounds, with the lowest and the highest.",
+        *wrap(
+            f"{tasks} tasks, batches of {first.config.train.batch_size} examples. Prediction makes {first.steps} "
+            f"supervision steps. Medians of {rounds} rounds, with the lowest and the highest."
+        ),
         "",
         *(line for work in WORK for line in describe_work(contenders, work, threads)),
-        "Weights are without ID rows. Operations are those of matrix products and attention, a backward pass twice its "
-        "forward; training includes the optimizers. GFLOP/s are of the fewest threads.",
+        *wrap(
+            "Weights are without ID rows. Operations are those of matrix products and attention, a backward pass twice "
+            "its forward; training includes the optimizers. GFLOP/s are of the fewest threads."
+        ),
         "",
-        *([note, ""] if note else []),
-        f"{processor()}, {made['cores']} cores. Commit {made['commit']}, torch {made['torch']}, numba {made['numba']}, "
-        f"Python {made['python']}.",
+        *([*wrap(note), ""] if note else []),
+        *wrap(
+            f"{processor()}, {made['cores']} cores. Commit {made['commit']}, torch {made['torch']}, numba "
+            f"{made['numba']}, Python {made['python']}."
+        ),
     ]
     return "\n".join(lines) + "\n"
 
@@ -194,7 +204,8 @@ def main(
     """Train and predict with all networks in turn."""
     tasks, counts = six(), threads or [1, 2]
     contenders = compare(make_configs(), tasks, counts, rounds)
-    command = f"python -m benchmarks.bench_symbols {shlex.join(sys.argv[1:])}".strip()
+    command = f"python -m benchmarks.bench_symbols --rounds {rounds}"
+    command += "".join(f" --threads {count}" for count in threads or [])
     text = describe(contenders, len(tasks), counts, command, note)
     print(text)
     if out:

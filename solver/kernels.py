@@ -16,11 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-FAST = {"reassoc", "contract", "nsz", "arcp"}
-"""What the compiler may do to sums: reorder them, so that it can use vectors."""
+from solver import loops
 
 KEPT_LENGTH = 128
 """Attention of longer sequences is computed again for the gradient, and not kept."""
@@ -90,7 +88,7 @@ class _AddNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
         scale = x.new_empty(len(x))
-        _add_norm(x.contiguous().numpy(), y.contiguous().numpy(), epsilon, out.numpy(), scale.numpy())
+        loops.add_norm(x.contiguous().numpy(), y.contiguous().numpy(), epsilon, out.numpy(), scale.numpy())
         ctx.save_for_backward(out, scale)
         return out
 
@@ -99,7 +97,7 @@ class _AddNorm(torch.autograd.Function):
         _refuse_second_gradient()
         out, scale = ctx.saved_tensors
         given = torch.empty_like(out)
-        _add_norm_back(gradients[0].contiguous().numpy(), out.numpy(), scale.numpy(), given.numpy())
+        loops.add_norm_back(gradients[0].contiguous().numpy(), out.numpy(), scale.numpy(), given.numpy())
         return given, given, None
 
 
@@ -107,9 +105,9 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         gate_up = gate_up.contiguous()
-        open_TD = gate_up[:, : gate_up.shape[1] // 2].sigmoid()
+        open_TD = gate_up[:, : gate_up.shape[1] // 2].neg().exp_()  # PyTorch's sigmoid has other bits on more threads
         out = torch.empty_like(open_TD)
-        _gate(gate_up.numpy(), open_TD.numpy(), out.numpy())
+        loops.gate(gate_up.numpy(), open_TD.numpy(), out.numpy())
         ctx.save_for_backward(gate_up, open_TD)
         return out
 
@@ -118,7 +116,7 @@ class _Gate(torch.autograd.Function):
         _refuse_second_gradient()
         gate_up, open_TD = ctx.saved_tensors
         given = torch.empty_like(gate_up)
-        _gate_back(gradients[0].contiguous().numpy(), gate_up.numpy(), open_TD.numpy(), given.numpy())
+        loops.gate_back(gradients[0].contiguous().numpy(), gate_up.numpy(), open_TD.numpy(), given.numpy())
         return given
 
 
@@ -183,7 +181,7 @@ def _cut(laid: Tensor, parts: int, heads: int, sequences: Sequences) -> Iterator
 def _lay_out(x_TNHK: Tensor, sequences: Sequences, angles: Angles | None = None) -> Tensor:
     """The rows, turned where there are angles, block by block as (N, R, L, K), all in one axis."""
     x_TNHK, laid = x_TNHK.contiguous(), x_TNHK.new_empty(x_TNHK.numel())
-    _gather(x_TNHK.numpy(), sequences.rows_T, sequences.blocks, *_tables(x_TNHK, angles), laid.numpy())
+    loops.gather(x_TNHK.numpy(), sequences.rows_T, sequences.blocks, *_tables(x_TNHK, angles), laid.numpy())
     return laid
 
 
@@ -191,7 +189,7 @@ def _put_back(laid: Tensor, shape: Any, sequences: Sequences, angles: Angles | N
     """The inverse of `_lay_out`, by angles of the other sign: (T, N, H, K)."""
     x_TNHK = laid.new_empty(shape)
     tables = _tables(x_TNHK, None if angles is None else (angles[0], -angles[1]))
-    _scatter(laid.numpy(), sequences.rows_T, sequences.blocks, *tables, x_TNHK.numpy())
+    loops.scatter(laid.numpy(), sequences.rows_T, sequences.blocks, *tables, x_TNHK.numpy())
     return x_TNHK
 
 
@@ -201,112 +199,3 @@ def _tables(x_TNHK: Tensor, angles: Angles | None) -> tuple[np.ndarray, np.ndarr
     tables = (x_TNHK.new_empty(0, size),) * 2 if angles is None else angles
     cos_TK, sin_TK = (table.flatten(1).to(x_TNHK.dtype).contiguous().numpy() for table in tables)
     return cos_TK, sin_TK, (0,) * (size // 2)
-
-
-@njit(cache=True, fastmath=FAST)
-def _gather(x, rows, blocks, cos, sin, lanes, laid):
-    _, parts, heads, size = x.shape
-    passed = 0
-    for block in range(len(blocks)):
-        count, length = blocks[block]
-        base = passed * parts * heads * size
-        for sequence in range(count):
-            for place in range(length):
-                row = rows[passed]
-                passed += 1
-                for part in range(parts):
-                    for head in range(heads):
-                        matrix = (part * count + sequence) * heads + head
-                        start = base + (matrix * length + place) * size
-                        own, other = x[row, part, head], laid[start : start + size]
-                        if part < 2 and len(cos) > 0:
-                            _turn(own, cos[row], sin[row], lanes, other)
-                        else:
-                            _copy(own, lanes, other)
-
-
-@njit(cache=True, fastmath=FAST)
-def _scatter(laid, rows, blocks, cos, sin, lanes, x):
-    _, parts, heads, size = x.shape
-    passed = 0
-    for block in range(len(blocks)):
-        count, length = blocks[block]
-        base = passed * parts * heads * size
-        for sequence in range(count):
-            for place in range(length):
-                row = rows[passed]
-                passed += 1
-                for part in range(parts):
-                    for head in range(heads):
-                        matrix = (part * count + sequence) * heads + head
-                        start = base + (matrix * length + place) * size
-                        own, other = x[row, part, head], laid[start : start + size]
-                        if part < 2 and len(cos) > 0:
-                            _turn(other, cos[row], sin[row], lanes, own)
-                        else:
-                            _copy(other, lanes, own)
-
-
-@njit(inline="always")
-def _turn(source, cos, sin, lanes, target):
-    half = len(lanes)
-    for place in range(len(lanes)):
-        first, second = source[place], source[half + place]
-        target[place] = first * cos[place] + second * sin[place]
-        target[half + place] = second * cos[half + place] + first * sin[half + place]
-
-
-@njit(inline="always")
-def _copy(source, lanes, target):
-    half = len(lanes)
-    for place in range(len(lanes)):
-        first, second = source[place], source[half + place]
-        target[place] = first
-        target[half + place] = second
-
-
-@njit(cache=True, fastmath=FAST)
-def _add_norm(x, y, epsilon, out, scale):
-    columns = x.shape[1]
-    for row in range(len(x)):
-        total = x[row, 0] * 0
-        for column in range(columns):
-            value = x[row, column] + y[row, column]
-            out[row, column] = value
-            total += value * value
-        scale[row] = 1 / np.sqrt(total / columns + epsilon)
-        factor = scale[row]
-        for column in range(columns):
-            out[row, column] *= factor
-
-
-@njit(cache=True, fastmath=FAST)
-def _add_norm_back(gradient, out, scale, given):
-    columns = out.shape[1]
-    for row in range(len(out)):
-        along = out[row, 0] * 0
-        for column in range(columns):
-            along += gradient[row, column] * out[row, column]
-        along /= columns
-        factor = scale[row]
-        for column in range(columns):
-            given[row, column] = factor * (gradient[row, column] - along * out[row, column])
-
-
-@njit(cache=True, fastmath=FAST)
-def _gate(gate_up, opened, out):
-    inner = opened.shape[1]
-    for row in range(len(opened)):
-        for column in range(inner):
-            out[row, column] = gate_up[row, column] * opened[row, column] * gate_up[row, inner + column]
-
-
-@njit(cache=True, fastmath=FAST)
-def _gate_back(gradient, gate_up, opened, given):
-    inner = opened.shape[1]
-    for row in range(len(opened)):
-        for column in range(inner):
-            value, share = gate_up[row, column], opened[row, column]
-            passed = gradient[row, column] * share
-            given[row, column] = passed * gate_up[row, inner + column] * (1 + value * (1 - share))
-            given[row, inner + column] = passed * value

@@ -62,7 +62,7 @@ PAIRS = {
         lambda x, y: rms_norm(x + y, EPSILON),
         [(50, 24), (50, 24)],
     ),
-    "gate": (kernels.gate, plain_gate, [(50, 38)]),
+    "gate": (kernels.gate, plain_gate, [(1001, 202)]),
     "attention over cells": (attention_over_cells, plain_attention_over_cells, [QKV]),
     "attention over symbols": (attention_over_symbols, LAYOUT.attend_symbols, [QKV]),
 }
