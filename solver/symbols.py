@@ -11,6 +11,7 @@ size, N the three of query, key and value.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from solver import kernels
 from solver.dropout import drop
 from solver.layers import Attention, SwiGLU, rms_norm, truncated_normal_
 from solver.layout import Padding
@@ -112,6 +114,25 @@ class SymbolLayout:
         parts = zip(self.groups, qkv_TNHK.split([group.length for group in self.groups]), strict=True)
         return _joined([group.attend_symbols(qkv) for group, qkv in parts])
 
+    @cached_property
+    def over_cells(self) -> kernels.Sequences:
+        """Of each symbol of each example its cells, for `solver.kernels`."""
+        return kernels.make_sequences([rows_EPC.reshape(-1, rows_EPC.shape[2]) for rows_EPC in self._rows()])
+
+    @cached_property
+    def over_symbols(self) -> kernels.Sequences:
+        """Of each cell of each example its symbols, for `solver.kernels`."""
+        return kernels.make_sequences(
+            [rows_EPC.transpose(0, 2, 1).reshape(-1, rows_EPC.shape[1]) for rows_EPC in self._rows()]
+        )
+
+    def _rows(self) -> list[np.ndarray]:
+        """Numbers of the rows of each group, (examples, symbols, cells)."""
+        ends = np.cumsum([group.length for group in self.groups])
+        parts = np.split(np.arange(ends[-1]), ends[:-1])
+        shapes = [(group.examples, group.symbols, group.cells) for group in self.groups]
+        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
 
 def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -154,20 +175,32 @@ class SymbolBlock(nn.Module):
     def forward(self, x_TD: Tensor, layout: SymbolLayout, factors_2TD: Tensor | None = None) -> Tensor:
         """One block; the shape stays. factors_2TD: of dropout, for what the first attention and the MLP give."""
         on_mixer_TD, on_mlp_TD = (None, None) if factors_2TD is None else factors_2TD.unbind()
-        mixed_THK = layout.attend_cells(*self.mixer.project(x_TD, layout.cos, layout.sin))
-        x_TD, qkv_TNHK = self.turn_to_symbols(x_TD, mixed_THK, on_mixer_TD)
+        x_TD, qkv_TNHK = self.turn_to_symbols(x_TD, self._attend_cells(x_TD, layout), on_mixer_TD)
+        if kernels.fits(x_TD):
+            return self.finish(x_TD, kernels.attend(qkv_TNHK, layout.over_symbols), on_mlp_TD)
         return self.finish(x_TD, layout.attend_symbols(qkv_TNHK), on_mlp_TD)
+
+    def _attend_cells(self, x_TD: Tensor, layout: SymbolLayout) -> Tensor:
+        if not kernels.fits(x_TD):
+            return layout.attend_cells(*self.mixer.project(x_TD, layout.cos, layout.sin))
+        qkv_TNHK = self.mixer.qkv(x_TD).unflatten(-1, (3, self.mixer.heads, -1))
+        return kernels.attend(qkv_TNHK, layout.over_cells, (layout.cos, layout.sin))
 
     def turn_to_symbols(self, x_TD: Tensor, mixed_THK: Tensor, factors_TD: Tensor | None) -> tuple[Tensor, Tensor]:
         """What stands between the attentions: the rows, and the second one's queries, keys and values."""
-        mixed_TD = drop(self.mixer.out(mixed_THK.flatten(1)), factors_TD)
-        x_TD = rms_norm(x_TD + mixed_TD, self.epsilon)
+        x_TD = self._add_norm(x_TD, drop(self.mixer.out(mixed_THK.flatten(1)), factors_TD))
         return x_TD, self.symbols.qkv(x_TD).unflatten(-1, (3, self.symbols.heads, -1))
 
     def finish(self, x_TD: Tensor, mixed_THK: Tensor, factors_TD: Tensor | None) -> Tensor:
         """What follows the second attention."""
-        x_TD = rms_norm(x_TD + self.symbols.out(mixed_THK.flatten(1)), self.epsilon)
-        return rms_norm(x_TD + drop(self.mlp(x_TD), factors_TD), self.epsilon)
+        x_TD = self._add_norm(x_TD, self.symbols.out(mixed_THK.flatten(1)))
+        made_TD = self.mlp.down(kernels.gate(self.mlp.gate_up(x_TD))) if kernels.fits(x_TD) else self.mlp(x_TD)
+        return self._add_norm(x_TD, drop(made_TD, factors_TD))
+
+    def _add_norm(self, x_TD: Tensor, made_TD: Tensor) -> Tensor:
+        if kernels.fits(x_TD):
+            return kernels.add_norm(x_TD, made_TD, self.epsilon)
+        return rms_norm(x_TD + made_TD, self.epsilon)
 
     def compile_parts(self, **options: Any) -> None:
         """Compile (`torch.compile`) what stands before, between and after the attentions."""

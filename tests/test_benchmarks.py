@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from augment import IDENTITY, Selection, SourcedTasks, build_puzzle_set, load_tasks
-from benchmarks import bench_canvas, bench_train, bench_vote, run_budget
+from benchmarks import bench_canvas, bench_symbols, bench_train, bench_vote, run_budget
 from benchmarks.bench_kills import CHECKPOINT_EVERY, Outcome, compare, draw_moments
 from benchmarks.bench_kills import describe as describe_kills
 from pipeline.config import override
@@ -72,6 +72,38 @@ def test_training_text_has_what_was_measured_and_no_more(trials: list[bench_trai
     assert "2 slots stand for a batch of 8" in text
     works = [bench_train.step_work(trial.work.config.model, trial.positions_B)[1] for trial in trials]
     assert f"by arithmetic it could be {works[0] / works[1]:.2f} times" in text
+
+
+def test_the_plain_network_beside_the_symbols_is_about_as_large() -> None:
+    _, small, symbols, _, every = bench_symbols.make_configs().values()
+    weights, wanted = (bench_symbols.count_weights(config.model) for config in (small, symbols))
+    assert weights == pytest.approx(wanted, rel=0.1)
+    assert not small.model.symbols
+    assert (symbols.model.palette, every.model.palette) == ("task", "all")
+    assert bench_symbols.count_weights(every.model) == wanted
+
+
+def test_every_network_is_timed_in_every_round() -> None:
+    changes = {"train.batch_size": 2, "puzzles.augmentations": 1, "model.hidden": 16}
+    chosen = list(bench_symbols.make_configs().items())[1:4]
+    configs = {name: override(config, changes) for name, config in chosen}
+    before = torch.get_num_threads()
+    contenders = bench_symbols.compare(configs, bench_symbols.six()[:2], [1], 2)
+    assert torch.get_num_threads() == before
+    for contender in contenders:
+        assert {key: len(times) for key, times in contender.seconds.items()} == {
+            ("training", 1): 2,
+            ("prediction", 1): 2,
+        }
+        model = contender.config.model
+        lengths = np.concatenate([bench_train.cells_in_use(batch) for batch in contender.batches])
+        if not model.symbols:
+            step = bench_train.step_work(model, model.id_slots + lengths)[1] / len(lengths)
+            assert contender.flop()["training"] == pytest.approx(step)
+    text = bench_symbols.describe(contenders, 2, [1], "command", "Nothing else ran.")
+    assert all(text.count(f"| {name} |") == 2 for name in configs)
+    assert "2 tasks, batches of 2 examples" in text
+    assert "Nothing else ran." in text
 
 
 def test_moments_of_killing_are_drawn_by_the_seed() -> None:
