@@ -49,6 +49,8 @@ SYMBOLS: dict[str, Any] = LEARNER | {
 
 ONE_LATENT = ["z = f(z + x) * 4"]
 
+QUICK: dict[str, Any] = SYMBOLS | {"train.id_lr": 5e-2, "train.batch_size": 16}
+
 SETTINGS: dict[str, Setting] = {
     "shipped": Setting("cpu_trm"),
     "learner": Setting("cpu_trm", LEARNER),
@@ -66,7 +68,21 @@ SETTINGS: dict[str, Setting] = {
     "symbols": Setting("cpu_trm", SYMBOLS),
     "symbols, ID rate 5e-2": Setting("cpu_trm", SYMBOLS | {"train.id_lr": 5e-2}),
     "symbols, ID rate 5e-2, lr 2e-3": Setting("cpu_trm", SYMBOLS | {"train.id_lr": 5e-2, "train.lr": 2e-3}),
-    "symbols, ID rate 5e-2, batch 16": Setting("cpu_trm", SYMBOLS | {"train.id_lr": 5e-2, "train.batch_size": 16}),
+    "symbols, ID rate 5e-2, batch 16": Setting("cpu_trm", QUICK),
+    "quick, batch 8": Setting("cpu_trm", QUICK | {"train.batch_size": 8}),
+    "quick, batch 4": Setting("cpu_trm", QUICK | {"train.batch_size": 4}),
+    "quick, batch 8, lr 2e-3": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "train.lr": 2e-3}),
+    "quick, batch 8, one latent": Setting(
+        "cpu_trm", QUICK | {"train.batch_size": 8, "model.recursion.updates": ONE_LATENT}
+    ),
+    "quick, batch 8, hidden 32": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "model.hidden": 32}),
+    "quick, batch 8, hidden 64": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "model.hidden": 64}),
+    "quick, batch 8, stablemax": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "train.loss": "stablemax"}),
+    "quick, batch 8, NorMuon": Setting(
+        "cpu_trm", QUICK | {"train.batch_size": 8, "train.optimizer": "normuon", "train.muon_lr": 2e-3}
+    ),
+    "quick, batch 8, corrupted starts": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "train.corrupted": 0.5}),
+    "quick, batch 8, visits of tasks": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "train.visits": "tasks"}),
     "symbols, ID rate 2e-1": Setting("cpu_trm", SYMBOLS | {"train.id_lr": 2e-1}),
     "symbols, batch 16": Setting("cpu_trm", SYMBOLS | {"train.batch_size": 16}),
     "symbols, lr 2e-3": Setting("cpu_trm", SYMBOLS | {"train.lr": 2e-3}),
