@@ -6,7 +6,7 @@ The symbol axis is timed without its kernels (`solver.kernels`) as well.
 
 On a CPU, on the 27 development tasks (`benchmarks.search.tasks.six`). Every round trains and predicts one batch with
 each network and number of threads in turn, so that ratios hold where the speed drifts. Operations are counted for the
-same batches (`benchmarks.search.flop`).
+same batches (`pipeline.flop`).
 """
 
 import os
@@ -26,11 +26,11 @@ import torch
 import typer
 
 from augment import Task
-from benchmarks.search.flop import work_of
 from benchmarks.search.settings import SETTINGS
 from benchmarks.search.tasks import six
 from benchmarks.search.trial import build_tasks
 from pipeline.config import RunConfig, override
+from pipeline.flop import work_of
 from pipeline.rundir import Console, processor, versions
 from pipeline.start import make_learner
 from solver import kernels

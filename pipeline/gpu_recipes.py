@@ -72,7 +72,7 @@ def arc1_fast() -> RunConfig:
 
     python -m pipeline solve --recipe arc1_fast     about 3 hours on an H100, if it trains at 300 TFLOP/s
 
-    The hours are arithmetic (`benchmarks.search.flop`): 212 GFLOP an example on task canvases with task palettes, where
+    The hours are arithmetic (`pipeline.flop`): 212 GFLOP an example on task canvases with task palettes, where
     the whole board and vocabulary take 1,250; 20,000 steps of 768 are 3.3e18 FLOP, and visit each of the 3,985 pairs
     3,850 times. `arc1_fast_trm` takes 1.2e19 FLOP for 30,800 visits each; mdlARC reaches 44% with 650 (3.7e17 FLOP).
     Published by others: 45.3% with 8 transforms in place of 1000 augmentations and 2 million weights (SE-RRM).
