@@ -75,6 +75,12 @@ SETTINGS: dict[str, Setting] = {
     "quick, batch 8, one latent": Setting(
         "cpu_trm", QUICK | {"train.batch_size": 8, "model.recursion.updates": ONE_LATENT}
     ),
+    "one latent, lr 2e-3, batch 16": Setting(
+        "cpu_trm", QUICK | {"train.lr": 2e-3, "model.recursion.updates": ONE_LATENT}
+    ),
+    "one latent, lr 2e-3, batch 8": Setting(
+        "cpu_trm", QUICK | {"train.batch_size": 8, "train.lr": 2e-3, "model.recursion.updates": ONE_LATENT}
+    ),
     "quick, batch 8, hidden 32": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "model.hidden": 32}),
     "quick, batch 8, hidden 64": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "model.hidden": 64}),
     "quick, batch 8, stablemax": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "train.loss": "stablemax"}),
