@@ -1,8 +1,8 @@
 """What a recipe scores, over seeds, and how long it takes: the figures its docstring states.
 
-    python -m benchmarks.bench_recipe --recipe cpu --seeds 0,1,2 [--processes 2] [--set NAME=VALUE] --out FILE
+    python -m benchmarks.bench_recipe --recipe cpu --seeds 0,1,2 [--processes 2] [--jobs 2] [--set NAME=VALUE] --out FILE
 
-Each seed is a whole `python -m pipeline solve` in a process of its own, one after the other. With `--processes` it is
+Each seed is a whole `python -m pipeline solve` in a process of its own, one after the other or --jobs at once. With `--processes` it is
 built, trained (torchrun), predicted and scored by the commands for that, and no budget ends it. The result file names
 commit, command, versions and hardware.
 """
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -122,6 +123,7 @@ def main(
     recipe: str = "cpu",
     seeds: str = "0,1,2",
     processes: Annotated[int, typer.Option(help="Train in so many processes (torchrun)", min=1)] = 1,
+    jobs: Annotated[int, typer.Option(help="Seeds at once; their seconds then say less", min=1)] = 1,
     assignments: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the table here too")] = None,
     runs: Path = Path("runs/bench"),
@@ -129,12 +131,14 @@ def main(
     """Run the seeds and print the table."""
     name = recipe if processes == 1 else f"{recipe}-{processes}processes"
     folders, settings = {int(seed): runs / f"{name}-seed{seed}" for seed in seeds.split(",")}, assignments or []
-    results = [
-        run_seed(recipe, seed, folder, settings)
-        if processes == 1
-        else run_processes(recipe, seed, folder, processes, settings)
-        for seed, folder in folders.items()
-    ]
+
+    def run(seed: int) -> dict:
+        if processes == 1:
+            return run_seed(recipe, seed, folders[seed], settings)
+        return run_processes(recipe, seed, folders[seed], processes, settings)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        results = list(pool.map(run, folders))
     command = f"python -m benchmarks.bench_recipe {shlex.join(sys.argv[1:])}".strip()
     text = describe(recipe, results, read_json(next(iter(folders.values())) / "versions.json"), command)
     print(text)
