@@ -122,7 +122,7 @@ def cpu() -> RunConfig:
             batch_size=8,
             visits="pairs",
             optimizer="adamw",
-            lr=1e-3,
+            lr=2e-3,
             id_optimizer="adam",
             id_lr=5e-2,
             id_weight_decay=0.0,
