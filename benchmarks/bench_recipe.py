@@ -1,6 +1,6 @@
 """What a recipe scores, over seeds, and how long it takes: the figures its docstring states.
 
-    python -m benchmarks.bench_recipe --recipe cpu --seeds 0,1,2 [--processes 2] [--jobs 2] [--set NAME=VALUE]... --out F
+    python -m benchmarks.bench_recipe --recipe cpu --seeds 0,1,2 [--processes 2] [--jobs 2] [--set NAME=VALUE] --out F
 
 Each seed is a whole `python -m pipeline solve` in a process of its own, one after the other or --jobs at once. With
 `--processes` it is built, trained (torchrun), predicted and scored by the commands for that, and no budget ends it. The

@@ -66,6 +66,8 @@ SETTINGS: dict[str, Setting] = {
     "transform": Setting("cpu_trm", TRANSFORM),
     "transform, rope2d": Setting("cpu_trm", TRANSFORM | {"model.positions": "rope2d", "model.rope_theta": 30.0}),
     "symbols": Setting("cpu_trm", SYMBOLS),
+    "symbols, plain average": Setting("cpu_trm", SYMBOLS | {"train.average_warmup": False}),
+    "learner, ID rate 5e-2, batch 8": Setting("cpu_trm", LEARNER | {"train.id_lr": 5e-2, "train.batch_size": 8}),
     "symbols, ID rate 5e-2": Setting("cpu_trm", SYMBOLS | {"train.id_lr": 5e-2}),
     "symbols, ID rate 5e-2, lr 2e-3": Setting("cpu_trm", SYMBOLS | {"train.id_lr": 5e-2, "train.lr": 2e-3}),
     "symbols, ID rate 5e-2, batch 16": Setting("cpu_trm", QUICK),
