@@ -161,7 +161,7 @@ def build_config(values: dict[str, Any]) -> RunConfig:
 
 def upgrade(values: dict[str, Any]) -> dict[str, Any]:
     """A config's plain values under today's names: before puzzles.fixed_colours was there, puzzles.ids had others."""
-    puzzles = values.get("puzzles")
+    puzzles = values.get("puzzles") if isinstance(values, dict) else None
     if not isinstance(puzzles, dict) or "fixed_colours" in puzzles or puzzles.get("ids") not in OLD_IDS:
         return values
     return values | {"puzzles": puzzles | {"ids": OLD_IDS[puzzles["ids"]]}}

@@ -151,7 +151,7 @@ def test_optional_ways_of_learning_go_on_after_a_crash(
         with pytest.raises(Crash):
             run(*chosen, "--run", tmp_path / "run")
     state = load_file(tmp_path / "run" / "checkpoints" / "step_0000008" / "id_optimizer.safetensors")
-    assert state.keys() == {"mean", "square", "steps"}
+    assert state.keys() == {"rows/mean", "rows/square", "rows/steps"}
     assert run(*chosen, "--run", tmp_path / "run") == 0
     same_run(tmp_path / "alone", tmp_path / "run")
 
