@@ -105,3 +105,37 @@ def test_weights_are_given_by_source() -> None:
         weigh_tasks(sources, [("a", 1), ("d", 1)])
     with pytest.raises(ValueError, match="no task is left to train on"):
         Sampler(STARTS, COUNTS, 0, np.array([0, 1.0, 0, 0]))
+
+
+def draw_pairs(batches: int, size: int = 100, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Examples drawn one by one, from three tasks of 1, 4 and 2 puzzles with 2, 3 and 0 pairs."""
+    sampler = Sampler(np.array([0, 1, 5, 7]), np.array([2, 3, 0]), 0, weights, visits="pairs")
+    drawn = [sampler.next_batch(size) for _ in range(batches)]
+    return np.concatenate([puzzles for puzzles, _ in drawn]), np.concatenate([pairs for _, pairs in drawn])
+
+
+def test_examples_drawn_one_by_one_are_uniform_over_tasks_puzzles_and_pairs() -> None:
+    puzzles, pairs = draw_pairs(100)
+    counts = np.bincount(puzzles, minlength=7)
+    assert counts[5:].sum() == 0, "a task without pairs is passed over"
+    assert np.allclose(counts[:5] / len(puzzles), [0.5, 0.125, 0.125, 0.125, 0.125], atol=0.02)
+    assert np.allclose(np.bincount(pairs[puzzles > 0]) / (puzzles > 0).sum(), 1 / 3, atol=0.02)
+    weighted, _ = draw_pairs(100, weights=np.array([3.0, 1.0, 1.0]))
+    assert abs((weighted == 0).mean() - 0.75) < 0.02
+
+
+def test_examples_drawn_one_by_one_go_on_from_a_position() -> None:
+    sampler = Sampler(np.array([0, 1, 5]), np.array([2, 3]), 4, visits="pairs")
+    sampler.next_batch(7)
+    other = Sampler(np.array([0, 1, 5]), np.array([2, 3]), 4, visits="pairs")
+    other.resume(sampler.position)
+    assert np.array_equal(sampler.next_batch(7), other.next_batch(7))
+    with pytest.raises(ValueError, match="visits is pairs there and tasks here"):
+        Sampler(np.array([0, 1, 5]), np.array([2, 3]), 4).resume(sampler.position)
+
+
+def test_a_position_saved_before_visits_were_a_setting_is_of_tasks() -> None:
+    sampler = Sampler(np.array([0, 1, 5]), np.array([2, 3]), 4)
+    position = sampler.position
+    del position["drawn_from"]["visits"]
+    sampler.resume(position)
