@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -5,7 +7,7 @@ from torch.testing import assert_close
 
 from solver.batches import Batch
 from solver.family import TRM
-from solver.layers import inner_size, rms_norm, rotary_tables, rotate, truncated_normal_
+from solver.layers import inner_size, rms_norm, rotary_tables, rotary_tables_2d, rotate, truncated_normal_
 from solver.model import Output, RecursiveModel
 from solver.recursion import recurse
 from solver.settings import ModelConfig
@@ -180,3 +182,28 @@ def test_published_model_has_the_published_number_of_parameters() -> None:
     with torch.device("meta"):
         model = RecursiveModel(ModelConfig())
     assert sum(parameter.numel() for parameter in model.parameters()) == 6_829_058
+
+
+def test_row_and_column_positions_tell_how_far_cells_are_apart_in_each() -> None:
+    side, slots, size = 5, 2, 8
+    cos, sin = (table.double() for table in rotary_tables_2d(slots, side, size, 100.0))
+    assert cos.shape == sin.shape == (slots + side * side, size)
+    q_K, k_K = torch.randn(2, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def score(one: tuple[int, int], other: tuple[int, int]) -> Tensor:
+        places = [slots + row * side + column for row, column in (one, other)]
+        turned = [rotate(x, cos[place], sin[place]) for x, place in zip((q_K, k_K), places, strict=True)]
+        return turned[0] @ turned[1]
+
+    assert_close(score((0, 1), (2, 0)), score((2, 4), (4, 3)), atol=1e-5, rtol=0)
+    assert abs(score((0, 1), (2, 0)) - score((0, 0), (2, 0))) > 1e-3, "the column counts"
+    assert abs(score((0, 1), (2, 0)) - score((1, 1), (2, 0))) > 1e-3, "the row counts"
+
+
+def test_a_plain_network_takes_row_and_column_positions() -> None:
+    model = make_model(ModelConfig(hidden=16, heads=2, board_side=4, id_slots=2, canvas="task", positions="rope2d"))
+    batch = make_batch([[0, 1, 4, 5, 8]])
+    turned = replace(batch, cells_BS=torch.tensor([[0, 4, 1, 5, 2]]))  # rows and columns exchanged
+    with torch.no_grad():
+        logits, other = (run(model, each, torch.ones(1, 16)).logits_BCV for each in (batch, turned))
+    assert (logits - other).abs().max() > 1e-4
