@@ -19,8 +19,8 @@ from augment import load_tasks
 from pipeline.config import override
 from pipeline.equal_flop import training_flop
 from pipeline.models import MEMBERS, count_parameters
-from pipeline.recipes import cpu
 from pipeline.scales import SCALES, base_config
+from pipeline.small_recipes import cpu
 from pipeline.table import Order, choose_rows, make_trials, run_table
 from pipeline.table_page import Results, judge, make_line
 from pipeline.tables import TABLES, Claim, Row
