@@ -207,6 +207,6 @@ def test_the_cpu_recipe_learns_real_tasks(tmp_path: Path) -> None:
     assert run("solve", "--recipe", "cpu", "--run", tmp_path / "cpu", "--budget", "2h") == 0
     score = json.loads((tmp_path / "cpu" / "score.json").read_text())
     assert (score["tasks"], score["outputs"]) == (25, 31)
-    # On other seeds and machines 8 to 13 were solved and 14 or 15 covered (docs/log.md): a worse one is no bad luck.
-    assert score["pass@2"]["micro"] * 31 >= 6
-    assert score["coverage"]["micro"] * 31 >= 11
+    # Over five seeds 14 to 17 were solved and 15 to 18 covered (docs/log.md): a worse one is no bad luck.
+    assert score["pass@2"]["micro"] * 31 >= 11
+    assert score["coverage"]["micro"] * 31 >= 12
