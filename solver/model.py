@@ -158,29 +158,30 @@ class RecursiveModel(nn.Module):
         carried = {recursion.answer: answer_BSD.detach()} | {name: unpack(z.detach()) for name, z in new.items()}
         logits_BCV = self.read_cells(answer_BSD, batch.symbols_BV)
         judged_BCV = None if guide.foreseen_TD is None else self.read_cells(judged_BSD, batch.symbols_BV)
-        if self.config.halting == "random":
-            seen_BCV = logits_BCV if judged_BCV is None else judged_BCV
-            halt_B = least_confidence(seen_BCV, batch.labels_BS, batch.cells_BS >= 0, self.loss)
-            continue_B = value_B = torch.full_like(halt_B, torch.nan)
-        else:
-            halt_B, continue_B, value_B = self._judge(judged_BSD[:, 0])
         return Output(
             carried,
             logits_BCV,
-            halt_B,
-            continue_B,
-            value_B,
+            *self._judge(judged_BSD, logits_BCV if judged_BCV is None else judged_BCV, batch),
             None if guide.kl_T2 is None else unpack(guide.kl_T2).sum(1),
             judged_BCV,
             figures | {name: _mean_over_positions(width_T, layout.padding) for name, width_T in guide.widths.items()},
         )
 
-    def _judge(self, first_BD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Halting and continue logits and the value that the heads read from the first slot."""
-        halt_B, continue_B = self.halt_head(first_BD.to(self.halt_head.weight.dtype)).unbind(-1)
-        if not self.config.recursion.noisy:
-            return halt_B, continue_B, torch.full_like(halt_B, torch.nan)
-        return halt_B, continue_B, self.value_head(first_BD.to(self.value_head.weight.dtype))[:, 0]
+    def _judge(self, z_BSD: Tensor, logits_BCV: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Halting and continue logits and the value: what the heads read from the first slot of the answer.
+
+        Where halting is random, the halting logit is that of the least sure cell. With symbols there is no such slot.
+        """
+        halt_B = continue_B = value_B = logits_BCV.new_full((len(batch),), torch.nan)
+        if not self.config.symbols:
+            first_BD = z_BSD[:, 0].to(self.halt_head.weight.dtype)
+            halt_B, continue_B = self.halt_head(first_BD).unbind(-1)
+            value_B = torch.full_like(halt_B, torch.nan)
+            if self.config.recursion.noisy:
+                value_B = self.value_head(first_BD)[:, 0]
+        if self.config.halting == "random":
+            halt_B = least_confidence(logits_BCV, batch.labels_BS, batch.cells_BS >= 0, self.loss)
+        return halt_B, continue_B, value_B
 
     def _pack(self, padding: Padding, z_BSD: Tensor) -> Tensor:
         """A latent's rows; with symbols it comes as (B, C, V x D)."""

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from solver.batches import Batch
 from solver.embedding import IdTable
+from solver.family import GRAM
 from solver.learner import Learner
 from solver.learner_config import LearnerConfig
 from solver.loss import log_probabilities
@@ -196,3 +197,11 @@ def test_what_is_not_asked_for_changes_nothing() -> None:
         learner.step(make_batch([4, 3]))
     assert_close(gradients_of(named), gradients_of(plain), rtol=0, atol=0)
     assert_close(named.tensors(), plain.tensors(), rtol=0, atol=0)
+
+
+def test_a_value_is_still_judged_where_halting_is_random() -> None:
+    model = make_model(replace(CONFIG, recursion=GRAM, halting="random"))
+    batch, table = make_batch([4, 3]), IdTable(2, CONFIG.id_length)
+    output = model(model.initial_latents(2, 4), batch, table.lookup(batch.puzzles_B))
+    assert output.value_B.isfinite().all()
+    assert output.halt_B.isfinite().all()
