@@ -51,6 +51,19 @@ ONE_LATENT = ["z = f(z + x) * 4"]
 
 QUICK: dict[str, Any] = SYMBOLS | {"train.id_lr": 5e-2, "train.batch_size": 16}
 
+ADOPTED: dict[str, Any] = QUICK | {
+    "train.batch_size": 8,
+    "train.lr": 2e-3,
+    "model.recursion.updates": ONE_LATENT,
+}
+"""What the recipe `cpu` has adopted, whose figures are filed as "one latent, lr 2e-3, batch 8"."""
+
+OTHER_TASKS: dict[str, Any] = {
+    "train_sources": ["arc-agi-1/training", "concept"],
+    "puzzles.max_side": 5,
+    "puzzles.duplicates": "drop",
+}
+
 SETTINGS: dict[str, Setting] = {
     "shipped": Setting("cpu_trm"),
     "learner": Setting("cpu_trm", LEARNER),
@@ -80,30 +93,30 @@ SETTINGS: dict[str, Setting] = {
     "one latent, lr 2e-3, batch 16": Setting(
         "cpu_trm", QUICK | {"train.lr": 2e-3, "model.recursion.updates": ONE_LATENT}
     ),
-    "one latent, lr 2e-3, batch 8": Setting(
-        "cpu_trm", QUICK | {"train.batch_size": 8, "train.lr": 2e-3, "model.recursion.updates": ONE_LATENT}
+    "one latent, lr 2e-3, batch 8": Setting("cpu_trm", ADOPTED),
+    "adopted, hidden 32": Setting("cpu_trm", ADOPTED | {"model.hidden": 32}),
+    "adopted, hidden 64": Setting("cpu_trm", ADOPTED | {"model.hidden": 64}),
+    "adopted, 2 cycles": Setting("cpu_trm", ADOPTED | {"model.recursion.updates": ["z = f(z + x) * 2"]}),
+    "adopted, 8 cycles": Setting("cpu_trm", ADOPTED | {"model.recursion.updates": ["z = f(z + x) * 8"]}),
+    "adopted, 1 supervision step": Setting("cpu_trm", ADOPTED | {"model.max_steps": 1}),
+    "adopted, 4 supervision steps": Setting("cpu_trm", ADOPTED | {"model.max_steps": 4}),
+    "adopted, stablemax": Setting("cpu_trm", ADOPTED | {"train.loss": "stablemax"}),
+    "adopted, NorMuon": Setting("cpu_trm", ADOPTED | {"train.optimizer": "normuon", "train.muon_lr": 2e-3}),
+    "adopted, dropout 0.1": Setting("cpu_trm", ADOPTED | {"model.dropout": 0.1}),
+    "adopted, label smoothing 0.1": Setting("cpu_trm", ADOPTED | {"train.label_smoothing": 0.1}),
+    "adopted, WSD": Setting("cpu_trm", ADOPTED | {"train.schedule": "wsd"}),
+    "adopted, corrupted starts": Setting("cpu_trm", ADOPTED | {"train.corrupted": 0.5}),
+    "adopted, visits of tasks": Setting("cpu_trm", ADOPTED | {"train.visits": "tasks"}),
+    "adopted, only black fixed": Setting("cpu_trm", ADOPTED | {"puzzles.fixed_colours": "black"}),
+    "adopted, positions in one line": Setting("cpu_trm", ADOPTED | {"model.positions": "rope"}),
+    "adopted, a vector for each transform": Setting(
+        "cpu_trm", ADOPTED | {"puzzles.ids": "task", "model.transform_vectors": True}
     ),
-    "quick, batch 8, hidden 32": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "model.hidden": 32}),
-    "quick, batch 8, hidden 64": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "model.hidden": 64}),
-    "quick, batch 8, stablemax": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "train.loss": "stablemax"}),
-    "quick, batch 8, NorMuon": Setting(
-        "cpu_trm", QUICK | {"train.batch_size": 8, "train.optimizer": "normuon", "train.muon_lr": 2e-3}
+    "adopted, signs for IDs": Setting(
+        "cpu_trm", ADOPTED | {"train.id_optimizer": "sign", "train.id_weight_decay": 0.1}
     ),
-    "quick, batch 8, corrupted starts": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "train.corrupted": 0.5}),
-    "quick, batch 8, visits of tasks": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "train.visits": "tasks"}),
-    "symbols, ID rate 2e-1": Setting("cpu_trm", SYMBOLS | {"train.id_lr": 2e-1}),
-    "symbols, batch 16": Setting("cpu_trm", SYMBOLS | {"train.batch_size": 16}),
-    "symbols, lr 2e-3": Setting("cpu_trm", SYMBOLS | {"train.lr": 2e-3}),
-    "symbols, one latent": Setting("cpu_trm", SYMBOLS | {"model.recursion.updates": ONE_LATENT}),
-    "symbols, NorMuon": Setting("cpu_trm", SYMBOLS | {"train.optimizer": "normuon", "train.muon_lr": 2e-3}),
-    "symbols, visits of tasks": Setting("cpu_trm", SYMBOLS | {"train.visits": "tasks"}),
-    "symbols, stablemax": Setting("cpu_trm", SYMBOLS | {"train.loss": "stablemax"}),
-    "symbols, signs for IDs": Setting(
-        "cpu_trm", SYMBOLS | {"train.id_optimizer": "sign", "train.id_weight_decay": 0.1}
-    ),
-    "symbols, hidden 32": Setting("cpu_trm", SYMBOLS | {"model.hidden": 32}),
-    "symbols, corrupted starts": Setting("cpu_trm", SYMBOLS | {"train.corrupted": 0.5}),
-    "symbols, one row a task": Setting("cpu_trm", SYMBOLS | {"puzzles.ids": "task", "model.transform_vectors": True}),
+    "adopted, ID rate 2e-1": Setting("cpu_trm", ADOPTED | {"train.id_lr": 2e-1}),
+    "adopted, other tasks too": Setting("cpu_trm", ADOPTED | OTHER_TASKS),
 }
 
 
