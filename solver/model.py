@@ -20,6 +20,7 @@ from solver.guidance import Guidance, Guide
 from solver.layers import Block, Linear, rotary_tables, rotary_tables_2d, truncated_normal_
 from solver.layout import Layout, Padding, make_layout
 from solver.noise import Chance
+from solver.places import PlaceEmbedding
 from solver.probability import least_confidence
 from solver.recursion import Latents, Network, Settle, Watch, recurse
 from solver.settings import LossName, ModelConfig, Told
@@ -82,6 +83,8 @@ class RecursiveModel(nn.Module):
         if config.transform_vectors:
             self.transform_embedding = nn.Embedding(DIHEDRALS, config.id_length - config.shared_id_length)
             truncated_normal_(self.transform_embedding.weight, hidden**-0.5)
+        if config.places != "none":
+            self.place_embedding = PlaceEmbedding(config)
         if config.recursion.noisy:
             self.value_head = nn.Linear(hidden, 1)
             nn.init.zeros_(self.value_head.weight)
@@ -252,10 +255,14 @@ class RecursiveModel(nn.Module):
         if self.config.transform_vectors:
             turned_BI = self.transform_embedding(batch.transforms_B)
             ids_BI = ids_BI + F.pad(turned_BI, (0, ids_BI.shape[1] - turned_BI.shape[1]))
+        places_BCD: Tensor | float = 0.0
+        if self.config.places != "none":
+            places_BCD = self.place_embedding(batch.tokens_BS, batch.cells_BS)
         if self.config.symbols:
-            return self.symbol_embedding(batch.tokens_BS, ids_BI)
+            x_BVCD = self.symbol_embedding(batch.tokens_BS, ids_BI)
+            return x_BVCD if isinstance(places_BCD, float) else x_BVCD + places_BCD[:, None]
         ids_BND = F.pad(ids_BI, (0, slots * hidden - ids_BI.shape[1])).unflatten(1, (slots, hidden))
-        return torch.cat((hidden**0.5 * ids_BND, self.embed_tokens(batch.tokens_BS)), dim=1)
+        return torch.cat((hidden**0.5 * ids_BND, self.embed_tokens(batch.tokens_BS) + places_BCD), dim=1)
 
     def embed_tokens(self, tokens_BC: Tensor) -> Tensor:
         """Tokens as the input holds them, without an ID, in the shape of a latent's cells."""

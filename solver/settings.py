@@ -14,6 +14,7 @@ Curriculum = tuple[tuple[float, int, int], ...]
 """Stages in order: (share of the steps until which it lasts, h_cycles, l_cycles)."""
 Mixer = Literal["attention", "mlp"]
 Positions = Literal["rope", "rope2d"]
+Places = Literal["none", "board", "edges"]
 Palette = Literal["task", "all"]
 Visits = Literal["tasks", "pairs"]
 Canvas = Literal["full", "task"]
@@ -123,6 +124,8 @@ class ModelConfig:
     canvas: all cells of the board ("full") or only those that the task needs ("task")
     positions: rotary angles of an ID slot's or cell's number in one line ("rope", as published for TRM), or of the
         cell's row and column, half of the frequencies each ("rope2d", SE-RRM)
+    places: learnt vectors are added to a cell's input: none, those of its row and column on the board ("board"), or
+        also of how far they are from the last ones of the input grid ("edges"; `solver.places`)
     symbols: a cell holds a vector for each symbol, and a block attends over cells, then over symbols (SE-RRM,
         2603.02193); symbol_heads: heads of the second attention (None: heads)
     palette: with symbols, the symbols that are computed: those of the task's public grids ("task") or "all"
@@ -154,6 +157,7 @@ class ModelConfig:
     rope_theta: float = 10000.0
     rms_epsilon: float = 1e-5
     positions: Positions = "rope"
+    places: Places = "none"
     symbols: bool = False
     symbol_heads: int | None = None
     palette: Palette = "task"
@@ -181,6 +185,9 @@ class ModelConfig:
             self.symbols or self.id_length <= room, "id_size", self.id_size, f"must fit id_slots x hidden = {room}"
         )
         _require(self.positions in get_args(Positions), "positions", self.positions, 'must be "rope" or "rope2d"')
+        _require(
+            self.places in get_args(Places), "places", self.places, f"must be one of {', '.join(get_args(Places))}"
+        )
         _require(self.palette in get_args(Palette), "palette", self.palette, 'must be "task" or "all"')
         turns = self.positions == "rope" or self.hidden // self.heads % 4 == 0
         _require(turns, "positions", self.positions, "a head's size, hidden / heads, must be a multiple of 4")

@@ -109,6 +109,8 @@ SETTINGS: dict[str, Setting] = {
     "adopted, visits of tasks": Setting("cpu_trm", ADOPTED | {"train.visits": "tasks"}),
     "adopted, only black fixed": Setting("cpu_trm", ADOPTED | {"puzzles.fixed_colours": "black"}),
     "adopted, positions in one line": Setting("cpu_trm", ADOPTED | {"model.positions": "rope"}),
+    "adopted, places on the board": Setting("cpu_trm", ADOPTED | {"model.places": "board"}),
+    "adopted, places from all edges": Setting("cpu_trm", ADOPTED | {"model.places": "edges"}),
     "adopted, a vector for each transform": Setting(
         "cpu_trm", ADOPTED | {"puzzles.ids": "task", "model.transform_vectors": True}
     ),
