@@ -70,7 +70,9 @@ def run(model: RecursiveModel, batch: Batch, ids_BI: Tensor) -> Output:
 THREE = make_batch([(4, 4), (2, 3), (3, 2)], [[0, 1, 2, 5, 7], [0, 1, 3, 4], [0, 1, 2, 9, 10, 11]])
 
 
-@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, recursion=UNIVERSAL, symbol_heads=1)])
+@pytest.mark.parametrize(
+    "config", [CONFIG, replace(CONFIG, recursion=UNIVERSAL, symbol_heads=1), replace(CONFIG, places="edges")]
+)
 def test_permuting_colours_permutes_logits_and_gradients(config: ModelConfig) -> None:
     model, ids_BI = make_model(config), make_ids(THREE, config)
     order_V = torch.cat([torch.arange(2), 2 + torch.randperm(10, generator=torch.Generator().manual_seed(3))])

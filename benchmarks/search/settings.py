@@ -58,6 +58,8 @@ ADOPTED: dict[str, Any] = QUICK | {
 }
 """What the recipe `cpu` has adopted, whose figures are filed as "one latent, lr 2e-3, batch 8"."""
 
+SHALLOW: dict[str, Any] = ADOPTED | {"model.recursion.updates": ["z = f(z + x) * 2"]}
+
 OTHER_TASKS: dict[str, Any] = {
     "train_sources": ["arc-agi-1/training", "concept"],
     "puzzles.max_side": 5,
@@ -96,9 +98,16 @@ SETTINGS: dict[str, Setting] = {
     "one latent, lr 2e-3, batch 8": Setting("cpu_trm", ADOPTED),
     "adopted, hidden 32": Setting("cpu_trm", ADOPTED | {"model.hidden": 32}),
     "adopted, hidden 64": Setting("cpu_trm", ADOPTED | {"model.hidden": 64}),
-    "adopted, 2 cycles": Setting("cpu_trm", ADOPTED | {"model.recursion.updates": ["z = f(z + x) * 2"]}),
+    "adopted, 1 cycle": Setting("cpu_trm", ADOPTED | {"model.recursion.updates": ["z = f(z + x)"]}),
+    "adopted, 2 cycles": Setting("cpu_trm", SHALLOW),
     "adopted, 8 cycles": Setting("cpu_trm", ADOPTED | {"model.recursion.updates": ["z = f(z + x) * 8"]}),
     "adopted, 1 supervision step": Setting("cpu_trm", ADOPTED | {"model.max_steps": 1}),
+    "adopted, 2 cycles, 1 supervision step": Setting("cpu_trm", SHALLOW | {"model.max_steps": 1}),
+    "adopted, 2 cycles, 4 supervision steps": Setting("cpu_trm", SHALLOW | {"model.max_steps": 4}),
+    "adopted, 2 cycles, hidden 64": Setting("cpu_trm", SHALLOW | {"model.hidden": 64}),
+    "adopted, 2 cycles, batch 4": Setting("cpu_trm", SHALLOW | {"train.batch_size": 4}),
+    "adopted, 2 cycles, places from all edges": Setting("cpu_trm", SHALLOW | {"model.places": "edges"}),
+    "adopted, 2 cycles, places on the board": Setting("cpu_trm", SHALLOW | {"model.places": "board"}),
     "adopted, 4 supervision steps": Setting("cpu_trm", ADOPTED | {"model.max_steps": 4}),
     "adopted, stablemax": Setting("cpu_trm", ADOPTED | {"train.loss": "stablemax"}),
     "adopted, NorMuon": Setting("cpu_trm", ADOPTED | {"train.optimizer": "normuon", "train.muon_lr": 2e-3}),
