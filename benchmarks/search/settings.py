@@ -108,6 +108,17 @@ SETTINGS: dict[str, Setting] = {
     "adopted, 2 cycles, batch 4": Setting("cpu_trm", SHALLOW | {"train.batch_size": 4}),
     "adopted, 2 cycles, places from all edges": Setting("cpu_trm", SHALLOW | {"model.places": "edges"}),
     "adopted, 2 cycles, places on the board": Setting("cpu_trm", SHALLOW | {"model.places": "board"}),
+    "adopted, 2 cycles, a vector for each transform": Setting(
+        "cpu_trm", SHALLOW | {"puzzles.ids": "task", "model.transform_vectors": True}
+    ),
+    "adopted, 2 cycles, dropout 0.1": Setting("cpu_trm", SHALLOW | {"model.dropout": 0.1}),
+    "adopted, 2 cycles, label smoothing 0.1": Setting("cpu_trm", SHALLOW | {"train.label_smoothing": 0.1}),
+    "adopted, 2 cycles, corrupted starts": Setting("cpu_trm", SHALLOW | {"train.corrupted": 0.5}),
+    "adopted, 2 cycles, weight decay 1": Setting("cpu_trm", SHALLOW | {"train.weight_decay": 1.0}),
+    "adopted, 2 cycles, ID weight decay 0.1": Setting("cpu_trm", SHALLOW | {"train.id_weight_decay": 0.1}),
+    "adopted, 2 cycles, ID rate 2e-2": Setting("cpu_trm", SHALLOW | {"train.id_lr": 2e-2}),
+    "adopted, 2 cycles, lr 4e-3": Setting("cpu_trm", SHALLOW | {"train.lr": 4e-3}),
+    "adopted, 2 cycles, 1 layer": Setting("cpu_trm", SHALLOW | {"model.layers": 1}),
     "adopted, 4 supervision steps": Setting("cpu_trm", ADOPTED | {"model.max_steps": 4}),
     "adopted, stablemax": Setting("cpu_trm", ADOPTED | {"train.loss": "stablemax"}),
     "adopted, NorMuon": Setting("cpu_trm", ADOPTED | {"train.optimizer": "normuon", "train.muon_lr": 2e-3}),
