@@ -104,6 +104,7 @@ SETTINGS: dict[str, Setting] = {
     "adopted, 1 supervision step": Setting("cpu_trm", ADOPTED | {"model.max_steps": 1}),
     "adopted, 2 cycles, 1 supervision step": Setting("cpu_trm", SHALLOW | {"model.max_steps": 1}),
     "adopted, 2 cycles, 4 supervision steps": Setting("cpu_trm", SHALLOW | {"model.max_steps": 4}),
+    "adopted, 2 cycles, hidden 32": Setting("cpu_trm", SHALLOW | {"model.hidden": 32}),
     "adopted, 2 cycles, hidden 64": Setting("cpu_trm", SHALLOW | {"model.hidden": 64}),
     "adopted, 2 cycles, batch 4": Setting("cpu_trm", SHALLOW | {"train.batch_size": 4}),
     "adopted, 2 cycles, places from all edges": Setting("cpu_trm", SHALLOW | {"model.places": "edges"}),
