@@ -88,8 +88,14 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     made |= {"flop": checkpoint.step * step_flop(config, puzzle_set), "seconds": round(trained, 2)}
     made |= {"predict_seconds": round(clock.used() - trained, 2), "threads": torch.get_num_threads()}
     made |= {"weights": sum(tensor.numel() for tensor in checkpoint.weights.values())}
-    made |= {"exact": metrics[-1].get("exact") if metrics else None}
+    made |= {"exact": exact_at_the_end(metrics, config.train.log_every)}
     return describe(trial, config) | made | figures(config, predictions, tasks)
+
+
+def exact_at_the_end(metrics: list[dict[str, Any]], log_every: int) -> float | None:
+    """The share of examples that came out whole in the last full window; a window of one step may end none of them."""
+    full = [line for line in metrics if line["step"] % log_every == 0] or metrics
+    return full[-1].get("exact") if full else None
 
 
 def build_tasks(config: RunConfig, tasks: list[Task]) -> PuzzleSet:
