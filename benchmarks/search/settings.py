@@ -60,6 +60,8 @@ ADOPTED: dict[str, Any] = QUICK | {
 
 SHALLOW: dict[str, Any] = ADOPTED | {"model.recursion.updates": ["z = f(z + x) * 2"]}
 
+ONCE: dict[str, Any] = {"model.max_steps": 1, "predict.steps": 1}
+
 OTHER_TASKS: dict[str, Any] = {
     "train_sources": ["arc-agi-1/training", "concept"],
     "puzzles.max_side": 5,
@@ -101,8 +103,12 @@ SETTINGS: dict[str, Setting] = {
     "adopted, 1 cycle": Setting("cpu_trm", ADOPTED | {"model.recursion.updates": ["z = f(z + x)"]}),
     "adopted, 2 cycles": Setting("cpu_trm", SHALLOW),
     "adopted, 8 cycles": Setting("cpu_trm", ADOPTED | {"model.recursion.updates": ["z = f(z + x) * 8"]}),
-    "adopted, 1 supervision step": Setting("cpu_trm", ADOPTED | {"model.max_steps": 1}),
     "adopted, 2 cycles, 1 supervision step": Setting("cpu_trm", SHALLOW | {"model.max_steps": 1}),
+    "adopted, 1 supervision step, asked once": Setting("cpu_trm", ADOPTED | ONCE),
+    "adopted, 2 cycles, 1 supervision step, asked once": Setting("cpu_trm", SHALLOW | ONCE),
+    "adopted, 1 cycle, 1 supervision step, asked once": Setting(
+        "cpu_trm", SHALLOW | ONCE | {"model.recursion.updates": ["z = f(z + x)"]}
+    ),
     "adopted, 2 cycles, 4 supervision steps": Setting("cpu_trm", SHALLOW | {"model.max_steps": 4}),
     "adopted, 2 cycles, hidden 32": Setting("cpu_trm", SHALLOW | {"model.hidden": 32}),
     "adopted, 2 cycles, hidden 64": Setting("cpu_trm", SHALLOW | {"model.hidden": 64}),
