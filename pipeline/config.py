@@ -45,6 +45,8 @@ class RunConfig(Settings):
     budget: Annotated[float, BeforeValidator(parse_duration), Field(gt=0)] | None = None
     """seconds for everything, or a duration such as "10m"; training stops in time to predict"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    ensemble: Annotated[int, Field(ge=1)] = 1
+    """train so many models one after the other, each with a seed of its own, and pool their answers"""
     puzzles: PuzzleSettings = PuzzleSettings()
     model: ModelConfig = ModelConfig()
     train: TrainSettings = TrainSettings()
@@ -56,6 +58,13 @@ class RunConfig(Settings):
     def _holds_arc(self) -> "RunConfig":
         if self.model.vocabulary < VOCABULARY:
             raise ValueError(f"model.vocabulary is {self.model.vocabulary}; ARC needs {VOCABULARY} tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _pools_plain_answers(self) -> "RunConfig":
+        if self.ensemble > 1 and (self.predict.rescore or self.unattended):
+            other = "predict.rescore is above 0" if self.predict.rescore else "the run is unattended"
+            raise ValueError(f"ensemble is {self.ensemble}, and {other}, which knows one model only: set ensemble=1")
         return self
 
     @model_validator(mode="after")

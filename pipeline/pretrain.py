@@ -53,6 +53,8 @@ def check(config: RunConfig, out: Path) -> None:
     """ValueError for what cannot be pretrained, and where `out` is there and no trunk of this run."""
     if not config.train_sources:
         raise ConfigError("pretrain: there is nothing to train on; name a source with --train")
+    if config.ensemble > 1:
+        raise ConfigError(f"pretrain: a trunk is one model, and ensemble is {config.ensemble}; set ensemble=1")
     if config.checkpoint:
         raise ConfigError(
             "pretrain: a trunk is trained from scratch, so that it is known what it has seen; leave the checkpoint out"

@@ -9,18 +9,17 @@ from augment import PuzzleSet, SourcedTasks, open_puzzle_set
 from pipeline.budget import Budget, format_duration
 from pipeline.children import is_first
 from pipeline.config import RunConfig
+from pipeline.ensemble import train_and_answer
 from pipeline.launch import Launched, join_processes
 from pipeline.palette import describe_unreachable
-from pipeline.predict import predict, seconds_needed
+from pipeline.predict import seconds_needed
 from pipeline.prepare import describe, describe_exceptions, gather, prepare
-from pipeline.rescore import rescore
 from pipeline.rundir import RunFolder
-from pipeline.specialise import seconds_to_specialise, specialise
+from pipeline.specialise import seconds_to_specialise
 from pipeline.start import start_from
 from pipeline.submit import submit
-from pipeline.train import is_trained, train
+from pipeline.train import is_trained
 from submissions.format import filler_submission, write_submission
-from submissions.prediction import read_predictions
 from submissions.rankers import find_ranker
 from submissions.score import Score
 
@@ -37,16 +36,10 @@ def solve(config: RunConfig, path: Path) -> Score | None:
     start_from(config)
     run = RunFolder(path, config, first=is_first())
     puzzle_set = _prepare(config, sources, run, processes)
-    waits = config.budget is not None and not is_trained(config, run)
     reserve = 0.0
-    if waits:
+    if config.budget is not None and not is_trained(config, run):
         reserve = seconds_needed(config, puzzle_set, processes) + seconds_to_specialise(config, puzzle_set, processes)
-    checkpoint = train(config, puzzle_set, run, budget, reserve)
-    answer = specialise if config.train.task_steps else predict
-    predictions = answer(checkpoint, puzzle_set, config.predict, run.predictions, run, recipe=config.recipe)
-    if config.predict.rescore:
-        rescore(checkpoint, puzzle_set, config.predict, run.predictions, run)
-        predictions = read_predictions(run.predictions)
+    predictions = train_and_answer(config, puzzle_set, run, budget, reserve)
     if processes.index:
         return None
     score = submit(predictions, sources[0].tasks, config.predict.ranker, sources[0].source, run)

@@ -24,7 +24,15 @@ from pipeline.setting_names import differences
 WIDTH_OF_FILES = 160
 METRICS_FILE = "metrics.jsonl"
 MAY_CHANGE = {
-    *("budget", "remark", "train.log_every", "train.checkpoint_every", "train.trackers", "train.micro_batch"),
+    *(
+        "budget",
+        "remark",
+        "ensemble",
+        "train.log_every",
+        "train.checkpoint_every",
+        "train.trackers",
+        "train.micro_batch",
+    ),
     "puzzles.workers",
     *(f"predict.{name}" for name in PredictSettings.model_fields),
 }

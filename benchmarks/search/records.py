@@ -1,8 +1,9 @@
 """The file of results, one JSON object a line: what the runs of a search append, and the leaderboard reads.
 
-A record holds date, commit, name, recipe, changes, tasks (the set), seed, budget (unit, amount), steps, examples, flop,
-seconds (of training), predict_seconds, threads, weights (numbers in the network, ID rows not among them), exact (share
-of training examples, at the end), solved, covered, outputs, right, macro and solved_outputs.
+A record holds date, commit, name, recipe, changes, tasks (the set), seed, budget (unit, amount), ensemble (how many
+models), steps, examples and flop of all of them, seconds (of training), predict_seconds, threads, weights (numbers in
+one network, ID rows not among them), exact (share of training examples, at the end), solved, covered, outputs, right,
+macro and solved_outputs.
 """
 
 import json

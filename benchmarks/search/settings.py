@@ -110,6 +110,8 @@ SETTINGS: dict[str, Setting] = {
         "cpu_trm", SHALLOW | ONCE | {"model.recursion.updates": ["z = f(z + x)"]}
     ),
     "adopted, 2 cycles, 4 supervision steps": Setting("cpu_trm", SHALLOW | {"model.max_steps": 4}),
+    "adopted, 2 cycles, 3 models": Setting("cpu_trm", SHALLOW | {"ensemble": 3}),
+    "adopted, 2 cycles, 6 models": Setting("cpu_trm", SHALLOW | {"ensemble": 6}),
     "adopted, 2 cycles, hidden 32": Setting("cpu_trm", SHALLOW | {"model.hidden": 32}),
     "adopted, 2 cycles, hidden 64": Setting("cpu_trm", SHALLOW | {"model.hidden": 64}),
     "adopted, 2 cycles, batch 4": Setting("cpu_trm", SHALLOW | {"train.batch_size": 4}),

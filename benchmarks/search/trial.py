@@ -15,18 +15,15 @@ import torch
 from augment import PuzzleSet, SourcedTasks, Task
 from benchmarks.search.settings import Setting
 from pipeline.budget import Budget
-from pipeline.checkpoint import Checkpoint
 from pipeline.config import ConfigError, RunConfig, override
+from pipeline.ensemble import run_folders, train_and_answer
 from pipeline.flop import step_flop, steps_within
-from pipeline.predict import predict
+from pipeline.models import count_parameters
 from pipeline.prepare import build, gather
-from pipeline.rescore import rescore
 from pipeline.rundir import Console, RunFolder, read_metrics, versions
-from pipeline.specialise import specialise
-from pipeline.train import train
 from submissions import make_submission, score_submission, vote
 from submissions.format import ATTEMPTS, Submission
-from submissions.prediction import Predictions, read_predictions
+from submissions.prediction import Predictions
 from submissions.score import Score, submission_ranks
 
 SOURCE = "development"
@@ -78,16 +75,16 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     config = plan(config, puzzle_set, trial.allowance)
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run", config)
-        clock = training_clock(trial.allowance)
         run.screen = Console(quiet=True).screen
-        checkpoint = train(config, puzzle_set, run, clock)
-        trained = clock.used()
-        predictions = answer(config, checkpoint, puzzle_set, run)
-        metrics = read_metrics(run.path)
-    made = {"steps": checkpoint.step, "examples": checkpoint.step * config.train.batch_size}
-    made |= {"flop": checkpoint.step * step_flop(config, puzzle_set), "seconds": round(trained, 2)}
+        clock = training_clock(trial.allowance)
+        predictions = train_and_answer(config, puzzle_set, run, clock)
+        several = [read_metrics(path) for path in run_folders(config, run.path)]
+    ends, metrics = [lines[-1] for lines in several], several[0]
+    trained, steps = sum(line["seconds"] for line in ends), sum(line["step"] for line in ends)
+    made = {"steps": steps, "examples": steps * config.train.batch_size, "ensemble": config.ensemble}
+    made |= {"flop": steps * step_flop(config, puzzle_set), "seconds": round(trained, 2)}
     made |= {"predict_seconds": round(clock.used() - trained, 2), "threads": torch.get_num_threads()}
-    made |= {"weights": sum(tensor.numel() for tensor in checkpoint.weights.values())}
+    made |= {"weights": count_parameters(config.model)}
     made |= {"exact": exact_at_the_end(metrics, config.train.log_every)}
     return describe(trial, config) | made | figures(config, predictions, tasks)
 
@@ -111,23 +108,14 @@ def plan(config: RunConfig, puzzle_set: PuzzleSet, allowance: Allowance | None) 
         return config
     if allowance.unit == "seconds":
         return override(config, {"train.steps": MOST_STEPS, "train.fit": True})
-    paid = steps_within(allowance.amount, config, puzzle_set) if allowance.unit == "flop" else int(allowance.amount)
+    share = allowance.amount / config.ensemble
+    paid = steps_within(share, config, puzzle_set) if allowance.unit == "flop" else int(share)
     return override(config, {"train.steps": paid})
 
 
 def training_clock(allowance: Allowance | None) -> Budget:
     """A clock that starts now and ends training after the seconds allowed, if any are."""
     return Budget(allowance.amount if allowance and allowance.unit == "seconds" else None)
-
-
-def answer(config: RunConfig, checkpoint: Checkpoint, puzzle_set: PuzzleSet, run: RunFolder) -> Predictions:
-    """Every test input answered as `pipeline.run.solve` does."""
-    ask = specialise if config.train.task_steps else predict
-    predictions = ask(checkpoint, puzzle_set, config.predict, run.predictions, run)
-    if not config.predict.rescore:
-        return predictions
-    rescore(checkpoint, puzzle_set, config.predict, run.predictions, run)
-    return read_predictions(run.predictions)
 
 
 def describe(trial: Trial, config: RunConfig) -> dict[str, Any]:
