@@ -34,7 +34,7 @@ FIGURES = ("exact", "single", "macro", "micro", "solved", "covered", "seconds")
 def run_canvas(canvas: str, seed: int, runs: Path, settings: list[str]) -> dict[str, float | str]:
     """One run's figures: FIGURES, with its seed and canvas."""
     folder = runs / f"{canvas}-seed{seed}"
-    result = run_seed(RECIPE, seed, folder, (f"model.canvas={canvas}", *SETTINGS, *settings))
+    result = run_seed(RECIPE, seed, folder, settings=(f"model.canvas={canvas}", *SETTINGS, *settings))
     score, config = result["score"], recipe(RECIPE)
     tasks = load_tasks(config.source, config.selection.selection())
     outputs, two = score["outputs"], score["pass@2"]

@@ -2,8 +2,7 @@
 
     python -m benchmarks.bench_recipe --recipe cpu --seeds 0,1,2 [--processes 2] [--jobs 2] [--set NAME=VALUE] --out F
 
-Each seed is a whole `python -m pipeline solve` in a process of its own, one after the other or --jobs at once. With
-`--processes` it is built, trained (torchrun), predicted and scored by the commands for that, and no budget ends it. The
+Each seed is a whole `python -m pipeline solve`, in one process or several, one after the other or --jobs at once. The
 result file names commit, command, versions and hardware.
 """
 
@@ -20,69 +19,32 @@ from typing import Annotated
 
 import typer
 
-from augment import write_puzzle_set
-from pipeline.config import override, parse_assignments
-from pipeline.prepare import build, gather
-from pipeline.recipes import recipe as find_recipe
 from pipeline.rundir import processor, read_json
 
 
-def run_seed(recipe: str, seed: int, folder: Path, settings: Sequence[str] = ()) -> dict:
+def run_seed(recipe: str, seed: int, folder: Path, processes: int = 1, settings: Sequence[str] = ()) -> dict:
     """Score, seconds and steps of one seed, with NAME=VALUE settings on top of the recipe.
 
     ValueError for a folder that exists, whose figures may be old.
     """
-    _refuse_old(folder)
-    settings = [f"--set={text}" for text in (f"seed={seed}", *settings)]
+    if folder.exists():
+        raise ValueError(f"{folder} exists already; remove it or name another folder with --runs")
+    chosen = [f"--set={text}" for text in (f"seed={seed}", *settings)]
     start = time.monotonic()
-    run_command("solve", "--recipe", recipe, "--run", folder, *settings)
+    run_command("solve", "--recipe", recipe, "--run", folder, "--processes", str(processes), *chosen)
     return last_metrics(folder) | {
         "seed": seed, "seconds": time.monotonic() - start, "score": read_json(folder / "score.json")
     }  # fmt: skip
 
 
-def run_processes(recipe: str, seed: int, folder: Path, processes: int, settings: Sequence[str] = ()) -> dict:
-    """The same by a command for each stage, training in several processes."""
-    _refuse_old(folder)
-    config = override(find_recipe(recipe), {**parse_assignments(list(settings)), "seed": seed})
-    sources = gather([config.source], config.selection.selection(), list(config.train_sources))
-    start, puzzles = time.monotonic(), folder / "puzzles"
-    write_puzzle_set(build(sources, config.puzzles, seed, config.model.board_side), puzzles)
-    run, texts = folder / "run", (*settings, f"seed={seed}", "budget=null")
-    # torchrun takes --run for an abbreviation of an option of its own.
-    train = (
-        "train",
-        "--recipe",
-        recipe,
-        "--puzzles",
-        puzzles,
-        "--run-folder",
-        run,
-        *(f"--set={text}" for text in texts),
-    )
-    run_command(*train, launcher=["torch.distributed.run", f"--nproc-per-node={processes}", "-m"])
-    answers = folder / "predictions"
-    run_command("predict", "--puzzles", puzzles, "--checkpoint", run / "checkpoints" / "final", "--out", answers)
-    seconds = time.monotonic() - start
-    score = json.loads(run_command("score", answers, "--json", show=False))
-    (folder / "versions.json").write_text((run / "versions.json").read_text())
-    return last_metrics(run) | {"seed": seed, "seconds": seconds, "score": score}
-
-
-def run_command(*words: str | Path, launcher: Sequence[str] = (), show: bool = True) -> str:
-    """Run `python -m pipeline` with these words; what it printed, where that is not shown."""
-    command = [sys.executable, "-m", *launcher, "pipeline", *map(str, words)]
-    return subprocess.run(command, check=True, text=True, stdout=None if show else subprocess.PIPE).stdout
+def run_command(*words: str | Path) -> None:
+    """Run `python -m pipeline` with these words."""
+    subprocess.run([sys.executable, "-m", "pipeline", *map(str, words)], check=True)
 
 
 def last_metrics(run: Path) -> dict:
     """The last line of a run's metrics."""
     return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-
-
-def _refuse_old(folder: Path) -> None:
-    if folder.exists():
-        raise ValueError(f"{folder} exists already; remove it or name another folder with --runs")
 
 
 def describe(recipe: str, results: list[dict], versions: dict, command: str) -> str:
@@ -122,7 +84,7 @@ def row(result: dict) -> str:
 def main(
     recipe: str = "cpu",
     seeds: str = "0,1,2",
-    processes: Annotated[int, typer.Option(help="Train in so many processes (torchrun)", min=1)] = 1,
+    processes: Annotated[int, typer.Option(help="That share the work of a seed", min=1)] = 1,
     jobs: Annotated[int, typer.Option(help="Seeds at once; their seconds then say less", min=1)] = 1,
     assignments: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the table here too")] = None,
@@ -133,9 +95,7 @@ def main(
     folders, settings = {int(seed): runs / f"{name}-seed{seed}" for seed in seeds.split(",")}, assignments or []
 
     def run(seed: int) -> dict:
-        if processes == 1:
-            return run_seed(recipe, seed, folders[seed], settings)
-        return run_processes(recipe, seed, folders[seed], processes, settings)
+        return run_seed(recipe, seed, folders[seed], processes, settings)
 
     with ThreadPoolExecutor(jobs) as pool:
         results = list(pool.map(run, folders))

@@ -64,7 +64,7 @@ def _one(
         folder.screen = run.screen
     if config.ensemble > 1:
         folder.log(f"model {number + 1} of {config.ensemble}, seed {own.seed}")
-    checkpoint = train(own, puzzle_set, folder, budget, _kept_back(budget, reserve, config.ensemble - number))
+    checkpoint = train(own, puzzle_set, folder, budget, seconds_kept(budget, reserve, config.ensemble - number))
     answers = run.predictions if config.ensemble == 1 else run.path / "ensemble" / str(number) / "predictions"
     answer = specialise if config.train.task_steps else predict
     predictions = answer(checkpoint, puzzle_set, config.predict, answers, folder, recipe=config.recipe)
@@ -74,8 +74,8 @@ def _one(
     return read_predictions(answers)
 
 
-def _kept_back(budget: Budget, reserve: float, models: int) -> float:
-    """Seconds after this model's training: for the answers of all that are left, and for the others' training."""
+def seconds_kept(budget: Budget, reserve: float, models: int) -> float:
+    """Seconds of the budget after this model's training: the answers of all that are left, and the others' training."""
     if budget.left() == float("inf"):
         return 0.0
     answering = reserve * models

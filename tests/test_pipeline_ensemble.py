@@ -1,0 +1,85 @@
+"""Several models of one config: the same as single runs pooled, resumed where they stopped, and within one budget."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.budget import Budget
+from pipeline.config import ConfigError, override
+from pipeline.ensemble import SEEDS_APART, seconds_kept
+from pipeline.recipes import recipe
+from pipeline.rundir import read_metrics
+from submissions.format import read_submission
+from submissions.prediction import read_predictions
+from tests.test_end_to_end import run
+
+SMALL = ("--recipe", "smoke_symbols", "--limit", "3", "--set", "train.steps=30")
+
+
+def solve(folder: Path, *settings: str) -> int:
+    return run("solve", *SMALL, "--run", folder, *(word for text in settings for word in ("--set", text)))
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two models."""
+    folder = tmp_path_factory.mktemp("runs") / "pair"
+    assert solve(folder, "ensemble=2") == 0
+    return folder
+
+
+def test_an_ensemble_is_its_models_pooled(pair: Path, tmp_path: Path) -> None:
+    """With all 8 transforms of each task puzzles do not depend on the seed, so single runs have the same ones."""
+    for name, seed in (("0", 0), ("1", SEEDS_APART)):
+        assert solve(tmp_path / name, f"seed={seed}") == 0
+        ours, theirs = (
+            read_predictions(path / "predictions").answers for path in (pair / "ensemble" / name, tmp_path / name)
+        )
+        assert len(ours) > 0
+        assert np.array_equal(ours.log_prob, theirs.log_prob, equal_nan=True)
+    merged = ("--merge", tmp_path / "1" / "predictions", "--out", tmp_path / "pooled.json")
+    chosen = ("arc-agi-1/training", "--limit", "3", "--max-side", "3")
+    assert run("vote", tmp_path / "0" / "predictions", *chosen, *merged) == 0
+    assert read_submission(pair / "submission.json") == read_submission(tmp_path / "pooled.json")
+
+
+def test_the_score_says_that_answers_are_pooled(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert json.loads((pair / "score.json").read_text())["merged"] == ["model 0", "model 1"]
+    assert run("score", pair, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["pass@2"] == json.loads((pair / "score.json").read_text())["pass@2"]
+
+
+def test_models_that_are_there_are_not_trained_again(tmp_path: Path) -> None:
+    assert solve(tmp_path / "run") == 0
+    assert solve(tmp_path / "run", "ensemble=2") == 0
+    assert solve(tmp_path / "run", "ensemble=2") == 0
+    said = (tmp_path / "run" / "log.txt").read_text()
+    assert said.count("training in float32") == 1
+    assert said.count("training was already done") == 2
+    assert len(read_metrics(tmp_path / "run" / "ensemble" / "1")) == len(read_metrics(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("models", [1, 2, 5])
+def test_models_share_a_budget_alike(models: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget, seconds, reserve = Budget(1000.0), 0.0, 7.0
+    monkeypatch.setattr(Budget, "used", lambda self: seconds)
+    trained = []
+    for left in range(models, 0, -1):
+        trained.append(budget.left(seconds_kept(budget, reserve, left)))
+        seconds += trained[-1] + reserve
+    assert trained == pytest.approx([(1000.0 - models * reserve) / models] * models)
+    assert seconds_kept(Budget(None), reserve, models) == 0.0
+
+
+@pytest.mark.parametrize("other", [{"predict.rescore": 5}, {"unattended": {}}])
+def test_an_ensemble_is_refused_where_one_model_is_meant(other: dict) -> None:
+    with pytest.raises(ConfigError, match="set ensemble=1"):
+        override(recipe("smoke"), {"ensemble": 2, **other})
+
+
+def test_a_trunk_is_one_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--recipe", "smoke", "--train", "concept", "--set", "ensemble=2", "--run", tmp_path / "run")
+    assert run("pretrain", *words, "--out", tmp_path / "trunk") == 2
+    assert "a trunk is one model" in " ".join(capsys.readouterr().err.split())
