@@ -127,6 +127,12 @@ SETTINGS: dict[str, Setting] = {
     "adopted, 2 cycles, ID weight decay 0.1": Setting("cpu_trm", SHALLOW | {"train.id_weight_decay": 0.1}),
     "adopted, 2 cycles, ID rate 2e-2": Setting("cpu_trm", SHALLOW | {"train.id_lr": 2e-2}),
     "adopted, 2 cycles, lr 4e-3": Setting("cpu_trm", SHALLOW | {"train.lr": 4e-3}),
+    "adopted, 2 cycles, 4 heads": Setting("cpu_trm", SHALLOW | {"model.heads": 4}),
+    "adopted, 2 cycles, rope theta 10": Setting("cpu_trm", SHALLOW | {"model.rope_theta": 10.0}),
+    "adopted, 2 cycles, average 0.999": Setting("cpu_trm", SHALLOW | {"train.average": 0.999}),
+    "adopted, 1 cycle, 4 layers": Setting(
+        "cpu_trm", ADOPTED | {"model.recursion.updates": ["z = f(z + x)"], "model.layers": 4}
+    ),
     "adopted, 2 cycles, 1 layer": Setting("cpu_trm", SHALLOW | {"model.layers": 1}),
     "adopted, 4 supervision steps": Setting("cpu_trm", ADOPTED | {"model.max_steps": 4}),
     "adopted, stablemax": Setting("cpu_trm", ADOPTED | {"train.loss": "stablemax"}),
