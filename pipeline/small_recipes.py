@@ -184,20 +184,18 @@ def cpu_trm() -> RunConfig:
 def kaggle_trunk_small() -> RunConfig:
     """A trunk for small tasks, made on a plain machine: ARC-AGI-1's training set and ConceptARC up to 10x10.
 
-    python -m pipeline pretrain --recipe kaggle_trunk_small --out TRUNK         about 75 minutes on one core
+    python -m pipeline pretrain --recipe kaggle_trunk_small --out TRUNK         about an hour on one core
 
-    The tasks of the recipe `cpu` stay unseen, with every task that holds one of them, so that learning these from the
-    trunk can be compared with learning them from scratch; and so do the training tasks with longest side 6, on which
-    settings are chosen (`benchmarks/search`). The network is that of `cpu`.
+    The tasks of the recipe `cpu_trm` stay unseen, with every task that holds one of them, so that learning these from
+    the trunk can be compared with learning them from scratch. The network is that recipe's.
     """
-    scratch = vary(cpu(), "kaggle_trunk_small", l_cycles=1)
+    scratch = cpu_trm()
     return scratch.model_copy(
         update={
+            "recipe": "kaggle_trunk_small",
             "train_sources": ("arc-agi-1/training", "concept"),
-            "selection": SelectionSettings(max_side=6),
-            "puzzles": scratch.puzzles.model_copy(update={"pairs": 1000, "duplicates": "drop", "max_side": 10}),
-            "train": scratch.train.model_copy(
-                update={"steps": 42_000, "warmup": 200, "average": 0.999, "checkpoint_every": 3000}
-            ),
+            "budget": None,
+            "puzzles": PuzzleSettings(augmentations=15, pairs=1000, duplicates="drop", max_side=10),
+            "train": scratch.train.model_copy(update={"steps": 4200, "average": 0.998, "checkpoint_every": 300}),
         }
     )
