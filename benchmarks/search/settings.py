@@ -131,6 +131,7 @@ SETTINGS: dict[str, Setting] = {
     "adopted, 2 cycles, ID weight decay 0.1": Setting("cpu_trm", SHALLOW | {"train.id_weight_decay": 0.1}),
     "adopted, 2 cycles, ID rate 2e-2": Setting("cpu_trm", SHALLOW | {"train.id_lr": 2e-2}),
     "adopted, 2 cycles, lr 4e-3": Setting("cpu_trm", SHALLOW | {"train.lr": 4e-3}),
+    "adopted, 2 cycles, twice": Setting("cpu_trm", SHALLOW | {"model.h_cycles": 2}),
     "adopted, 2 cycles, 4 heads": Setting("cpu_trm", SHALLOW | {"model.heads": 4}),
     "adopted, 2 cycles, rope theta 10": Setting("cpu_trm", SHALLOW | {"model.rope_theta": 10.0}),
     "adopted, 2 cycles, average 0.999": Setting("cpu_trm", SHALLOW | {"train.average": 0.999}),
