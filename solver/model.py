@@ -255,14 +255,18 @@ class RecursiveModel(nn.Module):
         if self.config.transform_vectors:
             turned_BI = self.transform_embedding(batch.transforms_B)
             ids_BI = ids_BI + F.pad(turned_BI, (0, ids_BI.shape[1] - turned_BI.shape[1]))
-        places_BCD: Tensor | float = 0.0
-        if self.config.places != "none":
-            places_BCD = self.place_embedding(batch.tokens_BS, batch.cells_BS)
         if self.config.symbols:
-            x_BVCD = self.symbol_embedding(batch.tokens_BS, ids_BI)
-            return x_BVCD if isinstance(places_BCD, float) else x_BVCD + places_BCD[:, None]
+            return self._add_places(self.symbol_embedding(batch.tokens_BS, ids_BI), batch)
         ids_BND = F.pad(ids_BI, (0, slots * hidden - ids_BI.shape[1])).unflatten(1, (slots, hidden))
-        return torch.cat((hidden**0.5 * ids_BND, self.embed_tokens(batch.tokens_BS) + places_BCD), dim=1)
+        cells_BCD = self._add_places(self.embed_tokens(batch.tokens_BS), batch)
+        return torch.cat((hidden**0.5 * ids_BND, cells_BCD), dim=1)
+
+    def _add_places(self, cells: Tensor, batch: Batch) -> Tensor:
+        """Embedded cells, (B, C, D) or with symbols (B, V, C, D), with the vectors of where they stand."""
+        if self.config.places == "none":
+            return cells
+        places_BCD = self.place_embedding(batch.tokens_BS, batch.cells_BS)
+        return cells + (places_BCD[:, None] if self.config.symbols else places_BCD)
 
     def embed_tokens(self, tokens_BC: Tensor) -> Tensor:
         """Tokens as the input holds them, without an ID, in the shape of a latent's cells."""
