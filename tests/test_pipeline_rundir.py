@@ -12,6 +12,7 @@ from pipeline.small_recipes import smoke
 CHANGES = {
     "budget": 60.0,
     "remark": "seen",
+    "ensemble": 2,
     "train.log_every": 7,
     "train.checkpoint_every": 9,
     "train.trackers": ["tensorboard"],
