@@ -37,7 +37,8 @@ def solve(config: RunConfig, path: Path) -> Score | None:
     run = RunFolder(path, config, first=is_first())
     puzzle_set = _prepare(config, sources, run, processes)
     reserve = 0.0
-    if config.budget is not None and not is_trained(config, run):
+    is_ready = config.ensemble == 1 and is_trained(config, run)  # of several the first may be trained and others not
+    if config.budget is not None and not is_ready:
         reserve = seconds_needed(config, puzzle_set, processes) + seconds_to_specialise(config, puzzle_set, processes)
     predictions = train_and_answer(config, puzzle_set, run, budget, reserve)
     if processes.index:

@@ -2,8 +2,8 @@
 
 In: tokens and cell numbers of a batch. Out: a vector for each cell, the sum of those of its row and its column, or with
 "edges" also of how many rows and columns it is before the last ones of the input grid, which turning, mirroring and
-filling up need. Learnt vectors of rows and columns are common (mdlARC has none, ViT, 2010.11929, section 3.1, one for
-each patch); counting from the grid's far edges is ours.
+filling up need. Learnt vectors of positions are as in ViT (2010.11929, section 3.1, one for each patch); one for each
+row and column, and counting from the grid's far edges, are ours.
 
 Shape letters: B examples, C cells, D hidden.
 """
@@ -24,7 +24,8 @@ class PlaceEmbedding(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.side, self.from_edges = config.board_side, config.places == "edges"
+        self.side = config.board_side
+        self.from_edges = config.places == "edges"
         sizes = {"row": self.side, "column": self.side}
         if self.from_edges:
             sizes |= {"rows_left": 2 * self.side - 1, "columns_left": 2 * self.side - 1}
@@ -35,7 +36,8 @@ class PlaceEmbedding(nn.Module):
 
     def forward(self, tokens_BC: Tensor, cells_BC: Tensor) -> Tensor:
         """(B, C, D); what it is where no cell of the board is (cell number -1) means nothing."""
-        rows_BC, columns_BC = (cells_BC.clamp(min=0) // self.side, cells_BC.clamp(min=0) % self.side)
+        rows_BC = cells_BC.clamp(min=0) // self.side
+        columns_BC = cells_BC.clamp(min=0) % self.side
         placed = self.vectors["row"][rows_BC] + self.vectors["column"][columns_BC]
         if not self.from_edges:
             return placed

@@ -138,4 +138,7 @@ def test_a_position_saved_before_visits_were_a_setting_is_of_tasks() -> None:
     sampler = Sampler(np.array([0, 1, 5]), np.array([2, 3]), 4)
     position = sampler.position
     del position["drawn_from"]["visits"]
-    sampler.resume(position)
+    expected = sampler.next_batch(7)
+    other = Sampler(np.array([0, 1, 5]), np.array([2, 3]), 4)
+    other.resume(position)
+    assert np.array_equal(other.next_batch(7), expected)
