@@ -113,6 +113,10 @@ SETTINGS: dict[str, Setting] = {
     ),
     "adopted, 2 cycles, 4 supervision steps": Setting("cpu_trm", SHALLOW | {"model.max_steps": 4}),
     "adopted, 2 cycles, 3 models": Setting("cpu_trm", SHALLOW | {"ensemble": 3}),
+    "adopted, 1 cycle, 3 models": Setting(
+        "cpu_trm", ADOPTED | {"model.recursion.updates": ["z = f(z + x)"], "ensemble": 3}
+    ),
+    "adopted, 2 cycles, 5 models": Setting("cpu_trm", SHALLOW | {"ensemble": 5}),
     "adopted, 2 cycles, 6 models": Setting("cpu_trm", SHALLOW | {"ensemble": 6}),
     "adopted, 2 cycles, hidden 32": Setting("cpu_trm", SHALLOW | {"model.hidden": 32}),
     "adopted, 2 cycles, hidden 64": Setting("cpu_trm", SHALLOW | {"model.hidden": 64}),
