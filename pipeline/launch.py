@@ -7,7 +7,8 @@ its slots, or run out of memory and try again, without the others waiting for a 
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, distributed
 from solver.processes import Processes
 
 LOOK_EVERY = 0.2
+_alone = False
 
 
 def start_accelerator(trackers: Sequence[str] = (), folder: Path | None = None) -> Accelerator:
@@ -47,6 +49,21 @@ def join_processes() -> "Launched":
     return Launched(start_accelerator())
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """While this lasts, this process works by itself, on its own device: for each stage it is the first and only one.
+
+    What it does must not be what another process does at the same time in the same folder.
+    """
+    global _alone
+    before = _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
 def leave_processes() -> None:
     """At the end of a command that went well: the processes no longer talk to each other."""
     if distributed.is_available() and distributed.is_initialized():
@@ -62,7 +79,10 @@ class Launched(Processes):
     """
 
     def __init__(self, accelerator: Accelerator):
-        self.index, self.count, self.device = accelerator.process_index, accelerator.num_processes, accelerator.device
+        self.device = accelerator.device
+        if not _alone:
+            self.index = accelerator.process_index
+            self.count = accelerator.num_processes
 
     def sum_(self, tensor: Tensor) -> Tensor:  # noqa: D102
         moved = tensor.to(self.device)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch.testing import assert_close
 
 from pipeline.budget import Budget
 from pipeline.config import ConfigError, override
@@ -14,6 +15,7 @@ from pipeline.rundir import read_metrics
 from submissions.format import read_submission
 from submissions.prediction import read_predictions
 from tests.test_end_to_end import run
+from tests.test_pipeline_resume import launch, tensors
 
 SMALL = ("--recipe", "smoke_symbols", "--limit", "3", "--set", "train.steps=30")
 
@@ -67,10 +69,38 @@ def test_models_share_a_budget_alike(models: int, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Budget, "used", lambda self: seconds)
     trained = []
     for left in range(models, 0, -1):
-        trained.append(budget.left(seconds_kept(budget, reserve, left)))
+        trained.append(budget.left(seconds_kept(budget, [reserve] * left)))
         seconds += trained[-1] + reserve
     assert trained == pytest.approx([(1000.0 - models * reserve) / models] * models)
-    assert seconds_kept(Budget(None), reserve, models) == 0.0
+    assert seconds_kept(Budget(None), [reserve] * models) == 0.0
+
+
+def test_each_process_trains_models_alone_and_all_share_the_rest(pair: Path, tmp_path: Path) -> None:
+    """Two processes, three models: the first two are those of one process, bit for bit."""
+    words = ("solve", *SMALL, "--set", "ensemble=3", "--run-folder", tmp_path / "run")
+    done = launch(2, *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for number, model in enumerate(("", "ensemble/1")):
+        ours, theirs = (tensors(path / model / "checkpoints" / "final") for path in (tmp_path / "run", pair))
+        assert_close(ours, theirs, rtol=0, atol=0)
+        answers = (read_predictions(path / "ensemble" / str(number) / "predictions") for path in (tmp_path / "run", pair))
+        assert next(answers).answers.log_prob.tolist() == next(answers).answers.log_prob.tolist()
+    said = [(tmp_path / "run" / model / "log.txt").read_text() for model in ("", "ensemble/1", "ensemble/2")]
+    assert [text.count("processes: 1") for text in said] == [2, 2, 0]
+    assert said[2].count("processes: 2") == 2
+    assert json.loads((tmp_path / "run" / "score.json").read_text())["merged"] == ["model 0", "model 1", "model 2"]
+    done = launch(2, *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "run" / "log.txt").read_text().count("training was already done") == 1
+
+
+def test_a_process_waits_for_another_that_trains_longer(tmp_path: Path) -> None:
+    """Where the first has its model already, and the second has none."""
+    words = ("solve", *SMALL, "--run-folder", tmp_path / "run")
+    assert launch(1, *words).returncode == 0
+    done = launch(2, *words, "--set", "ensemble=2")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((tmp_path / "run" / "score.json").read_text())["merged"] == ["model 0", "model 1"]
 
 
 @pytest.mark.parametrize("other", [{"predict.rescore": 5}, {"unattended": {}}])
