@@ -31,10 +31,13 @@ DIHEDRAL_PRODUCT = np.array(
 TRANSPOSES = (False, True, False, True, False, False, True, True)
 """Per dihedral: does it swap height and width?"""
 
-# Every transform is: flip the rows or not, flip the columns or not, then transpose or not.
+FLIPS_ROWS = (False, False, True, True, False, True, False, True)
+FLIPS_COLUMNS = (False, True, True, False, True, False, False, True)
+"""Per dihedral: every transform is to flip the rows or not, flip the columns or not, then transpose or not."""
+
 _TRANSPOSES = np.array(TRANSPOSES)
-_FLIPS_ROWS = np.array([False, False, True, True, False, True, False, True])
-_FLIPS_COLUMNS = np.array([False, True, True, False, True, False, False, True])
+_FLIPS_ROWS = np.array(FLIPS_ROWS)
+_FLIPS_COLUMNS = np.array(FLIPS_COLUMNS)
 
 
 @njit(cache=True)
