@@ -24,7 +24,7 @@ from solver.processes import Processes
 SAME_NETWORK = (
     *("hidden", "heads", "expansion", "inner_multiple", "layers", "mixer", "id_slots", "id_length", "vocabulary"),
     *("rope_theta", "rms_epsilon", "recursion.networks", "recursion.layers", "recursion.latents", "mlp"),
-    *("recursion.noisy", "learns_noise", "symbols", "symbol_heads", "positions", "places", "turned_heads"),
+    *("recursion.noisy", "learns_noise", "symbols", "symbol_heads", "positions", "turned_heads"),
     "transform_vectors",
 )
 """Model settings that must be those of the checkpoint that training starts from."""

@@ -28,7 +28,7 @@ BLOCK_SCORES = 2**20
 
 
 Angles = tuple[Tensor, Tensor]
-"""Cosines and signed sines of each row, (T, 1 or 2, 1 or H, K): alike for queries and keys and for all heads, or not."""
+"""Cosines and signed sines of each row, (T, 1 or 2, 1 or H, K): alike for query and key and for all heads, or not."""
 
 
 def fits(x: Tensor) -> bool:

@@ -135,7 +135,15 @@ def make_layout(positions_BS: Tensor, widths_B: np.ndarray, cos: Tensor, sin: Te
     ends = torch.from_numpy(np.cumsum([0, *lengths_B[order_B]], dtype=np.int32)).to(cos.device) if varlen else None
     first_BS = torch.zeros_like(used_BS)
     first_BS[:, 0] = True
-    return Layout(padding, groups, ends, int(lengths_B.max()), padding.pack(cos), padding.pack(sin), padding.pack(first_BS)[:, None])
+    return Layout(
+        padding,
+        groups,
+        ends,
+        int(lengths_B.max()),
+        padding.pack(cos),
+        padding.pack(sin),
+        padding.pack(first_BS)[:, None],
+    )
 
 
 def _make_group(lengths: np.ndarray, device: torch.device) -> Group:

@@ -20,7 +20,6 @@ from solver.guidance import Guidance, Guide
 from solver.layers import Block, Linear, rotary_tables, rotary_tables_2d, truncated_normal_
 from solver.layout import Layout, Padding, make_layout
 from solver.noise import Chance
-from solver.places import PlaceEmbedding
 from solver.probability import least_confidence
 from solver.recursion import Latents, Network, Settle, Watch, recurse
 from solver.settings import LossName, ModelConfig, Told
@@ -84,8 +83,6 @@ class RecursiveModel(nn.Module):
         if config.transform_vectors:
             self.transform_embedding = nn.Embedding(DIHEDRALS, config.id_length - config.shared_id_length)
             truncated_normal_(self.transform_embedding.weight, hidden**-0.5)
-        if config.places != "none":
-            self.place_embedding = PlaceEmbedding(config)
         if config.recursion.noisy:
             self.value_head = nn.Linear(hidden, 1)
             nn.init.zeros_(self.value_head.weight)
@@ -257,17 +254,9 @@ class RecursiveModel(nn.Module):
             turned_BI = self.transform_embedding(batch.transforms_B)
             ids_BI = ids_BI + F.pad(turned_BI, (0, ids_BI.shape[1] - turned_BI.shape[1]))
         if self.config.symbols:
-            return self._add_places(self.symbol_embedding(batch.tokens_BS, ids_BI), batch)
+            return self.symbol_embedding(batch.tokens_BS, ids_BI)
         ids_BND = F.pad(ids_BI, (0, slots * hidden - ids_BI.shape[1])).unflatten(1, (slots, hidden))
-        cells_BCD = self._add_places(self.embed_tokens(batch.tokens_BS), batch)
-        return torch.cat((hidden**0.5 * ids_BND, cells_BCD), dim=1)
-
-    def _add_places(self, cells: Tensor, batch: Batch) -> Tensor:
-        """Embedded cells, (B, C, D) or with symbols (B, V, C, D), with the vectors of where they stand."""
-        if self.config.places == "none":
-            return cells
-        places_BCD = self.place_embedding(batch.tokens_BS, batch.cells_BS)
-        return cells + (places_BCD[:, None] if self.config.symbols else places_BCD)
+        return torch.cat((hidden**0.5 * ids_BND, self.embed_tokens(batch.tokens_BS)), dim=1)
 
     def embed_tokens(self, tokens_BC: Tensor) -> Tensor:
         """Tokens as the input holds them, without an ID, in the shape of a latent's cells."""

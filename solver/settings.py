@@ -14,7 +14,6 @@ Curriculum = tuple[tuple[float, int, int], ...]
 """Stages in order: (share of the steps until which it lasts, h_cycles, l_cycles)."""
 Mixer = Literal["attention", "mlp"]
 Positions = Literal["rope", "rope2d"]
-Places = Literal["none", "board", "edges"]
 Palette = Literal["task", "all"]
 Visits = Literal["tasks", "pairs"]
 Canvas = Literal["full", "task"]
@@ -126,8 +125,6 @@ class ModelConfig:
         cell's row and column, half of the frequencies each ("rope2d", SE-RRM)
     turned_heads: keys of each head stand where a dihedral transform of the input grid moves them, those of the first
         head where they are (`solver.turned_heads`; with "rope2d")
-    places: learnt vectors are added to a cell's input: none, those of its row and column on the board ("board"), or
-        also of how far they are from the last ones of the input grid ("edges"; `solver.places`)
     symbols: a cell holds a vector for each symbol, and a block attends over cells, then over symbols (SE-RRM,
         2603.02193); symbol_heads: heads of the second attention (None: heads)
     palette: with symbols, the symbols that are computed: those of the task's public grids ("task") or "all"
@@ -160,7 +157,6 @@ class ModelConfig:
     rms_epsilon: float = 1e-5
     positions: Positions = "rope"
     turned_heads: bool = False
-    places: Places = "none"
     symbols: bool = False
     symbol_heads: int | None = None
     palette: Palette = "task"
@@ -188,9 +184,6 @@ class ModelConfig:
             self.symbols or self.id_length <= room, "id_size", self.id_size, f"must fit id_slots x hidden = {room}"
         )
         _require(self.positions in get_args(Positions), "positions", self.positions, 'must be "rope" or "rope2d"')
-        _require(
-            self.places in get_args(Places), "places", self.places, f"must be one of {', '.join(get_args(Places))}"
-        )
         _require(self.palette in get_args(Palette), "palette", self.palette, 'must be "task" or "all"')
         turns = self.positions == "rope" or self.hidden // self.heads % 4 == 0
         _require(turns, "positions", self.positions, "a head's size, hidden / heads, must be a multiple of 4")

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from pipeline.budget import Budget
 from pipeline.config import ConfigError, override
-from pipeline.ensemble import SEEDS_APART, seconds_kept
+from pipeline.ensemble import SEEDS_APART, answers_folder, seconds_kept
 from pipeline.recipes import recipe
 from pipeline.rundir import read_metrics
 from submissions.format import read_submission
@@ -83,7 +83,9 @@ def test_each_process_trains_models_alone_and_all_share_the_rest(pair: Path, tmp
     for number, model in enumerate(("", "ensemble/1")):
         ours, theirs = (tensors(path / model / "checkpoints" / "final") for path in (tmp_path / "run", pair))
         assert_close(ours, theirs, rtol=0, atol=0)
-        answers = (read_predictions(path / "ensemble" / str(number) / "predictions") for path in (tmp_path / "run", pair))
+        answers = (
+            read_predictions(path / "ensemble" / str(number) / "predictions") for path in (tmp_path / "run", pair)
+        )
         assert next(answers).answers.log_prob.tolist() == next(answers).answers.log_prob.tolist()
     said = [(tmp_path / "run" / model / "log.txt").read_text() for model in ("", "ensemble/1", "ensemble/2")]
     assert [text.count("processes: 1") for text in said] == [2, 2, 0]

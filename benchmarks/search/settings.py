@@ -62,8 +62,6 @@ SHALLOW: dict[str, Any] = ADOPTED | {"model.recursion.updates": ["z = f(z + x) *
 
 TURNED: dict[str, Any] = SHALLOW | {"model.heads": 4, "model.turned_heads": True}
 
-PLACED: dict[str, Any] = SHALLOW | {"model.places": "edges"}
-
 ONCE: dict[str, Any] = {"model.max_steps": 1, "predict.steps": 1}
 
 OTHER_TASKS: dict[str, Any] = {
@@ -123,10 +121,6 @@ SETTINGS: dict[str, Setting] = {
     "adopted, 2 cycles, hidden 32": Setting("cpu_trm", SHALLOW | {"model.hidden": 32}),
     "adopted, 2 cycles, hidden 64": Setting("cpu_trm", SHALLOW | {"model.hidden": 64}),
     "adopted, 2 cycles, batch 4": Setting("cpu_trm", SHALLOW | {"train.batch_size": 4}),
-    "adopted, 2 cycles, places from all edges": Setting("cpu_trm", PLACED),
-    "adopted, 2 cycles, places from all edges, 3 models": Setting("cpu_trm", PLACED | {"ensemble": 3}),
-    "adopted, 2 cycles, places from all edges, 4 heads": Setting("cpu_trm", PLACED | {"model.heads": 4}),
-    "adopted, 2 cycles, places on the board": Setting("cpu_trm", SHALLOW | {"model.places": "board"}),
     "adopted, 2 cycles, a vector for each transform": Setting(
         "cpu_trm", SHALLOW | {"puzzles.ids": "task", "model.transform_vectors": True}
     ),
@@ -160,8 +154,6 @@ SETTINGS: dict[str, Setting] = {
     "adopted, visits of tasks": Setting("cpu_trm", ADOPTED | {"train.visits": "tasks"}),
     "adopted, only black fixed": Setting("cpu_trm", ADOPTED | {"puzzles.fixed_colours": "black"}),
     "adopted, positions in one line": Setting("cpu_trm", ADOPTED | {"model.positions": "rope"}),
-    "adopted, places on the board": Setting("cpu_trm", ADOPTED | {"model.places": "board"}),
-    "adopted, places from all edges": Setting("cpu_trm", ADOPTED | {"model.places": "edges"}),
     "adopted, a vector for each transform": Setting(
         "cpu_trm", ADOPTED | {"puzzles.ids": "task", "model.transform_vectors": True}
     ),
