@@ -83,10 +83,8 @@ def test_each_process_trains_models_alone_and_all_share_the_rest(pair: Path, tmp
     for number, model in enumerate(("", "ensemble/1")):
         ours, theirs = (tensors(path / model / "checkpoints" / "final") for path in (tmp_path / "run", pair))
         assert_close(ours, theirs, rtol=0, atol=0)
-        answers = (
-            read_predictions(path / "ensemble" / str(number) / "predictions") for path in (tmp_path / "run", pair)
-        )
-        assert next(answers).answers.log_prob.tolist() == next(answers).answers.log_prob.tolist()
+        ours, theirs = (read_predictions(answers_folder(path, number)).answers for path in (tmp_path / "run", pair))
+        assert ours.log_prob.tolist() == theirs.log_prob.tolist()
     said = [(tmp_path / "run" / model / "log.txt").read_text() for model in ("", "ensemble/1", "ensemble/2")]
     assert [text.count("processes: 1") for text in said] == [2, 2, 0]
     assert said[2].count("processes: 2") == 2
