@@ -108,6 +108,7 @@ def cpu() -> RunConfig:
         recipe="cpu",
         source="arc-agi-1/training",
         selection=SelectionSettings(max_side=5),
+        ensemble=6,
         puzzles=PuzzleSettings(ids="transform", augmentations=7),
         model=ModelConfig(
             **SYMBOLS,
@@ -118,13 +119,13 @@ def cpu() -> RunConfig:
             rope_theta=30.0,
             recursion=UNIVERSAL,
             h_cycles=1,
-            l_cycles=4,
+            l_cycles=2,
             max_steps=2,
             exploration=0.0,
             canvas="task",
         ),
         train=TrainSettings(
-            steps=6400,
+            steps=4000,
             batch_size=8,
             visits="pairs",
             optimizer="adamw",
