@@ -125,7 +125,7 @@ def cpu() -> RunConfig:
             canvas="task",
         ),
         train=TrainSettings(
-            steps=4000,
+            steps=3200,
             batch_size=8,
             visits="pairs",
             optimizer="adamw",
