@@ -31,13 +31,10 @@ DIHEDRAL_PRODUCT = np.array(
 TRANSPOSES = (False, True, False, True, False, False, True, True)
 """Per dihedral: does it swap height and width?"""
 
-FLIPS_ROWS = (False, False, True, True, False, True, False, True)
-FLIPS_COLUMNS = (False, True, True, False, True, False, False, True)
-"""Per dihedral: every transform is to flip the rows or not, flip the columns or not, then transpose or not."""
-
+# Every transform is: flip the rows or not, flip the columns or not, then transpose or not.
 _TRANSPOSES = np.array(TRANSPOSES)
-_FLIPS_ROWS = np.array(FLIPS_ROWS)
-_FLIPS_COLUMNS = np.array(FLIPS_COLUMNS)
+_FLIPS_ROWS = np.array([False, False, True, True, False, True, False, True])
+_FLIPS_COLUMNS = np.array([False, True, True, False, True, False, False, True])
 
 
 @njit(cache=True)

@@ -24,8 +24,7 @@ from solver.processes import Processes
 SAME_NETWORK = (
     *("hidden", "heads", "expansion", "inner_multiple", "layers", "mixer", "id_slots", "id_length", "vocabulary"),
     *("rope_theta", "rms_epsilon", "recursion.networks", "recursion.layers", "recursion.latents", "mlp"),
-    *("recursion.noisy", "learns_noise", "symbols", "symbol_heads", "positions", "turned_heads"),
-    "transform_vectors",
+    *("recursion.noisy", "learns_noise", "symbols", "symbol_heads", "positions", "transform_vectors"),
 )
 """Model settings that must be those of the checkpoint that training starts from."""
 
@@ -140,7 +139,7 @@ def varlen_works(heads: int, head_size: int, dtype: torch.dtype, device: torch.d
     if varlen_attn is None or not on_cuda(device) or dtype not in (torch.bfloat16, torch.float16):
         return False
     positions_BS = torch.tensor([[0, 1, 2, -1, -1], [0, 1, 2, 3, 4]], device=device)
-    angles = torch.ones(2, 5, 1, 1, head_size, device=device)
+    angles = torch.ones(5, head_size, device=device)
     qkv = torch.randn(8, 3, heads, head_size, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     results = []
     for varlen in (True, False):

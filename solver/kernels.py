@@ -28,7 +28,7 @@ BLOCK_SCORES = 2**20
 
 
 Angles = tuple[Tensor, Tensor]
-"""Cosines and signed sines of each row, (T, 1 or 2, 1 or H, K): alike for query and key and for all heads, or not."""
+"""Cosines and signed sines of each row, (T, 1, 1, K)."""
 
 
 def fits(x: Tensor) -> bool:
@@ -73,7 +73,7 @@ def make_sequences(parts: list[np.ndarray]) -> Sequences:
 def attend(qkv_TNHK: Tensor, sequences: Sequences, angles: Angles | None = None) -> Tensor:
     """Softmax attention of every row to all rows of its sequence: (T, H, K).
 
-    angles: cos and sin by which queries and keys are turned before; see `solver.layers.rotate`.
+    angles: cos and sin (T, 1, 1, K) by which queries and keys are turned before; see `solver.layers.rotate`.
     """
     return _Attend.apply(qkv_TNHK, sequences, angles)  # pyright: ignore[reportReturnType]
 
@@ -194,8 +194,8 @@ def _put_back(laid: Tensor, shape: Any, sequences: Sequences, angles: Angles | N
 
 
 def _tables(x_TNHK: Tensor, angles: Angles | None) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Cosines and sines, of no rows without angles, and a tuple whose length tells the compiler K / 2."""
+    """Cosines and sines (T, K), of no rows without angles, and a tuple whose length tells the compiler K / 2."""
     size = x_TNHK.shape[-1]
-    tables = (x_TNHK.new_empty(0, 1, 1, size),) * 2 if angles is None else angles
-    cos, sin = (table.to(x_TNHK.dtype).contiguous().numpy() for table in tables)
-    return cos, sin, (0,) * (size // 2)
+    tables = (x_TNHK.new_empty(0, size),) * 2 if angles is None else angles
+    cos_TK, sin_TK = (table.flatten(1).to(x_TNHK.dtype).contiguous().numpy() for table in tables)
+    return cos_TK, sin_TK, (0,) * (size // 2)

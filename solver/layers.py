@@ -53,34 +53,25 @@ def rotary_tables(length: int, head_size: int, theta: float) -> tuple[Tensor, Te
     The first half of the sines is negated, which turns the rotation into x * cos + swap_halves(x) * sin.
     """
     frequencies = 1.0 / theta ** (torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
-    return turns(torch.outer(torch.arange(length, dtype=torch.float32), frequencies))
+    return _turns(torch.outer(torch.arange(length, dtype=torch.float32), frequencies))
 
 
 def rotary_tables_2d(slots: int, side: int, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
     """The tables of `slots` ID slots, then of the cells of a board, (slots + side x side, head_size), float32.
 
-    ID slots stand in a row above the board.
+    Of the frequencies, which are every other one of the line's, half of each pair's angles follow the row and half the
+    column (SE-RRM, 2603.02193). ID slots stand in a row above the board.
     """
+    frequencies = 1.0 / theta ** (torch.arange(0, head_size, 4, dtype=torch.float32) / head_size)
     cells, line = torch.arange(side * side), torch.arange(slots)
-    rows = torch.cat((torch.full((slots,), -1), cells // side))
-    columns = torch.cat((line, cells % side))
-    return turns(angles_2d(rows, columns, head_size, theta))
+    rows = torch.cat((torch.full((slots,), -1), cells // side)).float()
+    columns = torch.cat((line, cells % side)).float()
+    return _turns(torch.cat((torch.outer(rows, frequencies), torch.outer(columns, frequencies)), dim=-1))
 
 
-def angles_2d(rows: Tensor, columns: Tensor, head_size: int, theta: float) -> Tensor:
-    """Rotary angles of rows and columns of the same shape: (..., head_size / 2), float32.
-
-    Of the frequencies, which are every other one of the line's, half of the angles follow the row and half the column
-    (SE-RRM, 2603.02193).
-    """
-    frequencies = 1.0 / theta ** (torch.arange(0, head_size, 4, dtype=torch.float32, device=rows.device) / head_size)
-    return torch.cat((rows[..., None] * frequencies, columns[..., None] * frequencies), dim=-1)
-
-
-def turns(angles: Tensor) -> tuple[Tensor, Tensor]:
+def _turns(angles: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines, twice as wide as the angles."""
-    cos, sin = angles.cos(), angles.sin()
-    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+    return angles.cos().repeat(1, 2), torch.cat((-angles.sin(), angles.sin()), dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

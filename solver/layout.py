@@ -86,8 +86,7 @@ class Layout:
     padding: between the T positions in use and the batch's (B, S); examples of a group stand together
     groups: what attends together; ends: for varlen attention, where each example ends, int32 (B + 1), from 0
     longest: positions of the longest example
-    cos, sin: rotary angles of the positions in use, (T, 1, 1, K), or (T, 2, H, K) where heads are turned; see
-        `solver.layers.rotate`
+    cos, sin: rotary angles of the positions in use, (T, 1, 1, K); see `solver.layers.rotate`
     first: bool (T, 1), the first position of each example
     """
 
@@ -116,9 +115,9 @@ def make_layout(positions_BS: Tensor, widths_B: np.ndarray, cos: Tensor, sin: Te
     """The layout of a batch.
 
     Args:
-        positions_BS: a number, -1 where a position is not in use.
+        positions_BS: what place each position has in the rotary tables, -1 where it is not in use.
         widths_B: examples with equal numbers here attend as one group.
-        cos: of each position's angles, (B, S, 1, 1, K) or (B, S, 2, H, K), and `sin` likewise.
+        cos: rotary table (positions, K), and `sin` likewise.
         varlen: attend without padding, by torch's kernel for that (CUDA, half precision).
     """
     used_BS = positions_BS >= 0
@@ -132,18 +131,12 @@ def make_layout(positions_BS: Tensor, widths_B: np.ndarray, cos: Tensor, sin: Te
         numbers_BS = torch.arange(positions_BS.numel(), device=positions_BS.device).view(positions_BS.shape)
         used_T = numbers_BS[order][used_BS[order]]
     padding = Padding((positions_BS.shape[0], positions_BS.shape[1]), used_T)
+    positions_T = padding.pack(positions_BS)
     ends = torch.from_numpy(np.cumsum([0, *lengths_B[order_B]], dtype=np.int32)).to(cos.device) if varlen else None
+    angles = cos[positions_T][:, None, None], sin[positions_T][:, None, None]
     first_BS = torch.zeros_like(used_BS)
     first_BS[:, 0] = True
-    return Layout(
-        padding,
-        groups,
-        ends,
-        int(lengths_B.max()),
-        padding.pack(cos),
-        padding.pack(sin),
-        padding.pack(first_BS)[:, None],
-    )
+    return Layout(padding, groups, ends, int(lengths_B.max()), *angles, padding.pack(first_BS)[:, None])
 
 
 def _make_group(lengths: np.ndarray, device: torch.device) -> Group:

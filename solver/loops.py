@@ -3,7 +3,6 @@
 One thread. Sums run along a row in an order that the compiler chooses, the same for every row of a width.
 
 lanes: a tuple whose length, half a head's size, is thereby known to the compiler.
-cos, sin: (T, 1 or 2, 1 or H, K), of no rows where nothing is turned.
 """
 
 import numpy as np
@@ -31,8 +30,7 @@ def gather(x, rows, blocks, cos, sin, lanes, laid):
                         start = base + (matrix * length + place) * size
                         own, other = x[row, part, head], laid[start : start + size]
                         if part < 2 and len(cos) > 0:
-                            at = row, min(part, cos.shape[1] - 1), min(head, cos.shape[2] - 1)
-                            _turn(own, cos[at], sin[at], lanes, other)
+                            _turn(own, cos[row], sin[row], lanes, other)
                         else:
                             _copy(own, lanes, other)
 
@@ -55,8 +53,7 @@ def scatter(laid, rows, blocks, cos, sin, lanes, x):
                         start = base + (matrix * length + place) * size
                         own, other = x[row, part, head], laid[start : start + size]
                         if part < 2 and len(cos) > 0:
-                            at = row, min(part, cos.shape[1] - 1), min(head, cos.shape[2] - 1)
-                            _turn(other, cos[at], sin[at], lanes, own)
+                            _turn(other, cos[row], sin[row], lanes, own)
                         else:
                             _copy(other, lanes, own)
 

@@ -24,7 +24,6 @@ from solver.probability import least_confidence
 from solver.recursion import Latents, Network, Settle, Watch, recurse
 from solver.settings import LossName, ModelConfig, Told
 from solver.symbols import NEVER, SymbolBlock, SymbolEmbedding, SymbolLayout, make_symbol_layout
-from solver.turned_heads import turned_angles
 
 
 @dataclass(frozen=True)
@@ -282,7 +281,7 @@ class RecursiveModel(nn.Module):
         """
         slots, cells_BC = self.config.id_slots, batch.cells_BS
         if self.config.symbols:
-            return make_symbol_layout(cells_BC, batch.symbols_BV, *self._angles(batch, cells_BC))
+            return make_symbol_layout(cells_BC, batch.symbols_BV, self.rotary_cos, self.rotary_sin)
         cells_B = (cells_BC >= 0).sum(1).cpu().numpy()
         if self.config.mixer == "mlp" and not (cells_B == cells_BC.shape[1]).all() & (
             cells_BC.shape[1] == self.config.cells
@@ -291,17 +290,7 @@ class RecursiveModel(nn.Module):
         slots_BN = torch.arange(slots, device=cells_BC.device).expand(len(cells_BC), slots)
         positions_BS = torch.cat((slots_BN, torch.where(cells_BC < 0, cells_BC, cells_BC + slots)), dim=1)
         widths_B = fixed_width(cells_B, self.config.board_side)
-        return make_layout(positions_BS, widths_B, *self._angles(batch, positions_BS), self.varlen)
-
-    def _angles(self, batch: Batch, positions_BS: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of every position, (B, S, 1, 1, K), or (B, S, 2, H, K) with turned heads."""
-        cos, sin = (table[positions_BS][:, :, None, None] for table in (self.rotary_cos, self.rotary_sin))
-        if not self.config.turned_heads:
-            return cos, sin
-        slots, shape = self.config.id_slots, (-1, -1, 2, self.config.heads, -1)
-        turned_cos, turned_sin = turned_angles(self.config, batch.tokens_BS, batch.cells_BS)
-        cos = torch.cat((cos[:, :slots].expand(shape), turned_cos.to(cos.dtype)), dim=1)
-        return cos, torch.cat((sin[:, :slots].expand(shape), turned_sin.to(sin.dtype)), dim=1)
+        return make_layout(positions_BS, widths_B, self.rotary_cos, self.rotary_sin, self.varlen)
 
 
 def module_name(network: str) -> str:

@@ -123,8 +123,6 @@ class ModelConfig:
     canvas: all cells of the board ("full") or only those that the task needs ("task")
     positions: rotary angles of an ID slot's or cell's number in one line ("rope", as published for TRM), or of the
         cell's row and column, half of the frequencies each ("rope2d", SE-RRM)
-    turned_heads: keys of each head stand where a dihedral transform of the input grid moves them, those of the first
-        head where they are (`solver.turned_heads`; with "rope2d")
     symbols: a cell holds a vector for each symbol, and a block attends over cells, then over symbols (SE-RRM,
         2603.02193); symbol_heads: heads of the second attention (None: heads)
     palette: with symbols, the symbols that are computed: those of the task's public grids ("task") or "all"
@@ -156,7 +154,6 @@ class ModelConfig:
     rope_theta: float = 10000.0
     rms_epsilon: float = 1e-5
     positions: Positions = "rope"
-    turned_heads: bool = False
     symbols: bool = False
     symbol_heads: int | None = None
     palette: Palette = "task"
@@ -187,8 +184,6 @@ class ModelConfig:
         _require(self.palette in get_args(Palette), "palette", self.palette, 'must be "task" or "all"')
         turns = self.positions == "rope" or self.hidden // self.heads % 4 == 0
         _require(turns, "positions", self.positions, "a head's size, hidden / heads, must be a multiple of 4")
-        line = self.turned_heads and (self.positions == "rope" or self.mixer == "mlp")
-        _require(not line, "turned_heads", True, 'needs positions="rope2d" and mixer="attention"')
         self._check_symbols()
         joint = self.mixer == "mlp" and self.canvas == "task"
         _require(not joint, "canvas", self.canvas, 'must be "full" with mixer="mlp"')

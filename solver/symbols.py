@@ -95,8 +95,7 @@ class SymbolLayout:
     """The rows of one batch.
 
     padding: between the T rows and (B, V, C); examples of a group stand together
-    cos, sin: rotary angles of each row's cell, (T, 1, 1, K), or (T, 2, H, K) where heads are turned; see
-        `solver.layers.rotate`
+    cos, sin: rotary angles of each row's cell, (T, 1, 1, K); see `solver.layers.rotate`
     """
 
     padding: Padding
@@ -143,9 +142,9 @@ def make_symbol_layout(cells_BC: Tensor, symbols_BV: Tensor, cos: Tensor, sin: T
     """The layout of a batch.
 
     Args:
-        cells_BC: the number of each cell, -1 where it is not in use.
+        cells_BC: what place each cell has in the rotary tables, -1 where it is not in use.
         symbols_BV: which symbols each example has vectors for.
-        cos: of each cell's angles, (B, C, 1, 1, K) or (B, C, 2, H, K), and `sin` likewise.
+        cos: rotary table (positions, K), and `sin` likewise.
     """
     used_BVC = (cells_BC >= 0)[:, None] & symbols_BV[..., None]
     counts_2B = np.stack([(cells_BC >= 0).sum(1).cpu().numpy(), symbols_BV.sum(1).cpu().numpy()])
@@ -158,9 +157,8 @@ def make_symbol_layout(cells_BC: Tensor, symbols_BV: Tensor, cos: Tensor, sin: T
     order = torch.from_numpy(order_B).to(cells_BC.device)
     numbers_BVC = torch.arange(used_BVC.numel(), device=cells_BC.device).view(used_BVC.shape)
     padding = Padding(tuple(used_BVC.shape), numbers_BVC[order][used_BVC[order]])
-    cells = torch.arange(cells_BC.numel(), device=cells_BC.device).view(cells_BC.shape)
-    cells_T = padding.pack(cells[:, None].expand(used_BVC.shape))
-    return SymbolLayout(padding, groups, cos.flatten(0, 1)[cells_T], sin.flatten(0, 1)[cells_T])
+    cells_T = padding.pack(cells_BC[:, None].expand(used_BVC.shape))
+    return SymbolLayout(padding, groups, cos[cells_T][:, None, None], sin[cells_T][:, None, None])
 
 
 class SymbolBlock(nn.Module):

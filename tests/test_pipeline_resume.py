@@ -136,7 +136,7 @@ def test_a_crash_between_checkpoints_changes_nothing(
 OPTIONAL = [
     *("train.optimizer=normuon", "train.id_optimizer=adam", "train.schedule=wsd", "train.min_ratio=0.1"),
     *("train.loss=softmax", "train.label_smoothing=0.1", "train.corrupted=0.5", "model.halting=random"),
-    *("model.dropout=0.1", "model.positions=rope2d", "model.turned_heads=true"),
+    *("model.dropout=0.1", "model.positions=rope2d"),
 ]
 """Ways of learning that have state of their own, or draw numbers."""
 

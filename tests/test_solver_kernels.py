@@ -24,8 +24,8 @@ def make_layout() -> SymbolLayout:
     cells_BC = torch.arange(SIDE).expand(6, SIDE).clone()
     cells_BC[cells_BC >= torch.tensor(cells_B)[:, None]] = -1
     symbols_BV = torch.arange(12) < torch.tensor(symbols_B)[:, None]
-    cos, sin = (table.double()[cells_BC][:, :, None, None] for table in rotary_tables(SIDE, SIZE, 30.0))
-    return make_symbol_layout(cells_BC, symbols_BV, cos, sin)
+    cos, sin = rotary_tables(SIDE, SIZE, 30.0)
+    return make_symbol_layout(cells_BC, symbols_BV, cos.double(), sin.double())
 
 
 LAYOUT = make_layout()

@@ -75,7 +75,6 @@ THREE = make_batch([(4, 4), (2, 3), (3, 2)], [[0, 1, 2, 5, 7], [0, 1, 3, 4], [0,
     [
         CONFIG,
         replace(CONFIG, recursion=UNIVERSAL, symbol_heads=1),
-        replace(CONFIG, positions="rope2d", turned_heads=True),
     ],
 )
 def test_permuting_colours_permutes_logits_and_gradients(config: ModelConfig) -> None:

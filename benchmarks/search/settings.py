@@ -60,8 +60,6 @@ ADOPTED: dict[str, Any] = QUICK | {
 
 SHALLOW: dict[str, Any] = ADOPTED | {"model.recursion.updates": ["z = f(z + x) * 2"]}
 
-TURNED: dict[str, Any] = SHALLOW | {"model.heads": 4, "model.turned_heads": True}
-
 ONCE: dict[str, Any] = {"model.max_steps": 1, "predict.steps": 1}
 
 OTHER_TASKS: dict[str, Any] = {
@@ -132,8 +130,6 @@ SETTINGS: dict[str, Setting] = {
     "adopted, 2 cycles, ID rate 2e-2": Setting("cpu_trm", SHALLOW | {"train.id_lr": 2e-2}),
     "adopted, 2 cycles, lr 4e-3": Setting("cpu_trm", SHALLOW | {"train.lr": 4e-3}),
     "adopted, 2 cycles, twice": Setting("cpu_trm", SHALLOW | {"model.h_cycles": 2}),
-    "adopted, 2 cycles, 4 turned heads": Setting("cpu_trm", TURNED),
-    "adopted, 1 cycle, 4 turned heads": Setting("cpu_trm", TURNED | {"model.recursion.updates": ["z = f(z + x)"]}),
     "adopted, 1 cycle, 4 heads": Setting(
         "cpu_trm", SHALLOW | {"model.heads": 4, "model.recursion.updates": ["z = f(z + x)"]}
     ),
