@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 2
 .PHONY: solve test test-slow check clean
 
 solve: .venv/run.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pipeline solve --recipe cpu --processes 2
+	$(BIN)/python -m pipeline solve --recipe cpu
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal

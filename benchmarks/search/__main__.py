@@ -38,7 +38,7 @@ def run_command(
     name: Annotated[str, typer.Argument(help="A setting of the table, or the name of a new one")],
     tasks: Annotated[str, typer.Option(help=f"One of {', '.join(SETS)}")] = "six",
     seeds: str = "0,1,2",
-    recipe: Annotated[str | None, typer.Option(help="Of a new setting  [default: cpu]")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Of a new setting  [default: cpu_trm]")] = None,
     assignments: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE")] = None,
     flop: Annotated[float | None, typer.Option(help="Train for so many floating-point operations")] = None,
     seconds: Annotated[float | None, typer.Option(help="Train for so long, the schedule fitted to it")] = None,
