@@ -133,6 +133,7 @@ SETTINGS: dict[str, Setting] = {
     "adopted, 1 cycle, 4 heads": Setting(
         "cpu_trm", SHALLOW | {"model.heads": 4, "model.recursion.updates": ["z = f(z + x)"]}
     ),
+    "adopted, 4 heads": Setting("cpu_trm", ADOPTED | {"model.heads": 4}),
     "adopted, 2 cycles, 4 heads": Setting("cpu_trm", SHALLOW | {"model.heads": 4}),
     "adopted, 2 cycles, rope theta 10": Setting("cpu_trm", SHALLOW | {"model.rope_theta": 10.0}),
     "adopted, 2 cycles, average 0.999": Setting("cpu_trm", SHALLOW | {"train.average": 0.999}),
