@@ -5,8 +5,7 @@ the others are runs by themselves in RUN/ensemble/1, 2 ... Of several, each one'
 RUN/ensemble/N/predictions.
 
 Each of several processes trains a model alone, as long as there is one for each of them; they share the models that
-remain. A model trained by one of two processes has the same weights, bit for bit, as one trained where there is only
-one.
+remain. A model that a process trains alone is trained as in a run of one process.
 """
 
 from contextlib import nullcontext
