@@ -99,10 +99,10 @@ def cpu() -> RunConfig:
     python -m pipeline solve --recipe cpu           9 minutes on one core, and little less on two
 
     Expect a macro pass@2 of about 45%: 45.3% in the median of seeds 0 to 4 (47.3, 40.7, 51.3, 45.3, 42.7; that is 16,
-    14, 17, 15 and 15 of 31 test outputs), on an AVX-512 core each, two seeds side by side. Another machine, which
-    rounds differently, had 27.3% with seed 0. The recipe ends by steps and not by the clock. It has a symbol axis over
-    the 8 transforms of each task, one latent and 65,000 weights; `cpu_trm` is TRM on the same tasks. The settings were
-    chosen on other tasks (`docs/log.md`).
+    14, 17, 15 and 15 of 31 test outputs), on an AVX-512 core each, two seeds side by side. Two threads, which round
+    differently, gave 27.3% with seed 0, on two machines. The recipe ends by steps and not by the clock. It has a symbol
+    axis over the 8 transforms of each task, one latent and 65,000 weights; `cpu_trm` is TRM on the same tasks. The
+    settings were chosen on other tasks (`docs/log.md`).
     """
     return RunConfig(
         recipe="cpu",
