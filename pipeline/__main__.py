@@ -5,7 +5,6 @@ traceback, unless --debug is given anywhere on the line.
 """
 
 import os
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -19,7 +18,7 @@ from rich.text import Text
 from augment import MAX_PAIRS, Duplicates, FixedColours, OnLeak, Selection, open_puzzle_set
 from augment.folder import write_file
 from pipeline.budget import Budget
-from pipeline.children import count_gpus, is_first, launch_command, leave_at_once
+from pipeline.children import count_gpus, is_first, leave_at_once, run_launched
 from pipeline.config import (
     ConfigError,
     PuzzleSettings,
@@ -112,8 +111,7 @@ def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> No
     number = processes or max(1, count_gpus())
     if number > 1 and "WORLD_SIZE" not in os.environ:
         RunFolder(folder, config)
-        code = subprocess.run(launch_command("pipeline.stage", ["solve", str(folder)], number)).returncode
-        if code:
+        if code := run_launched(["solve", str(folder)], number):
             sys.exit(code)
         return
     from pipeline.launch import leave_processes  # torch, which takes seconds, only once the rest is known to be right

@@ -21,6 +21,8 @@ from typing import Literal
 
 import psutil
 
+from pipeline.signals import StopSignals
+
 LOOK_EVERY = 0.2
 SECONDS_TO_LEAVE = 5.0
 """Between asking a child to end, and ending it."""
@@ -198,6 +200,24 @@ def leave_at_once(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def run_launched(words: Sequence[str], processes: int) -> int:
+    """Run a stage in so many processes, on this screen, to its end; the exit code.
+
+    A signal that asks this process to end is passed on to the launcher, which passes it on to them. Where this process
+    is killed they end by themselves (`pipeline.stage`).
+    """
+    environment = os.environ | {PARENT: str(os.getpid())}
+    command = launch_command("pipeline.stage", words, processes)
+    with StopSignals().watched() as stop:
+        launcher = subprocess.Popen(command, env=environment, start_new_session=True)
+        while launcher.poll() is None and not stop.received:
+            time.sleep(LOOK_EVERY)
+        if stop.received:
+            launcher.send_signal(stop.received)
+        code = launcher.wait()
+    return 128 + stop.received if stop.received else code
 
 
 def launch_command(module: str, words: Sequence[str], processes: int) -> list[str]:

@@ -15,6 +15,7 @@ _FUNCTIONS: tuple[Callable[[], RunConfig], ...] = (
     small_recipes.smoke_symbols,
     small_recipes.cpu,
     small_recipes.cpu_trm,
+    small_recipes.cpu_hour,
     small_recipes.kaggle_trunk_small,
     gpu_recipes.arc1,
     gpu_recipes.arc2,

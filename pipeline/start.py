@@ -113,7 +113,8 @@ def prepare_model(model: RecursiveModel, table: IdTable, settings: TrainSettings
     if compiled:
         model.compile_blocks()
     attention = ("varlen" if model.varlen else "padded") + " attention"
-    return f"{str(model.precision).removeprefix('torch.')} on {device}, {attention}{', compiled' if compiled else ''}"
+    where = "cpu" if device.type == "cpu" else device  # accelerate numbers the CPU of several processes
+    return f"{str(model.precision).removeprefix('torch.')} on {where}, {attention}{', compiled' if compiled else ''}"
 
 
 def choose_varlen(name: Literal["auto", "varlen", "padded"], model: RecursiveModel, device: torch.device) -> bool:

@@ -150,3 +150,19 @@ def test_gpus_are_counted_without_torch(monkeypatch: pytest.MonkeyPatch) -> None
     assert count_gpus() == 0
     assert launch_command("pipeline.stage", ["train"], 2)[2:5] == ["torch.distributed.run", "--nproc-per-node", "2"]
     assert launch_command("pipeline.stage", ["train"], 1) == [sys.executable, "-m", "pipeline.stage", "train"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_a_run_of_several_processes_ends_all_of_them(tmp_path: Path, number: signal.Signals) -> None:
+    words = ["--recipe", "smoke_symbols", "--processes", "2", "--set", "train.steps=100000", "--run", str(tmp_path)]
+    run = subprocess.Popen([sys.executable, "-m", "pipeline", "solve", *words], cwd=ROOT, stdout=subprocess.DEVNULL)
+    metrics, deadline = tmp_path / "metrics.jsonl", time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text()):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    family = psutil.Process(run.pid).children(recursive=True)
+    assert len(family) == 3, "a launcher and two processes"
+    run.send_signal(number)
+    assert run.wait(timeout=60) == (143 if number == signal.SIGTERM else -9)
+    assert not psutil.wait_procs(family, timeout=30)[1]
+    assert bool(list((tmp_path / "checkpoints").glob("step_*"))) == (number == signal.SIGTERM)

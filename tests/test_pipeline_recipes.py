@@ -71,3 +71,12 @@ def test_recipes_visit_pairs_as_often_as_their_docstrings_say() -> None:
 def test_the_small_trunk_has_the_network_of_the_recipe_it_is_compared_with_and_leaves_its_tasks_unseen() -> None:
     trunk, scratch = recipe("kaggle_trunk_small"), recipe("cpu_trm")
     assert (trunk.model, trunk.source, trunk.selection) == (scratch.model, scratch.source, scratch.selection)
+
+
+def test_cpu_hour_is_of_the_tasks_that_its_docstring_says() -> None:
+    config = recipe("cpu_hour")
+    tasks = load_tasks(config.source, config.selection.selection())
+    assert len(tasks) == 78
+    assert sum(len(task.tests) for task in tasks) == 89
+    assert config.train_sources == ()
+    assert config.ensemble == 2
