@@ -158,7 +158,8 @@ def test_a_signal_to_a_run_of_several_processes_ends_all_of_them(tmp_path: Path,
     run = subprocess.Popen([sys.executable, "-m", "pipeline", "solve", *words], cwd=ROOT, stdout=subprocess.DEVNULL)
     metrics, deadline = tmp_path / "metrics.jsonl", time.monotonic() + 120
     while not (metrics.exists() and metrics.read_text()):
-        assert run.poll() is None and time.monotonic() < deadline
+        assert run.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.2)
     family = psutil.Process(run.pid).children(recursive=True)
     assert len(family) == 3, "a launcher and two processes"
