@@ -77,7 +77,8 @@ def solve_command(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the submission here too, besides RUN/submission.json")] = None,
     processes: Annotated[
-        int | None, typer.Option(help="Processes that share the work; by default one for each GPU", min=1)
+        int | None,
+        typer.Option(help="Processes that share the work  [default: a GPU each; without one, a model each]", min=1),
     ] = None,
     tasks: Tasks = "",
     max_side: MaxSide = None,
@@ -107,8 +108,11 @@ def solve_command(
 
 
 def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> None:
-    """Every stage in this process, or by the launcher in several; bad input ends it."""
-    number = processes or max(1, count_gpus())
+    """Every stage in this process, or by the launcher in several; bad input ends it.
+
+    By itself it takes a process for each GPU, or without one for each model, as far as there are cores.
+    """
+    number = processes or count_gpus() or min(config.ensemble, os.cpu_count() or 1)
     if number > 1 and "WORLD_SIZE" not in os.environ:
         RunFolder(folder, config)
         if code := run_launched(["solve", str(folder)], number):

@@ -206,9 +206,12 @@ def run_launched(words: Sequence[str], processes: int) -> int:
     """Run a stage in so many processes, on this screen, to its end; the exit code.
 
     A signal that asks this process to end is passed on to the launcher, which passes it on to them. Where this process
-    is killed they end by themselves (`pipeline.stage`).
+    is killed they end by themselves (`pipeline.stage`). On CPUs each computes on one thread, unless OMP_NUM_THREADS is
+    set.
     """
     environment = os.environ | {PARENT: str(os.getpid())}
+    if not count_gpus():
+        environment.setdefault("OMP_NUM_THREADS", "1")
     command = launch_command("pipeline.stage", words, processes)
     with StopSignals().watched() as stop:
         launcher = subprocess.Popen(command, env=environment, start_new_session=True)

@@ -140,13 +140,14 @@ def cpu() -> RunConfig:
             shift=False,
         ),
         predict=PredictSettings(steps=4),
+        ensemble=2,
     )
 
 
 def cpu_hour() -> RunConfig:
     """A slice of ARC-AGI-1's public evaluation on a plain machine: its 78 tasks up to 10x10, 89 test outputs.
 
-    python -m pipeline solve --recipe cpu_hour --processes 2
+    python -m pipeline solve --recipe cpu_hour
 
     Two models, each as `cpu` with half its cycles, learn these tasks alone and pool their answers; each of two
     processes trains one. The tasks of ARC-AGI-1's training set and ConceptARC are not learnt beside them: with as many
@@ -159,8 +160,7 @@ def cpu_hour() -> RunConfig:
             "source": "arc-agi-1/evaluation",
             "selection": SelectionSettings(max_side=10),
             "model": replace(short.model, l_cycles=2),
-            "train": short.train.model_copy(update={"steps": 14_000}),
-            "ensemble": 2,
+            "train": short.train.model_copy(update={"steps": 12_500}),
         }
     )
 

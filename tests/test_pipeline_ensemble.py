@@ -20,7 +20,9 @@ SMALL = ("--recipe", "smoke_symbols", "--limit", "3", "--set", "train.steps=30")
 
 
 def solve(folder: Path, *settings: str) -> int:
-    return run("solve", *SMALL, "--run", folder, *(word for text in settings for word in ("--set", text)))
+    """In this process."""
+    chosen = (word for text in settings for word in ("--set", text))
+    return run("solve", *SMALL, "--run", folder, "--processes", "1", *chosen)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,16 @@ def test_each_process_trains_models_alone_and_all_share_the_rest(pair: Path, tmp
     done = launch(2, *words)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "run" / "log.txt").read_text().count("training was already done") == 1
+
+
+def test_without_gpus_there_is_a_process_for_each_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    words = ("solve", *SMALL, "--set", "train.steps=4", "--run", tmp_path / "run")
+    assert run(*words, "--set", "ensemble=3") == 0
+    said = [(tmp_path / "run" / model / "log.txt").read_text() for model in ("", "ensemble/1", "ensemble/2")]
+    assert [text.count("processes: 1") for text in said] == [2, 2, 0]
+    assert said[2].count("processes: 2") == 2
 
 
 def test_a_process_waits_for_another_that_trains_longer(tmp_path: Path) -> None:

@@ -124,6 +124,14 @@ SETTINGS: dict[str, Setting] = {
     ),
     "adopted, 2 cycles, dropout 0.1": Setting("cpu_trm", SHALLOW | {"model.dropout": 0.1}),
     "adopted, 2 cycles, label smoothing 0.1": Setting("cpu_trm", SHALLOW | {"train.label_smoothing": 0.1}),
+    "adopted, 2 cycles, label smoothing 0.2": Setting("cpu_trm", SHALLOW | {"train.label_smoothing": 0.2}),
+    "adopted, 2 cycles, label smoothing 0.05": Setting("cpu_trm", SHALLOW | {"train.label_smoothing": 0.05}),
+    "adopted, 2 cycles, 4 heads, label smoothing 0.1": Setting(
+        "cpu_trm", SHALLOW | {"model.heads": 4, "train.label_smoothing": 0.1}
+    ),
+    "adopted, 1 cycle, label smoothing 0.1": Setting(
+        "cpu_trm", SHALLOW | {"model.recursion.updates": ["z = f(z + x)"], "train.label_smoothing": 0.1}
+    ),
     "adopted, 2 cycles, corrupted starts": Setting("cpu_trm", SHALLOW | {"train.corrupted": 0.5}),
     "adopted, 2 cycles, weight decay 1": Setting("cpu_trm", SHALLOW | {"train.weight_decay": 1.0}),
     "adopted, 2 cycles, ID weight decay 0.1": Setting("cpu_trm", SHALLOW | {"train.id_weight_decay": 0.1}),
