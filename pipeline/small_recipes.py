@@ -161,7 +161,7 @@ def cpu_hour() -> RunConfig:
             "source": "arc-agi-1/evaluation",
             "selection": SelectionSettings(max_side=10),
             "model": replace(short.model, l_cycles=1),
-            "train": short.train.model_copy(update={"steps": 20_000}),
+            "train": short.train.model_copy(update={"steps": 27_000}),
         }
     )
 
