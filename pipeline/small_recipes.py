@@ -124,7 +124,7 @@ def cpu() -> RunConfig:
             canvas="task",
         ),
         train=TrainSettings(
-            steps=6400,
+            steps=5600,
             batch_size=8,
             visits="pairs",
             optimizer="adamw",
