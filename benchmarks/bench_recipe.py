@@ -2,8 +2,8 @@
 
     python -m benchmarks.bench_recipe --recipe cpu --seeds 0,1,2 [--processes 2] [--jobs 2] [--set NAME=VALUE] --out F
 
-Each seed is a whole `python -m pipeline solve`, in one process or several, one after the other or --jobs at once. The
-result file names commit, command, versions and hardware.
+Each seed is a whole `python -m pipeline solve`, one after the other or --jobs at once. The result file names commit,
+command, versions and hardware.
 """
 
 import json
@@ -22,7 +22,7 @@ import typer
 from pipeline.rundir import processor, read_json
 
 
-def run_seed(recipe: str, seed: int, folder: Path, processes: int = 1, settings: Sequence[str] = ()) -> dict:
+def run_seed(recipe: str, seed: int, folder: Path, processes: int | None = None, settings: Sequence[str] = ()) -> dict:
     """Score, seconds and steps of one seed, with NAME=VALUE settings on top of the recipe.
 
     ValueError for a folder that exists, whose figures may be old.
@@ -30,8 +30,9 @@ def run_seed(recipe: str, seed: int, folder: Path, processes: int = 1, settings:
     if folder.exists():
         raise ValueError(f"{folder} exists already; remove it or name another folder with --runs")
     chosen = [f"--set={text}" for text in (f"seed={seed}", *settings)]
+    shared = () if processes is None else ("--processes", str(processes))
     start = time.monotonic()
-    run_command("solve", "--recipe", recipe, "--run", folder, "--processes", str(processes), *chosen)
+    run_command("solve", "--recipe", recipe, "--run", folder, *shared, *chosen)
     return last_metrics(folder) | {
         "seed": seed, "seconds": time.monotonic() - start, "score": read_json(folder / "score.json")
     }  # fmt: skip
@@ -84,14 +85,14 @@ def row(result: dict) -> str:
 def main(
     recipe: str = "cpu",
     seeds: str = "0,1,2",
-    processes: Annotated[int, typer.Option(help="That share the work of a seed", min=1)] = 1,
+    processes: Annotated[int | None, typer.Option(help="Of a seed  [default: `solve` chooses]", min=1)] = None,
     jobs: Annotated[int, typer.Option(help="Seeds at once; their seconds then say less", min=1)] = 1,
     assignments: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the table here too")] = None,
     runs: Path = Path("runs/bench"),
 ) -> None:
     """Run the seeds and print the table."""
-    name = recipe if processes == 1 else f"{recipe}-{processes}processes"
+    name = recipe if processes is None else f"{recipe}-{processes}processes"
     folders, settings = {int(seed): runs / f"{name}-seed{seed}" for seed in seeds.split(",")}, assignments or []
 
     def run(seed: int) -> dict:
