@@ -96,13 +96,13 @@ def vary(config: RunConfig, name: str, **model: Any) -> RunConfig:
 def cpu() -> RunConfig:
     """Learn 25 real ARC tasks from scratch on a plain machine: every ARC-AGI-1 training task up to 5x5.
 
-    python -m pipeline solve --recipe cpu           9 minutes on one core, and little less on two
+    python -m pipeline solve --recipe cpu           9 to 11 minutes on 2 cores
 
-    Expect a macro pass@2 of about 45%: 45.3% in the median of seeds 0 to 4 (47.3, 40.7, 51.3, 45.3, 42.7; that is 16,
-    14, 17, 15 and 15 of 31 test outputs), on an AVX-512 core each, two seeds side by side. Two threads, which round
-    differently, gave 27.3% with seed 0, on two machines. The recipe ends by steps and not by the clock. It has a symbol
-    axis over the 8 transforms of each task, one latent and 65,000 weights; `cpu_trm` is TRM on the same tasks. The
-    settings were chosen on other tasks (`docs/log.md`).
+    Two models, each trained by a process of one thread, pool their answers. Expect a macro pass@2 of about ROW,
+    SEEDS on AVX-512 cores. One of these models alone had 45.3% in the median of seeds 0 to 4 (47.3, 40.7, 51.3, 45.3,
+    42.7; 16, 14, 17, 15 and 15 of 31 test outputs), and with seed 0 on two threads, which round differently, 27.3%. The
+    recipe ends by steps and not by the clock. It has a symbol axis over the 8 transforms of each task, one latent and
+    65,000 weights; `cpu_trm` is TRM on the same tasks. The settings were chosen on other tasks (`docs/log.md`).
     """
     return RunConfig(
         recipe="cpu",

@@ -1,10 +1,14 @@
 """The search for settings: the arithmetic of its budgets, what a run writes down, what the leaderboard makes of it."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -22,6 +26,7 @@ from pipeline.small_recipes import cpu_trm, smoke, smoke_direct, smoke_hrm
 from solver.batches import Examples
 from solver.model import RecursiveModel
 
+ROOT = Path(__file__).parent.parent
 TINY = Setting("smoke", {"train.steps": 4, "train.log_every": 2})
 
 
@@ -129,6 +134,19 @@ def test_a_run_writes_one_valid_line_that_the_board_prints(tmp_path: Path, capsy
     assert "tiny on six[:2], 4 steps: seed 3, 4 steps (64 examples" in shown
     assert "Tasks `six[:2]` (2 test outputs), 4 steps; median" in shown
     assert "\n| tiny | 1 |" in shown
+
+
+def test_a_search_that_is_killed_leaves_no_worker(tmp_path: Path) -> None:
+    words = ["run", "learner", "--limit", "2", "--seeds", "0", "--steps", "100000", "--file", str(tmp_path / "file")]
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.search", *words], cwd=ROOT)
+    family: list[psutil.Process] = []
+    while len(family) < 2:  # multiprocessing's resource tracker, and the worker
+        assert process.poll() is None
+        time.sleep(0.2)
+        family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert not psutil.wait_procs(family, timeout=60)[1]
 
 
 @pytest.mark.slow
