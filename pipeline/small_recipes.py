@@ -96,13 +96,14 @@ def vary(config: RunConfig, name: str, **model: Any) -> RunConfig:
 def cpu() -> RunConfig:
     """Learn 25 real ARC tasks from scratch on a plain machine: every ARC-AGI-1 training task up to 5x5.
 
-    python -m pipeline solve --recipe cpu           9 to 11 minutes on 2 cores
+    python -m pipeline solve --recipe cpu           10 to 11 minutes on 2 cores
 
-    Two models, each trained by a process of one thread, pool their answers. Expect a macro pass@2 of about ROW,
-    SEEDS on AVX-512 cores. One of these models alone had 45.3% in the median of seeds 0 to 4 (47.3, 40.7, 51.3, 45.3,
-    42.7; 16, 14, 17, 15 and 15 of 31 test outputs), and with seed 0 on two threads, which round differently, 27.3%. The
-    recipe ends by steps and not by the clock. It has a symbol axis over the 8 transforms of each task, one latent and
-    65,000 weights; `cpu_trm` is TRM on the same tasks. The settings were chosen on other tasks (`docs/log.md`).
+    Two models, each trained by a process of one thread, pool their answers. Expect a macro pass@2 of about 47%: 52.7,
+    42.7 and 47.3% with seeds 0, 1 and 2 (18, 15 and 16 of 31 test outputs), on AVX-512 cores. One of these models alone
+    had 45.3% in the median of seeds 0 to 4 (47.3, 40.7, 51.3, 45.3, 42.7; 16, 14, 17, 15 and 15 outputs), and with seed
+    0 on two threads, which round differently, 27.3%. The recipe ends by steps and not by the clock. It has a symbol
+    axis over the 8 transforms of each task, one latent and 65,000 weights; `cpu_trm` is TRM on the same tasks. The
+    settings were chosen on other tasks (`docs/log.md`).
     """
     return RunConfig(
         recipe="cpu",
