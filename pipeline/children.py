@@ -220,7 +220,7 @@ def run_launched(words: Sequence[str], processes: int) -> int:
         if stop.received:
             launcher.send_signal(stop.received)
         code = launcher.wait()
-    return 128 + stop.received if stop.received else code
+    return 128 + stop.received if stop.received and code else code
 
 
 def launch_command(module: str, words: Sequence[str], processes: int) -> list[str]:

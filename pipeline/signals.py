@@ -2,9 +2,30 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+import psutil
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at whether another process is still there."""
+
+
+def when_gone(process: int, end: Callable[[], None]) -> None:
+    """Call `end`, in a thread of its own, once the process of this number is gone."""
+
+    def watch() -> None:
+        try:
+            watched = psutil.Process(process)
+            while watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(LOOK_EVERY)
+        except psutil.NoSuchProcess:
+            pass
+        end()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class StopSignals:

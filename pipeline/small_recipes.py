@@ -103,7 +103,8 @@ def cpu() -> RunConfig:
     had 45.3% in the median of seeds 0 to 4 (47.3, 40.7, 51.3, 45.3, 42.7; 16, 14, 17, 15 and 15 outputs), and with seed
     0 on two threads, which round differently, 27.3%. The recipe ends by steps and not by the clock. It has a symbol
     axis over the 8 transforms of each task, one latent and 65,000 weights; `cpu_trm` is TRM on the same tasks. The
-    settings were chosen on other tasks (`docs/log.md`).
+    settings were chosen on other tasks, but for label smoothing, which won there and was left out again after two seeds
+    on these (`docs/log.md`).
     """
     return RunConfig(
         recipe="cpu",

@@ -10,11 +10,8 @@ Times are of the monotonic clock, which all processes of a machine share. The st
 import argparse
 import os
 import sys
-import threading
 import time
 from pathlib import Path
-
-import psutil
 
 from augment import open_puzzle_set
 from pipeline.budget import Budget
@@ -26,10 +23,10 @@ from pipeline.predict import predict
 from pipeline.rescore import rescore
 from pipeline.run import solve
 from pipeline.rundir import RunFolder, read_json
+from pipeline.signals import when_gone
 from pipeline.specialise import specialise
 from pipeline.train import Stretch, train
 
-LOOK_EVERY = 1.0
 ASIDE = "checkpoints.damaged-"
 
 
@@ -85,19 +82,8 @@ def set_checkpoints_aside(run: RunFolder) -> None:
 
 def leave_with_parent() -> None:
     """End this process as soon as the one that started the stage is gone: nobody else would."""
-    number = int(os.environ.get(PARENT, "0"))
-
-    def watch() -> None:
-        try:
-            parent = psutil.Process(number)
-            while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
-                time.sleep(LOOK_EVERY)
-        except psutil.NoSuchProcess:
-            pass
-        os._exit(1)
-
-    if number:
-        threading.Thread(target=watch, daemon=True).start()
+    if number := int(os.environ.get(PARENT, "0")):
+        when_gone(number, lambda: os._exit(1))
 
 
 def read_words(words: list[str]) -> argparse.Namespace:

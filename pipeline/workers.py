@@ -7,8 +7,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -16,9 +14,8 @@ from typing import Any
 
 import torch
 
+from pipeline.signals import when_gone
 from pipeline.trials import Trial, run_trial
-
-SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def work_off(trials: Sequence[Trial], jobs: int) -> Iterator[tuple[Trial, dict[str, Any]]]:
@@ -58,13 +55,10 @@ def try_trial(trial: Trial) -> dict[str, Any]:
 
 def _begin(parent: int) -> None:
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    when_gone(parent, _stop_as_a_user_would)
 
 
-def _end_with(parent: int) -> None:
-    """Stop this process as a user would, once the one that started it is gone."""
-    while os.getppid() == parent:
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+def _stop_as_a_user_would() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 

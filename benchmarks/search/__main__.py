@@ -10,8 +10,6 @@ trained in a process of its own on one thread, and appends one line to the file.
 
 import os
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -28,8 +26,8 @@ from benchmarks.search.settings import find_setting
 from benchmarks.search.tasks import SETS, find_tasks
 from benchmarks.search.trial import Allowance, Trial, run_trial
 from pipeline.config import ConfigError, parse_assignments
+from pipeline.signals import when_gone
 
-SECONDS_BETWEEN_LOOKS = 0.5
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -105,7 +103,7 @@ def run_trials(trials: list[Trial], jobs: int) -> Iterator[dict[str, Any]]:
     """
     os.environ.update(ONE_THREAD)  # read by the processes that are started from now on
     failed = []
-    with ProcessPoolExecutor(jobs, get_context("spawn"), watch_parent, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with, (os.getpid(),)) as pool:
         waiting = {pool.submit(run_trial, trial): trial for trial in trials}
         try:
             for done in as_completed(waiting):
@@ -121,15 +119,9 @@ def run_trials(trials: list[Trial], jobs: int) -> Iterator[dict[str, Any]]:
         raise ValueError("; ".join(failed))
 
 
-def watch_parent(parent: int) -> None:
+def end_with(parent: int) -> None:
     """End this process once the one that started it is gone: nobody would read its record."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    when_gone(parent, lambda: os._exit(1))
 
 
 def summary(record: dict[str, Any]) -> str:
