@@ -1,5 +1,6 @@
 """Signals that ask a process to end: noted, so that what is under way can be finished first."""
 
+import os
 import signal
 import threading
 import time
@@ -26,6 +27,11 @@ def when_gone(process: int, end: Callable[[], None]) -> None:
         end()
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def end_with(process: int) -> None:
+    """End this process as soon as the one of this number is gone: nobody would read what it makes."""
+    when_gone(process, lambda: os._exit(1))
 
 
 class StopSignals:

@@ -23,7 +23,7 @@ from pipeline.predict import predict
 from pipeline.rescore import rescore
 from pipeline.run import solve
 from pipeline.rundir import RunFolder, read_json
-from pipeline.signals import when_gone
+from pipeline.signals import end_with
 from pipeline.specialise import specialise
 from pipeline.train import Stretch, train
 
@@ -83,7 +83,7 @@ def set_checkpoints_aside(run: RunFolder) -> None:
 def leave_with_parent() -> None:
     """End this process as soon as the one that started the stage is gone: nobody else would."""
     if number := int(os.environ.get(PARENT, "0")):
-        when_gone(number, lambda: os._exit(1))
+        end_with(number)
 
 
 def read_words(words: list[str]) -> argparse.Namespace:

@@ -27,6 +27,8 @@ from solver.batches import Examples
 from solver.model import RecursiveModel
 
 ROOT = Path(__file__).parent.parent
+WORKING = 2.0
+"""Seconds of a processor after which a process is past its start."""
 TINY = Setting("smoke", {"train.steps": 4, "train.log_every": 2})
 
 
@@ -136,14 +138,20 @@ def test_a_run_writes_one_valid_line_that_the_board_prints(tmp_path: Path, capsy
     assert "\n| tiny | 1 |" in shown
 
 
+def test_a_search_as_a_command_writes_its_record(tmp_path: Path) -> None:
+    words = ["tiny", "--recipe", "smoke", "--limit", "1", "--seeds", "3", "--steps", "2", "--file", tmp_path / "file"]
+    subprocess.run([sys.executable, "-m", "benchmarks.search", "run", *map(str, words)], cwd=ROOT, check=True)
+    assert [record["seed"] for record in read(tmp_path / "file")] == [3]
+
+
 def test_a_search_that_is_killed_leaves_no_worker(tmp_path: Path) -> None:
     words = ["run", "learner", "--limit", "2", "--seeds", "0", "--steps", "100000", "--file", str(tmp_path / "file")]
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.search", *words], cwd=ROOT)
     family: list[psutil.Process] = []
-    while len(family) < 2:  # multiprocessing's resource tracker, and the worker
+    while sum(one.cpu_times().user > WORKING for one in family) < 1:
         assert process.poll() is None
         time.sleep(0.2)
-        family = psutil.Process(process.pid).children(recursive=True)
+        family = psutil.Process(process.pid).children(recursive=True)  # the worker, and a resource tracker
     process.kill()
     process.wait()
     assert not psutil.wait_procs(family, timeout=60)[1]

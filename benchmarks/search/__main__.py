@@ -26,7 +26,7 @@ from benchmarks.search.settings import find_setting
 from benchmarks.search.tasks import SETS, find_tasks
 from benchmarks.search.trial import Allowance, Trial, run_trial
 from pipeline.config import ConfigError, parse_assignments
-from pipeline.signals import when_gone
+from pipeline.signals import end_with
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
@@ -117,11 +117,6 @@ def run_trials(trials: list[Trial], jobs: int) -> Iterator[dict[str, Any]]:
             pool.shutdown(cancel_futures=True)
     if failed:
         raise ValueError("; ".join(failed))
-
-
-def end_with(parent: int) -> None:
-    """End this process once the one that started it is gone: nobody would read its record."""
-    when_gone(parent, lambda: os._exit(1))
 
 
 def summary(record: dict[str, Any]) -> str:
