@@ -226,6 +226,8 @@ def train_command(
     config = configure(chosen, {}, assignments, checkpoint, budget)
     start_from(config)
     folder = RunFolder(run, config, first=is_first())
+    if config.ensemble > 1:
+        folder.log(f"model 1 of {config.ensemble}, seed {config.seed}: `train` makes this one only, `solve` makes all")
     train(config, puzzle_set, folder, Budget(config.budget))
     folder.log(f"written: {folder.final_checkpoint}")
     leave_processes()

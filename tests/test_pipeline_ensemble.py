@@ -54,6 +54,13 @@ def test_the_score_says_that_answers_are_pooled(pair: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out)["pass@2"] == json.loads((pair / "score.json").read_text())["pass@2"]
 
 
+def test_train_says_that_it_makes_one_of_them(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = [word for text in ("ensemble=2", "train.steps=1") for word in ("--set", text)]
+    chosen = ("--puzzles", pair / "puzzles", "--recipe", "smoke_symbols", *settings)
+    assert run("train", *chosen, "--run", tmp_path / "run") == 0
+    assert "model 1 of 2, seed 0: `train` makes this one only" in capsys.readouterr().out
+
+
 def test_models_that_are_there_are_not_trained_again(tmp_path: Path) -> None:
     assert solve(tmp_path / "run") == 0
     assert solve(tmp_path / "run", "ensemble=2") == 0

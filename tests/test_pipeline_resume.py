@@ -337,9 +337,14 @@ def launch(processes: int, *arguments: str | Path) -> subprocess.CompletedProces
 
 @pytest.mark.parametrize("feed", ["all", "halted"])
 def test_any_number_of_processes_trains_the_same(puzzles: Path, tmp_path: Path, feed: str) -> None:
-    """14 slots of 4 processes: shares of 3 and 4; one batch of held-out examples: most processes have none."""
-    chosen = ("--puzzles", puzzles, *TRAIN, "--set", "train.steps=20", "--set", "train.batch_size=14")
-    chosen = (*chosen, "--set", "train.precision=fp64", "--set", f"train.feed={feed}", "--set", "train.hold_out=3")
+    """14 slots of 4 processes: shares of 3 and 4; one batch of held-out examples: most processes have none.
+
+    From the same weights: how they are drawn is float32, whose functions may differ in the last bit.
+    """
+    chosen = ("--puzzles", puzzles, *TRAIN, "--set", "train.batch_size=14", "--set", "train.precision=fp64")
+    chosen = (*chosen, "--set", f"train.feed={feed}", "--set", "train.hold_out=3")
+    assert run("train", *chosen, "--set", "train.steps=1", "--run", tmp_path / "start") == 0
+    chosen = (*chosen, "--set", "train.steps=20", "--checkpoint", tmp_path / "start" / "checkpoints" / "final")
     assert run("train", *chosen, "--run", tmp_path / "1") == 0
     for processes in (2, 4) if feed == "all" else (2,):
         folder = tmp_path / str(processes)
@@ -356,7 +361,7 @@ def test_any_number_of_processes_trains_the_same(puzzles: Path, tmp_path: Path, 
 
 
 def test_two_processes_train_the_same_in_optional_ways(puzzles: Path, tmp_path: Path) -> None:
-    """From the same weights: how they are drawn is float32, whose functions may differ in the last bit."""
+    """From the same weights, as above."""
     optional = [word for each in OPTIONAL for word in ("--set", each)]
     chosen = ("--puzzles", puzzles, *TRAIN, *optional, "--set", "train.precision=fp64", "--set", "train.log_every=1")
     assert run("train", *chosen, "--set", "train.steps=1", "--run", tmp_path / "start") == 0
