@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench_canvas [--seeds 0,1,2] [--jobs 2] [--out FILE]
 
-The `cpu` recipe on a board of 10x10 with a third of its steps and no budget, so that both canvases are offered the
+The `cpu_trm` recipe on a board of 10x10 with a third of its steps and no budget, so that both canvases are offered the
 same examples in the same order. Each run is a whole `python -m pipeline solve` in a process of its own; with `--jobs 2`
 two run at once, on one thread each. `--set` changes a setting of both canvases.
 """

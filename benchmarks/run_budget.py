@@ -76,8 +76,8 @@ def make_plan(config: RunConfig, puzzle_set: PuzzleSet, trial_steps: int, budget
 
 
 def spend(config: RunConfig, folder: Path, minutes: float, trial_steps: int) -> tuple[Plan, Score, float]:
-    """Plan, run and score within the minutes; returns the seconds that all of it took too."""
-    budget = Budget(60 * minutes)
+    """Plan, run and score one model within the minutes; returns the seconds that all of it took too."""
+    budget, config = Budget(60 * minutes), override(config, {"ensemble": 1})
     sources = gather([config.source], config.selection.selection(), list(config.train_sources))
     puzzle_set = build(sources, config.puzzles, config.seed, config.model.board_side)
     plan = make_plan(config, puzzle_set, trial_steps, budget)

@@ -112,17 +112,26 @@ def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> No
 
     By itself it takes a process for each GPU, or without one for each model, as far as there are cores.
     """
-    number = processes or count_gpus() or min(config.ensemble, os.cpu_count() or 1)
+    from pipeline.launch import leave_processes  # torch, which takes seconds, only once the rest is known to be right
+    from pipeline.run import find_sources, solve
+
+    number = processes or count_gpus() or _models_at_once(config.ensemble)
     if number > 1 and "WORLD_SIZE" not in os.environ:
+        find_sources(config)
         RunFolder(folder, config)
         if code := run_launched(["solve", str(folder)], number):
             sys.exit(code)
         return
-    from pipeline.launch import leave_processes  # torch, which takes seconds, only once the rest is known to be right
-    from pipeline.run import solve
-
     solve(config, folder)
     leave_processes()
+
+
+def _models_at_once(models: int) -> int:
+    """How many models to train side by side where no GPU is counted: one a core; one where torch finds a GPU still."""
+    import torch
+    from joblib import cpu_count
+
+    return 1 if torch.cuda.is_available() else min(models, cpu_count())
 
 
 @app.command("build")
@@ -263,7 +272,8 @@ def predict_command(
     options = {"record": record, "trajectories": trajectories, "noise": noise, "rescore": candidates}
     options["temperature"] = temperature
     changes = {f"predict.{name}": value for name, value in options.items() if value is not None}
-    config = override(build_config(loaded.config), changes | parse_assignments(assignments or []))
+    asked = {"ensemble": 1} | changes | parse_assignments(assignments or [])  # a checkpoint is one model
+    config = override(build_config(loaded.config), asked)
     loaded, settings = replace(loaded, config=config.model_dump(mode="json")), config.predict
     console, made = Console(quiet=not is_first()), join_processes().any(out.exists())
     if made and (not settings.rescore or changes.keys() - {"predict.rescore"}):

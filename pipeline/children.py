@@ -203,16 +203,18 @@ def leave_at_once(code: int) -> None:
 
 
 def run_launched(words: Sequence[str], processes: int) -> int:
-    """Run a stage in so many processes, on this screen, to its end; the exit code.
+    """Run a stage in so many processes, on this screen, to its end; the exit code, which is that of the stage.
 
     A signal that asks this process to end is passed on to the launcher, which passes it on to them. Where this process
     is killed they end by themselves (`pipeline.stage`). On CPUs each computes on one thread, unless OMP_NUM_THREADS is
     set.
     """
     environment = os.environ | {PARENT: str(os.getpid())}
+    environment.setdefault("LOGLEVEL", "CRITICAL")  # torchrun's own, which repeats what `pipeline.launcher` says
     if not count_gpus():
         environment.setdefault("OMP_NUM_THREADS", "1")
-    command = launch_command("pipeline.stage", words, processes)
+    python, option, *launcher_words = launch_command("pipeline.stage", words, processes)
+    command = [python, option, "pipeline.launcher", *launcher_words]
     with StopSignals().watched() as stop:
         launcher = subprocess.Popen(command, env=environment, start_new_session=True)
         while launcher.poll() is None and not stop.received:

@@ -28,7 +28,7 @@ _FUNCTIONS: tuple[Callable[[], RunConfig], ...] = (
 )
 
 RECIPES = {function.__name__: function for function in _FUNCTIONS}
-"""By name, the quickest first."""
+"""By name, in the order in which they are listed."""
 
 
 def recipe(name: str) -> RunConfig:

@@ -31,9 +31,7 @@ def solve(config: RunConfig, path: Path) -> Score | None:
     has the score to return.
     """
     budget, processes = Budget(config.budget), join_processes()
-    sources = gather([config.source], config.selection.selection(), list(config.train_sources))
-    find_ranker(config.predict.ranker)
-    start_from(config)
+    sources = find_sources(config)
     run = RunFolder(path, config, first=is_first())
     puzzle_set = _prepare(config, sources, run, processes)
     reserve = 0.0
@@ -50,6 +48,18 @@ def solve(config: RunConfig, path: Path) -> Score | None:
     if config.remark:
         run.log(config.remark)
     return score
+
+
+def find_sources(config: RunConfig) -> list[SourcedTasks]:
+    """The tasks of the config's sources, the scored one first.
+
+    Raises:
+        ValueError: for what `solve` refuses before it writes anything: tasks, a ranker or a checkpoint.
+    """
+    sources = gather([config.source], config.selection.selection(), list(config.train_sources))
+    find_ranker(config.predict.ranker)
+    start_from(config)
+    return sources
 
 
 def _prepare(config: RunConfig, sources: list[SourcedTasks], run: RunFolder, processes: Launched) -> PuzzleSet:

@@ -154,8 +154,8 @@ def cpu_hour() -> RunConfig:
     Expect a macro pass@2 of about 20%: 19.9% with seed 0, that is 19 of 89 test outputs, on an AVX-512 Xeon. Two
     models, each as `cpu` with one cycle and label smoothing, learn these tasks alone, with 8.6e13 operations each, and
     pool their answers. The tasks of ARC-AGI-1's training set and ConceptARC are not learnt beside them: with as many
-    operations that solved fewer on development tasks, where one cycle solved more than two as long as training was not
-    done (`docs/log.md`).
+    operations that solved fewer on development tasks, where one cycle solved more than two as long as training had
+    not converged (`docs/log.md`).
     """
     short = cpu()
     return short.model_copy(

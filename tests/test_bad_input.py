@@ -98,6 +98,25 @@ def test_a_leak_is_refused_and_each_pair_of_tasks_listed(tmp_path: Path, capsys:
     assert list(tmp_path.iterdir()) == []
 
 
+SEVERAL = ("solve", "--recipe", "smoke", "--set", "ensemble=2", "--processes", "2")
+
+
+def test_a_run_of_several_processes_refuses_before_it_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "arc-agi-1/training" in refuse(capsys, *SEVERAL, "arc-agi-1/trainig", "--run", tmp_path / "run")
+    assert "nobody" in refuse(capsys, *SEVERAL, "--set", "predict.ranker=nobody", "--run", tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_launched_process_refuses_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The exit code is that of the process, and the launcher adds nothing."""
+    leaking = ("arc-agi-1/evaluation", "--train", "arc-agi-1/training", "--set", "puzzles.on_leak=stop")
+    said = refuse(capfd, *SEVERAL, *leaking, "--run", tmp_path / "run")
+    assert "070dd51e = 40853293" in said
+    assert said.count("error:") == 1
+
+
 def test_an_extension_takes_its_settings_from_the_old_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("build", "--score", "arc-agi-1/training", "--extend", tmp_path / "old", "--out", tmp_path / "new")
     assert "--board-side" in refuse(capsys, *words, "--board-side", "30")

@@ -3,12 +3,10 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -25,8 +23,8 @@ from pipeline.config import ConfigError, RunConfig, override
 from pipeline.small_recipes import cpu_trm, smoke, smoke_direct, smoke_hrm
 from solver.batches import Examples
 from solver.model import RecursiveModel
+from tests.process_family import ROOT, process_family, seconds_used, wait_until
 
-ROOT = Path(__file__).parent.parent
 WORKING = 2.0
 """Seconds of a processor after which a process is past its start."""
 TINY = Setting("smoke", {"train.steps": 4, "train.log_every": 2})
@@ -146,15 +144,10 @@ def test_a_search_as_a_command_writes_its_record(tmp_path: Path) -> None:
 
 def test_a_search_that_is_killed_leaves_no_worker(tmp_path: Path) -> None:
     words = ["run", "learner", "--limit", "2", "--seeds", "0", "--steps", "100000", "--file", str(tmp_path / "file")]
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.search", *words], cwd=ROOT)
-    family: list[psutil.Process] = []
-    while sum(one.cpu_times().user > WORKING for one in family) < 1:
-        assert process.poll() is None
-        time.sleep(0.2)
-        family = psutil.Process(process.pid).children(recursive=True)  # the worker, and a resource tracker
-    process.kill()
-    process.wait()
-    assert not psutil.wait_procs(family, timeout=60)[1]
+    with process_family([sys.executable, "-m", "benchmarks.search", *words]) as (search_run, started):
+        wait_until(lambda: search_run.poll() is not None or any(seconds_used(one) > WORKING for one in started()))
+        assert search_run.poll() is None
+        search_run.kill()
 
 
 @pytest.mark.slow

@@ -12,8 +12,7 @@ import pytest
 
 from pipeline import children
 from pipeline.children import Child, Ended, count_gpus, launch_command
-
-ROOT = Path(__file__).parent.parent
+from tests.process_family import ROOT, process_family, wait_until
 
 
 def start(monkeypatch: pytest.MonkeyPatch, script: str) -> tuple[Child, list[str]]:
@@ -153,17 +152,16 @@ def test_gpus_are_counted_without_torch(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_to_a_run_of_several_processes_ends_all_of_them(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_to_a_run_of_several_processes_ends_all_of_them(
+    tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ["--recipe", "smoke_symbols", "--processes", "2", "--set", "train.steps=100000", "--run", str(tmp_path)]
-    run = subprocess.Popen([sys.executable, "-m", "pipeline", "solve", *words], cwd=ROOT, stdout=subprocess.DEVNULL)
-    metrics, deadline = tmp_path / "metrics.jsonl", time.monotonic() + 120
-    while not (metrics.exists() and metrics.read_text()):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    metrics = tmp_path / "metrics.jsonl"
+    with process_family([sys.executable, "-m", "pipeline", "solve", *words]) as (run, started):
+        wait_until(lambda: run.poll() is not None or (metrics.exists() and metrics.read_text() != ""))
         assert run.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    family = psutil.Process(run.pid).children(recursive=True)
-    assert len(family) == 3, "a launcher and two processes"
-    run.send_signal(number)
-    assert run.wait(timeout=60) == (143 if number == signal.SIGTERM else -9)
-    assert not psutil.wait_procs(family, timeout=30)[1]
+        assert len(started()) == 3, "a launcher and two processes"
+        run.send_signal(number)
+        assert run.wait(timeout=60) == (143 if number == signal.SIGTERM else -9)
     assert bool(list((tmp_path / "checkpoints").glob("step_*"))) == (number == signal.SIGTERM)

@@ -61,6 +61,12 @@ def test_train_says_that_it_makes_one_of_them(pair: Path, tmp_path: Path, capsys
     assert "model 1 of 2, seed 0: `train` makes this one only" in capsys.readouterr().out
 
 
+def test_a_checkpoint_of_one_of_them_is_rescored_as_one_model(pair: Path, tmp_path: Path) -> None:
+    chosen = ("--puzzles", pair / "puzzles", "--checkpoint", pair / "checkpoints" / "final", "--rescore", "2")
+    assert run("predict", *chosen, "--out", tmp_path / "answers") == 0
+    assert read_predictions(tmp_path / "answers").scores is not None
+
+
 def test_models_that_are_there_are_not_trained_again(tmp_path: Path) -> None:
     assert solve(tmp_path / "run") == 0
     assert solve(tmp_path / "run", "ensemble=2") == 0
@@ -105,7 +111,8 @@ def test_each_process_trains_models_alone_and_all_share_the_rest(pair: Path, tmp
 
 
 def test_without_gpus_there_is_a_process_for_each_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     words = ("solve", *SMALL, "--set", "train.steps=4", "--run", tmp_path / "run")
     assert run(*words, "--set", "ensemble=3") == 0

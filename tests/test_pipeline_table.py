@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from pipeline.table import Order, choose_rows, make_trials, run_table
 from pipeline.table_page import Results, judge, make_line
 from pipeline.tables import TABLES, Claim, Row
 from pipeline.trials import Trial, run_trial
+from tests.process_family import wait_until
 from tests.test_end_to_end import run
 
 SMOKE = "smoke"
@@ -168,13 +167,6 @@ def test_a_table_that_is_stopped_leaves_no_worker_behind(how: str, tmp_path: Pat
     finally:
         with suppress(ProcessLookupError):
             os.killpg(table.pid, signal.SIGKILL)
-
-
-def wait_until(there: Callable[[], bool], seconds: float = 90) -> None:
-    ends = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < ends
-        time.sleep(0.1)
 
 
 def test_a_row_run_alone_is_asked_the_rest_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
