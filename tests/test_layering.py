@@ -13,7 +13,7 @@ ALLOWED = {
     "submissions": {"submissions", "augment", "numpy", "numba", "pyarrow", "jinja2"},
     "pipeline": {
         *("pipeline", "augment", "solver", "submissions"),
-        *("numpy", "torch", "accelerate", "safetensors", "pydantic", "typer", "rich", "psutil"),
+        *("numpy", "torch", "accelerate", "safetensors", "pydantic", "typer", "rich", "psutil", "joblib"),
     },
 }
 FILES_AND_PROCESSES = {
