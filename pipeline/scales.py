@@ -156,7 +156,7 @@ def _small_arc(source: str, selection: SelectionSettings | None = None, board: i
 def _side_six_often() -> RunConfig:
     """On tasks of largest side 6, with steps of 8 examples: 32 a step teach less (`docs/log.md`)."""
     base = _small_arc("arc-agi-1/training", _side_six(), 7)
-    often = {"steps": 6000, "batch_size": 8, "warmup": 200, "average": 0.998, "log_every": 500}
+    often = {"steps": 4000, "batch_size": 8, "warmup": 200, "average": 0.998, "log_every": 500}
     return base.model_copy(update={"train": base.train.model_copy(update=often)})
 
 
