@@ -1,4 +1,4 @@
-# make solve: install what a run needs, then learn 25 real ARC tasks and score them (about 10 minutes on 2 cores).
+# make solve: install what a run needs, then learn 25 real ARC tasks and score them (10 to 13 minutes on 2 cores).
 # make test:  install the development tools too, then ruff, pyright and pytest.
 
 PYTHON ?= $(shell for p in python3 python3.11 python3.12; do \
