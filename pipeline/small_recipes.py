@@ -101,10 +101,10 @@ def cpu() -> RunConfig:
     Two models, each trained by a process of one thread, pool their answers. Expect a macro pass@2 of about 47%: 47.3%
     in the median of seeds 0 to 4 (52.7, 42.7, 47.3, 51.3, 46.7; 18, 15, 16, 17 and 17 of 31 test outputs), on AVX-512
     cores. One of these models alone had 45.3% (47.3, 40.7, 51.3, 45.3, 42.7; 16, 14, 17, 15 and 15 outputs), and with
-    seed 0 on two threads, which round differently, 27.3%. The recipe ends by steps and not by the clock. It has a symbol
-    axis over the 8 transforms of each task, one latent and 65,000 weights; `cpu_trm` is TRM on the same tasks. The
-    settings were chosen on other tasks, but for label smoothing, which won there and was left out again after two seeds
-    on these (`docs/log.md`).
+    seed 0 on two threads, which round differently, 27.3%. The recipe ends by steps and not by the clock. It has a
+    symbol axis over the 8 transforms of each task, one latent and 65,000 weights; `cpu_trm` is TRM on the same tasks.
+    The settings were chosen on other tasks, but for label smoothing, which won there and was left out again after two
+    seeds on these (`docs/log.md`).
     """
     return RunConfig(
         recipe="cpu",
