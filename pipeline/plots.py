@@ -20,6 +20,8 @@ text { fill: #e6edf3; } .soft, .tick { fill: #9198a1; } .rule { stroke: #3d444d;
 .c4 { stroke: #db61a2; } .c5 { stroke: #9198a1; } .c6 { stroke: #d29922; } }
 </style>"""
 WIDTH, NAMES, ROW, TOP, LETTER = 760, 250, 26, 40, 7
+LABEL = 17
+"""Pixels from one label of a curve to the next."""
 COLOURS = 7
 """Curves beyond so many have the same colours again, dashed."""
 
@@ -67,7 +69,7 @@ def draw_dots(title: str, rows: Sequence[Dots], published: bool) -> str:
 
 def draw_series(title: str, x_label: str, curves: Sequence[Series], log: bool = True) -> str:
     """Curves over a logarithmic axis from 1, or a linear one from 0, each named at its right end."""
-    height, left, right = 400, 52, WIDTH - 190
+    left, right = 52, WIDTH - 190
     last = max(x for curve in curves for x, _ in curve.points)
     top = max(1e-9, log2(last) if log else last)
     at = lambda x: round(left + (right - left) * (log2(x) if log else x) / top, 1)  # noqa: E731
@@ -79,7 +81,7 @@ def draw_series(title: str, x_label: str, curves: Sequence[Series], log: bool = 
         parts.append(_text(left - 8, up(share) + 4, f"{share:.0%}", "tick", "end"))
     parts += [_text(at(x), 350, f"{x:,}", "tick", "middle") for x in ticks]
     parts.append(_text((left + right) / 2, 376, x_label, "soft", "middle"))
-    labels = _apart([up(curve.points[-1][1]) for curve in curves], 17)
+    labels = _apart([up(curve.points[-1][1]) for curve in curves], LABEL, lowest=up(0))
     for number, (curve, label) in enumerate(zip(curves, labels, strict=True)):
         points = " ".join(f"{at(x)},{up(share)}" for x, share in curve.points)
         end = f"{at(curve.points[-1][0])} {up(curve.points[-1][1])}"
@@ -88,15 +90,24 @@ def draw_series(title: str, x_label: str, curves: Sequence[Series], log: bool = 
         parts.append(f'<path class="lead {colour}" d="M{end}H{right}L{right + 14} {label}"/>')
         parts.append(_text(right + 18, label + 4, curve.name))
     said = "; ".join(f"{curve.name}: {curve.points[0][1]:.1%} to {curve.points[-1][1]:.1%}" for curve in curves)
-    return _svg(WIDTH, height, f"{title}, by {x_label}: {said}", parts)
+    width = right + 26 + max(190 - 26, LETTER * max(len(curve.name) for curve in curves))
+    return _svg(width, max(400, int(max(labels)) + LABEL), f"{title}, by {x_label}: {said}", parts)
 
 
-def _apart(heights: Sequence[float], least: float) -> list[float]:
-    """The heights, moved so that none is nearer than `least` to the next."""
+def _apart(heights: Sequence[float], least: float, lowest: float) -> list[float]:
+    """The heights, moved so that none is nearer than `least` to the next, nor below `lowest` where there is room.
+
+    Heights are those of SVG, which grow downwards; the first line of a picture is kept for its title.
+    """
     order, moved = sorted(range(len(heights)), key=lambda place: heights[place]), [0.0] * len(heights)
-    previous = float("-inf")
+    free = float(TOP)
     for place in order:
-        previous = moved[place] = max(heights[place], previous + least)
+        moved[place] = max(heights[place], free)
+        free = moved[place] + least
+    free = max(lowest, TOP + least * (len(heights) - 1))
+    for place in reversed(order):
+        moved[place] = min(moved[place], free)
+        free = moved[place] - least
     return moved
 
 

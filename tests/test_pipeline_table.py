@@ -1,5 +1,6 @@
 """Published tables, run again: rows, resuming, judgements, the page."""
 
+import itertools
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from augment import load_tasks
 from pipeline.config import override
 from pipeline.equal_flop import training_flop
 from pipeline.models import MEMBERS, count_parameters
+from pipeline.plots import Series, draw_series
 from pipeline.scales import SCALES, base_config
 from pipeline.small_recipes import cpu
 from pipeline.table import Order, choose_rows, make_trials, run_table
@@ -261,6 +263,21 @@ def test_orderings_are_judged_by_rule(ours: list[str], theirs: list[str], verdic
     if verdict == "reproduced":
         assert (judged.seeds, judged.gained, judged.lost) == ("3 of 3", 27, 0)
         assert judged.difference == pytest.approx(0.9)
+
+
+def test_every_curve_of_many_is_named_within_the_picture() -> None:
+    """Most of them end near nothing, where their names would lie on each other and below the picture."""
+    curves = [
+        Series(f"row {number} of a long name, and longer yet", [(1, 0.0), (9, number / 100)]) for number in range(30)
+    ]
+    picture = ElementTree.fromstring(draw_series("title", "step", curves, log=False))
+    width, height = (float(picture.get(side, "0")) for side in ("width", "height"))
+    names = [text for text in picture.iter() if (text.text or "").startswith("row ")]
+    places = sorted(float(text.get("y", "0")) for text in names)
+    assert len(places) == 30
+    assert 20 < places[0] < places[-1] < height
+    assert min(later - earlier for earlier, later in itertools.pairwise(places)) >= 13, "a line each"
+    assert all(float(text.get("x", "0")) + 6 * len(text.text or "") < width for text in names)
 
 
 def test_seeds_are_compared_with_the_same_seeds() -> None:
