@@ -27,7 +27,7 @@ def process_family(words: Sequence[str]) -> Iterator[tuple[subprocess.Popen, Fam
 
     try:
         yield process, started
-        wait_until(lambda: all(map(is_gone, seen)))
+        wait_until(lambda: all(map(is_gone, seen)), seconds=60)
     finally:
         for one in started():
             one.kill()
@@ -35,9 +35,10 @@ def process_family(words: Sequence[str]) -> Iterator[tuple[subprocess.Popen, Fam
         process.wait()
 
 
-def is_gone(process: psutil.Process) -> bool:
-    """Whether it is no more, or only waits for whoever inherits it."""
+def is_gone(process: psutil.Process | int) -> bool:
+    """Whether it, or the process of this number, is no more, or only waits for whoever inherits it."""
     try:
+        process = psutil.Process(process) if isinstance(process, int) else process
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True

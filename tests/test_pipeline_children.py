@@ -7,12 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pipeline import children
 from pipeline.children import Child, Ended, count_gpus, launch_command
-from tests.process_family import ROOT, process_family, wait_until
+from tests.process_family import ROOT, is_gone, process_family, wait_until
 
 
 def start(monkeypatch: pytest.MonkeyPatch, script: str) -> tuple[Child, list[str]]:
@@ -25,14 +24,6 @@ def start(monkeypatch: pytest.MonkeyPatch, script: str) -> tuple[Child, list[str
 def wait(child: Child, seconds: float = 20.0, patience: float = 20.0, stop_after: float = 1e9) -> Ended:
     begun = time.monotonic()
     return child.wait(begun + seconds, patience, lambda: time.monotonic() - begun > stop_after)
-
-
-def gone(pid: int) -> bool:
-    """Whether a process is no more, or only waits for whoever inherits it."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def test_what_it_says_is_shown_and_its_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +56,7 @@ def test_nothing_of_it_is_left(monkeypatch: pytest.MonkeyPatch, ending: str, why
     child, said = start(monkeypatch, GRANDCHILD + ending)
     ended = wait(child, seconds=2.0)
     assert ended.why == why
-    assert gone(int(said[0]))
+    assert is_gone(int(said[0]))
 
 
 def test_a_stopped_process_is_ended_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
