@@ -88,6 +88,7 @@ def make_predictions(
         predictor = make_predictor(trained, puzzle_set, settings, processes, run)
         parts = Parts(parts_path, Answers, predictor.questions.tasks, made_from, processes, run)
         numbers, again = answer(predictor, parts, settings)
+        processes.wait()  # every process may have read parts to find what is asked again: nobody removes them before
         if processes.index == 0:
             metadata |= {"supervision_steps": predictor.steps, "second_pass": again, "made_from": made_from}
             metadata |= {name: getattr(settings, name) for name in ("record", "trajectories", "noise", "temperature")}

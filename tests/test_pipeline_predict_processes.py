@@ -51,6 +51,15 @@ def test_any_number_of_processes_gives_the_identical_answers(stored: tuple[str |
         assert submission_of(folder) == submission_of(tmp_path / "1")
 
 
+def launch_script(processes: int, script: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """A script that changes something and then is the command line, in several processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes, script, *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment
+    )
+
+
 LOSE_ONE = """
 import os, signal, sys
 from pipeline import parts
@@ -70,14 +79,34 @@ def test_a_lost_process_ends_the_others_and_fewer_go_on(
 ) -> None:
     (tmp_path / "lose.py").write_text(LOSE_ONE)
     chosen = ("predict", *stored, "--set", "predict.second_pass=false", "--out", tmp_path / "out")
-    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", tmp_path / "lose.py", *chosen]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(list(map(str, words)), cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
+    done = launch_script(2, tmp_path / "lose.py", *chosen)
     assert done.returncode != 0
     assert not (tmp_path / "out").exists()
     assert run(*chosen) == 0
     ask(puzzle_set, tmp_path / "plain")
     same_files(tmp_path / "out", tmp_path / "plain")
+
+
+READ_LATE = """
+import os, sys, time
+from pipeline import predict
+from pipeline.__main__ import main
+find = predict.find_cut_off
+def late(*words):
+    time.sleep(3 * (os.environ["RANK"] == "1"))
+    find(*words)
+    return set()
+predict.find_cut_off = late
+main(sys.argv[1:])
+"""
+
+
+def test_parts_stay_until_every_process_has_read_them(stored: tuple[str | Path, ...], tmp_path: Path) -> None:
+    """Each process reads all parts to find what is asked again; the first one joins and removes them."""
+    (tmp_path / "late.py").write_text(READ_LATE)
+    done = launch_script(2, tmp_path / "late.py", "predict", *stored, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not (tmp_path / "out.parts").exists()
 
 
 def test_every_stage_runs_in_two_processes(tmp_path: Path) -> None:
