@@ -1,26 +1,18 @@
 """ARC tasks in, puzzle set out: grids, tasks, augmentations and the puzzle set they are stored in."""
 
-from augment.boards import describe_boards
+from augment.augmentation import IDENTITY, Augmentation, decode_numbers, parse_puzzle_key, puzzle_key
 from augment.build import build_puzzle_set, extend_puzzle_set
 from augment.canvas import task_canvas
+from augment.colour_draws import Draws, FixedColours, draw_transforms
+from augment.contamination import Held, SeenTasks
+from augment.dihedral import DIHEDRAL_INVERSE, DIHEDRAL_PRODUCT, DIHEDRALS, TRANSPOSES, apply, invert, source_cell
 from augment.distinct import count_distinct, draw_augmentations, stabiliser
-from augment.draws import Draws, FixedColours, draw_transforms
 from augment.grid import COLOURS, MAX_SIDE, Grid, GridError, grid_hash, parse_grid
+from augment.logic_puzzles.source import describe_boards
 from augment.merge import Dropped, Duplicates, LeakError, OnLeak, Role, SourcedTasks
-from augment.puzzle import IDENTITY, Augmentation, decode_numbers, parse_puzzle_key, puzzle_key
-from augment.seen import Held, SeenTasks
-from augment.source import SOURCES, SourceError, find_source_label, load_tasks
-from augment.store import MAX_PAIRS, PuzzleSet, open_puzzle_set, write_puzzle_set
+from augment.puzzle_set import MAX_PAIRS, PuzzleSet, open_puzzle_set, write_puzzle_set
+from augment.sources.load import SOURCES, SourceError, find_source_label, load_tasks
 from augment.task import Pair, Selection, Task, TaskError, parse_pair_list, parse_task, select_tasks
-from augment.transform import (
-    DIHEDRAL_INVERSE,
-    DIHEDRAL_PRODUCT,
-    DIHEDRALS,
-    TRANSPOSES,
-    apply,
-    invert,
-    source_cell,
-)
 
 __all__ = [
     "COLOURS",

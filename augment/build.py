@@ -14,11 +14,11 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from augment.canvas import task_canvas
+from augment.colour_draws import Draws, draw_transforms
 from augment.distinct import draw_augmentations
-from augment.draws import Draws, draw_transforms
 from augment.merge import Duplicates, Entry, Merged, OnLeak, SourcedTasks, merge
-from augment.store import MAX_PAIRS, PuzzleSet
-from augment.stream import task_stream
+from augment.puzzle_set import MAX_PAIRS, PuzzleSet
+from augment.rng import task_stream
 from augment.task import Task
 
 TASKS_PER_JOB = 40
@@ -41,10 +41,10 @@ def build_puzzle_set(
 
     Args:
         max_pairs: of a train task without tests, a long list of pairs, at most so many are drawn and kept in order.
-        on_leak: a train task that holds a scored one (`augment.seen`) stops the build, is dropped, or is allowed
-            and listed in the set's `leaks`.
+        on_leak: a train task that holds a scored one (`augment.contamination`) stops the build, is dropped, or is
+            allowed and listed in the set's `leaks`.
         duplicates: whether a train task with the pairs of another, under another ID, is kept.
-        draws: distinct augmentations, or the 8 transforms under colour draws (`augment.draws`).
+        draws: distinct augmentations, or the 8 transforms under colour draws (`augment.colour_draws`).
 
     Raises:
         LeakError: listing every leak, where `on_leak` is "stop".

@@ -19,10 +19,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from augment.augmentation import CHANGEABLE, PERMUTATIONS, Augmentation, rank_choice, unrank_choice
+from augment.dihedral import DIHEDRAL_PRODUCT, DIHEDRALS, TRANSPOSES, apply, source_cell
 from augment.grid import COLOURS, Grid
-from augment.puzzle import CHANGEABLE, PERMUTATIONS, Augmentation, rank_choice, unrank_choice
 from augment.task import Pair
-from augment.transform import DIHEDRAL_PRODUCT, DIHEDRALS, TRANSPOSES, apply, source_cell
 
 _UNMOVED = np.arange(COLOURS, dtype=np.int8)
 _BITS = 1 << np.arange(COLOURS)

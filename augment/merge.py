@@ -2,7 +2,7 @@
 
 Scored tasks, whose test outputs are hidden, keep their IDs. Train tasks come after them, by source name and ID: the
 same task given twice is taken once, another task with an ID that is taken becomes "ID~2", and a train task that holds
-a scored one (`augment.seen`) is met as `on_leak` says.
+a scored one (`augment.contamination`) is met as `on_leak` says.
 """
 
 from collections import defaultdict
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import Literal, NamedTuple, get_args
 
-from augment.seen import Held, SeenTasks, pairs_of
+from augment.contamination import Held, SeenTasks, pairs_of
 from augment.task import Task, name_copy, original_id
 
 Role = Literal["scored", "train"]

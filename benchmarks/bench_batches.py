@@ -21,9 +21,9 @@ import numpy as np
 import typer
 
 from augment import Grid, PuzzleSet, SourcedTasks, build_puzzle_set, load_tasks, open_puzzle_set, write_puzzle_set
-from augment.puzzle import decode_numbers
-from pipeline.rundir import processor, versions
-from solver.batches import Examples
+from augment.augmentation import decode_numbers
+from pipeline.runtime.provenance import processor, versions
+from solver.data.batches import Examples
 
 SIZE, SIDE, END, COLOUR = 768, 30, 1, 2
 Boards = tuple[np.ndarray, np.ndarray]

@@ -28,9 +28,9 @@ import typer
 from joblib.externals.loky import get_reusable_executor
 
 from augment import Grid, Pair, Selection, SourcedTasks, Task, count_distinct, open_puzzle_set, write_puzzle_set
-from pipeline.config import PuzzleSettings
-from pipeline.prepare import build, gather
-from pipeline.rundir import processor, versions
+from pipeline.config.run_config import PuzzleSettings
+from pipeline.data.build import build, gather
+from pipeline.runtime.provenance import processor, versions
 
 POLL_SECONDS = 0.03
 TRIES_PER_PUZZLE = 5

@@ -18,12 +18,13 @@ from typing import Annotated, get_args
 import typer
 
 from augment import load_tasks
+from augment.storage import read_json
 from benchmarks.bench_recipe import run_seed
 from benchmarks.search.trial import share_right
-from pipeline.recipes import recipe
-from pipeline.rundir import processor, read_json
-from solver.settings import Canvas
-from submissions.prediction import read_predictions
+from pipeline.recipes.registry import recipe
+from pipeline.runtime.provenance import processor
+from solver.model.config import Canvas
+from submissions.prediction_files import read_predictions
 
 RECIPE = "cpu_trm"
 STEPS = recipe(RECIPE).train.steps // 3

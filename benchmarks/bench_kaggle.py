@@ -2,9 +2,10 @@
 
     python -m benchmarks.bench_kaggle [--trunk FOLDER] [--only NAME,NAME] [--out FILE]
 
-Each run is `solve --recipe kaggle` in the simulated Kaggle of `tests/kaggle_sim`: network cut, read-only input, small
-disk, hidden tasks whose outputs only the judge has. Eight are left alone, at budgets of 1 to 4 minutes; each hurt comes
-twice. Runs already in the folder are not made again. About 45 minutes on 2 cores. Exit code 1 if a promise was broken.
+Each run is `solve --recipe kaggle` in the simulated Kaggle of `tests/kaggle_simulation`: network cut, read-only input,
+small disk, hidden tasks whose outputs only the judge has. Eight are left alone, at budgets of 1 to 4 minutes; each hurt
+comes twice. Runs already in the folder are not made again. About 45 minutes on 2 cores. Exit code 1 if a promise was
+broken.
 """
 
 import json
@@ -17,10 +18,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline.rundir import processor, versions
-from tests.kaggle_sim.hurts import HURTS
-from tests.kaggle_sim.simulation import EVALUATION_TASKS, Outcome, shipped_trunk, simulate
-from tests.kaggle_sim.watch import Look
+from pipeline.runtime.provenance import processor, versions
+from tests.kaggle_simulation.injected_faults import HURTS
+from tests.kaggle_simulation.simulation import EVALUATION_TASKS, Outcome, shipped_trunk, simulate
+from tests.kaggle_simulation.watch import Look
 
 UNDISTURBED = "undisturbed"
 MINUTES = (1, 1, 2, 2, 3, 3, 4, 4)

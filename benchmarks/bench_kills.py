@@ -25,9 +25,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from augment import Selection, write_puzzle_set
-from pipeline.config import PuzzleSettings
-from pipeline.prepare import build, gather
-from pipeline.rundir import processor, versions
+from pipeline.config.run_config import PuzzleSettings
+from pipeline.data.build import build, gather
+from pipeline.runtime.provenance import processor, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS, CHECKPOINT_EVERY, LOG_EVERY = 400, 10, 3
@@ -39,7 +39,7 @@ SETTINGS = {
     "train.log_every": LOG_EVERY,
 }
 KEEP_ALL = (
-    "from functools import partial; import pipeline.train as stage; from pipeline.__main__ import main; "
+    "from functools import partial; import pipeline.training.trainer as stage; from pipeline.__main__ import main; "
     "stage.Keeper = partial(stage.Keeper, keep=10**9); main()"
 )
 """The same program as `python -m pipeline`, but it keeps every checkpoint."""

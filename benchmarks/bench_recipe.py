@@ -19,7 +19,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.rundir import processor, read_json
+from augment.storage import read_json
+from pipeline.runtime.provenance import processor
 
 
 def run_seed(recipe: str, seed: int, folder: Path, processes: int | None = None, settings: Sequence[str] = ()) -> dict:

@@ -18,11 +18,11 @@ import numpy as np
 import typer
 
 from augment import Grid, Task, load_tasks, task_canvas
-from pipeline.rundir import processor, versions
+from pipeline.runtime.provenance import processor, versions
 from submissions import Candidate, Recursion, make_submission, score_submission, write_report
-from submissions.report import INDEX, Form
-from submissions.views import FIRST_COLOUR
-from tests.browser import Browser, find_chromium
+from submissions.report.html_report import INDEX, Form
+from submissions.report.views import FIRST_COLOUR
+from tests.helpers.browser import Browser, find_chromium
 
 END = 1
 WATCH = """

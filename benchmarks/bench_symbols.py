@@ -2,11 +2,11 @@
 
     python -m benchmarks.bench_symbols [--rounds 10] [--threads 1 --threads 2] [--out FILE]
 
-The symbol axis is timed without its kernels (`solver.kernels`) as well.
+The symbol axis is timed without its kernels (`solver.model.symbol_kernels`) as well.
 
 On a CPU, on the 27 development tasks (`benchmarks.search.tasks.six`). Every round trains and predicts one batch with
 each network and number of threads in turn, so that ratios hold where the speed drifts. Operations are counted for the
-same batches (`pipeline.flop`).
+same batches (`pipeline.training.flop`).
 """
 
 import os
@@ -29,15 +29,16 @@ from augment import Task
 from benchmarks.search.settings import SETTINGS
 from benchmarks.search.tasks import six
 from benchmarks.search.trial import build_tasks
-from pipeline.config import RunConfig, override
-from pipeline.flop import work_of
-from pipeline.rundir import Console, processor, versions
-from pipeline.start import make_learner
-from solver import kernels
-from solver.batches import Batch, Examples
-from solver.model import RecursiveModel
-from solver.settings import ModelConfig
-from solver.supervision import predict_steps
+from pipeline.config.run_config import RunConfig, override
+from pipeline.runtime.console import Console
+from pipeline.runtime.provenance import processor, versions
+from pipeline.training.flop import work_of
+from pipeline.training.setup import make_learner
+from solver.data.batches import Batch, Examples
+from solver.model import symbol_kernels as kernels
+from solver.model.config import ModelConfig
+from solver.model.model import RecursiveModel
+from solver.training.deep_supervision import predict_steps
 
 BATCHES = 4
 """Training batches that the rounds go through again and again."""
@@ -47,7 +48,7 @@ WIDTHS = range(16, 257, 4)
 
 WORK = ("training", "prediction")
 CHAINS = ", without kernels"
-"""End of the name of what is timed by chains of PyTorch's operations in place of `solver.kernels`."""
+"""End of the name of what is timed by chains of PyTorch's operations in place of `solver.model.symbol_kernels`."""
 
 
 def count_weights(config: ModelConfig) -> int:

@@ -22,15 +22,17 @@ import typer
 from torch.profiler import ProfilerActivity, profile
 
 from augment import PuzzleSet
-from pipeline.config import RunConfig, override, parse_assignments
-from pipeline.flop import step_work
-from pipeline.prepare import build, gather
-from pipeline.recipes import recipe
-from pipeline.rundir import Console, processor, versions
-from pipeline.start import choose_precision, make_learner
-from solver.batches import Batch, Examples
-from solver.learner import Learner
-from solver.settings import Canvas
+from pipeline.checkpoints.load_model import choose_precision
+from pipeline.config.run_config import RunConfig, override, parse_assignments
+from pipeline.data.build import build, gather
+from pipeline.recipes.registry import recipe
+from pipeline.runtime.console import Console
+from pipeline.runtime.provenance import processor, versions
+from pipeline.training.flop import step_work
+from pipeline.training.setup import make_learner
+from solver.data.batches import Batch, Examples
+from solver.model.config import Canvas
+from solver.training.learner import Learner
 
 CPU_SLOTS, CPU_BOARDS = 16, 4
 """On the CPU: slots that stand for a batch, and full boards that run at once unless train.micro_batch says it."""

@@ -15,11 +15,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from augment import load_tasks
+from augment.storage import read_json
 from benchmarks.bench_recipe import last_metrics, run_command
-from pipeline.recipes import recipe as find_recipe
-from pipeline.rundir import processor, read_json
+from pipeline.recipes.registry import recipe as find_recipe
+from pipeline.runtime.provenance import processor
 from submissions.compare import compare
-from submissions.format import read_submission
+from submissions.submission_file import read_submission
 
 Arm = Literal["scratch", "trunk"]
 ARMS: tuple[Arm, ...] = ("scratch", "trunk")

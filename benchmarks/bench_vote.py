@@ -29,13 +29,14 @@ import numpy as np
 import typer
 
 from augment import IDENTITY, PuzzleSet, SourcedTasks, Task, build_puzzle_set, load_tasks
-from pipeline.rundir import processor, versions
-from solver.batches import Examples
-from solver.decode import take_back
-from solver.tokens import COLOUR, largest_corner
+from pipeline.runtime.provenance import processor, versions
+from solver.data.batches import Examples
+from solver.data.decode import take_back
+from solver.data.tokens import COLOUR, largest_corner
 from submissions import Predictions, Submission, make_submission, read_predictions, vote
-from submissions.grids import Grids, collect_rows, join_grids
-from submissions.prediction import Answers, Part, join_parts, read_part, write_part
+from submissions.grid_table import Grids, collect_rows, join_grids
+from submissions.prediction_files import join_parts, read_part, write_part
+from submissions.predictions import Answers, Part
 
 SIZE, SIDE, STEPS = 768, 30, 16
 BATCHES_A_PART = 5

@@ -22,15 +22,16 @@ import torch
 import typer
 
 from augment import PuzzleSet
-from pipeline.budget import Budget, format_duration
-from pipeline.config import RunConfig, SelectionSettings, override, parse_assignments
-from pipeline.launch import join_processes
-from pipeline.predict import seconds_needed
-from pipeline.prepare import build, gather
-from pipeline.recipes import recipe as find_recipe
-from pipeline.run import solve
-from pipeline.rundir import RunFolder, processor, versions
-from pipeline.train import train
+from pipeline.config.run_config import RunConfig, SelectionSettings, override, parse_assignments
+from pipeline.data.build import build, gather
+from pipeline.prediction.time_estimate import seconds_needed
+from pipeline.recipes.registry import recipe as find_recipe
+from pipeline.runtime.distributed import join_processes
+from pipeline.runtime.provenance import processor, versions
+from pipeline.runtime.run_folder import RunFolder
+from pipeline.solve import solve
+from pipeline.time_budget import Budget, format_duration
+from pipeline.training.trainer import train
 from submissions.score import Score
 
 SOURCE = "arc-agi-1/evaluation"

@@ -12,15 +12,16 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from augment import PuzzleSet
-from pipeline.budget import Budget
-from pipeline.config import RunConfig
-from pipeline.launch import Launched, alone, join_processes
-from pipeline.predict import predict
-from pipeline.rescore import rescore
-from pipeline.rundir import RunFolder
-from pipeline.specialise import specialise
-from pipeline.train import train
-from submissions.prediction import Predictions, merge_predictions, read_predictions, write_predictions
+from pipeline.config.run_config import RunConfig
+from pipeline.prediction.predict import predict
+from pipeline.prediction.rescore import rescore
+from pipeline.prediction.test_time_training import specialise
+from pipeline.runtime.distributed import Launched, alone, join_processes
+from pipeline.runtime.run_folder import RunFolder
+from pipeline.time_budget import Budget
+from pipeline.training.trainer import train
+from submissions.prediction_files import read_predictions, write_predictions
+from submissions.predictions import Predictions, merge_predictions
 
 SEEDS_APART = 1000
 """Between models, so that runs of neighbouring seeds share none."""

@@ -1,6 +1,7 @@
 """From train sources to a trunk: what `pretrain` does, in order.
 
-In: a config, whose scored source stays unseen, and a run's folder. Out: the trunk's folder (`pipeline.trunk`).
+In: a config, whose scored source stays unseen, and a run's folder. Out: the trunk's folder
+(`pipeline.checkpoints.backbone`).
 """
 
 import shutil
@@ -9,15 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from augment import PuzzleSet, SeenTasks, Selection, SourcedTasks, Task, load_tasks, open_puzzle_set
-from pipeline.budget import Budget, format_duration
-from pipeline.children import is_first
-from pipeline.config import ConfigError, RunConfig
-from pipeline.launch import join_processes
-from pipeline.prepare import describe, describe_exceptions, gather, prepare, within
-from pipeline.rundir import MAY_CHANGE, Console, RunFolder, read_json
-from pipeline.setting_names import differences
-from pipeline.train import train
-from pipeline.trunk import describe_training, refuse_old, write_trunk
+from augment.storage import read_json
+from pipeline.checkpoints.backbone import describe_training, refuse_old, write_trunk
+from pipeline.config.run_config import ConfigError, RunConfig
+from pipeline.config.setting_names import differences
+from pipeline.data.build import gather, prepare, within
+from pipeline.data.summary import describe, describe_exceptions
+from pipeline.runtime.console import Console
+from pipeline.runtime.distributed import join_processes
+from pipeline.runtime.launcher import is_first
+from pipeline.runtime.run_folder import MAY_CHANGE, RunFolder
+from pipeline.time_budget import Budget, format_duration
+from pipeline.training.trainer import train
 
 
 def pretrain(config: RunConfig, path: Path, out: Path) -> None:
@@ -71,7 +75,7 @@ def check(config: RunConfig, out: Path) -> None:
 def leave_out(
     sources: Sequence[SourcedTasks], unseen: Sequence[Task], max_side: int | None, console: Console
 ) -> list[SourcedTasks]:
-    """The train sources without tasks that hold an unseen one (`augment.seen`) or are too large; says which.
+    """The train sources without tasks that hold an unseen one (`augment.contamination`) or are too large; says which.
 
     Raises:
         ValueError: where no task is left.

@@ -1,6 +1,14 @@
 """From predictions to a submission and its score: predictions -> ballot -> submission -> score and report."""
 
-from submissions.format import (
+from submissions.grid_table import Grids
+from submissions.prediction_files import read_predictions, write_predictions
+from submissions.predictions import Prediction, Predictions, make_predictions, merge_predictions
+from submissions.rankers import RANKERS, Ranker, Votes, find_ranker, ranker
+from submissions.recursion_trace import Recursion
+from submissions.report.html_report import write_report
+from submissions.report.task_gallery import write_gallery
+from submissions.score import Figures, Score, score_submission
+from submissions.submission_file import (
     FILLER,
     Submission,
     SubmissionError,
@@ -10,20 +18,6 @@ from submissions.format import (
     validate_submission,
     write_submission,
 )
-from submissions.gallery import write_gallery
-from submissions.grids import Grids
-from submissions.prediction import (
-    Prediction,
-    Predictions,
-    make_predictions,
-    merge_predictions,
-    read_predictions,
-    write_predictions,
-)
-from submissions.rankers import RANKERS, Ranker, Votes, find_ranker, ranker
-from submissions.recursion import Recursion
-from submissions.report import write_report
-from submissions.score import Figures, Score, score_submission
 from submissions.vote import Ballot, Candidate, vote
 
 __all__ = [

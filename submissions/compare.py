@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augment.task import Task
-from submissions.format import ATTEMPTS, Submission, make_submission
-from submissions.intervals import Interval, bootstrap_mean, wilson_interval
-from submissions.prediction import Predictions
+from submissions.confidence_intervals import Interval, bootstrap_mean, wilson_interval
+from submissions.predictions import Predictions
 from submissions.rankers import RANKERS, find_ranker
 from submissions.score import Score, measure_macro, score_predictions, solved_shares, submission_ranks
+from submissions.submission_file import ATTEMPTS, Submission, make_submission
 from submissions.vote import vote
 
 RARE, SMALLEST = 0.05, 0.001

@@ -220,7 +220,7 @@ def by_shape(votes: Votes) -> tuple[Array, ...]:
 @ranker(
     "best",
     source="the trajectory that the halting head trusts most, as in PTRM (Sghaier et al. 2026)",
-    scored="see table width in docs/what_does_the_work.md",
+    scored="see table width in docs/ablations.md",
 )
 def by_best(votes: Votes) -> tuple[Array, ...]:
     """The highest halting probability of any one answer that gave it, however few they are."""
@@ -230,7 +230,7 @@ def by_best(votes: Votes) -> tuple[Array, ...]:
 @ranker(
     "value",
     source="best of N by a learnt value of the latent (GRAM, Baek et al. 2026): needs a recursion with noise",
-    scored="see table width in docs/what_does_the_work.md",
+    scored="see table width in docs/ablations.md",
     judged=True,
 )
 def by_value(votes: Votes) -> tuple[Array, ...]:

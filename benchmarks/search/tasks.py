@@ -1,7 +1,7 @@
 """The tasks that settings are tried on. The sets "six" and "eight" hold none of the `cpu` recipe's own 25."""
 
 from augment import Selection, Task, load_tasks
-from pipeline.config import ConfigError
+from pipeline.config.run_config import ConfigError
 
 TRAINING = "arc-agi-1/training"
 EVALUATION = "arc-agi-1/evaluation"

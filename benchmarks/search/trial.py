@@ -14,17 +14,19 @@ import torch
 
 from augment import PuzzleSet, SourcedTasks, Task
 from benchmarks.search.settings import Setting
-from pipeline.budget import Budget
-from pipeline.config import ConfigError, RunConfig, override
+from pipeline.config.run_config import ConfigError, RunConfig, override
+from pipeline.data.build import build, gather
 from pipeline.ensemble import run_folders, train_and_answer
-from pipeline.flop import step_flop, steps_within
-from pipeline.models import count_parameters
-from pipeline.prepare import build, gather
-from pipeline.rundir import Console, RunFolder, read_metrics, versions
+from pipeline.experiments.model_zoo import count_parameters
+from pipeline.runtime.console import Console
+from pipeline.runtime.provenance import versions
+from pipeline.runtime.run_folder import RunFolder, read_metrics
+from pipeline.time_budget import Budget
+from pipeline.training.flop import step_flop, steps_within
 from submissions import make_submission, score_submission, vote
-from submissions.format import ATTEMPTS, Submission
-from submissions.prediction import Predictions
+from submissions.predictions import Predictions
 from submissions.score import Score, submission_ranks
+from submissions.submission_file import ATTEMPTS, Submission
 
 SOURCE = "development"
 MOST_STEPS = 10_000_000

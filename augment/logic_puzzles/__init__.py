@@ -1,0 +1,1 @@
+"""Sudokus, mazes and N-Queens as tasks: generated, or read from the published files."""

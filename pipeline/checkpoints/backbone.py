@@ -1,0 +1,100 @@
+"""A trunk: what training has learnt apart from its puzzles, for training on others to start from.
+
+In: a checkpoint. Out: a checkpoint folder (`pipeline.checkpoints.checkpoint`) with the averaged weights in bf16, no ID
+rows, the row from which new ones start, and README.md, its card. The card is not sealed: scores found later may be
+added.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from augment import SeenTasks
+from augment.storage import read_json, write_file
+from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from pipeline.config.run_config import build_config
+from pipeline.runtime.provenance import versions
+from pipeline.runtime.run_folder import read_metrics
+from pipeline.time_budget import format_duration
+
+CARD = "README.md"
+HEADING = """# A trunk
+
+Trained weights of a Tiny Recursive Model, and the ID row from which new puzzles start, the mean of those it was trained
+with. It has no rows of its own and answers nothing before it has been trained on the tasks in question:
+
+    python -m pipeline solve SOURCE --recipe kaggle --checkpoint THIS_FOLDER --budget 11h50m
+
+"""
+
+
+def write_trunk(checkpoint: Checkpoint, folder: Path, card: Mapping[str, str]) -> int:
+    """Write a checkpoint as a trunk; returns the bytes of its files.
+
+    Args:
+        folder: a new one.
+        card: what the card says besides what the checkpoint tells: data, seconds, versions, scores ...
+
+    Raises:
+        ValueError: where the folder exists.
+    """
+    refuse_old(folder)
+    row = _mean_of_trained(checkpoint.id_rows) if checkpoint.start_row is None else checkpoint.start_row
+    weights = {name: tensor.to(torch.bfloat16) for name, tensor in checkpoint.best_weights().items()}
+    stripped: dict[str, Any] = {"id_rows": row.new_zeros(0, len(row)), "keys": [], "start_row": row}
+    if (shared := checkpoint.shared_rows) is not None:
+        start = checkpoint.start_shared if checkpoint.start_shared is not None else _mean_of_trained(shared)
+        stripped |= {"shared_rows": shared[:0], "start_shared": start}
+    save_checkpoint(folder, replace(checkpoint, weights=weights, average=None, **stripped))
+    lines = [f"- {name}: {value}\n" for name, value in {**_facts(checkpoint), **card}.items()]
+    write_file(folder / CARD, HEADING + "".join(lines))
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _mean_of_trained(id_rows: Tensor) -> Tensor:
+    """Rows start at zero, and training moves a row as soon as it meets it: rows of zeros were never trained."""
+    return id_rows.sum(dim=0) / max(1, int(id_rows.any(dim=1).sum()))
+
+
+def refuse_old(folder: Path) -> None:
+    """ValueError where the folder is there already."""
+    if folder.exists():
+        raise ValueError(f"{folder}: exists already and is not overwritten; name another folder with --out")
+
+
+def describe_training(run: Path) -> dict[str, str]:
+    """What the files of a run folder say for the card, as far as they are there: its time, and what made it."""
+    lines = read_metrics(run)
+    told = {"training time": format_duration(lines[-1]["seconds"])} if lines else {}
+    file = run / "versions.json"
+    return told | {"made by": describe_versions(read_json(file) if file.exists() else versions())}
+
+
+def describe_versions(made: Mapping[str, Any]) -> str:
+    """The commit, Python and libraries, in a line."""
+    named = {name: made[name] for name in ("commit", "python", "torch", "numpy", "machine", "cores") if made.get(name)}
+    return ", ".join(f"{name} {value}" for name, value in named.items())
+
+
+def _facts(checkpoint: Checkpoint) -> dict[str, str]:
+    """What the checkpoint tells for the card."""
+    config, count = build_config(checkpoint.config), sum(tensor.numel() for tensor in checkpoint.weights.values())
+    model, steps, rows = config.model, checkpoint.step, len(checkpoint.id_rows)
+    return {
+        "network": f"{count:,} values; hidden {model.hidden}, {model.layers} layers, {model.heads} heads, "
+        f"{model.mixer}, {model.h_cycles} x {model.l_cycles} cycles, {model.max_steps} supervision steps",
+        "training": f"{steps:,} steps of {config.train.batch_size:,} examples, {rows:,} ID rows, seed {config.seed}; "
+        "checkpoint.json has every setting",
+        "trained on with test outputs": _describe_seen(checkpoint.seen),
+    }
+
+
+def _describe_seen(seen: SeenTasks) -> str:
+    if not seen.complete and not len(seen):
+        return "not known"
+    known = "" if seen.complete else ", and others that are not known"
+    return f"{len(seen):,} tasks{known}; seen.json recognises them, and scores on them are marked"

@@ -1,0 +1,88 @@
+"""Commands that make a checkpoint to start from: pretrain, trunk, convert."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.app import (
+    BudgetText,
+    Recipe,
+    Set,
+    Train,
+    app,
+    configure,
+    new_run,
+)
+from pipeline.config.run_config import ConfigError, parse_assignments
+from pipeline.recipes.registry import recipe
+from pipeline.runtime.console import Console
+
+
+@app.command("convert")
+def convert_command(
+    file: Annotated[Path, typer.Argument(help="A published checkpoint: .safetensors, or saved by torch")],
+    out: Annotated[Path, typer.Option(help="The new checkpoint's folder")],
+    identifiers: Annotated[
+        Path | None, typer.Option(help="identifiers.json, which names the rows of the ID table")
+    ] = None,
+    trunk_only: Annotated[
+        bool, typer.Option("--trunk-only", help="Keep the mean of the ID rows only, from which new rows start")
+    ] = False,
+    assignments: Set = None,
+) -> None:
+    """Turn a published checkpoint into one of ours."""
+    from pipeline.checkpoints.convert_trm import convert
+
+    convert(file, out, identifiers, parse_assignments(assignments or []), Console(), trunk_only)
+
+
+@app.command("pretrain")
+def pretrain_command(
+    out: Annotated[Path, typer.Option(help="The trunk's new folder")],
+    recipe_name: Recipe = "kaggle_trunk",
+    train_sources: Train = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", "--run-folder", help="The run's folder; by default a new one under runs/"),
+    ] = None,
+    budget: BudgetText = None,
+    assignments: Set = None,
+) -> None:
+    """Train a trunk on train sources; the recipe's scored source stays unseen."""
+    if run is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("several processes must share one folder: name it with --run-folder")
+    chosen = recipe(recipe_name)
+    sources = (*chosen.train_sources, *(train_sources or []))
+    config = configure(chosen, {"train_sources": sources}, assignments, None, budget)
+    from pipeline.pretrain import pretrain
+    from pipeline.runtime.distributed import leave_processes
+
+    pretrain(config, run or new_run(recipe_name), out)
+    leave_processes()
+
+
+@app.command("trunk")
+def trunk_command(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, such as RUN/checkpoints/final")],
+    out: Annotated[Path, typer.Option(help="The trunk's new folder")],
+    notes: Annotated[
+        list[str] | None, typer.Option("--note", metavar="NAME=TEXT", help="A line for its card: data, scores ...")
+    ] = None,
+) -> None:
+    """Make a trunk of a checkpoint: averaged weights in bf16, and one row from which new ID rows start."""
+    from pipeline.checkpoints.backbone import describe_training, write_trunk
+    from pipeline.checkpoints.checkpoint import load_checkpoint
+
+    card = describe_training(checkpoint.resolve().parent.parent) | parse_notes(notes or [])
+    size = write_trunk(load_checkpoint(checkpoint), out, card)
+    Console().log(f"written: {out}, {size:,} bytes")
+
+
+def parse_notes(texts: list[str]) -> dict[str, str]:
+    """["data=mine", ...] as {"data": "mine"}; ConfigError where one has no name."""
+    notes = {name.strip(): text.strip() for name, _, text in (each.partition("=") for each in texts)}
+    if not all(notes.values()):
+        raise ConfigError("--note: write it as NAME=TEXT, for example --note 'data=ARC-AGI-1 training'")
+    return notes

@@ -1,0 +1,64 @@
+"""Commands of published models and tables."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from augment.storage import write_file
+from pipeline.cli.app import (
+    Set,
+    app,
+)
+from pipeline.runtime.console import Console
+
+
+@app.command("models")
+def models_command(
+    out: Annotated[Path | None, typer.Option(help="Draw every recursion too, as SVG into this folder")] = None,
+) -> None:
+    """List the models of the family: equations, sizes, depths."""
+    from pipeline.experiments.model_drawings import draw_recursion
+    from pipeline.experiments.model_zoo import MEMBERS, describe_members
+    from pipeline.experiments.symbol_drawing import draw_symbol_block
+
+    console = Console()
+    console.show(describe_members())
+    if out:
+        drawings = {name: draw_recursion(member.config, member.title) for name, member in MEMBERS.items()}
+        drawings["symbol_block"] = draw_symbol_block(MEMBERS["serrm"].config)
+        for name, drawing in drawings.items():
+            write_file(out / f"{name}.svg", drawing)
+        console.log(f"written: {len(drawings)} drawings in {out}")
+
+
+@app.command("table")
+def table_command(
+    name: Annotated[str | None, typer.Argument(help="Which table; --list names them")] = None,
+    scale: Annotated[Literal["smoke", "cpu", "gpu", "paper"], typer.Option(help="How large")] = "smoke",
+    seeds: Annotated[int, typer.Option(help="Trainings of each row", min=1)] = 1,
+    jobs: Annotated[
+        int, typer.Option(help="Trainings at once, with one thread each where there are several", min=1)
+    ] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder  [default: runs/table-NAME-SCALE]")] = None,
+    rows: Annotated[
+        list[str] | None, typer.Option("--row", metavar="ROW", help="Only this row; may be repeated")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of published puzzle files, for --scale paper")] = None,
+    assignments: Set = None,
+    listed: Annotated[bool, typer.Option("--list", help="List tables and their rows")] = False,
+) -> None:
+    """Run a published table again: rows with their spread over seeds, beside the published figures."""
+    from pipeline.experiments.paper_tables import TABLES
+
+    console = Console()
+    if listed or name is None:
+        for each, table in TABLES.items():
+            console.log(f"{each}: {table.title}. {table.source}\n    " + "; ".join(row.name for row in table.rows))
+        return
+    from pipeline.experiments.run_table import Order, run_table
+
+    folder = out or Path("runs") / f"table-{name}-{scale}"
+    order = Order(name, scale, seeds, jobs, folder, tuple(rows or ()), data, tuple(assignments or ()))
+    if not run_table(order, console):
+        raise typer.Exit(1)

@@ -1,0 +1,43 @@
+"""The command line: python -m pipeline COMMAND (also installed as arc-trm); --help lists commands and their options.
+
+Every command is a few lines around a stage. Bad input ends in one message and exit code 2, never in a traceback, unless
+--debug is given anywhere on the line.
+"""
+
+import sys
+
+from rich.console import Console as Screen
+from rich.text import Text
+from typer.models import CommandInfo
+
+from pipeline.cli import backbones, experiments, kaggle, scoring, solve, stages
+from pipeline.cli.app import Debug, app
+
+COMMANDS = (solve, stages, scoring, backbones, experiments, kaggle)
+"""The modules whose commands `app` has, in the order in which --help lists them."""
+
+
+@app.callback()
+def options(debug: Debug = False) -> None:
+    """From ARC tasks to a pass@2 submission with Tiny Recursive Models."""
+
+
+def _place(command: CommandInfo) -> int:
+    """Where --help lists a command: by module; those of a module stay in the order of their definitions."""
+    return [module.__name__ for module in COMMANDS].index(command.callback.__module__)
+
+
+app.registered_commands.sort(key=_place)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; a user's error becomes one message and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    try:
+        app([word for word in words if word != "--debug"])
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        Screen(stderr=True, highlight=False).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        sys.exit(2)

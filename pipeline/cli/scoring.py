@@ -1,0 +1,98 @@
+"""Commands around answers: vote, score, validate, report; none of them needs torch."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from augment import Selection
+from augment.sources.lenient import salvage_tasks
+from pipeline.cli.app import Limit, MaxSide, Source, Tasks, app, selected
+from pipeline.config.run_config import ConfigError
+from pipeline.runtime.console import Console
+from pipeline.scoring.score import score_anything, to_json
+from pipeline.scoring.score_tables import show_result
+from pipeline.scoring.submit import rankers_table, redraw_report, vote_file
+from submissions.submission_file import read_submission, validate_salvaged
+
+
+@app.command("vote")
+def vote_command(
+    predictions: Annotated[Path | None, typer.Argument(help="A predictions folder")] = None,
+    source: Annotated[str | None, typer.Argument(help="What it answers")] = None,
+    out: Annotated[Path | None, typer.Option(help="The submission to write")] = None,
+    ranker: Annotated[str, typer.Option(help="How candidates are ranked: a name, or a .py file of yours")] = "count",
+    merge: Annotated[
+        list[Path] | None, typer.Option("--merge", metavar="FOLDER", help="Pool these predictions with the first")
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the rankers and what each has scored")] = False,
+    tasks: Tasks = "",
+    max_side: MaxSide = None,
+    limit: Limit = None,
+) -> None:
+    """Vote predictions into a submission."""
+    if listed:
+        return Console().show(rankers_table())
+    if predictions is None or source is None or out is None:
+        raise ConfigError("vote: name the predictions folder, the SOURCE it answers and --out; or --list the rankers")
+    selection = Selection(**selected(tasks, max_side, limit))
+    console = Console()
+    vote_file([predictions, *(merge or [])], source, selection, ranker, out, console)
+    console.log(f"written: {out}")
+
+
+@app.command("score")
+def score_command(
+    what: Annotated[Path, typer.Argument(help="A submission.json, a predictions folder, or a run's folder")],
+    source: Annotated[str | None, typer.Argument(help="What it answers; runs and predictions know their own")] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="OTHER", help="Compare with another, on the same tasks")
+    ] = None,
+    rankers: Annotated[
+        str, typer.Option("--rankers", metavar="all|NAME,NAME", help="Compare rankers on these predictions")
+    ] = "",
+    merge: Annotated[
+        list[Path] | None, typer.Option("--merge", metavar="FOLDER", help="Pool these predictions with its own")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
+    tasks: Tasks = "",
+    max_side: MaxSide = None,
+    limit: Limit = None,
+) -> None:
+    """Score against the source's solutions."""
+    console, selection = Console(stderr=as_json), Selection(**selected(tasks, max_side, limit))
+    results = score_anything(what, source, selection, console, against, rankers, merge or [])
+    if as_json:
+        return print(json.dumps(to_json(results)))
+    for result in results:
+        console.show(show_result(result))
+
+
+@app.command("validate")
+def validate_command(
+    submission: Annotated[Path, typer.Argument(help="A submission.json")],
+    source: Source,
+    tasks: Tasks = "",
+    max_side: MaxSide = None,
+    limit: Limit = None,
+) -> None:
+    """Check a submission by the competition's rules."""
+    wanted, unread = salvage_tasks(source, Selection(**selected(tasks, max_side, limit)))
+    counts, console = validate_salvaged(read_submission(submission), wanted, unread, submission), Console()
+    for each in unread:
+        console.log(
+            f"warning: task {each.task} of {source} cannot be read, and its entries were not counted ({each.why})"
+        )
+    console.log(f"{submission}: valid, {counts.tasks} tasks, {counts.entries} entries")
+
+
+@app.command("report")
+def report_command(
+    run: Annotated[Path, typer.Argument(help="A run's folder")],
+    folder: Annotated[
+        bool, typer.Option("--folder", help="For many tasks: a folder of files, each fetched when its task is opened")
+    ] = False,
+) -> None:
+    """Draw a run's report again."""
+    Console().log(f"written: {redraw_report(run, 'folder' if folder else 'file')}")

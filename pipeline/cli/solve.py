@@ -1,0 +1,107 @@
+"""The solve command: every stage in order."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from augment.storage import write_file
+from pipeline.cli.app import (
+    BudgetText,
+    CheckpointFolder,
+    Limit,
+    MaxSide,
+    Recipe,
+    Set,
+    Tasks,
+    Train,
+    app,
+    configure,
+    new_run,
+    selected,
+)
+from pipeline.config.run_config import (
+    ConfigError,
+    RunConfig,
+    SelectionSettings,
+)
+from pipeline.kaggle.backbone_settings import take_network
+from pipeline.kaggle.supervisor import solve_unattended
+from pipeline.recipes.registry import recipe
+from pipeline.runtime.launcher import count_gpus, is_first, leave_at_once, run_launched
+from pipeline.runtime.run_folder import RunFolder
+
+
+@app.command("solve")
+def solve_command(
+    source: Annotated[str | None, typer.Argument(help="What to score; by default the recipe's own source")] = None,
+    recipe_name: Recipe = "cpu",
+    train_sources: Train = None,
+    assignments: Set = None,
+    checkpoint: CheckpointFolder = None,
+    budget: BudgetText = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", "--run-folder", help="The run's folder; by default a new one under runs/"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the submission here too, besides RUN/submission.json")] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(help="Processes that share the work  [default: a GPU each; without one, a model each]", min=1),
+    ] = None,
+    tasks: Tasks = "",
+    max_side: MaxSide = None,
+    limit: Limit = None,
+) -> None:
+    """Every stage in order: build, train, predict, vote, score, report."""
+    if run is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("several processes must share one folder: name it with --run-folder")
+    chosen = recipe(recipe_name)
+    if source and source != chosen.source:
+        chosen = chosen.model_copy(update={"source": source, "selection": SelectionSettings()})
+    if tasks:  # named tasks are meant as they are, whatever else the recipe would select
+        chosen = chosen.model_copy(update={"selection": SelectionSettings()})
+    changes = {"selection." + name: value for name, value in selected(tasks, max_side, limit).items()}
+    changes |= {"train_sources": train_sources} if train_sources else {}
+    lost: list[str] = []
+    if chosen.unattended and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(f"solve --recipe {recipe_name} starts its processes itself: give it without a launcher")
+    if chosen.unattended:
+        chosen, checkpoint, lost = take_network(chosen, checkpoint)
+    config, folder = configure(chosen, changes, assignments, checkpoint, budget), run or new_run(recipe_name)
+    if config.unattended:
+        leave_at_once(0 if solve_unattended(config, folder, out, processes, lost) else 1)
+    solve_attended(config, folder, processes)
+    if out and is_first():
+        write_file(out, (folder / "submission.json").read_text(encoding="utf-8"))
+
+
+def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> None:
+    """Every stage in this process, or by the launcher in several; bad input ends it.
+
+    By itself it takes a process for each GPU, or without one for each model, as far as there are cores.
+    """
+    from pipeline.runtime.distributed import (
+        leave_processes,  # torch, which takes seconds, only once the rest is known to be right
+    )
+    from pipeline.solve import find_sources, solve
+
+    number = processes or count_gpus() or _models_at_once(config.ensemble)
+    if number > 1 and "WORLD_SIZE" not in os.environ:
+        find_sources(config)
+        RunFolder(folder, config)
+        if code := run_launched(["solve", str(folder)], number):
+            sys.exit(code)
+        return
+    solve(config, folder)
+    leave_processes()
+
+
+def _models_at_once(models: int) -> int:
+    """How many models to train side by side where no GPU is counted: one a core; one where torch finds a GPU still."""
+    import torch
+    from joblib import cpu_count
+
+    return 1 if torch.cuda.is_available() else min(models, cpu_count())

@@ -1,0 +1,1 @@
+"""The build stage: sources to a puzzle set."""

@@ -1,0 +1,169 @@
+"""Predictions in, the same with scores out: how likely the model finds the best candidates under every augmentation.
+
+A product of experts needs it (Franzen et al. 2025): each candidate of a test input is drawn under every augmentation on
+the canvas that its answers came from, and the log-probabilities that the model gives its cells and end marks are
+summed. The model runs once for each test input and augmentation, at all supervision steps without halting or noise,
+however many candidates there are. The work is shared and kept as it goes, as in `pipeline.prediction.predict`.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from augment import PuzzleSet
+from pipeline.checkpoints.checkpoint import Checkpoint, fingerprint
+from pipeline.config.run_config import PredictSettings
+from pipeline.prediction.predict import make_predictor, start_memory
+from pipeline.prediction.predictor import Predictor
+from pipeline.prediction.shards import Parts
+from pipeline.prediction.workload import Asked
+from pipeline.runtime.console import Console
+from pipeline.runtime.distributed import join_processes
+from solver.data.likelihood import score_grids
+from solver.training.deep_supervision import last_output
+from solver.training.loss import log_probabilities
+from submissions.grid_table import Grids, collect_grids
+from submissions.prediction_files import ANSWERS_FILE, add_scores, read_predictions
+from submissions.predictions import Part, Predictions, Scores
+from submissions.vote import vote
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The best grids of test inputs: their numbers among `grids`, by (place of the task, test input)."""
+
+    grids: Grids
+    numbers: dict[tuple[int, int], NDArray[np.int32]]
+
+
+def rescore(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings, folder: Path, run: Console) -> None:
+    """Add scores of each test input's best `settings.rescore` candidates, by votes, to the predictions in `folder`.
+
+    Raises:
+        ValueError: where the predictions are not of this checkpoint and puzzle set.
+    """
+    processes, predictions = join_processes(), read_predictions(folder)
+    made_from = check_origin(predictions, trained, puzzle_set, folder)
+    path = folder.with_name(f"{folder.name}.scores.parts")
+    predictor = make_predictor(trained, puzzle_set, _plain(settings, made_from), processes, run)
+    tasks = predictor.questions.tasks
+    candidates = find_candidates(predictions, puzzle_set, tasks, settings.rescore)
+    if processes.any(processes.index == 0 and _are_scored(predictions, tasks, candidates)):
+        run.log(f"its candidates were already rescored: {folder}")
+    else:
+        asked = _ask(predictor, predictions, candidates)
+        with (folder / ANSWERS_FILE).open("rb") as file:
+            answers = file_digest(file, "sha256").hexdigest()
+        belongs = {"weights": made_from["weights"], "answers": answers, "candidates": settings.rescore}
+        parts = Parts(path, Scores, tasks, belongs, processes, run)
+        memory = start_memory(predictor, asked, parts, settings.batch_size)
+        scorer = Scorer(predictor, candidates)
+        sizes = {number: len(rows) for number, rows in enumerate(asked)}
+
+        def make(number: int, report: Callable[[int], None]) -> Part:
+            return predictor.work_through(asked[number], memory, scorer.compute, scorer.finish, report)
+
+        parts.make("rescore", sizes, make)
+        if processes.index == 0:
+            add_scores(folder, parts.read(range(len(asked))), tasks)
+    if processes.index == 0:
+        shutil.rmtree(path, ignore_errors=True)
+    processes.wait()
+
+
+def check_origin(predictions: Predictions, trained: Checkpoint, puzzle_set: PuzzleSet, folder: Path) -> dict:
+    """What the predictions were made from; ValueError where it is not this checkpoint and puzzle set."""
+    made_from = predictions.metadata.get("made_from", {})
+    given = {"weights": fingerprint(trained), "puzzle_set": puzzle_set.digest}
+    other = [name.replace("_", " ") for name, value in given.items() if made_from.get(name) != value]
+    if other:
+        raise ValueError(
+            f"{folder}: was predicted by other {' and another '.join(other)}; rescore it with the --checkpoint and "
+            "--puzzles that it was predicted with"
+        )
+    return made_from
+
+
+def _plain(settings: PredictSettings, made_from: dict) -> PredictSettings:
+    """As the answers were made, along one trajectory without noise: where the recursion draws its own, at its mean."""
+    made = {"augmentations": made_from["augmentations"], "steps": made_from["steps"]}
+    return PredictSettings(**made, batch_size=settings.batch_size, temperature=0)
+
+
+def find_candidates(predictions: Predictions, puzzle_set: PuzzleSet, tasks: tuple[str, ...], most: int) -> Candidates:
+    """The best grids of each test input, by votes."""
+    asked = vote(predictions, [task for task in puzzle_set.tasks if task.id in set(tasks)])
+    best = {
+        (tasks.index(task), test): [candidate.grid for candidate in ranked[:most]]
+        for task, inputs in asked.items()
+        for test, ranked in enumerate(inputs)
+        if ranked
+    }
+    grids, numbers = collect_grids(grid for ranked in best.values() for grid in ranked)
+    ends = np.cumsum([len(ranked) for ranked in best.values()], dtype=np.int64)
+    return Candidates(grids, dict(zip(best, np.split(numbers, ends)[:-1], strict=True)))
+
+
+def _are_scored(predictions: Predictions, tasks: tuple[str, ...], candidates: Candidates) -> bool:
+    """Whether all of the candidates have scores."""
+    scores = predictions.scores
+    if scores is None:
+        return False
+    names, ids = [predictions.tasks[place] for place in scores.task.tolist()], predictions.grids.ids[scores.grid]
+    there = set(zip(names, scores.test.tolist(), ids.tolist(), strict=True))
+    return all(
+        (tasks[place], test, grid) in there
+        for (place, test), numbers in candidates.numbers.items()
+        for grid in candidates.grids.ids[numbers].tolist()
+    )
+
+
+def _ask(predictor: Predictor, predictions: Predictions, candidates: Candidates) -> list[Asked]:
+    """The test inputs that have candidates, each on the canvas that its answers which count came from."""
+    answers, tasks = predictions.answers.take(predictions.answers.board), predictor.questions.tasks
+    places = [tasks.index(predictions.tasks[place]) for place in answers.task.tolist()]
+    boards = set(zip(places, answers.test.tolist(), strict=True)) & candidates.numbers.keys()
+    questions = predictor.questions
+    return [
+        *questions.ask_for(candidates.numbers.keys() - boards, board=False),
+        *questions.ask_for(boards, board=True),
+    ]
+
+
+class Scorer:
+    """Scores the candidates of rows: one run of the model for each row, whatever the number of its candidates."""
+
+    def __init__(self, predictor: Predictor, candidates: Candidates):
+        self.predictor, self.candidates = predictor, candidates
+
+    def compute(self, asked: Asked) -> tuple[Asked, NDArray[np.float32]]:
+        """On the device: the log-probability of every token at every cell, (n, cells, vocabulary)."""
+        predictor = self.predictor
+        logits_BCV = last_output(predictor.outputs(asked, predictor.render(asked), predictor.steps)).logits_BCV
+        tokens_BCV = torch.arange(logits_BCV.shape[2], device=logits_BCV.device).expand(logits_BCV.shape)
+        return asked, log_probabilities(logits_BCV, tokens_BCV, predictor.model.loss).float().cpu().numpy()
+
+    def finish(self, computed: tuple[Asked, NDArray[np.float32]]) -> Part:
+        """On the CPU: a score for each row and candidate."""
+        (asked, log_probs), questions = computed, self.predictor.questions
+        examples, grids = questions.examples_of(asked), self.candidates.grids
+        tasks, tests = questions.inputs_of(asked.puzzles, asked.pairs)
+        ranked = [self.candidates.numbers[key] for key in zip(tasks.tolist(), tests.tolist(), strict=True)]
+        rows, numbers = np.repeat(np.arange(len(asked)), [len(each) for each in ranked]), np.concatenate(ranked)
+        puzzles = asked.puzzles
+        sums = score_grids(
+            log_probs, examples.canvas_sizes(puzzles), examples.dihedrals[puzzles], examples.colours[puzzles],
+            rows, grids.heights[numbers], grids.widths[numbers], grids.starts[numbers], grids.cells,
+        )  # fmt: skip
+        augmentations = questions.puzzle_set.augmentations[puzzles]
+        scores = Scores(
+            tasks[rows].astype(np.int32), tests[rows].astype(np.int32), augmentations[rows], numbers,
+            sums.astype(np.float32),
+        )  # fmt: skip
+        return Part(scores, grids)

@@ -1,0 +1,39 @@
+"""Recipes: functions that return a whole config. Each says its command, duration, hardware and the score to expect."""
+
+from collections.abc import Callable
+
+from pipeline.config.run_config import ConfigError, RunConfig
+from pipeline.recipes import gpu as gpu_recipes
+from pipeline.recipes import small as small_recipes
+
+_FUNCTIONS: tuple[Callable[[], RunConfig], ...] = (
+    small_recipes.smoke,
+    small_recipes.smoke_hrm,
+    small_recipes.smoke_direct,
+    small_recipes.smoke_gram,
+    small_recipes.smoke_equilibrium,
+    small_recipes.smoke_urm,
+    small_recipes.smoke_symbols,
+    small_recipes.cpu,
+    small_recipes.cpu_trm,
+    small_recipes.cpu_hour,
+    small_recipes.kaggle_trunk_small,
+    gpu_recipes.arc1,
+    gpu_recipes.arc2,
+    gpu_recipes.arc1_fast,
+    gpu_recipes.arc1_fast_trm,
+    gpu_recipes.arc1_fast_urm,
+    gpu_recipes.arc1_fast_gram,
+    gpu_recipes.kaggle,
+    gpu_recipes.kaggle_trunk,
+)
+
+RECIPES = {function.__name__: function for function in _FUNCTIONS}
+"""By name, in the order in which they are listed."""
+
+
+def recipe(name: str) -> RunConfig:
+    """The recipe's config; ConfigError listing the recipes where there is none of that name."""
+    if name not in RECIPES:
+        raise ConfigError(f"--recipe {name}: no such recipe; there are {', '.join(RECIPES)}")
+    return RECIPES[name]()

@@ -1,0 +1,1 @@
+"""What every stage uses: the run's folder, progress, processes, signals."""

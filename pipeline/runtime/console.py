@@ -1,0 +1,30 @@
+"""What a stage prints on the screen."""
+
+from rich.console import Console as Screen
+from rich.console import RenderableType
+
+WIDTH_OF_FILES = 160
+
+
+class Console:
+    """What a stage says, on the screen."""
+
+    def __init__(self, stderr: bool = False, quiet: bool = False) -> None:
+        self.screen = Screen(highlight=False, stderr=stderr, quiet=quiet)
+        if not self.screen.is_terminal:
+            self.screen = Screen(highlight=False, stderr=stderr, quiet=quiet, width=WIDTH_OF_FILES)
+
+    def log(self, message: str) -> None:
+        """Print a line."""
+        self.screen.print(message, markup=False, soft_wrap=True)
+
+    def say(self, line: str) -> None:
+        """Print a line that is kept elsewhere."""
+        self.screen.print(line, markup=False, soft_wrap=True)
+
+    def beat(self) -> None:
+        """Work goes on."""
+
+    def show(self, table: RenderableType) -> None:
+        """Print a table."""
+        self.screen.print(table)

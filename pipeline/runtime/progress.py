@@ -1,0 +1,56 @@
+"""Progress of long work: a live bar on a terminal, a line now and then elsewhere; always with an end in sight."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from pipeline.runtime.console import Console
+from pipeline.time_budget import format_duration
+
+LINE_EVERY = 30.0
+
+
+class Progress:
+    """Count `total` units of work under a name, `done` of them before; `advance` says how far it is, and a note."""
+
+    def __init__(self, run: Console, name: str, total: int, done: int = 0):
+        self.run, self.name, self.total, self.done, self.note = run, name, total, done, ""
+        self._before = done
+        self._start = self._last_line = time.monotonic()
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+        self._bar = Bar(
+            *columns,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=run.screen,
+            disable=not run.screen.is_terminal,
+        )
+        self._task = self._bar.add_task(name, total=total, completed=done, note="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def expect(self, total: int) -> None:
+        """So many units it will be in all, as is now known."""
+        self.total = total
+        self._bar.update(self._task, total=total)
+
+    def advance(self, units: int, note: str = "") -> None:
+        """`units` more are done; the note stands beside the bar until the next one."""
+        self.done += units
+        self.run.beat()
+        self._bar.advance(self._task, units)
+        self.note = note or self.note
+        self._bar.update(self._task, note=self.note)
+        now = time.monotonic()
+        if self._bar.disable and now - self._last_line > LINE_EVERY:
+            self._last_line = now
+            left = (now - self._start) / (self.done - self._before) * (self.total - self.done)
+            self.run.log(f"{self.name} {self.done}/{self.total} {self.note} ({format_duration(left)} left)")

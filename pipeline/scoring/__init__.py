@@ -1,0 +1,1 @@
+"""The score stage: vote, submission, score, report."""

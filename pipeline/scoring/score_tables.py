@@ -1,0 +1,166 @@
+"""Scores, comparisons and rankers as tables for the screen, up to 100 columns wide."""
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.constrain import Constrain
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.scoring.score import Match, RankerScores
+from submissions.compare import BASELINE, Comparison, Ranked
+from submissions.confidence_intervals import Interval
+from submissions.score import Figures, Score
+
+DEPTHS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
+GROUPS = {"shape": "shape", "size": "larger side", "colours": "colours", "candidates": "candidates"}
+TASKS_SHOWN = 10
+WIDTH, NAME_WIDTH = 100, 30
+
+
+def score_table(score: Score) -> Table:
+    """The figures side by side, each with its 95% interval, macro (the leaderboard's) first."""
+    table = _figures_table(_title(score))
+    for name, figures in {"pass@1": score.pass_1, "pass@2": score.pass_2, "coverage": score.coverage}.items():
+        if figures is not None:
+            table.add_row(name, *_columns(figures), style="bold" if name == "pass@2" else "")
+    if score.selection is not None and score.selection_interval is not None:
+        table.add_row("selection", "", _share(score.selection, score.selection_interval), "")
+    _add_remarks(table, [score])
+    return table
+
+
+def show_result(result: Score | Match | RankerScores) -> RenderableType:
+    """All that is known of what `score` found, and an empty line."""
+    if isinstance(result, Score):
+        shown = _show_score(result)
+    else:
+        shown = _show_match(result) if isinstance(result, Match) else _show_rankers(result)
+    return Constrain(Group(shown, ""), WIDTH)
+
+
+def _show_score(score: Score) -> RenderableType:
+    """All that is known: the figures, pass@K, malformed answers, and what is solved by kind."""
+    parts: list[RenderableType] = [score_table(score)]
+    if score.pass_at is not None and score.rank is not None:
+        parts += ["", _curve_table(score.pass_at), _describe_candidates(score)]
+    return Group(*parts, "", _kinds_table(score))
+
+
+def _show_match(match: Match) -> RenderableType:
+    """Both scores, their difference, and the test outputs that tell them apart."""
+    table = _figures_table(f"{_title(match.scores[0])}, pass@2")
+    table.columns[0].max_width, table.columns[0].overflow = NAME_WIDTH, "fold"
+    for name, score in zip(match.names, match.scores, strict=True):
+        table.add_row(str(name), *_columns(score.pass_2))
+    found = match.comparison
+    low, high = found.macro_interval
+    table.add_row("difference", f"{100 * found.macro:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]", "", "", style="bold")
+    _add_remarks(table, match.scores, match.names)
+    return Group(table, "", Text("\n".join(_describe_pairs(found))))
+
+
+def _show_rankers(rankers: RankerScores) -> RenderableType:
+    """Every ranker's figures, the best macro pass@2 first."""
+    first = rankers.ranked[0].score
+    table = Table(title=_title(first), title_justify="left", box=None, padding=(0, 1))
+    table.add_column("ranker")
+    names = ("pass@1\nmacro", "\nmicro", "pass@2\nmacro", "\nmicro", "selec-\ntion", "cover-\nage")
+    for name in (*names, f"gained, lost\nto {BASELINE}", "\np"):
+        table.add_column(name, justify="right")
+    for each in rankers.ranked:
+        table.add_row(*_ranker_row(each, each.ranker == rankers.own))
+    _add_remarks(table, [first])
+    notes = [f"{name}: {reason}" for name, reason in rankers.left_out.items()]
+    notes.append("* orders what `score` counts here. Coverage and selection are micro; p as in score --against.")
+    return Group(table, "", Text("\n".join(notes)))
+
+
+def _title(score: Score) -> str:
+    return f"{score.source}: {score.tasks} tasks, {score.outputs} test outputs"
+
+
+def _figures_table(title: str) -> Table:
+    return Table("", "macro", "micro", "all or nothing", title=Text(title), title_justify="left", box=None)
+
+
+def _add_remarks(table: Table, scores: Sequence[Score], names: Sequence[object] = ()) -> None:
+    """Under the table, what a reader must know of these scores, and of which where it does not hold for all."""
+    remarks = list(dict.fromkeys(score.remark for score in scores))
+    if len(remarks) > 1:
+        remarks = [f"{name}: {score.remark}" for name, score in zip(names, scores, strict=True) if score.remark]
+    if any(remarks):
+        table.caption, table.caption_justify = Text("\n".join(remarks)), "left"
+        table.caption_style = "bold red" if any(score.trained_on for score in scores) else "dim"
+
+
+def _curve_table(pass_at: dict[str, float]) -> Table:
+    table = Table("pass@K", box=None, padding=(0, 1))
+    for depth in DEPTHS:
+        table.add_column(str(depth), justify="right")
+    table.add_row("macro", *(f"{100 * pass_at[str(depth)]:.1f}%" for depth in DEPTHS))
+    return table
+
+
+def _describe_candidates(score: Score) -> str:
+    """Where the right grid stands among the candidates, and how many answers were none."""
+    assert score.rank is not None
+    place = score.rank["median"]
+    found = "the right grid is never among the candidates" if place is None else f"right grid, median place: {place:g}"
+    malformed = "" if score.malformed is None else f"; malformed answers (no grid): {100 * score.malformed:.1f}%"
+    return f" {found}{malformed}"
+
+
+def _kinds_table(score: Score) -> Table:
+    table = Table("test outputs by", "", box=None)
+    for name in ("outputs", "solved", "covered"):
+        table.add_column(name, justify="right")
+    last = ""
+    for kind in score.kinds:
+        shares = [_part(kind.solved, kind.outputs), "" if kind.covered is None else _part(kind.covered, kind.outputs)]
+        table.add_row("" if kind.group == last else GROUPS[kind.group], kind.label, str(kind.outputs), *shares)
+        last = kind.group
+    return table
+
+
+def _describe_pairs(found: Comparison) -> list[str]:
+    lines = [
+        f"test outputs: {found.gained} gained, {found.lost} lost, {found.both} solved by both, {found.neither} by none",
+        found.meaning,
+    ]
+    for word, tasks in (("gained", found.gained_tasks), ("lost", found.lost_tasks)):
+        more = f" and {len(tasks) - TASKS_SHOWN} more" if len(tasks) > TASKS_SHOWN else ""
+        lines += [f"{word}: {', '.join(tasks[:TASKS_SHOWN])}{more}"] if tasks else []
+    return lines
+
+
+def _ranker_row(each: Ranked, own: bool) -> list[str]:
+    score, against = each.score, each.against
+    assert score.coverage is not None
+    figures = (score.pass_1.macro, score.pass_1.micro, None, score.pass_2.micro, score.selection, score.coverage.micro)
+    shown = ["-" if value is None else f"{100 * value:.1f}%" for value in figures]
+    shown[2] = _share(score.pass_2.macro, score.pass_2.macro_interval)
+    paired = (
+        ["", ""]
+        if each.ranker == BASELINE
+        else [f"{against.gained}, {against.lost}", against.p_text.removeprefix("= ")]
+    )
+    return [f"{each.ranker}{' *' if own else ''}", *shown, *paired]
+
+
+def _columns(figures: Figures) -> list[str]:
+    shown = [
+        (figures.macro, figures.macro_interval),
+        (figures.micro, figures.micro_interval),
+        (figures.all_or_nothing, figures.all_or_nothing_interval),
+    ]
+    return [_share(value, interval) for value, interval in shown]
+
+
+def _share(value: float, interval: Interval) -> str:
+    low, high = interval
+    return f"{100 * value:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _part(number: int, whole: int) -> str:
+    return f"{number} ({100 * number / whole:.1f}%)"

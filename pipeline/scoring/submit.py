@@ -1,0 +1,97 @@
+"""Predictions in; submission, score and report out: the last stage of a run, and the commands that repeat it."""
+
+from pathlib import Path
+from typing import Literal
+
+from rich.table import Table
+
+from augment import Selection, Task, load_tasks
+from augment.storage import read_json, write_json
+from pipeline.runtime.console import Console
+from pipeline.runtime.run_folder import RunFolder, read_metrics
+from pipeline.scoring.score import find_answer, read_pooled, write_about
+from pipeline.scoring.score_tables import score_table
+from submissions.predictions import Predictions
+from submissions.rankers import RANKERS
+from submissions.report.html_report import write_report
+from submissions.report.views import Recursions
+from submissions.score import Score, score_predictions
+from submissions.submission_file import Submission, make_submission, read_submission, write_submission
+from submissions.vote import Ballot, vote
+
+
+def submit(predictions: Predictions, tasks: list[Task], ranker: str, source: str, run: RunFolder) -> Score | None:
+    """Vote, write submission.json, score it where the solutions are known, and draw the report."""
+    ballot = vote(predictions, tasks, ranker)
+    submission = make_submission(ballot, tasks)
+    write_submission(run.submission, submission)
+    score = None
+    if all(task.has_solutions for task in tasks):
+        score = score_predictions(predictions, tasks, source, ballot, submission)
+        write_json(run.score, score.to_json())
+        run.show(score_table(score))
+    draw_report(run.path, tasks, submission, ballot, score, predictions.recursions)
+    return score
+
+
+def vote_file(folders: list[Path], source: str, selection: Selection, ranker: str, out: Path, console: Console) -> None:
+    """Vote predictions, pooled where several folders are given, into a submission for every task that is selected."""
+    if out.exists():
+        raise ValueError(f"{out}: exists already and is not overwritten; name another file with --out")
+    predictions, tasks = read_pooled(folders), load_tasks(source, selection)
+    ballot = vote(predictions, tasks, ranker)
+    empty = [task.id for task in tasks for candidates in ballot[task.id] if not candidates]
+    if empty:
+        total = sum(len(task.tests) for task in tasks)
+        console.log(f"{len(empty)} of {total} test inputs have no answer and get the filler (first task: {empty[0]})")
+    write_submission(out, make_submission(ballot, tasks))
+    write_about(out, predictions, ranker)
+
+
+def rankers_table() -> Table:
+    """Every ranker: what it does, where it comes from, what it scored."""
+    table = Table("ranker", "orders by", "source", "scored", box=None, title="Rankers", title_justify="left")
+    for each in RANKERS.values():
+        table.add_row(each.name, (each.rank.__doc__ or "").strip(), each.source, each.scored)
+    return table
+
+
+def redraw_report(path: Path, form: Literal["file", "folder"] = "file") -> Path:
+    """Draw a run's report again from its submission and predictions; returns the file, or the folder of files."""
+    if not (path / "config.json").is_file():
+        raise ValueError(f"{path}: not a run's folder (no config.json)")
+    answer = find_answer(path)
+    source = answer.only_source()
+    tasks = load_tasks(source, answer.asked[source])
+    ballot, submission = answer.ballot(tasks), read_submission(path / "submission.json")
+    known = all(task.has_solutions for task in tasks)
+    score = answer.score(submission, tasks, source, ballot) if known else None
+    recursions = answer.answers.recursions if answer.answers else None
+    return draw_report(path, tasks, submission, ballot, score, recursions, form)
+
+
+def draw_report(
+    path: Path,
+    tasks: list[Task],
+    submission: Submission,
+    ballot: Ballot | None,
+    score: Score | None,
+    recursions: Recursions | None = None,
+    form: Literal["file", "folder"] = "file",
+) -> Path:
+    """Write a run's report, with what the run's own files say of how it was made."""
+    config, made = read_json(path / "config.json"), read_json(path / "versions.json")
+    info = {
+        "recipe": config["recipe"],
+        "source": config["source"],
+        "seed": config["seed"],
+        "augmentations": config["puzzles"]["augmentations"],
+        "commit": made.get("commit") or "unknown",
+        "torch": made.get("torch"),
+    }
+    report = path / ("report.html" if form == "file" else "report")
+    write_report(
+        report, tasks, submission, title=f"{config['source']}, recipe {config['recipe']}", ballot=ballot, score=score,
+        run_info=info, curves=read_metrics(path), recursions=recursions, form=form,
+    )  # fmt: skip
+    return report

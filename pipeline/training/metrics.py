@@ -1,0 +1,119 @@
+"""How training goes: means over steps, and accuracy on demonstrations kept out of training.
+
+In: the results of steps. Out: figures for the log, summed over all processes.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config.run_config import RunConfig
+from solver.data.batches import Batch, Examples
+from solver.model.config import ModelConfig
+from solver.model.trace import Movement, relative
+from solver.training.deep_supervision import last_output, predict_steps
+from solver.training.learner import Learner
+from solver.training.micro_batches import cut_slots
+from solver.training.process_group import Processes
+from solver.training.step_result import StepResult
+
+HELD_OUT_BOARDS = 32
+"""While training, which has the memory to itself: enough to keep a GPU busy, and small beside a batch."""
+
+
+class Tally:
+    """Sums over training steps. The accuracies are those of the examples that left their slot."""
+
+    NAMES = ("examples", "loss", "halted", "exact", "correct", "labelled", "steps")
+
+    def __init__(self, figures: Sequence[str] = ()) -> None:
+        """figures: what supervision steps say of themselves besides (ModelConfig.figures)."""
+        self._figures, self._names = figures, (*self.NAMES, *figures)
+        self._sums, self._since = torch.zeros(len(self._names), dtype=torch.float64), time.monotonic()
+
+    def add(self, result: StepResult) -> None:
+        """Count one step of this process's slots; nothing is kept but sums."""
+        halted_B, loss = result.halted_B, result.losses
+        sums = (
+            torch.tensor(len(halted_B)),
+            loss.total,
+            halted_B.sum(),
+            (loss.exact_B & halted_B).sum(),
+            (loss.correct_B * halted_B).sum(),
+            (loss.labelled_B * halted_B).sum(),
+            (result.steps_B * halted_B).sum(),
+            *(loss.kl if name == "kl" else result.output.figures[name].sum() for name in self._figures),
+        )
+        self._sums = self._sums.to(halted_B.device) + torch.stack([value.to(loss.total) for value in sums])
+
+    def numbers(self, processes: Processes) -> dict[str, float]:
+        """The sums over all processes and the seconds they took, as plain JSON values."""
+        sums = processes.sum_(self._sums.clone()).tolist()
+        return dict(zip(self._names, sums, strict=True)) | {"seconds": time.monotonic() - self._since}
+
+    def load(self, numbers: dict[str, float], processes: Processes) -> None:
+        """Go on from saved sums, which the first process takes over."""
+        self._since = time.monotonic() - numbers["seconds"]
+        if processes.index == 0:
+            self._sums = torch.tensor([numbers[name] for name in self._names], dtype=torch.float64)
+
+    def means(self, processes: Processes) -> dict[str, float]:
+        """Loss per example, accuracy of whole examples and of cells, supervision steps taken, examples per second.
+
+        And the mean of every figure: the KL of learnt noise in nats per cell, widths, residuals, iterations.
+        """
+        sums = self.numbers(processes)
+        return {name: sums[name] / sums["examples"] for name in self._figures} | {
+            "loss": sums["loss"] / sums["examples"],
+            "exact": sums["exact"] / max(1.0, sums["halted"]),
+            "cells": sums["correct"] / max(1.0, sums["labelled"]),
+            "supervision_steps": sums["steps"] / max(1.0, sums["halted"]),
+            "examples_per_second": sums["examples"] / sums["seconds"],
+        }
+
+
+def means_moved(movement: Movement, processes: Processes) -> dict[str, list[float]]:
+    """How far each latent moved at each of its updates within a supervision step, relative to its length."""
+    return {latent: relative(processes.sum_(squares)) for latent, squares in movement.squares.items()}
+
+
+def held_out_accuracy(learner: Learner, examples: Examples, config: RunConfig) -> float:
+    """Share of held-out demonstrations that the averaged weights get right, un-augmented, at the last step.
+
+    Batches are dealt out to the processes in turn; one that gets none has nothing to add.
+    """
+    processes, settings, counts = learner.processes, config.predict, torch.zeros(2, dtype=torch.float64)
+    batches = example_batches(examples, *examples.held_out(), config.model, settings.batch_size or HELD_OUT_BOARDS)
+    with learner.average.averaged() if learner.average else nullcontext():
+        for number, (batch, _) in enumerate(batches):
+            if number % processes.count == processes.index:
+                right_B = answered_right(learner, batch.to(learner.table.weights_PI.device), settings.steps)
+                counts += torch.tensor([float(right_B.sum()), len(right_B)])
+    right, total = processes.sum_(counts).tolist()
+    return right / total
+
+
+def answered_right(learner: Learner, batch: Batch, steps: int | None) -> Tensor:
+    """Which examples (B,) are right in every labelled cell after the last of the supervision steps."""
+    output = last_output(predict_steps(learner.model, learner.table, batch, steps))
+    return ((output.logits_BCV.argmax(-1) == batch.labels_BS) | (batch.labels_BS == 0)).all(dim=1)
+
+
+def example_batches(
+    examples: Examples, puzzles: np.ndarray, pairs: np.ndarray, config: ModelConfig, boards: int
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """The examples asked for as batches with their numbers, each with at most the positions of so many full boards."""
+    lengths = config.id_slots + examples.canvas_sizes(puzzles).prod(axis=1)
+    for rows in cut_slots(lengths, boards * (config.id_slots + config.cells)):
+        yield examples.render(puzzles[rows], pairs[rows]), rows
+
+
+def note_of(metrics: dict[str, Any]) -> str:
+    """The figures that stand beside the progress bar."""
+    note = "loss {loss:.3f} exact {exact:.0%} {examples_per_second:.0f} examples/s".format(**metrics)
+    return note + (f" held out {metrics['held_out_exact']:.0%}" if "held_out_exact" in metrics else "")

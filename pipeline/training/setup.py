@@ -1,0 +1,75 @@
+"""Before the first step: a learner from scratch or from a checkpoint, on its device and in its precision.
+
+In: a config, the keys of a puzzle set, perhaps a checkpoint to start from. Out: a learner.
+"""
+
+from dataclasses import fields
+from operator import attrgetter
+from pathlib import Path
+
+import torch
+
+from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, match_rows, new_table
+from pipeline.checkpoints.load_model import (
+    load_weights,
+    prepare_model,
+)
+from pipeline.config.run_config import RunConfig, TrainSettings, build_config
+from pipeline.runtime.console import Console
+from solver.model.model import RecursiveModel
+from solver.training.learner import Learner
+from solver.training.learner_config import LearnerConfig
+from solver.training.process_group import Processes
+
+SAME_NETWORK = (
+    *("hidden", "heads", "expansion", "inner_multiple", "layers", "mixer", "id_slots", "id_length", "vocabulary"),
+    *("rope_theta", "rms_epsilon", "recursion.networks", "recursion.layers", "recursion.latents", "mlp"),
+    *("recursion.noisy", "learns_noise", "symbols", "symbol_heads", "positions", "transform_vectors"),
+)
+"""Model settings that must be those of the checkpoint that training starts from."""
+
+
+def make_learner(
+    config: RunConfig,
+    keys: list[str],
+    device: torch.device,
+    run: Console,
+    start: Checkpoint | None,
+    processes: Processes | None = None,
+) -> Learner:
+    """A learner from scratch, or from the checkpoint `start`: its weights, and its ID rows matched by key."""
+    torch.manual_seed(config.seed)
+    model, table = RecursiveModel(config.model), new_table(keys, config.model)
+    if start:
+        load_weights(model, start, str(config.checkpoint))
+        table, matched = match_rows(start, keys)
+        run.log(f"ID rows: {matched} matched by key, {len(keys) - matched} new ones start at the mean of the trained")
+    said = prepare_model(model, table, config.train, device)
+    run.log(f"training in {said}")
+    return Learner(model, table, learner_config(config, model.precision == torch.float16), processes)
+
+
+def start_from(config: RunConfig) -> Checkpoint | None:
+    """The checkpoint that training starts from, if any; ValueError where its network is another one.
+
+    Cycles, steps, exploration, canvas and board may change from one training to the next.
+    """
+    if config.checkpoint is None:
+        return None
+    checkpoint = load_checkpoint(Path(config.checkpoint))
+    theirs, ours = build_config(checkpoint.config).model, config.model
+    values = {name: (attrgetter(name)(theirs), attrgetter(name)(ours)) for name in SAME_NETWORK}
+    other = [f"model.{name} is {old!r} there and {new!r} here" for name, (old, new) in values.items() if old != new]
+    if other:
+        raise ValueError(f"{config.checkpoint} holds another network: {'; '.join(other)}; set them alike with --set")
+    return checkpoint
+
+
+def learner_config(config: RunConfig, scale_loss: bool = False) -> LearnerConfig:
+    """The settings that the learner needs."""
+    given = config.train
+    named_alike = {field.name for field in fields(LearnerConfig)} & TrainSettings.model_fields.keys()
+    alike = {name: getattr(given, name) for name in named_alike}
+    return LearnerConfig(
+        **alike, total_steps=given.steps, ema_decay=given.average, seed=config.seed, scale_loss=scale_loss
+    )

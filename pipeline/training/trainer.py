@@ -1,0 +1,312 @@
+"""Puzzle set in, checkpoint out: the second stage of a run.
+
+Every step offers a batch to the learner (`solver.training.learner`), which refills its halted slots and updates
+everything; this module adds processes, time, progress, metrics and checkpoints. A run that is stopped or killed goes on
+where its last checkpoint left it, with the same bits on the same CPU.
+"""
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from augment import PuzzleSet
+from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pipeline.checkpoints.manager import Keeper, TrainingState
+from pipeline.config.run_config import RunConfig, TrainSettings
+from pipeline.runtime.distributed import Launched, start_accelerator
+from pipeline.runtime.progress import Progress
+from pipeline.runtime.run_folder import RunFolder
+from pipeline.runtime.stop_signals import StopSignals
+from pipeline.time_budget import Budget, format_duration
+from pipeline.training.failed_step import explain, save_failure
+from pipeline.training.metrics import Tally, held_out_accuracy, means_moved, note_of
+from pipeline.training.setup import make_learner, start_from
+from pipeline.training.trackers import flat_values
+from solver.data.batches import Batch, Examples, check_board
+from solver.data.puzzle_ids import check_draws
+from solver.data.sampler import Sampler
+from solver.training.learner import Learner
+from solver.training.micro_batches import ran_out_of_memory
+from solver.training.process_group import own_part
+from solver.training.step_result import NotFiniteError, StepResult
+
+FIRST_PACE = 5
+"""Steps after which the pace is known well enough to plan; the very first are slower."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Training that is done in several stretches.
+
+    later: seconds of training that are still to come after this one; save_every: seconds between checkpoints
+    """
+
+    later: float = 0.0
+    save_every: float | None = None
+
+
+def train(
+    config: RunConfig,
+    puzzle_set: PuzzleSet,
+    run: RunFolder,
+    budget: Budget,
+    reserve: float = 0.0,
+    stretch: Stretch = Stretch(),
+) -> Checkpoint:
+    """Train for config.train.steps steps, or until only `reserve` seconds of the budget are left.
+
+    A run that was stopped before goes on from its last checkpoint; one that is finished is not trained again.
+
+    Returns:
+        The final checkpoint, also in RUN/checkpoints/final.
+
+    Raises:
+        ValueError: where training cannot go on, saying why, what to do and where the last checkpoint is.
+        SystemExit: after SIGTERM or SIGINT, once a checkpoint is written.
+    """
+    accelerator = start_accelerator(config.train.trackers, run.path)
+    if Launched(accelerator).any(is_trained(config, run)):
+        run.log(f"training was already done: {run.final_checkpoint}")
+        return load_checkpoint(run.final_checkpoint)
+    session, steps = Session(config, puzzle_set, run, accelerator, stretch), config.train.steps
+    with Progress(run, "train", steps, session.learner.steps) as progress, StopSignals().watched() as stop:
+        try:
+            while session.goes_on(stop, left := budget.left(reserve)):
+                session.step(progress, left)
+        except ValueError:
+            session.keeper.wait()  # a checkpoint that is being written is kept; not so where a process is lost
+            raise
+        return session.finish(stop, reserve)
+
+
+def is_trained(config: RunConfig, run: RunFolder) -> bool:
+    """Whether every step is done; a run that its budget ended can go on, and a damaged end is made again."""
+    if not run.final_checkpoint.exists():
+        return False
+    try:
+        return load_checkpoint(run.final_checkpoint).step >= config.train.steps
+    except ValueError as error:
+        run.log(f"warning: {str(error).partition(';')[0]}; it is made again")
+        return False
+
+
+def next_batch(examples: Examples, sampler: Sampler, learner: Learner, settings: TrainSettings) -> Batch:
+    """What this process offers its slots next: an example for each of them, or for the halted ones only."""
+    processes = learner.processes
+    halted_only = settings.feed == "halted"
+    sizes = learner.free_slots(settings.batch_size) if halted_only else processes.sizes(settings.batch_size)
+    return examples.training_batch(sampler, sum(sizes), settings.shift, own_part(sizes, processes.index))
+
+
+def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]:
+    """The tasks (by number) that keep a demonstration out of training: a seeded choice of those with three or more."""
+    able = [number for number in range(len(puzzle_set.tasks)) if len(puzzle_set.training_pairs(number)) >= 3]
+    if config.train.hold_out > len(able):
+        raise ValueError(f"train.hold_out is {config.train.hold_out}, but only {len(able)} tasks have 3 or more pairs")
+    rng = np.random.Generator(np.random.Philox(key=[config.seed, len(able)], counter=[0, 0, 0, 3]))
+    return tuple(sorted(rng.permutation(able)[: config.train.hold_out].tolist()))
+
+
+class Session:
+    """One stretch of training, from the start or the last checkpoint to the end, a signal or the budget."""
+
+    def __init__(
+        self, config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, accelerator: Accelerator, stretch: Stretch
+    ):
+        self.stretch, self._saved_at = stretch, time.monotonic()
+        self.config, self.run, self.puzzle_set = config, run, puzzle_set
+        self.tally = Tally(config.model.figures)
+        self.accelerator, self.processes = accelerator, Launched(accelerator)
+        run.log(f"processes: {self.processes.count}")
+        _check_slots(config, self.processes.count)
+        check_board(puzzle_set, config.model.board_side)
+        check_draws(puzzle_set, config.puzzles.ids, config.puzzles.fixed_colours)
+        self.examples = Examples(
+            puzzle_set,
+            config.model.canvas,
+            choose_held_out(config, puzzle_set),
+            config.train.whole_boards(puzzle_set.board_side),
+            config.puzzles.ids,
+            config.model.palette,
+            redraw=not config.model.symbols,
+        )
+        keys, start = self.examples.row_keys, start_from(config)
+        self.sampler = self.examples.sampler(
+            config.seed, config.train.source_weights, config.train.feed == "halted", config.train.visits
+        )
+        self.learner = make_learner(config, keys, self.accelerator.device, run, start, self.processes)
+        self.seen, self.leaks = puzzle_set.seen, puzzle_set.leaks
+        if start:
+            self.seen, self.leaks = start.seen | self.seen, tuple(sorted({*start.leaks, *self.leaks}))
+        self.keys, self._seconds = keys, -time.monotonic()
+        self.keeper = Keeper(
+            run.checkpoints, config.model_dump(mode="json"), keys, self.seen, self.leaks,
+            process=self.processes.index, processes=self.processes.count, log=run.log,
+        )  # fmt: skip
+        self._resume()
+        self._first_step, self._pace_from = self.learner.steps, time.monotonic()
+        if config.train.trackers:
+            self.accelerator.init_trackers("arc-trm", config=flat_values(config))
+
+    def _resume(self) -> None:
+        """Go on from the newest checkpoint, where there is one."""
+        if self.processes.index == 0:
+            self.keeper.tidy()
+        self.processes.wait()
+        state = self.keeper.newest()
+        found = self.processes.gather(torch.tensor([state.step if state else -1]))
+        if len({int(step) for step in found}) > 1:
+            raise ValueError(
+                f"{self.run.path}: not every process sees the same checkpoints; share this folder among them"
+            )
+        self.run.forget_after(state.step if state else 0)
+        if state is None:
+            return
+        if state.plain["puzzle_set"] != self.puzzle_set.digest:
+            raise ValueError(
+                f"{self.run.path}: this run was begun on another puzzle set; name another folder with --run, and "
+                "--checkpoint to start from what it has learnt"
+            )
+        self.learner.load(state.tensors, state.slots, state.plain["learner"])
+        self.sampler.resume(state.plain["sampler"])
+        self.tally.load(state.plain["tally"], self.processes)
+        self._seconds += state.plain["seconds"]
+        torch.set_rng_state(state.tensors["random"]["torch"])
+        self.run.log(f"resumed at step {state.step}")
+
+    def goes_on(self, stop: StopSignals, seconds_left: float) -> bool:
+        """Whether to make another step; all processes agree."""
+        ends = self.learner.steps >= self.config.train.steps or stop.received is not None or seconds_left <= 0
+        return not self.processes.any(ends)
+
+    def step(self, progress: Progress, seconds_left: float = float("inf")) -> None:
+        """One step, and from time to time measure, plan and save; what goes wrong is explained."""
+        try:
+            batch = next_batch(self.examples, self.sampler, self.learner, self.config.train)
+            step = self.learner.steps + 1
+            due = step % self.config.train.log_every == 0 or step == self.config.train.steps
+            self.tally.add(self._step_in_memory(batch.to(self.accelerator.device), due))
+            self._fit(due, seconds_left, progress)
+            progress.advance(1, self._measure() if due else "")
+        except NotFiniteError as error:
+            folder = save_failure(error, self.learner, self.run.path)
+            raise ValueError(explain(error, self.keeper.last_step, folder)) from error
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            raise ValueError(explain(error, self.keeper.last_step)) from error
+        if self.learner.steps % self.config.train.checkpoint_every == 0 or self._save_is_due():
+            self._save()
+
+    def _save_is_due(self) -> bool:
+        """Whether the last checkpoint is too old by the clock; all processes agree."""
+        if self.stretch.save_every is None:
+            return False
+        return self.processes.any(time.monotonic() - self._saved_at > self.stretch.save_every)
+
+    def _fit(self, due: bool, seconds_left: float, progress: Progress) -> None:
+        """With train.fit, plan for as many steps as fit into the time at the pace so far."""
+        if not self.config.train.fit or seconds_left == float("inf"):
+            return
+        made, now = self.learner.steps - self._first_step, time.monotonic()
+        if made == 2:  # the first steps warm up
+            self._pace_from = now
+        if made <= 2 or not (due or made == FIRST_PACE):
+            return
+        more = int((seconds_left + self.stretch.later) * (made - 2) / (now - self._pace_from))
+        planned = min(self.config.train.steps, self.learner.steps + max(1, more))
+        self.learner.plan_steps(self.processes.smallest(planned))
+        progress.expect(self.learner.config.total_steps)
+
+    def _step_in_memory(self, batch: Batch, watched: bool) -> StepResult:
+        """A step; says so where it had to be split because memory ran out."""
+        before = self.learner.most_positions
+        result = self.learner.step(batch, watched)
+        if self.learner.most_positions != before:
+            self.run.log(f"out of memory: from now on at most {self.learner.most_positions} positions at once")
+        return result
+
+    def finish(self, stop: StopSignals, reserve: float) -> Checkpoint:
+        """Write the last step's checkpoint and the final one; after a signal only the first, and leave."""
+        learner, total = self.learner, self.config.train.steps
+        if learner.steps % self.config.train.checkpoint_every or not learner.steps:
+            self._save()
+        self.keeper.wait()
+        if self.processes.any(stop.received is not None) and learner.steps < total:
+            self.run.log(f"stopped by a signal at step {learner.steps} of {total}; the same command goes on from there")
+            sys.exit(128 + int(stop.received or 15))
+        if learner.steps < total:
+            self.run.log(self._describe_end(reserve))
+        final = self._write_final()
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        return final
+
+    def _describe_end(self, reserve: float) -> str:
+        """Why training ends before all steps are done, and that they can be."""
+        step, total = self.learner.steps, self.learner.config.total_steps
+        if self.stretch.later:
+            return f"training stops at step {step:,} of about {total:,} for now"
+        kept = f", {format_duration(reserve)} being kept for prediction" if reserve else ""
+        return f"the budget ended training at step {step} of {total}{kept}; the same command goes on from it"
+
+    def _measure(self) -> str:
+        """Means over the steps since the last time: to metrics.jsonl and trackers, and as a note for the bar."""
+        metrics: dict[str, Any] = self.tally.means(self.processes)
+        moved = means_moved(self.learner.movement, self.processes)
+        if self.config.train.hold_out:
+            metrics["held_out_exact"] = held_out_accuracy(self.learner, self.examples, self.config)
+        if self.config.train.fit:
+            metrics["planned_steps"] = self.learner.config.total_steps
+        self.run.measure(step=self.learner.steps, seconds=round(self._used(), 2), **metrics, moved=moved)
+        if self.config.train.trackers:
+            each = {f"moved/{name}/{n}": value for name, values in moved.items() for n, value in enumerate(values, 1)}
+            self.accelerator.log(metrics | each, step=self.learner.steps)
+        self.tally = Tally(self.config.model.figures)
+        return note_of(metrics)
+
+    def _used(self) -> float:
+        return self._seconds + time.monotonic()
+
+    def _save(self) -> None:
+        """Everything that training needs to go on, written in the background."""
+        self._saved_at = time.monotonic()
+        if len({int(bits) for bits in self.processes.gather(self.learner.fingerprint())}) > 1:
+            raise ValueError(
+                f"step {self.learner.steps}: the processes no longer hold the same weights; the checkpoint before, of "
+                f"step {self.keeper.last_step}, is whole. Train on GPUs of one kind, with one version of torch"
+            )
+        tensors = self.learner.tensors() | {"random": {"torch": torch.get_rng_state()}}
+        plain = {
+            "learner": self.learner.numbers(),
+            "sampler": self.sampler.position,
+            "tally": self.tally.numbers(self.processes),
+            "puzzle_set": self.puzzle_set.digest,
+            "seconds": self._used(),
+        }
+        self.keeper.save(TrainingState(self.learner.steps, tensors, [self.learner.slots()], plain))
+
+    def _write_final(self) -> Checkpoint:
+        learner, values = self.learner, self.config.model_dump(mode="json")
+        average = learner.average
+        final = Checkpoint(
+            learner.model.state_dict(), average.state if average else None, learner.table.weights_PI, self.keys,
+            learner.steps, values, self.seen, self.leaks, shared_rows=learner.table.tensors().get("shared"),
+        )  # fmt: skip
+        if self.processes.index == 0:
+            save_checkpoint(self.run.final_checkpoint, final)
+        self.processes.wait()
+        return final
+
+
+def _check_slots(config: RunConfig, processes: int) -> None:
+    if config.train.batch_size < processes:
+        raise ValueError(
+            f"train.batch_size is {config.train.batch_size}, fewer than the {processes} processes: each needs a "
+            "slot; raise it, or launch fewer"
+        )

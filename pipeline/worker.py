@@ -1,0 +1,129 @@
+"""One stage of a run whose folder stands, as a process of its own: what `solve` starts when nobody watches.
+
+    python -m pipeline.worker train RUN --until T --later SECONDS [--micro-batch N] [--anew]
+    python -m pipeline.worker predict RUN --until T --out FOLDER --views N [--boards N] [--last] [--plain]
+    python -m pipeline.worker solve RUN                              all of them, by a launcher
+
+Times are of the monotonic clock, which all processes of a machine share. The stage ends itself when its parent does.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from augment import open_puzzle_set
+from augment.storage import read_json
+from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from pipeline.config.run_config import RunConfig, build_config, override
+from pipeline.prediction.predict import predict
+from pipeline.prediction.rescore import rescore
+from pipeline.prediction.test_time_training import specialise
+from pipeline.runtime.distributed import leave_processes
+from pipeline.runtime.launcher import PARENT, is_first
+from pipeline.runtime.run_folder import RunFolder
+from pipeline.runtime.stop_signals import end_with
+from pipeline.solve import solve
+from pipeline.time_budget import Budget
+from pipeline.training.trainer import Stretch, train
+
+ASIDE = "checkpoints.damaged-"
+
+
+def train_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) -> None:
+    """Train until it is time for something else; later stretches go on from there."""
+    if given.anew:
+        set_checkpoints_aside(run)
+    changes = {"train.micro_batch": given.micro_batch} if given.micro_batch else {}
+    budget = Budget(max(given.until - time.monotonic(), 1e-3))
+    stretch = Stretch(later=given.later, save_every=given.save_every)
+    train(override(config, changes), open_puzzle_set(run.puzzles), run, budget, stretch=stretch)
+
+
+def predict_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) -> None:
+    """Answer every test input with the newest checkpoint that can be read."""
+    changes = {"augmentations": given.views - 1, "batch_size": given.boards or config.predict.batch_size}
+    changes |= {} if given.last else {"second_pass": False}
+    settings = config.predict.model_copy(update=changes)
+    trained, puzzle_set = newest_checkpoint(run), open_puzzle_set(run.puzzles)
+    if given.last and config.train.task_steps and not given.plain:
+        specialise(trained, puzzle_set, settings, given.out, run, recipe=config.recipe)
+    else:
+        predict(trained, puzzle_set, settings, given.out, run, given.until, recipe=config.recipe)
+    if given.last and settings.rescore:
+        rescore(trained, puzzle_set, settings, given.out, run)
+
+
+def newest_checkpoint(run: RunFolder) -> Checkpoint:
+    """Of the final checkpoint, those on the way and those set aside, the one of the most steps that is whole.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    found: list[Checkpoint] = []
+    for place in (run.checkpoints, *sorted(run.path.glob(f"{ASIDE}*"), reverse=True)):
+        for folder in [place / "final", *sorted(place.glob("step_[0-9]*"), reverse=True)]:
+            try:
+                found += [load_checkpoint(folder)] if folder.exists() else []
+            except (ValueError, OSError) as error:
+                run.log(f"warning: {str(error).partition(';')[0]}; another checkpoint is used")
+    if not found:
+        raise ValueError(f"{run.checkpoints}: no checkpoint can be read, so there is nothing to predict with")
+    return max(found, key=lambda checkpoint: checkpoint.step)
+
+
+def set_checkpoints_aside(run: RunFolder) -> None:
+    """Training begins anew; what could not be gone on from is kept under another name."""
+    if is_first() and run.checkpoints.exists():
+        aside = run.path / f"{ASIDE}{int(time.time())}"
+        run.checkpoints.rename(aside)
+        run.log(f"training begins anew; the old checkpoints are kept in {aside.name}")
+
+
+def leave_with_parent() -> None:
+    """End this process as soon as the one that started the stage is gone: nobody else would."""
+    if number := int(os.environ.get(PARENT, "0")):
+        end_with(number)
+
+
+def read_words(words: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.worker", allow_abbrev=False)
+    stages = parser.add_subparsers(dest="stage", required=True)
+    trains, predicts = stages.add_parser("train"), stages.add_parser("predict")
+    for each in (trains, predicts):
+        each.add_argument("--until", type=float, required=True, help="monotonic time when to be done")
+    for each in (trains, predicts, stages.add_parser("solve")):
+        each.add_argument("run", type=Path)
+    trains.add_argument("--later", type=float, default=0.0, help="seconds of training that later stretches will have")
+    trains.add_argument("--save-every", type=float, default=None, help="seconds between checkpoints")
+    trains.add_argument("--micro-batch", type=int, default=None, help="boards at once")
+    trains.add_argument("--anew", action="store_true", help="do not go on from the checkpoints that are there")
+    predicts.add_argument("--out", type=Path, required=True)
+    predicts.add_argument("--views", type=int, required=True, help="augmentations, the original counted")
+    predicts.add_argument("--boards", type=int, default=None, help="boards at once")
+    predicts.add_argument("--last", action="store_true", help="with all that the settings ask of predictions")
+    predicts.add_argument("--plain", action="store_true", help="without training on each task by itself")
+    return parser.parse_args(words)
+
+
+def main(words: list[str]) -> None:
+    """Run one stage; what goes wrong is said in one line, and the exit code is 2."""
+    leave_with_parent()
+    given = read_words(words)
+    config = build_config(read_json(given.run / "config.json"))
+    try:
+        if given.stage == "solve":
+            solve(config, given.run)
+        else:
+            run = RunFolder(given.run, config, first=is_first())
+            {"train": train_stage, "predict": predict_stage}[given.stage](config, run, given)
+        leave_processes()
+    except (ValueError, OSError, MemoryError) as error:
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

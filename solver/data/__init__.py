@@ -1,0 +1,1 @@
+"""Puzzles as tokens and batches, and tokens back as grids."""

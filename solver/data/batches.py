@@ -1,0 +1,287 @@
+"""Puzzle set in, batches out: how examples are put together (`solver.data.sampler` says which come next).
+
+Examples are rendered when a batch is made, each time under a fresh shift. A batch is as wide as the whole board, or
+on task canvases as the narrowest of a few fixed widths (`augment.canvas`) that holds its largest one.
+
+Shapes: B examples, S cells of the widest canvas in the batch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from augment.augmentation import decode_numbers
+from augment.canvas import fixed_width
+from augment.colour_draws import find_fixed, permute_free, shown_colours
+from augment.dihedral import TRANSPOSES
+from augment.grid import COLOURS
+from augment.logic_puzzles.symmetry import Symmetries
+from augment.puzzle_set import PuzzleSet
+from solver.data.choices import Palette, Visits
+from solver.data.puzzle_ids import Ids, draws_colours, find_rows
+from solver.data.sampler import Rows, Sampler, weigh_tasks
+from solver.data.tokens import COLOUR, VOCABULARY, render_examples
+
+WHOLE = slice(None)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples as tensors; every field is (B, ...)."""
+
+    tokens_BS: Tensor  # input tokens, int64; 0 where there is nothing
+    labels_BS: Tensor  # output tokens, int64; 0 = no label
+    cells_BS: Tensor  # board cell number (row * side + column), int64; -1 pads the batch and is never attended to
+    puzzles_B: Tensor  # row of the ID table, int64
+    transforms_B: Tensor = None  # type: ignore[assignment]  # dihedral transform, int64; where not given the identity
+    symbols_BV: Tensor = None  # type: ignore[assignment]  # tokens that the task uses, bool; where not given all
+
+    def __post_init__(self) -> None:
+        """Fill in what is not given."""
+        if self.transforms_B is None:
+            object.__setattr__(self, "transforms_B", torch.zeros_like(self.puzzles_B))
+        if self.symbols_BV is None:
+            object.__setattr__(self, "symbols_BV", self.puzzles_B.new_ones(len(self), VOCABULARY, dtype=torch.bool))
+
+    def __len__(self) -> int:
+        return len(self.puzzles_B)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with every tensor changed."""
+        return Batch(*(change(getattr(self, name)) for name in self.__dataclass_fields__))
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on `device`."""
+        return self.each(lambda tensor: tensor.to(device))
+
+    def padded(self, width: int) -> "Batch":
+        """The batch with `width` columns: cut, or padded with cell -1."""
+        more = 0, width - self.cells_BS.shape[1]
+        return replace(
+            self,
+            tokens_BS=F.pad(self.tokens_BS, more),
+            labels_BS=F.pad(self.labels_BS, more),
+            cells_BS=F.pad(self.cells_BS, more, value=-1),
+        )
+
+    def used_width(self) -> int:
+        """Columns up to the last one that is in use; 0 where none is."""
+        return int((self.cells_BS >= 0).any(0).nonzero().max()) + 1 if (self.cells_BS >= 0).any() else 0
+
+
+def move_cells(batch: Batch, cells_BS: NDArray[np.int64], colours_BK: NDArray[np.int64]) -> Batch:
+    """Whole boards under symmetries: which old cell lands on each place (B, S), and each colour's new one (B, 10)."""
+    moved, tokens_BV = torch.from_numpy(cells_BS), np.tile(np.arange(VOCABULARY), (len(batch), 1))
+    tokens_BV[:, COLOUR:] = colours_BK + COLOUR
+    changed = torch.from_numpy(tokens_BV)
+    tokens_BS, labels_BS = (changed.gather(1, tokens.gather(1, moved)) for tokens in (batch.tokens_BS, batch.labels_BS))
+    symbols_BV = torch.zeros_like(batch.symbols_BV).scatter(1, changed, batch.symbols_BV)
+    return replace(batch, tokens_BS=tokens_BS, labels_BS=labels_BS, symbols_BV=symbols_BV)
+
+
+def check_board(puzzle_set: PuzzleSet, board_side: int) -> None:
+    """ValueError where a model's board is not the one the set was built for: cell numbers would mean other places."""
+    if puzzle_set.board_side != board_side:
+        raise ValueError(
+            f"the puzzle set was built for a board of side {puzzle_set.board_side}, but model.board_side is "
+            f"{board_side}: build the set with --board-side {board_side}, or change the setting"
+        )
+
+
+def _find_fixed(puzzle_set: PuzzleSet) -> NDArray[np.bool_]:
+    """Which colours a fresh draw leaves alone, (tasks, 10); ValueError for a set that does not say."""
+    rule = puzzle_set.draws
+    if rule == "distinct":
+        raise ValueError(
+            "the puzzle set holds distinct augmentations, and colours drawn anew need a set of transforms: build it "
+            "with --ids transform, or set puzzles.ids=augmentation"
+        )
+    return np.stack([find_fixed(task, rule) for task in puzzle_set.tasks])
+
+
+def find_palette(puzzle_set: PuzzleSet, palette: Palette) -> NDArray[np.bool_]:
+    """Which colours the public grids of each task show, (tasks, 10); with "all" every one."""
+    if palette == "all":
+        return np.ones((len(puzzle_set.tasks), COLOURS), bool)
+    tasks = zip(puzzle_set.tasks, puzzle_set.roles, strict=True)
+    return np.stack([shown_colours(task if role == "train" else task.hidden()) for task, role in tasks])
+
+
+class Examples:
+    """All pairs of a puzzle set, ready to be rendered under any of its augmentations.
+
+    A task's pairs are numbered from 0: those trained on, then those held out, then the test inputs of a scored task.
+
+    Args:
+        puzzle_set: the tasks and their augmentations; its board is the one rendered.
+        canvas: "full" renders the whole board, "task" each task's canvas only (`augment.canvas`).
+        held_out: of these tasks (by number) the last demonstration is kept out of training.
+        symmetries: of whole boards, under which examples are trained on; None for none.
+        ids: which ID row a puzzle has (`solver.data.puzzle_ids`), and whether training draws its colours anew at each
+            visit.
+        palette: which symbols an example is said to use: those of its task's public grids ("task"), or "all".
+        redraw: False for a model to which all colours are alike, so that drawing them anew would change nothing.
+
+    Attributes:
+        row_keys: the key of every row of the ID table; id_rows: the row of every puzzle (puzzles,).
+    """
+
+    def __init__(
+        self,
+        puzzle_set: PuzzleSet,
+        canvas: Literal["full", "task"] = "task",
+        held_out: tuple[int, ...] = (),
+        symmetries: Symmetries | None = None,
+        ids: Ids = "augmentation",
+        palette: Palette = "task",
+        redraw: bool = True,
+    ):
+        self.symmetries = symmetries
+        self.puzzle_set, self.side, self.canvas = puzzle_set, puzzle_set.board_side, canvas
+        self.tasks = np.repeat(np.arange(len(puzzle_set.tasks)), np.diff(puzzle_set.starts))
+        self.row_keys, self.id_rows = find_rows(puzzle_set, ids)
+        self.fixed = _find_fixed(puzzle_set) if redraw and draws_colours(ids) else None
+        self.palette = find_palette(puzzle_set, palette)
+        self.dihedrals, self.colours = decode_numbers(puzzle_set.augmentations)
+        grids, counts = [], []
+        for number, (task, role) in enumerate(zip(puzzle_set.tasks, puzzle_set.roles, strict=True)):
+            pairs, asked = puzzle_set.training_pairs(number), task.tests if role == "scored" else ()
+            grids += [grid for pair in (*pairs, *asked) for grid in (pair.input, pair.output)]
+            held = int(number in held_out and len(pairs) > 1)
+            counts.append((len(pairs) - held, held, len(asked)))
+        self.trained, self.held, _ = self.counts = np.array(counts, np.int64).T
+        self.first_pair = np.cumsum([0, *self.counts.sum(axis=0)])
+        sizes = [grid.shape if grid is not None else (0, 0) for grid in grids]
+        self.sizes = np.array(sizes, np.int64).reshape(-1, 2, 2)
+        if symmetries is not None:
+            self._check_whole_boards(symmetries)
+        self.pixels = np.concatenate([grid.ravel() for grid in grids if grid is not None])
+        areas = self.sizes.prod(axis=2).ravel()
+        self.starts = (np.cumsum(areas) - areas).reshape(-1, 2)
+
+    def _check_whole_boards(self, symmetries: Symmetries) -> None:
+        """ValueError where a grid does not fill the board (a hidden one may)."""
+        small = ((self.sizes != self.side) & (self.sizes > 0)).any(axis=(1, 2))
+        if small.any():
+            owner = int(np.searchsorted(np.cumsum(self.counts.sum(axis=0)), small.argmax(), side="right"))
+            raise ValueError(
+                f"train.symmetry is {symmetries.name}, which moves whole boards, but a grid of task "
+                f"{self.puzzle_set.tasks[owner].id} does not fill the board of side {self.side}: set model.board_side "
+                "to the grids' side, or train.symmetry=none"
+            )
+
+    def sampler(
+        self,
+        seed: int,
+        source_weights: Sequence[tuple[str, float]] = (),
+        keep_rest: bool = False,
+        visits: Visits = "tasks",
+    ) -> Sampler:
+        """What decides which examples are trained on next; `source_weights` are (source, visits per epoch)."""
+        weights = weigh_tasks(self.puzzle_set.sources, source_weights)
+        return Sampler(self.puzzle_set.starts, self.trained, seed, weights, keep_rest, visits)
+
+    def training_batch(self, sampler: Sampler, size: int, shift: bool = True, part: slice = WHOLE) -> Batch:
+        """Of the next `size` examples the rows `part`; joined, the parts of several processes are the whole batch."""
+        step = sampler.step
+        puzzles, pairs = sampler.next_batch(size)
+        shifts = self._draw_shifts(puzzles, pairs, sampler.seed, step) if shift else np.zeros((size, 2), np.int64)
+        colours = self._draw_colours(puzzles, sampler.seed, step)
+        batch = self.render(puzzles[part], pairs[part], shifts[part], colours[part])
+        if self.symmetries is None:
+            return batch
+        rng = np.random.Generator(np.random.Philox(key=[sampler.seed, step], counter=[0, 0, 0, 5]))
+        numbers = self.symmetries.draw_numbers(rng, size)[part]
+        rows = self.first_pair[self.tasks[puzzles[part]]] + pairs[part]
+        return move_cells(batch, *self.symmetries.draw(sampler.seed, rows, numbers))
+
+    def training_batches(self, batch_size: int, seed: int, shift: bool = True) -> Iterator[Batch]:
+        """Endless batches of the published rule, a function of (seed, step) alone."""
+        sampler = self.sampler(seed)
+        while True:
+            yield self.training_batch(sampler, batch_size, shift)
+
+    def test_inputs(self, puzzles_per_task: int | None = None) -> tuple[Rows, Rows]:
+        """(puzzles, pairs) of every test input of every scored task under its first puzzles, all of them by default."""
+        return self._under_every_puzzle(self.trained + self.held, self.counts.sum(axis=0), puzzles_per_task)
+
+    def held_out(self, puzzles_per_task: int | None = 1) -> tuple[Rows, Rows]:
+        """(puzzles, pairs) of the demonstrations kept out of training, by default un-augmented."""
+        return self._under_every_puzzle(self.trained, self.trained + self.held, puzzles_per_task)
+
+    def _under_every_puzzle(self, begin: Rows, end: Rows, most: int | None) -> tuple[Rows, Rows]:
+        starts = self.puzzle_set.starts
+        found = [
+            (puzzle, pair)
+            for task in range(len(self.trained))
+            for pair in range(begin[task], end[task])
+            for puzzle in range(
+                starts[task], starts[task + 1] if most is None else min(starts[task + 1], starts[task] + most)
+            )
+        ]
+        puzzles, pairs = np.array(found, np.int64).reshape(-1, 2).T
+        return puzzles, pairs
+
+    def canvas_sizes(self, puzzles: Rows) -> Rows:
+        """Rows and columns (len(puzzles), 2) of each puzzle's canvas, transposed with it."""
+        if self.canvas == "full":
+            return np.full((len(puzzles), 2), self.side)
+        sizes = self.puzzle_set.canvases[self.tasks[puzzles]].astype(np.int64)
+        return np.where(np.array(TRANSPOSES)[self.dihedrals[puzzles], None], sizes[:, ::-1], sizes)
+
+    def _draw_shifts(self, puzzles: Rows, pairs: Rows, seed: int, step: int) -> Rows:
+        """A shift (row, column) per example, uniform over where both grids fit on the board.
+
+        As often as the published set leaves a pair in the corner (one pair of each puzzle), an example stays there.
+        """
+        rng = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, 1]))
+        sizes = self.sizes[self.first_pair[self.tasks[puzzles]] + pairs].max(axis=1)
+        sizes = np.where(np.array(TRANSPOSES)[self.dihedrals[puzzles], None], sizes[:, ::-1], sizes)
+        shifts = (rng.random((len(puzzles), 2)) * (self.side - sizes + 1)).astype(np.int64)
+        stays = rng.random(len(puzzles)) * self.trained[self.tasks[puzzles]] < 1
+        return np.where(stays[:, None], 0, shifts)
+
+    def _draw_colours(self, puzzles: Rows, seed: int, step: int) -> NDArray[np.uint8]:
+        """A permutation of the colours (n, 10) per example: its puzzle's own, or one that is drawn anew.
+
+        A fresh one is a function of (seed, step, place in the batch) and of which colours its task leaves alone.
+        """
+        if self.fixed is None:
+            return self.colours[puzzles]
+        rng = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, 6]))
+        return permute_free(self.fixed[self.tasks[puzzles]], rng.random((len(puzzles), COLOURS)))
+
+    def render(
+        self, puzzles: Rows, pairs: Rows, shifts: Rows | None = None, colours: NDArray[np.uint8] | None = None
+    ) -> Batch:
+        """The examples (puzzle, pair) as one batch, padded to the fixed width that holds its largest canvas.
+
+        colours: where each example's colours go (n, 10); by default where its puzzle takes them.
+        """
+        colours = self.colours[puzzles] if colours is None else colours
+        shifts = np.zeros((len(puzzles), 2), np.int64) if shifts is None else shifts
+        nowhere = np.zeros_like(shifts)
+        origins, contents = (nowhere, shifts) if self.canvas == "full" else (shifts, nowhere)
+        canvases = self.canvas_sizes(puzzles)
+        shown = np.minimum(canvases, self.side - origins).prod(axis=1)
+        width = fixed_width(shown.max(initial=0), self.side)
+        tokens, labels, cells = np.empty((3, len(puzzles), width), np.int64)
+        rows = self.first_pair[self.tasks[puzzles]] + pairs
+        render_examples(
+            self.pixels, self.starts[rows], self.sizes[rows], self.dihedrals[puzzles], colours,
+            canvases, origins, contents, self.side, tokens, labels, cells,
+        )  # fmt: skip
+        symbols = np.ones((len(puzzles), VOCABULARY), bool)
+        np.put_along_axis(symbols, COLOUR + colours.astype(np.int64), self.palette[self.tasks[puzzles]], axis=1)
+        transforms = self.dihedrals[puzzles].astype(np.int64)
+        return Batch(*map(torch.from_numpy, (tokens, labels, cells, self.id_rows[puzzles], transforms, symbols)))
+
+    def widths(self, puzzles: Rows) -> Rows:
+        """The fixed width (len(puzzles),) that each puzzle's canvas is padded to."""
+        return fixed_width(self.canvas_sizes(puzzles).prod(axis=1), self.side)

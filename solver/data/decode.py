@@ -1,0 +1,105 @@
+"""From the model's tokens back to grids in the task's own frame: crop, undo the augmentation, say how sure it was.
+
+In: the most likely token of every canvas cell of a batch. Out: `Decoded`. It runs in numba without the interpreter's
+lock, so that a thread can do it while the device works on the next batch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from augment.dihedral import DIHEDRAL_INVERSE, TRANSPOSES, source_cell
+from augment.grid import COLOURS, MAX_SIDE
+from solver.data.tokens import COLOUR, largest_corner
+
+_INVERSE = np.array(DIHEDRAL_INVERSE)
+_TRANSPOSES = np.array(TRANSPOSES)
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """The answers of a batch, one per row.
+
+    heights, widths: uint8 (n,), 0 where the answer is no grid (the corner holds no colour, or a side is above 30)
+    cells: uint8 (n, 900), of which the first heights * widths are the grid's, row by row, in the task's own frame
+    edges: bool (n,), whether the grid reaches an edge of the canvas that the board goes on beyond: it may be cut off
+    log_probs: float32 (n,), mean over the grid's cells and end marks of their log-probability, NaN where no grid
+    """
+
+    heights: NDArray[np.uint8]
+    widths: NDArray[np.uint8]
+    cells: NDArray[np.uint8]
+    edges: NDArray[np.bool_]
+    log_probs: NDArray[np.float32]
+
+
+def take_back(
+    tokens: NDArray[np.uint8],
+    best: NDArray[np.float32],
+    end: NDArray[np.float32],
+    canvases: NDArray[np.int64],
+    dihedrals: NDArray[np.uint8],
+    colours: NDArray[np.uint8],
+    side: int,
+) -> Decoded:
+    """Decode a batch and undo each example's augmentation.
+
+    tokens: (n, columns), each canvas row by row, then padding; best: log-probability of each of these tokens, and end:
+    of an end mark in its place, both shaped as tokens; canvases: (n, 2) rows and columns of each; dihedrals (n,) and
+    colours (n, 10): the augmentations; side: the board's.
+    """
+    number = len(tokens)
+    sides, cells = np.zeros((2, number), np.uint8), np.zeros((number, MAX_SIDE**2), np.uint8)
+    edges, log_probs = np.zeros(number, np.bool_), np.full(number, np.nan, np.float32)
+    _take_back(tokens, best, end, canvases, dihedrals, colours, side, sides[0], sides[1], cells, edges, log_probs)
+    return Decoded(sides[0], sides[1], cells, edges, log_probs)
+
+
+@njit(cache=True, nogil=True)
+def _take_back(tokens, best, end, canvases, dihedrals, colours, side, heights, widths, cells, edges, log_probs):
+    undone = np.empty(COLOURS, np.uint8)
+    for row in range(len(tokens)):
+        rows, columns = canvases[row]
+        canvas = tokens[row, : rows * columns].reshape(rows, columns)
+        height, width = largest_corner(canvas)
+        if height == 0 or max(height, width) > MAX_SIDE:
+            continue
+        edges[row] = (height == rows and rows < side) or (width == columns and columns < side)
+        shape = (rows, columns)
+        log_probs[row] = _mean_log_prob(
+            best[row, : rows * columns].reshape(shape), end[row, : rows * columns].reshape(shape), height, width
+        )
+        for colour in range(COLOURS):
+            undone[colours[row, colour]] = colour
+        swaps = _TRANSPOSES[dihedrals[row]]
+        tall, wide = (width, height) if swaps else (height, width)
+        heights[row], widths[row] = tall, wide
+        _undo(canvas, height, width, _INVERSE[dihedrals[row]], undone, tall, wide, cells[row])
+
+
+@njit(cache=True, nogil=True)
+def _undo(canvas, height, width, inverse, undone, tall, wide, cells):
+    """Write the grid (height x width) in the canvas' corner to `cells`, (tall x wide) in the task's own frame."""
+    for place in range(tall):
+        for column in range(wide):
+            old_row, old_column = source_cell(inverse, place, column, height, width)
+            cells[place * wide + column] = undone[canvas[old_row, old_column] - COLOUR]
+
+
+@njit(cache=True, nogil=True)
+def _mean_log_prob(best, end, height, width):
+    """Mean over the grid's cells, the end marks under it and those right of it that the canvas holds."""
+    rows, columns = best.shape
+    total, count = 0.0, 0
+    for row in range(height):
+        for column in range(width):
+            total += best[row, column]
+        if width < columns:
+            total += end[row, width]
+    if height < rows:
+        for column in range(width):
+            total += end[height, column]
+    count = height * width + (height if width < columns else 0) + (width if height < rows else 0)
+    return total / count

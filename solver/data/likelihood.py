@@ -1,0 +1,67 @@
+"""How likely a model finds grids that are given: from log-probabilities of all tokens to one number per grid.
+
+In: the log-probability of every token at every canvas cell of a batch, and grids in the task's own frame. Out: the
+log-probability of each grid, drawn under the augmentation of its example. In numba, without the interpreter's lock.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from augment.dihedral import TRANSPOSES, source_cell
+from solver.data.tokens import COLOUR, END
+
+_TRANSPOSES = np.array(TRANSPOSES)
+
+
+def score_grids(
+    log_probs: NDArray[np.float32],
+    canvases: NDArray[np.int64],
+    dihedrals: NDArray[np.uint8],
+    colours: NDArray[np.uint8],
+    rows: NDArray[np.integer],
+    heights: NDArray[np.uint8],
+    widths: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    cells: NDArray[np.uint8],
+) -> NDArray[np.float64]:
+    """The sum over cells and end marks of the log-probability of each of m grids, -inf where the canvas is too small.
+
+    log_probs: (n, columns, vocabulary), each canvas row by row; canvases: (n, 2) rows and columns of each; dihedrals
+    (n,) and colours (n, 10): the augmentations. rows: (m,), the example of each grid; heights, widths: (m,); its cells
+    begin at starts (m,) in `cells`. End marks beyond the canvas do not count.
+    """
+    scores = np.empty(len(rows))
+    _score_grids(log_probs, canvases, dihedrals, colours, rows, heights, widths, starts, cells, scores)
+    return scores
+
+
+@njit(cache=True, nogil=True)
+def _score_grids(log_probs, canvases, dihedrals, colours, rows, heights, widths, starts, cells, scores):
+    for place in range(len(rows)):
+        row = rows[place]
+        height, width = np.int64(heights[place]), np.int64(widths[place])
+        shape = (width, height) if _TRANSPOSES[dihedrals[row]] else (height, width)
+        if shape[0] > canvases[row, 0] or shape[1] > canvases[row, 1]:
+            scores[place] = -np.inf
+            continue
+        grid = cells[starts[place] : starts[place] + height * width].reshape(height, width)
+        used = log_probs[row, : canvases[row, 0] * canvases[row, 1]]
+        canvas = used.reshape(canvases[row, 0], canvases[row, 1], log_probs.shape[2])
+        scores[place] = _score_grid(canvas, grid, dihedrals[row], colours[row], shape[0], shape[1])
+
+
+@njit(cache=True, nogil=True)
+def _score_grid(canvas, grid, dihedral, colours, tall, wide):
+    """Of one grid, (tall x wide) once it is transformed."""
+    total = 0.0
+    for row in range(tall):
+        for column in range(wide):
+            old_row, old_column = source_cell(dihedral, row, column, grid.shape[0], grid.shape[1])
+            total += canvas[row, column, COLOUR + colours[grid[old_row, old_column]]]
+        if wide < canvas.shape[1]:
+            total += canvas[row, wide, END]
+    if tall < canvas.shape[0]:
+        for column in range(wide):
+            total += canvas[tall, column, END]
+    return total

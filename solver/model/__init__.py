@@ -1,0 +1,1 @@
+"""The recursive network, its parts and its config."""

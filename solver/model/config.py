@@ -1,0 +1,256 @@
+"""Settings of the model and of its training, as plain values: whoever only reads or checks them needs no torch."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+from solver.data.choices import Palette
+from solver.model.equations import TRM, RecursionConfig
+
+OptimizerName = Literal["adam_atan2", "muon", "adamw", "normuon"]
+IdOptimizerName = Literal["sign", "adam"]
+Schedule = Literal["cosine", "wsd"]
+LossName = Literal["stablemax", "softmax"]
+Curriculum = tuple[tuple[float, int, int], ...]
+"""Stages in order: (share of the steps until which it lasts, h_cycles, l_cycles)."""
+Mixer = Literal["attention", "mlp"]
+Positions = Literal["rope", "rope2d"]
+Canvas = Literal["full", "task"]
+Halting = Literal["halt", "q_learning", "random"]
+Mlp = Literal["swiglu", "conv_swiglu"]
+Noise = Literal["learned", "naive"]
+Solver = Literal["plain", "anderson"]
+Adjoint = Literal["implicit", "neumann"]
+Told = Literal["charged", "all"]
+
+
+def _require(holds: bool, field: str, value: object, rule: str) -> None:
+    _check(holds, f"model.{field}", value, rule)
+
+
+def _check(holds: bool, field: str, value: object, rule: str) -> None:
+    if not holds:
+        raise ValueError(f"{field} = {value!r}: {rule}")
+
+
+@dataclass(frozen=True)
+class EquilibriumConfig:
+    """How a latent is made to settle, and how gradients go through it (`solver.model.equilibrium`).
+
+    method: repeat the update ("plain"), or extrapolate from the last `memory` of them ("anderson")
+    iterations: updates at most; tolerance: settled where |new - old| / |new| of an example is below
+    gradient: by the implicit function theorem ("implicit"), to the same tolerance, or by the first `terms` terms of its
+    Neumann series ("neumann"), of which one is HRM's one-step gradient
+    """
+
+    method: Solver = "anderson"
+    iterations: int = 24
+    tolerance: float = 1e-3
+    memory: int = 5
+    gradient: Adjoint = "implicit"
+    terms: int = 1
+
+    def __post_init__(self) -> None:
+        """ValueError naming the field and what is allowed."""
+        for name, kind in (("method", Solver), ("gradient", Adjoint)):
+            allowed = get_args(kind)
+            given = getattr(self, name)
+            _require(given in allowed, f"equilibrium.{name}", given, f"must be one of {', '.join(allowed)}")
+        for name, least in (("iterations", 1), ("memory", 2), ("terms", 1)):
+            given = getattr(self, name)
+            _require(given >= least, f"equilibrium.{name}", given, f"must be at least {least}")
+        _require(0 < self.tolerance < 1, "equilibrium.tolerance", self.tolerance, "must be between 0 and 1")
+
+
+@dataclass(frozen=True)
+class EvidenceConfig:
+    """How the bound on the evidence is weighed where noise is learnt (GRAM, eq. 14 and appendix B.2).
+
+    kl_weight: of KL(posterior || prior), in nats per labelled cell, beside the cells' loss in the same unit; with 1 the
+    sum is the bound itself. kl_warmup: share of the steps over which the weight grows from 0
+    free_bits: bits per labelled cell that cost nothing
+    kl_balance: share of the gradient that moves the prior towards the posterior; the rest moves the posterior
+    told: which transitions draw from the posterior in training: those whose KL is charged, which are those with
+    gradient ("charged"), or as published all of them ("all"), so that earlier ones tell the target for nothing
+    untold: share of the cells' loss that is of the answer as the prior would have had it, so that the network learns to
+    answer without being told too (Sohn et al. 2015, section 4.2); 0 as published
+    """
+
+    kl_weight: float = 0.1
+    kl_warmup: float = 0.1
+    free_bits: float = 0.0
+    kl_balance: float = 0.8
+    told: Told = "charged"
+    untold: float = 0.5
+
+    def __post_init__(self) -> None:
+        """ValueError naming the field and what is allowed."""
+        for name in ("kl_weight", "free_bits"):
+            given = getattr(self, name)
+            _check(math.isfinite(given) and given >= 0, f"train.evidence.{name}", given, "must be 0 or more")
+        allowed = get_args(Told)
+        _check(self.told in allowed, "train.evidence.told", self.told, f"must be one of {', '.join(allowed)}")
+        for name in ("kl_warmup", "kl_balance", "untold"):
+            given = getattr(self, name)
+            _check(0 <= given <= 1, f"train.evidence.{name}", given, "must be between 0 and 1")
+
+    def weight_at(self, step: int, total: int) -> float:
+        """The weight of the KL at `step` (the first is 1) of `total`."""
+        return self.kl_weight * min(1.0, step / max(1.0, self.kl_warmup * total))
+
+
+EVIDENCE = EvidenceConfig()
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Settings of the model; the defaults are those published for ARC-AGI (TRM, section 5).
+
+    mixer: what mixes positions, attention or (TRM-MLP) a SwiGLU along the position axis
+    id_slots: positions that the ID vector fills before the cells; id_size: its length (None: hidden)
+    expansion: inner size of the SwiGLU layers: two thirds of it times their size, rounded up to inner_multiple
+    recursion: which latents are updated by what, h_cycles times (`solver.model.equations`)
+    max_steps: supervision steps; exploration: chance per step and slot to ask for a minimum of them
+    halting: stop where the halting logit is positive ("halt"), or as HRM does where it exceeds the continue logit,
+        which is learnt from the step after, at the cost of another forward pass ("q_learning"), or as SE-RRM does at
+        each step with chance `exploration`, where nothing is learnt about halting ("random")
+    dropout: share of what mixer and MLP of each block give that is left out in training (`solver.model.dropout`)
+    mlp: after the mixer a SwiGLU, or URM's with a short convolution along the positions in it ("conv_swiglu")
+    noise: "+ e" in an equation has a learnt mean and width ("learned"), or mean 0 and width noise_width ("naive")
+    noise_width: the width that learning starts from; latents have size 1
+    equilibrium: how "* fixed_point" in an equation is done
+    canvas: all cells of the board ("full") or only those that the task needs ("task")
+    positions: rotary angles of an ID slot's or cell's number in one line ("rope", as published for TRM), or of the
+        cell's row and column, half of the frequencies each ("rope2d", SE-RRM)
+    symbols: a cell holds a vector for each symbol, and a block attends over cells, then over symbols (SE-RRM,
+        2603.02193); symbol_heads: heads of the second attention (None: heads)
+    palette: with symbols, the symbols that are computed: those of the task's public grids ("task") or "all"
+    transform_vectors: a learnt vector for each of the 8 dihedral transforms is added to the ID vector (mdlARC)
+    """
+
+    hidden: int = 512
+    heads: int = 8
+    expansion: float = 4.0
+    inner_multiple: int = 256
+    layers: int = 2
+    h_cycles: int = 3
+    l_cycles: int = 4
+    recursion: RecursionConfig = TRM
+    mixer: Mixer = "attention"
+    id_slots: int = 16
+    id_size: int | None = None
+    board_side: int = 30
+    vocabulary: int = 12
+    max_steps: int = 16
+    exploration: float = 0.1
+    halting: Halting = "halt"
+    dropout: float = 0.0
+    mlp: Mlp = "swiglu"
+    noise: Noise = "learned"
+    noise_width: float = 0.1
+    equilibrium: EquilibriumConfig = EquilibriumConfig()
+    canvas: Canvas = "full"
+    rope_theta: float = 10000.0
+    rms_epsilon: float = 1e-5
+    positions: Positions = "rope"
+    symbols: bool = False
+    symbol_heads: int | None = None
+    palette: Palette = "task"
+    transform_vectors: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values; ValueError names the field and what is allowed."""
+        for field in fields(self):
+            self._check_number(field.name, getattr(self, field.name))
+        _require(self.mixer in get_args(Mixer), "mixer", self.mixer, 'must be "attention" or "mlp"')
+        _require(self.canvas in get_args(Canvas), "canvas", self.canvas, 'must be "full" or "task"')
+        _require(self.mlp in get_args(Mlp), "mlp", self.mlp, 'must be "swiglu" or "conv_swiglu"')
+        _require(self.noise in get_args(Noise), "noise", self.noise, 'must be "learned" or "naive"')
+        known = ", ".join(get_args(Halting))
+        _require(self.halting in get_args(Halting), "halting", self.halting, f"must be one of {known}")
+        _require(self.dropout < 1, "dropout", self.dropout, "must be below 1")
+        settles = self.recursion.settles and self.dropout > 0
+        _require(not settles, "dropout", self.dropout, "must be 0 where a latent settles: it never would")
+        _require(self.exploration <= 1, "exploration", self.exploration, "must be between 0 and 1")
+        _require(self.board_side <= 255, "board_side", self.board_side, "must be at most 255")
+        fits = self.hidden % (2 * self.heads) == 0
+        _require(fits, "hidden", self.hidden, f"must be a multiple of 2 x heads = {2 * self.heads}")
+        room = self.id_slots * self.hidden
+        _require(
+            self.symbols or self.id_length <= room, "id_size", self.id_size, f"must fit id_slots x hidden = {room}"
+        )
+        _require(self.positions in get_args(Positions), "positions", self.positions, 'must be "rope" or "rope2d"')
+        _require(self.palette in get_args(Palette), "palette", self.palette, 'must be "task" or "all"')
+        turns = self.positions == "rope" or self.hidden // self.heads % 4 == 0
+        _require(turns, "positions", self.positions, "a head's size, hidden / heads, must be a multiple of 4")
+        self._check_symbols()
+        joint = self.mixer == "mlp" and self.canvas == "task"
+        _require(not joint, "canvas", self.canvas, 'must be "full" with mixer="mlp"')
+
+    def _check_symbols(self) -> None:
+        """Refuse what a symbol axis cannot be combined with."""
+        if not self.symbols:
+            return
+        needed = {"id_slots": 0, "id_size": None, "mixer": "attention", "mlp": "swiglu", "halting": "random"}
+        for name, value in needed.items():
+            given = getattr(self, name)
+            _require(given == value, name, given, f"must be {value!r} with model.symbols")
+        plain = not self.recursion.noisy and not self.recursion.settles
+        _require(plain, "recursion", self.recursion.updates, "must not draw noise nor settle with model.symbols")
+
+    def _check_number(self, name: str, value: object) -> None:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            _require(math.isfinite(value), name, value, "must be a finite number")
+            zero_allowed = value == 0 and (name in ("exploration", "dropout") or (name == "id_slots" and self.symbols))
+            _require(value > 0 or zero_allowed, name, value, "must be positive")
+
+    @property
+    def id_length(self) -> int:
+        """The length of an ID vector, shared part included."""
+        own = self.hidden if self.id_size is None else self.id_size
+        return own + self.shared_id_length
+
+    @property
+    def shared_id_length(self) -> int:
+        """The length of the part of an ID vector that all puzzles of a task share: with symbols one for each."""
+        return self.vocabulary * self.hidden if self.symbols else 0
+
+    @property
+    def cells(self) -> int:
+        """The number of cells of the whole board."""
+        return self.board_side**2
+
+    def layers_of(self, network: str) -> int:
+        """How many layers a network of the recursion has."""
+        return dict(self.recursion.layers).get(network, self.layers)
+
+    @property
+    def effective_depth(self) -> int:
+        """Layers applied one after the other in a supervision step: T (n + 1) layers for TRM (TRM, table 1).
+
+        Where a latent settles, as many as there can be: most iterations and the update with gradient.
+        """
+        runs, most = self.recursion.schedule(self.h_cycles, self.l_cycles), self.equilibrium.iterations + 1
+        updates = ((run.update, run.times * (most if run.update.settles else 1)) for run in runs)
+        return sum(times * self.layers_of(update.network) for update, times in updates)
+
+    @property
+    def forward_passes(self) -> int:
+        """Forward passes per optimizer step (TRM, table 1)."""
+        return 1 + self.learns_to_continue
+
+    @property
+    def learns_noise(self) -> bool:
+        """Whether the noise of the recursion has a learnt mean and width."""
+        return bool(self.recursion.noisy) and self.noise == "learned"
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What a supervision step says of itself, for each example, besides losses."""
+        drawn = ("kl", "prior_width", "posterior_width") if self.learns_noise else ()
+        return drawn + (("residual", "iterations", "adjoint_residual") if self.recursion.settles else ())
+
+    @property
+    def learns_to_continue(self) -> bool:
+        """Whether the continue logit has a target: a single supervision step has none after it."""
+        return self.halting == "q_learning" and self.max_steps > 1

@@ -1,0 +1,197 @@
+"""The layers of the network: initialisation, RMS norm, rotary positions, attention, SwiGLU, block.
+
+In and out of a block: (T, D) tensors, one row per position in use, and the layout that tells which these are. Numerics
+are those of the published TRM.
+
+Shape letters: T positions in use, B examples, S positions (ID slots, then cells), D hidden, H heads, K head
+size, N the three of query, key and value.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from solver.model.config import ModelConfig
+from solver.model.dropout import drop
+from solver.model.packing import Layout
+
+# Standard deviation of a unit normal cut at +-2.
+TRUNCATED_STD = 0.8796256610342398
+
+
+@torch.no_grad()
+def truncated_normal_(tensor: Tensor, std: float) -> Tensor:
+    """Fill `tensor` with a normal cut at twice its inner sigma, so that the realised deviation is `std`."""
+    inner = std / TRUNCATED_STD
+    return nn.init.trunc_normal_(tensor, std=inner, a=-2 * inner, b=2 * inner)
+
+
+class Linear(nn.Linear):
+    """A linear layer without bias, initialised with standard deviation 1/sqrt(inputs), in its input's precision."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, bias=False)
+        truncated_normal_(self.weight, inputs**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+def rms_norm(x: Tensor, epsilon: float) -> Tensor:
+    """Divide by the root mean square over the last axis, in float32 at least, without weights."""
+    x32 = x.to(torch.promote_types(x.dtype, torch.float32))
+    scale = torch.rsqrt(x32.square().mean(-1, keepdim=True) + epsilon)
+    return (x32 * scale).to(x.dtype)
+
+
+def rotary_tables(length: int, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines of positions 0..length-1, (length, head_size), float32 (RoFormer, eq. 34).
+
+    The first half of the sines is negated, which turns the rotation into x * cos + swap_halves(x) * sin.
+    """
+    frequencies = 1.0 / theta ** (torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
+    return _turns(torch.outer(torch.arange(length, dtype=torch.float32), frequencies))
+
+
+def rotary_tables_2d(slots: int, side: int, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """The tables of `slots` ID slots, then of the cells of a board, (slots + side x side, head_size), float32.
+
+    Of the frequencies, which are every other one of the line's, half of each pair's angles follow the row and half the
+    column (SE-RRM, 2603.02193). ID slots stand in a row above the board.
+    """
+    frequencies = 1.0 / theta ** (torch.arange(0, head_size, 4, dtype=torch.float32) / head_size)
+    cells, line = torch.arange(side * side), torch.arange(slots)
+    rows = torch.cat((torch.full((slots,), -1), cells // side)).float()
+    columns = torch.cat((line, cells % side)).float()
+    return _turns(torch.cat((torch.outer(rows, frequencies), torch.outer(columns, frequencies)), dim=-1))
+
+
+def _turns(angles: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines, twice as wide as the angles."""
+    return angles.cos().repeat(1, 2), torch.cat((-angles.sin(), angles.sin()), dim=-1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair (x[i], x[i + K/2]) of the last axis by its position's angle, in the precision of the angles."""
+    return (x * cos + x.roll(x.shape[-1] // 2, -1) * sin).to(x.dtype)
+
+
+def inner_size(size: int, expansion: float, multiple: int = 256) -> int:
+    """Two thirds of expansion x size, rounded up to a multiple, as published of 256."""
+    return math.ceil(round(expansion * size * 2 / 3) / multiple) * multiple
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate) * up) over the last axis (Shazeer 2020).
+
+    As many outputs as inputs where not said; the inner size is that of `size`, by default of the inputs.
+    """
+
+    def __init__(
+        self, inputs: int, expansion: float, multiple: int, outputs: int | None = None, size: int | None = None
+    ):
+        super().__init__()
+        inner = inner_size(size or inputs, expansion, multiple)
+        self.gate_up = Linear(inputs, 2 * inner)
+        self.down = Linear(inner, outputs or inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape whose last axis has the size given; the same shape but for the last axis comes out."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class ConvSwiGLU(SwiGLU):
+    """down(silu(conv(silu(gate) * up))): each channel looks at the position before its own too (URM, section 3.2).
+
+    The convolution is depthwise, has 2 taps and a bias, and nothing comes before an example's first position.
+    """
+
+    TAPS = 2
+
+    def __init__(self, size: int, expansion: float, multiple: int):
+        super().__init__(size, expansion, multiple)
+        inner, bound = self.down.in_features, self.TAPS**-0.5
+        self.conv = nn.Parameter(torch.empty(inner, 1, self.TAPS).uniform_(-bound, bound))
+        self.conv_bias = nn.Parameter(torch.empty(inner).uniform_(-bound, bound))
+
+    def forward(self, x_TD: Tensor, first_T1: Tensor) -> Tensor:
+        """(T, D) to (T, D); first_T1: 1 where an example begins, else 0."""
+        gate, up = self.gate_up(x_TD).chunk(2, dim=-1)
+        gated = F.silu(gate) * up
+        before = F.pad(gated, (0, 0, 1, 0))[:-1] * (1 - first_T1.to(gated.dtype))
+        earlier, own = self.conv.to(gated.dtype)[:, 0].unbind(-1)
+        return self.down(F.silu(earlier * before + own * gated + self.conv_bias.to(gated.dtype)))
+
+
+class Attention(nn.Module):
+    """Self-attention without bias; rows of `qkv` are all heads' queries, then keys, then values.
+
+    size: of a head, where it is not hidden / heads.
+    """
+
+    def __init__(self, hidden: int, heads: int, size: int | None = None):
+        super().__init__()
+        self.heads = heads
+        inner = heads * size if size else hidden
+        self.qkv = Linear(hidden, 3 * inner)
+        self.out = Linear(inner, hidden)
+
+    def project(self, x_TD: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys (T, 2, H, K), turned by their positions, and values (T, H, K)."""
+        qk_TNHK, v_TNHK = self.qkv(x_TD).unflatten(-1, (3, self.heads, -1)).split((2, 1), dim=1)
+        return rotate(qk_TNHK, cos, sin), v_TNHK.squeeze(1)
+
+
+class Block(nn.Module):
+    """x = rms(x + mixer(x)), then x = rms(x + mlp(x)).
+
+    The mixer is attention over positions or, as in TRM-MLP, a SwiGLU along the position axis, which is then
+    also the axis of the first norm.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        hidden, positions = config.hidden, config.id_slots + config.cells
+        sizes = config.expansion, config.inner_multiple
+        self.mixer = Attention(hidden, config.heads) if config.mixer == "attention" else SwiGLU(positions, *sizes)
+        self.mlp = (ConvSwiGLU if config.mlp == "conv_swiglu" else SwiGLU)(hidden, *sizes)
+        self.epsilon = config.rms_epsilon
+
+    def forward(self, x_TD: Tensor, layout: Layout, factors_2TD: Tensor | None = None) -> Tensor:
+        """One block; the shape stays. factors_2TD: of dropout, for what the mixer and the MLP give."""
+        if isinstance(self.mixer, Attention):
+            mixed_THK = layout.attend(*self.mixer.project(x_TD, layout.cos, layout.sin))
+            return self.finish(x_TD, mixed_THK, layout.first, factors_2TD)
+        on_mixer_TD, on_mlp_TD = (None, None) if factors_2TD is None else factors_2TD.unbind()
+        x_BDS = layout.padding.unpack(x_TD).transpose(1, 2)
+        on_mixer_BDS = None if on_mixer_TD is None else layout.padding.unpack(on_mixer_TD).transpose(1, 2)
+        mixed_BDS = drop(self.mixer(x_BDS), on_mixer_BDS)
+        x_TD = layout.padding.pack(rms_norm(x_BDS + mixed_BDS, self.epsilon).transpose(1, 2))
+        return self._apply_mlp(x_TD, layout.first, on_mlp_TD)
+
+    def finish(self, x_TD: Tensor, mixed_THK: Tensor, first_T1: Tensor, factors_2TD: Tensor | None = None) -> Tensor:
+        """What follows attention."""
+        assert isinstance(self.mixer, Attention)
+        on_mixer_TD, on_mlp_TD = (None, None) if factors_2TD is None else factors_2TD.unbind()
+        mixed_TD = drop(self.mixer.out(mixed_THK.flatten(1)), on_mixer_TD)
+        return self._apply_mlp(rms_norm(x_TD + mixed_TD, self.epsilon), first_T1, on_mlp_TD)
+
+    def _apply_mlp(self, x_TD: Tensor, first_T1: Tensor, factors_TD: Tensor | None) -> Tensor:
+        made_TD = self.mlp(x_TD, first_T1) if isinstance(self.mlp, ConvSwiGLU) else self.mlp(x_TD)
+        return rms_norm(x_TD + drop(made_TD, factors_TD), self.epsilon)
+
+    def compile_parts(self, **options: Any) -> None:
+        """Compile (`torch.compile`) what is on either side of attention, whose kernels need no fusing.
+
+        For any number of positions at once: compiling for each that comes would soon be given up.
+        """
+        options = {"dynamic": True} | options
+        if isinstance(self.mixer, Attention):
+            self.mixer.project = torch.compile(self.mixer.project, fullgraph=True, **options)
+            self.finish = torch.compile(self.finish, fullgraph=True, **options)
+        else:
+            self.compile(**options)

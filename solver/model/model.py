@@ -1,0 +1,293 @@
+"""The recursive model, any of the family: a batch, its ID vectors and the latents in; new latents and logits out.
+
+Shape letters: B examples, C cells of the canvas, S positions (ID slots, then cells), D hidden, V vocabulary.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from augment.canvas import fixed_width
+from augment.dihedral import DIHEDRALS
+from solver.data.batches import Batch
+from solver.model.config import LossName, ModelConfig, Told
+from solver.model.dropout import Dropout, make_dropout
+from solver.model.equilibrium import settle, with_gradient
+from solver.model.layers import Block, Linear, rotary_tables, rotary_tables_2d, truncated_normal_
+from solver.model.learned_noise import Guidance, Guide
+from solver.model.noise import Chance
+from solver.model.output import Output
+from solver.model.packing import Layout, Padding, make_layout
+from solver.model.probability import least_confidence
+from solver.model.recursion import Latents, Network, Settle, Watch, recurse
+from solver.model.symbol_axis import NEVER, SymbolBlock, SymbolEmbedding, SymbolLayout, make_symbol_layout
+
+
+class RecursiveModel(nn.Module):
+    """Embedding, small networks applied again and again to latents (`solver.model.equations`), two heads.
+
+    The ID table is not part of the model: the caller looks the vectors up and passes them in. The starting
+    latents are buffers, never trained.
+
+    precision: what the recursion computes in; parameters stay as they are and are cast where they are used
+    varlen: attend by torch's kernel for examples of different lengths (CUDA, half precision), else in padded groups
+    loss: what its logits are trained by, which says what probabilities they mean
+    """
+
+    rotary_cos: Tensor
+    rotary_sin: Tensor
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config, self.precision, self.varlen = config, torch.get_default_dtype(), False
+        self.loss: LossName = "stablemax"
+        hidden = config.hidden
+        if config.symbols:
+            self.symbol_embedding = SymbolEmbedding(config)
+        else:
+            self.token_embedding = nn.Embedding(config.vocabulary, hidden)
+            truncated_normal_(self.token_embedding.weight, hidden**-0.5)
+        for name in config.recursion.networks:
+            blocks = ((SymbolBlock if config.symbols else Block)(config) for _ in range(config.layers_of(name)))
+            self.add_module(module_name(name), nn.ModuleList(blocks))
+        self.cell_head = Linear(hidden, 1 if config.symbols else config.vocabulary)
+        if not config.symbols:
+            self.halt_head = nn.Linear(hidden, 2)
+            nn.init.zeros_(self.halt_head.weight)
+            nn.init.constant_(self.halt_head.bias, -5.0)
+        if config.transform_vectors:
+            self.transform_embedding = nn.Embedding(DIHEDRALS, config.id_length - config.shared_id_length)
+            truncated_normal_(self.transform_embedding.weight, hidden**-0.5)
+        if config.recursion.noisy:
+            self.value_head = nn.Linear(hidden, 1)
+            nn.init.zeros_(self.value_head.weight)
+        if config.learns_noise:
+            for name in config.recursion.noisy:
+                self.add_module(guidance_name(name), Guidance(config))
+        for name in config.recursion.latents:
+            self.register_buffer(start_name(name), truncated_normal_(torch.empty(hidden), 1.0))
+        cos, sin = self._rotary_tables()
+        self.register_buffer("rotary_cos", cos, persistent=False)
+        self.register_buffer("rotary_sin", sin, persistent=False)
+
+    def _rotary_tables(self) -> tuple[Tensor, Tensor]:
+        config, size = self.config, self.config.hidden // self.config.heads
+        if config.positions == "rope2d":
+            return rotary_tables_2d(config.id_slots, config.board_side, size, config.rope_theta)
+        return rotary_tables(config.id_slots + config.cells, size, config.rope_theta)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.cell_head.weight.device
+
+    def initial_latents(self, batch_size: int, cells: int) -> Latents:
+        """The starting vectors at every position: views of shape (batch_size, id_slots + cells, D).
+
+        With symbols latents are (batch_size, cells, V x D) outside of this module.
+        """
+        repeats = self.config.vocabulary if self.config.symbols else 1
+        shape = batch_size, self.config.id_slots + cells, repeats * self.config.hidden
+        starts = {name: self.get_buffer(start_name(name)).repeat(repeats) for name in self.config.recursion.latents}
+        return {name: start.to(self.precision).expand(shape) for name, start in starts.items()}
+
+    def forward(
+        self,
+        latents: Latents,
+        batch: Batch,
+        ids_BI: Tensor,
+        layout: Layout | SymbolLayout | None = None,
+        cycles: tuple[int, int] | None = None,
+        watch: Watch | None = None,
+        chance: Chance | None = None,
+        told: Told | None = None,
+    ) -> Output:
+        """One supervision step: h_cycles cycles, with gradient where the recursion says.
+
+        ids_BI: the ID vectors (B, id_size) of the batch's puzzles; layout: the batch's, where it is known already;
+        cycles: (h_cycles, l_cycles) in place of the config's; watch: is told of every update of a latent, (T, D);
+        chance: of the noise that equations add, None for its mean, and of dropout; told: in training, which draws know
+        the labels.
+        """
+        layout, recursion = layout or self.layout(batch), self.config.recursion
+        unpack = partial(self._unpack, layout.padding)
+        x_TD = layout.padding.pack(self._embed(batch, ids_BI)).to(self.precision)
+        if recursion.carry == "reset":
+            latents = self.initial_latents(*batch.tokens_BS.shape)
+        packed = {name: self._pack(layout.padding, z_BSD) for name, z_BSD in latents.items()}
+        dropout = make_dropout(chance, layout.padding)
+        networks = {name: self._network(name, layout, dropout) for name in recursion.networks}
+        guide = self._guide(layout.padding, chance, batch.labels_BS if told else None, told)
+        figures: dict[str, Tensor] = {}
+        new = recurse(
+            recursion,
+            networks,
+            packed,
+            x_TD,
+            *(cycles or (self.config.h_cycles, self.config.l_cycles)),
+            watch,
+            guide,
+            self._settler(layout.padding, figures),
+        )
+        answer_BSD = unpack(new.pop(recursion.answer))
+        judged_BSD = answer_BSD if guide.foreseen_TD is None else unpack(guide.foreseen_TD)
+        carried = {recursion.answer: answer_BSD.detach()} | {name: unpack(z.detach()) for name, z in new.items()}
+        logits_BCV = self.read_cells(answer_BSD, batch.symbols_BV)
+        judged_BCV = None if guide.foreseen_TD is None else self.read_cells(judged_BSD, batch.symbols_BV)
+        return Output(
+            carried,
+            logits_BCV,
+            *self._judge(judged_BSD, logits_BCV if judged_BCV is None else judged_BCV, batch),
+            None if guide.kl_T2 is None else unpack(guide.kl_T2).sum(1),
+            judged_BCV,
+            figures | {name: _mean_over_positions(width_T, layout.padding) for name, width_T in guide.widths.items()},
+        )
+
+    def _judge(self, z_BSD: Tensor, logits_BCV: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Halting and continue logits and the value: what the heads read from the first slot of the answer.
+
+        Where halting is random, the halting logit is that of the least sure cell. With symbols there is no such slot.
+        """
+        halt_B = continue_B = value_B = logits_BCV.new_full((len(batch),), torch.nan)
+        if not self.config.symbols:
+            first_BD = z_BSD[:, 0].to(self.halt_head.weight.dtype)
+            halt_B, continue_B = self.halt_head(first_BD).unbind(-1)
+            value_B = torch.full_like(halt_B, torch.nan)
+            if self.config.recursion.noisy:
+                value_B = self.value_head(first_BD)[:, 0]
+        if self.config.halting == "random":
+            halt_B = least_confidence(logits_BCV, batch.labels_BS, batch.cells_BS >= 0, self.loss)
+        return halt_B, continue_B, value_B
+
+    def _pack(self, padding: Padding, z_BSD: Tensor) -> Tensor:
+        """A latent's rows; with symbols it comes as (B, C, V x D)."""
+        if not self.config.symbols:
+            return padding.pack(z_BSD)
+        return padding.pack(z_BSD.unflatten(-1, (self.config.vocabulary, -1)).transpose(1, 2))
+
+    def _unpack(self, padding: Padding, z_TD: Tensor) -> Tensor:
+        """Undo `_pack`."""
+        z = padding.unpack(z_TD)
+        return z.transpose(1, 2).flatten(2) if self.config.symbols else z
+
+    def _guide(self, padding: Padding, chance: Chance | None, labels_BC: Tensor | None, told: Told | None) -> Guide:
+        """What adds noise; with labels it knows the target, whose ID slots are empty."""
+        config, parts, target_TD = self.config, {}, None
+        if config.learns_noise:
+            parts = {name: self._guidance_of(name) for name in config.recursion.noisy}
+            if labels_BC is not None:
+                target_BCD = config.hidden**0.5 * self.token_embedding(labels_BC) * (labels_BC != 0)[..., None]
+                target_TD = padding.pack(F.pad(target_BCD, (0, 0, config.id_slots, 0))).to(self.precision)
+        return Guide(parts, padding, chance, target_TD, told == "all", config.recursion.answer, config.noise_width)
+
+    def _guidance_of(self, latent: str) -> Guidance:
+        part = self.get_submodule(guidance_name(latent))
+        assert isinstance(part, Guidance)
+        return part
+
+    def _settler(self, padding: Padding, figures: dict[str, Tensor]) -> Settle:
+        """What lets a latent settle, and notes how well it did."""
+
+        def run(update: Network, start_TD: Tensor) -> Tensor:
+            settled = settle(update, start_TD, padding, self.config.equilibrium)
+            figures["residual"], figures["iterations"] = settled.residual_B, settled.iterations_B.float()
+            figures["adjoint_residual"] = torch.zeros_like(settled.residual_B)
+            if not torch.is_grad_enabled():
+                return settled.z_TD
+            return with_gradient(update, settled, padding, self.config.equilibrium, figures["adjoint_residual"])
+
+        return run
+
+    def read_cells(self, z_BSD: Tensor, symbols_BV: Tensor) -> Tensor:
+        """Logits (B, C, V) that the output head reads from a latent, of the answer or of the reasoning."""
+        if not self.config.symbols:
+            return self.cell_head(z_BSD[:, self.config.id_slots :])
+        logits_BCV = self.cell_head(z_BSD.unflatten(-1, (self.config.vocabulary, -1)))[..., 0]
+        return logits_BCV.to(self.cell_head.weight.dtype).masked_fill(~symbols_BV[:, None], NEVER)
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks (`torch.compile`); what they compute and the names of their weights stay as they are."""
+        for block in self.blocks:
+            block.compile_parts(**options)
+
+    @property
+    def blocks(self) -> list[Block | SymbolBlock]:
+        """The blocks of every network, in order."""
+        return [block for name in self.config.recursion.networks for block in self._blocks_of(name)]
+
+    def _blocks_of(self, network: str) -> list[Block | SymbolBlock]:
+        parts = self.get_submodule(module_name(network)).children()
+        return [block for block in parts if isinstance(block, Block | SymbolBlock)]
+
+    def _embed(self, batch: Batch, ids_BI: Tensor) -> Tensor:
+        """The input, (B, S, D), or with symbols (B, V, C, D).
+
+        The ID vector, padded with zeros over its slots, stands before the tokens; all times sqrt(hidden).
+        """
+        slots, hidden = self.config.id_slots, self.config.hidden
+        if self.config.transform_vectors:
+            turned_BI = self.transform_embedding(batch.transforms_B)
+            ids_BI = ids_BI + F.pad(turned_BI, (0, ids_BI.shape[1] - turned_BI.shape[1]))
+        if self.config.symbols:
+            return self.symbol_embedding(batch.tokens_BS, ids_BI)
+        ids_BND = F.pad(ids_BI, (0, slots * hidden - ids_BI.shape[1])).unflatten(1, (slots, hidden))
+        return torch.cat((hidden**0.5 * ids_BND, self.embed_tokens(batch.tokens_BS)), dim=1)
+
+    def embed_tokens(self, tokens_BC: Tensor) -> Tensor:
+        """Tokens as the input holds them, without an ID, in the shape of a latent's cells."""
+        if self.config.symbols:
+            return self.symbol_embedding.embed_tokens(tokens_BC).transpose(1, 2).flatten(2)
+        return self.config.hidden**0.5 * self.token_embedding(tokens_BC)
+
+    def _network(self, name: str, layout: Any, dropout: Dropout | None) -> Network:
+        """The network as a function of its input (T, D)."""
+        blocks = self._blocks_of(name)
+
+        def run(z_TD: Tensor) -> Tensor:
+            for block in blocks:
+                z_TD = block(z_TD, layout, None if dropout is None else dropout.factors(z_TD))
+            return z_TD
+
+        return run
+
+    def layout(self, batch: Batch) -> Layout | SymbolLayout:
+        """ID slots at positions 0, 1 ..., cells after them at their place on the board, padding left out.
+
+        The slots are always in use, so no row of the attention is empty.
+        """
+        slots, cells_BC = self.config.id_slots, batch.cells_BS
+        if self.config.symbols:
+            return make_symbol_layout(cells_BC, batch.symbols_BV, self.rotary_cos, self.rotary_sin)
+        cells_B = (cells_BC >= 0).sum(1).cpu().numpy()
+        if self.config.mixer == "mlp" and not (cells_B == cells_BC.shape[1]).all() & (
+            cells_BC.shape[1] == self.config.cells
+        ):
+            raise ValueError(f"the MLP mixer needs all {self.config.cells} cells of the board in every example")
+        slots_BN = torch.arange(slots, device=cells_BC.device).expand(len(cells_BC), slots)
+        positions_BS = torch.cat((slots_BN, torch.where(cells_BC < 0, cells_BC, cells_BC + slots)), dim=1)
+        widths_B = fixed_width(cells_B, self.config.board_side)
+        return make_layout(positions_BS, widths_B, self.rotary_cos, self.rotary_sin, self.varlen)
+
+
+def module_name(network: str) -> str:
+    """Where a network's weights are: of f in "network", of f_l in "network_l"."""
+    return "network" + network.removeprefix("f")
+
+
+def guidance_name(latent: str) -> str:
+    """Where the prior and posterior of a latent's noise are: of z_h in "guidance_h"."""
+    return "guidance" + latent.removeprefix("z")
+
+
+def _mean_over_positions(values_T: Tensor, padding: Padding) -> Tensor:
+    """(T,) to (B,), over the positions in use."""
+    both_B2 = padding.unpack(torch.stack((values_T, torch.ones_like(values_T)), dim=-1)).sum(1)
+    return both_B2[:, 0] / both_B2[:, 1]
+
+
+def start_name(latent: str) -> str:
+    """Where a latent's starting vector is: of z_h in "h_start", of z in "start"."""
+    return f"{latent[2:]}_start".lstrip("_")

@@ -1,0 +1,1 @@
+"""Deep supervision, losses and optimizers."""

@@ -1,0 +1,1 @@
+"""The HTML report of a run and the other pages that draw tasks."""

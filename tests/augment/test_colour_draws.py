@@ -1,0 +1,155 @@
+"""The 8 transforms under one colour draw after another: order, distinctness, fixed colours, what draws depend on."""
+
+import json
+from math import perm
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from augment import (
+    Draws,
+    FixedColours,
+    Pair,
+    PuzzleSet,
+    Selection,
+    SourcedTasks,
+    Task,
+    build_puzzle_set,
+    decode_numbers,
+    draw_transforms,
+    extend_puzzle_set,
+    load_tasks,
+    open_puzzle_set,
+    write_puzzle_set,
+)
+from augment.augmentation import PERMUTATIONS
+from augment.colour_draws import find_fixed, permute_free, shown_colours
+from augment.puzzle_set import summarise
+from augment.rng import task_stream
+from tests.helpers.strategies import pairs
+
+TRAINING = load_tasks("arc-agi-1/training", Selection(max_side=10, limit=45))
+RULES = st.sampled_from(("outputs", "black"))
+
+
+def tasks() -> st.SearchStrategy[Task]:
+    some = st.lists(pairs(max_colour=9), min_size=1, max_size=3).map(tuple)
+    return st.builds(lambda shown, asked: Task("t", shown, asked), some, st.just(()) | some)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return task_stream(seed, "t", "colours")
+
+
+@given(tasks(), RULES, st.integers(0, 70))
+def test_transforms_come_in_order_under_one_draw_after_another(task: Task, rule: FixedColours, count: int) -> None:
+    fixed = find_fixed(task, rule)
+    used, free = shown_colours(task) & ~fixed, int((~fixed).sum())
+    most = 8 * perm(free, int(used.sum()))
+    dihedrals, colours = decode_numbers(draw_transforms(task, count, rule, rng()))
+    assert len(dihedrals) == min(count + 1, most)
+    assert dihedrals.tolist() == (np.arange(len(dihedrals)) % 8).tolist()
+    draws = colours[::8]
+    assert (colours == draws[np.arange(len(colours)) // 8]).all(), "each draw under the 8 transforms"
+    assert draws[0].tolist() == list(range(10))
+    assert (draws[:, fixed] == np.flatnonzero(fixed)).all(), "fixed colours stay"
+    assert len(np.unique(draws[:, used], axis=0)) == len(draws), "distinct on the colours that are used"
+    unused = draws[:, ~used & ~fixed]
+    assert (np.diff(unused.astype(int), axis=1) > 0).all(), "unused colours are filled in ascending"
+
+
+def test_all_draws_there_are_are_found() -> None:
+    """One free colour goes to each of the nine numbers; with two of an output's own, which stay, to seven."""
+    grid = np.array([[0, 3]], np.uint8)
+    plain = Task("t", (Pair(grid, grid),), ())
+    outputs = Task("t", (Pair(grid, np.array([[4, 5]], np.uint8)),), ())
+    for task, free in ((plain, 9), (outputs, 7)):
+        _, colours = decode_numbers(draw_transforms(task, 1000, "outputs", rng()))
+        assert sorted(set(colours[:, 3].tolist())) == sorted({*range(1, 10)} - ({4, 5} if free == 7 else set()))
+        assert len(colours) == 8 * free
+    _, colours = decode_numbers(draw_transforms(outputs, 1000, "black", rng()))
+    assert len(colours) == 1001, "all three colours move"
+
+
+def test_where_every_colour_is_fixed_nothing_moves() -> None:
+    grid, rest = np.zeros((1, 9), np.uint8), np.arange(1, 10, dtype=np.uint8)[None]
+    numbers = draw_transforms(Task("t", (Pair(grid, rest),), ()), 63, "outputs", rng())
+    assert numbers.tolist() == (np.arange(8) * PERMUTATIONS).tolist()
+
+
+def test_inputs_of_tests_show_their_colours_and_hidden_outputs_do_not() -> None:
+    shown, asked = np.array([[1]], np.uint8), np.array([[2]], np.uint8)
+    task = Task("t", (Pair(shown, np.array([[2, 3]], np.uint8)),), (Pair(asked, None),))
+    assert np.flatnonzero(find_fixed(task, "outputs")).tolist() == [0, 3]
+    assert np.flatnonzero(find_fixed(task, "black")).tolist() == [0]
+    assert np.flatnonzero(shown_colours(task)).tolist() == [1, 2, 3]
+
+
+@given(
+    arrays(np.bool_, (6, 10)),
+    arrays(np.float64, (6, 10), elements=st.floats(0, 1, exclude_max=True)),
+)
+def test_free_colours_are_permuted_and_the_others_stay(fixed: np.ndarray, keys: np.ndarray) -> None:
+    fixed[:, 0] = True
+    colours = permute_free(fixed, keys)
+    assert (np.sort(colours, axis=1) == np.arange(10)).all()
+    assert (colours[fixed] == np.nonzero(fixed)[1]).all()
+
+
+def test_fresh_permutations_are_uniform() -> None:
+    fixed = np.tile(np.arange(10) < 7, (6000, 1))
+    colours = permute_free(fixed, np.random.default_rng(0).random((6000, 10)))
+    _, counts = np.unique(colours[:, 7:], axis=0, return_counts=True)
+    assert len(counts) == 6
+    assert counts.min() > 900
+
+
+# Sets of such draws.
+
+
+def build(
+    *given: Task, augmentations: int = 63, workers: int = 1, draws: Draws = "outputs", seed: int = 0
+) -> PuzzleSet:
+    return build_puzzle_set([SourcedTasks("a", "scored", list(given))], augmentations, seed, workers, draws=draws)
+
+
+def rows(puzzle_set: PuzzleSet) -> dict[str, list[int]]:
+    numbers = np.split(puzzle_set.augmentations, puzzle_set.starts[1:-1])
+    return {task.id: each.tolist() for task, each in zip(puzzle_set.tasks, numbers, strict=True)}
+
+
+def test_seven_augmentations_are_the_transforms() -> None:
+    puzzle_set = build(*TRAINING[:3], augmentations=7)
+    assert all(numbers == (np.arange(8) * PERMUTATIONS).tolist() for numbers in rows(puzzle_set).values())
+
+
+def test_draws_depend_on_the_seed_and_the_task_alone() -> None:
+    one, other = build(*TRAINING), build(*TRAINING[::-1], workers=2)
+    assert rows(one) == rows(other)
+    assert rows(build(*TRAINING[3:5])) == {task.id: rows(one)[task.id] for task in TRAINING[3:5]}
+    assert rows(build(*TRAINING, seed=1)) != rows(one)
+    assert rows(build(*TRAINING, draws="black")) != rows(one)
+
+
+def test_extending_keeps_keys_draws_and_their_kind() -> None:
+    old = build(*TRAINING[:3])
+    larger = extend_puzzle_set(old, [SourcedTasks("b", "train", TRAINING[3:6])])
+    assert (larger.draws, larger.requested) == ("outputs", 63)
+    assert rows(larger).items() >= rows(old).items()
+    alone = build_puzzle_set([SourcedTasks("b", "train", TRAINING[3:6])], 63, 0, draws="outputs")
+    assert rows(larger).items() >= rows(alone).items()
+    assert set(old.keys()) < set(larger.keys())
+
+
+@pytest.mark.parametrize("draws", ["outputs", "black", "distinct"])
+def test_the_kind_of_draw_is_stored(draws: Draws, tmp_path: Path) -> None:
+    puzzle_set = build(TRAINING[0], draws=draws)
+    write_puzzle_set(puzzle_set, tmp_path / "set")
+    summary = json.loads((tmp_path / "set" / "puzzle_set.json").read_text())
+    assert summary.get("draws") == (None if draws == "distinct" else draws), "sets written before do not say"
+    assert open_puzzle_set(tmp_path / "set").draws == draws
+    assert ("draws" in summarise(puzzle_set)) == (draws != "distinct")

@@ -1,0 +1,196 @@
+"""Sudoku and Maze as sources: names, CSV files, what is refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from augment import SourceError, Task, load_tasks
+from augment.logic_puzzles.maze import GOAL, PATH, START, WALL, is_answer
+from augment.logic_puzzles.source import describe_boards
+from augment.logic_puzzles.sudoku import canonical_form, cell_symmetries, is_solution
+
+
+def load(source: str | Path) -> Task:
+    (task,) = load_tasks(source)
+    return task
+
+
+def test_a_name_says_how_many_and_which() -> None:
+    task = load("sudoku-6x6/30+20@1")
+    assert (task.id, len(task.demonstrations), len(task.tests)) == ("sudoku-6x6", 30, 20)
+    for pair in (*task.demonstrations, *task.tests):
+        assert pair.output is not None
+        assert is_solution(pair.input, pair.output)
+    first = [
+        load(name).demonstrations[0].input.tobytes()
+        for name in ("sudoku-6x6/30+20@1", "sudoku-6x6/9+1", "sudoku-6x6/9+1@0")
+    ]
+    assert first[0] != first[1] == first[2]
+
+
+def test_no_test_is_a_training_puzzle_in_another_guise() -> None:
+    symmetries, task = cell_symmetries(4), load("sudoku-4x4/300+200")
+    forms = [canonical_form(pair.input, symmetries) for pair in (*task.demonstrations, *task.tests)]
+    assert len(set(forms)) == 500
+    maze = load("maze-6x6/40+30")
+    grids = [pair.input for pair in (*maze.demonstrations, *maze.tests)]
+    turned = {np.rot90(flipped, turns).tobytes() for grid in grids for flipped in (grid, grid.T) for turns in range(4)}
+    assert len(turned) > 7 * len(grids), "few mazes look like themselves when they are turned"
+    forms = [min(np.rot90(g, t).tobytes() for g in (grid, grid.T) for t in range(4)) for grid in grids]
+    assert len(set(forms)) == 70
+
+
+def test_the_same_name_gives_the_same_puzzles_in_every_process() -> None:
+    code = (
+        "from augment import load_tasks; from hashlib import sha256; (task,) = load_tasks('sudoku-4x4/5+5'); "
+        "print(sha256(b''.join(pair.input.tobytes() for pair in task.demonstrations + task.tests)).hexdigest())"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("sudoku-5x5", "sudoku-4x4, sudoku-6x6, sudoku-9x9"),
+        ("sudoku-4x6", "no source sudoku-4x6; did you mean sudoku-6x6 or sudoku-4x4"),
+        ("Sudoko-9x9/1000+1000", "did you mean sudoku-9x9"),
+        ("maze-31x31", "maze-5x5 to maze-30x30"),
+        ("sudoku-9x9/1000", "as in sudoku-6x6/1000+500@1"),
+        ("sudoku-9x9/0+5", "0 puzzles to train on"),
+        ("sudoku-4x4/100000+1", "to train on and 1 to test were found; ask for fewer"),
+    ],
+)
+def test_names_that_are_none(source: str, said: str) -> None:
+    with pytest.raises(SourceError, match=said.replace("+", r"\+")):
+        load_tasks(source)
+
+
+def test_training_and_test_puzzles_stay_apart_for_all_counts_and_seeds() -> None:
+    symmetries = cell_symmetries(4)
+    train, test = set(), set()
+    for name in ("sudoku-4x4/500+20", "sudoku-4x4/20+500@1", "sudoku-4x4/200+300@2"):
+        task = load(name)
+        train |= {canonical_form(pair.input, symmetries) for pair in task.demonstrations}
+        test |= {canonical_form(pair.input, symmetries) for pair in task.tests}
+    assert min(len(train), len(test)) > 500
+    assert not train & test
+    few, many = load("sudoku-6x6/3+8").tests, load("sudoku-6x6/20+8").tests
+    assert all((a.input == b.input).all() for a, b in zip(few, many, strict=True)), "the tests are the same"
+
+
+def test_a_folder_with_a_name_like_a_puzzle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_csv(tmp_path / "sudoku-extreme", [(QUESTION, SOLVED)] * 2)
+    assert load("sudoku-extreme").id == "sudoku-extreme"
+    assert load("sudoku-extreme#1+1@2").id == "sudoku-extreme"
+    write_csv(tmp_path / "maze#3", [(QUESTION, SOLVED)])
+    assert load("maze#3").id == "maze#3"
+    (tmp_path / "maze-30x30-hard-1k").mkdir()
+    (tmp_path / "maze-30x30-hard-1k" / "train.csv").touch()
+    with pytest.raises(SourceError, match=r"train\.csv: no CSV file with the columns"):
+        load("maze-30x30-hard-1k")
+    (tmp_path / "sudoku-extreme" / "test.csv").unlink()
+    with pytest.raises(SourceError, match=r"test\.csv: no such file; a folder of puzzles holds train\.csv and test"):
+        load("sudoku-extreme")
+
+
+def test_difficulty_is_told() -> None:
+    facts = describe_boards(load("sudoku-9x9/1+10"))
+    assert facts["backtracks, most"] >= facts["backtracks, median"] >= 0
+    assert 17 <= facts["clues, mean"] <= 30
+    assert describe_boards(load("maze-10x10/1+10"))["steps, least"] >= 12
+    assert describe_boards(load("sudoku-4x4/5+0"))["backtracks, most"] == 0, "of the training puzzles"
+
+
+SOLVED = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
+QUESTION = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
+
+
+def write_csv(folder: Path, rows: list[tuple[str, str]], name: str = "both") -> Path:
+    folder.mkdir(exist_ok=True)
+    text = "source,question,answer,rating\n" + "".join(f"x,{question},{answer},7\n" for question, answer in rows)
+    for part in ("train", "test") if name == "both" else (name,):
+        (folder / f"{part}.csv").write_text(text)
+    return folder
+
+
+def test_sudoku_extreme_is_read(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "sudoku-extreme", [(QUESTION, SOLVED)] * 3 + [(QUESTION.replace(".", "0"), SOLVED)])
+    task = load(f"{folder}#2+4@1")
+    assert (task.id, len(task.demonstrations), len(task.tests)) == ("sudoku-extreme", 2, 4)
+    assert "".join(map(str, task.tests[0].input.ravel())) == QUESTION.replace(".", "0")
+    assert (task.tests[0].input == task.tests[3].input).all()
+    with pytest.raises(SourceError, match=r"train.csv: holds 4 puzzles, 5 were asked for"):
+        load(f"{folder}#5+1")
+    assert (len(load(folder).demonstrations), len(load(f"{folder}#4+0").tests)) == (4, 0)
+
+
+def test_as_many_of_a_folder_as_published(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "many", [(QUESTION, SOLVED)] * 1200)
+    task = load(folder)
+    assert (len(task.demonstrations), len(task.tests)) == (1000, 1200)
+    folder = write_csv(tmp_path / "mazes", [("S  G", "S oG")] * 1500)
+    assert len(load(folder).demonstrations) == 1500
+
+
+def test_smaller_choices_are_part_of_larger_ones(tmp_path: Path) -> None:
+    rows = []
+    for number in range(30):
+        task = load(f"sudoku-9x9/1+0@{number}")
+        pair = task.demonstrations[0]
+        assert pair.output is not None
+        rows.append(tuple("".join(map(str, grid.ravel())) for grid in (pair.input, pair.output)))
+    folder = write_csv(tmp_path / "some", rows)
+    chosen = [{pair.input.tobytes() for pair in load(f"{folder}#{count}+5@7").demonstrations} for count in (5, 20)]
+    assert len(chosen[0]) == 5
+    assert chosen[0] < chosen[1]
+    assert chosen[0] != {pair.input.tobytes() for pair in load(f"{folder}#5+5@8").demonstrations}
+
+
+def test_maze_hard_is_read(tmp_path: Path) -> None:
+    question = "S #     G"
+    folder = write_csv(tmp_path / "maze", [(question, "So#" + " oo" + "  G"), (question, "S #" + "ooo" + "  G")])
+    task = load(f"{folder}#2+2")
+    pair = task.tests[0]
+    assert pair.output is not None
+    assert (pair.input[0, 0], pair.input[2, 2], pair.input[0, 2]) == (START, GOAL, WALL)
+    assert (pair.output == PATH).sum() == 3
+    assert is_answer(pair.input, pair.output)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([(QUESTION, SOLVED), (QUESTION, SOLVED[::-1])], "line 3: the answer does not solve the question"),
+        ([(QUESTION, SOLVED), (QUESTION[:80], SOLVED)], "line 3: 80 cells, where the first question has 81"),
+        ([(QUESTION, SOLVED[:80])], "line 2: 80 cells, where the first question has 81"),
+        ([(QUESTION[:80], SOLVED)], r"line 2: a question of 80 cells; a Sudoku has 81"),
+        ([("S" + " " * 11, "x")], r"line 2: a question of 12 cells; a Maze has as many as a square"),
+        ([("S" + " " * 80, "S" + "o" * 80)], "line 2: the answer does not solve the question"),
+        ([(QUESTION.replace("7", "4", 1), SOLVED)], "line 2: the answer does not solve the question"),
+        ([(QUESTION[:80] + "x", SOLVED)], "line 2: a cell is none of"),
+        ([(QUESTION, SOLVED), ("é" + QUESTION[1:], SOLVED)], "line 3: a cell is none of"),
+        ([("SS G", "SSoG")], "line 2: the answer does not solve the question"),
+        ([("S #  x  G", "S #  x  G")], "line 2: a cell is none of"),
+    ],
+)
+def test_lines_that_are_no_puzzle_are_named(rows: list[tuple[str, str]], said: str, tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "puzzles", rows)
+    with pytest.raises(SourceError, match=f"train.csv: {said}"):
+        load(f"{folder}#{len(rows)}+1")
+
+
+def test_a_file_without_the_columns_is_named(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "puzzles", [(QUESTION, SOLVED)])
+    (folder / "train.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(SourceError, match=r"train\.csv: no CSV file with the columns question and answer"):
+        load(f"{folder}#1+1")

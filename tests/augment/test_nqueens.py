@@ -1,0 +1,72 @@
+"""N-Queens: all solutions and no others, puzzles that can be told apart, tests that have several solutions."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from augment import SourceError
+from augment.logic_puzzles.nqueens import SIDES, are_answers, complete, draw_puzzle, solutions
+from augment.logic_puzzles.source import describe_boards, is_queens, load_boards
+
+
+def by_hand(side: int) -> set[tuple[int, ...]]:
+    """The columns of the queens: one in each row and column, no two on a diagonal."""
+    return {
+        columns
+        for columns in permutations(range(side))
+        if len({row + column for row, column in enumerate(columns)}) == side
+        and len({row - column for row, column in enumerate(columns)}) == side
+    }
+
+
+@pytest.mark.parametrize("side", [5, 6, 7])
+def test_the_solutions_are_those_found_by_trying_everything(side: int) -> None:
+    found = {tuple(board.argmax(1).tolist()) for board in solutions(side)}
+    assert found == by_hand(side)
+    assert (solutions(side).sum((1, 2)) == side).all()
+
+
+def test_their_number_is_the_known_one() -> None:
+    assert [len(solutions(side)) for side in SIDES] == [10, 4, 40, 92, 352, 724]
+
+
+def test_a_puzzle_is_completed_in_every_way_and_in_no_other() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        puzzle, answer = draw_puzzle(7, rng)
+        assert 1 <= puzzle.sum() <= 3
+        found = complete(puzzle)
+        assert (found == answer).all((1, 2)).any()
+        expected = [board for board in solutions(7) if (board[puzzle == 1] == 1).all()]
+        assert len(found) == len(expected)
+        wrong = answer.copy()
+        wrong[0] = np.roll(wrong[0], 1)
+        puzzles, answers = np.stack([puzzle] * 3), np.stack([answer, wrong, np.zeros_like(answer)])
+        assert are_answers(puzzles, answers).tolist() == [True, False, False]
+
+
+def test_every_solution_is_demonstrated_and_tests_have_several() -> None:
+    task = load_boards("queens-7x7/60+20@3")
+    assert is_queens(task)
+    inputs = {pair.input.tobytes() for pair in task.demonstrations}
+    assert len(inputs) == 60
+    assert len(task.demonstrations) == sum(
+        len(complete(np.frombuffer(puzzle, np.uint8).reshape(7, 7))) for puzzle in inputs
+    )
+    assert len({pair.output.tobytes() for pair in task.demonstrations if pair.output is not None}) <= 40
+    assert len(task.tests) == 20
+    assert not inputs & {pair.input.tobytes() for pair in task.tests}
+    assert describe_boards(task)["solutions, least"] >= 2
+    again = load_boards("queens-7x7/60+20@3")
+    assert [pair.input.tobytes() for pair in again.tests] == [pair.input.tobytes() for pair in task.tests]
+
+
+def test_no_test_of_one_seed_is_a_demonstration_of_another() -> None:
+    tests = {pair.input.tobytes() for pair in load_boards("queens-7x7/60+40@1").tests}
+    assert not tests & {pair.input.tobytes() for pair in load_boards("queens-7x7/200+1@2").demonstrations}
+
+
+def test_more_than_there_are_is_refused() -> None:
+    with pytest.raises(SourceError, match="only 107 to train on and 17 to test were found"):
+        load_boards("queens-5x5/200+100")

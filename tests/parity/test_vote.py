@@ -1,0 +1,131 @@
+"""Vote order, attempts and pass@K against the published TRM: tests that `tests/parity/test_models.py` collects.
+
+Declared differences only: an empty grid is never an attempt; a task without predictions gets filler.
+"""
+
+import math
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from augment.augmentation import Augmentation, parse_puzzle_key
+from augment.grid import grid_hash, parse_grid
+from augment.task import Pair, Task
+from solver.data.tokens import decode
+from submissions.predictions import Prediction, make_predictions
+from submissions.score import candidate_ranks, measure_macro
+from submissions.submission_file import FILLER, make_submission, validate_submission
+from submissions.vote import Ballot, vote
+from tests.helpers.golden_set import pipeline_part, read_board
+
+EMPTY_HASH = grid_hash(np.zeros((0, 0), np.uint8))
+
+
+@cache
+def read_vote() -> tuple[dict[str, Any], list[Task], Ballot]:
+    """The golden vote, its tasks, and our ballot on its predictions."""
+    golden = pipeline_part("vote")
+    tasks = read_tasks(golden)
+    return golden, tasks, vote(read_predictions(golden, tasks), tasks)
+
+
+def read_tasks(golden):
+    def pair(value):
+        return Pair(parse_grid(value["input"], "golden"), parse_grid(value["output"], "golden"))
+
+    return [Task(task_id, (), tuple(map(pair, task["test"]))) for task_id, task in golden["test_puzzles"].items()]
+
+
+def read_predictions(golden, tasks):
+    places = {
+        (task.id, grid_hash(pair.input)): place
+        for task in tasks
+        for place, pair in reversed(list(enumerate(task.tests)))
+    }
+    rows = []
+    for prediction in golden["predictions"]:
+        name = golden["identifiers"][prediction["puzzle_identifier"]]
+        if name == "<blank>":
+            continue
+        task_id, number = parse_puzzle_key(name)
+        augmentation = Augmentation.from_number(number)
+        asked, answer = (decode(read_board(prediction[name])) for name in ("input_seq", "pred_seq"))
+        assert asked is not None
+        place = places[task_id, grid_hash(augmentation.invert(asked))]
+        grid = None if answer is None else augmentation.invert(answer)
+        rows.append(Prediction(task_id, place, augmentation.name, grid, prediction["q_halt_logit"]))
+    return make_predictions({}, rows)
+
+
+def test_candidates_have_the_published_counts_and_confidences() -> None:
+    golden, tasks, ballot = read_vote()
+    for task in tasks:
+        pools = golden["pools_by_input_hash"].get(task.id, {})
+        for pair, candidates in zip(task.tests, ballot[task.id], strict=True):
+            expected = {}
+            for row in pools.get(grid_hash(pair.input), []):
+                expected.setdefault(row["pred_sha256"], []).append(row["sigmoid_q"])
+            expected.pop(EMPTY_HASH, None)
+            assert {grid_hash(c.grid): c.count for c in candidates} == {h: len(q) for h, q in expected.items()}
+            for candidate in candidates:
+                assert candidate.confidence == pytest.approx(np.mean(expected[grid_hash(candidate.grid)]), abs=1e-12)
+
+
+def submissions_of(golden):
+    return {int(name.removeprefix("submission_K")): golden[name] for name in golden if name.startswith("submission_K")}
+
+
+def test_order_of_candidates_is_the_published_one() -> None:
+    """The published lists, without empty grids and without rank 1 repeated where candidates ran out."""
+    golden, tasks, ballot = read_vote()
+    for depth, published in submissions_of(golden).items():
+        for task in tasks:
+            for entry, candidates in zip(published["submission"][task.id], ballot[task.id], strict=False):
+                attempts = [entry[f"attempt_{place}"] for place in range(1, depth + 1)]
+                expected = [grid for place, grid in enumerate(attempts) if grid and grid not in attempts[:place]]
+                got = [candidate.grid.tolist() for candidate in candidates]
+                assert got[: len(expected)] == expected
+                ran_out = attempts[-1] in attempts[:-1]
+                assert len(got) == len(expected) or not ran_out
+
+
+def test_attempts_are_the_published_ones_but_never_empty_nor_missing() -> None:
+    golden, tasks, ballot = read_vote()
+    submission = make_submission(ballot, tasks)
+    validate_submission(submission, tasks)
+    published = golden["submission_K2"]["submission"]
+    for task in tasks:
+        entries = published[task.id] or [{}] * len(task.tests)
+        for ours, theirs, candidates in zip(submission[task.id], entries, ballot[task.id], strict=True):
+            if not candidates:
+                assert ours == {"attempt_1": FILLER, "attempt_2": FILLER}
+            elif [] not in theirs.values():
+                assert ours == theirs
+
+
+def empty_rank(golden, task, place):
+    """Where the published vote ranks the empty grid among the candidates of a test input, if at all."""
+    pool = golden["pools_by_input_hash"].get(task.id, {}).get(grid_hash(task.tests[place].input), [])
+    seen = {}
+    for row in pool:
+        seen.setdefault(row["pred_sha256"], []).append(row["sigmoid_q"])
+    order = sorted(seen, key=lambda name: (len(seen[name]), sum(seen[name]) / len(seen[name])), reverse=True)
+    return order.index(EMPTY_HASH) + 1 if EMPTY_HASH in order else math.inf
+
+
+def test_pass_at_k_is_the_published_one() -> None:
+    """Equal when the published places are kept, where an empty grid takes one; never less without it."""
+    golden, tasks, ballot = read_vote()
+    ranks = [candidate_ranks(ballot, task) for task in tasks]
+    with_empty = [
+        [rank + (rank >= empty_rank(golden, task, place)) for place, rank in enumerate(task_ranks)]
+        for task, task_ranks in zip(tasks, ranks, strict=True)
+    ]
+    for published in submissions_of(golden).values():
+        assert published["result"]
+        for name, expected in published["result"].items():
+            depth = int(name.partition("pass@")[2])
+            assert measure_macro(with_empty, depth) == pytest.approx(expected, abs=1e-12)
+            assert measure_macro(ranks, depth) >= measure_macro(with_empty, depth)

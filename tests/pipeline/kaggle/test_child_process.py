@@ -1,0 +1,160 @@
+"""Children: whatever becomes of them is told, and nothing of them is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.kaggle import child_process as children
+from pipeline.kaggle.child_process import Child, Ended
+from pipeline.runtime.launcher import count_gpus, launch_command
+from tests.helpers.paths import ROOT
+from tests.helpers.process_family import is_gone, process_family, wait_until
+
+
+def start(monkeypatch: pytest.MonkeyPatch, script: str) -> tuple[Child, list[str]]:
+    """A child that runs this script in place of a stage, and what it says."""
+    monkeypatch.setattr(children, "launch_command", lambda *_: [sys.executable, "-c", script])
+    said: list[str] = []
+    return Child([], 1, said.append), said
+
+
+def wait(child: Child, seconds: float = 20.0, patience: float = 20.0, stop_after: float = 1e9) -> Ended:
+    begun = time.monotonic()
+    return child.wait(begun + seconds, patience, lambda: time.monotonic() - begun > stop_after)
+
+
+def test_what_it_says_is_shown_and_its_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    child, said = start(monkeypatch, "print('one'); print('two')")
+    assert wait(child).well
+    assert said == ["one", "two"]
+    child, _ = start(monkeypatch, "import sys; print('error: ValueError: no such thing', file=sys.stderr); sys.exit(2)")
+    ended = wait(child)
+    assert not ended.well
+    assert ended.describe() == "exit code 2: error: ValueError: no such thing"
+
+
+def test_a_child_that_is_killed_is_told_from_one_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    child, _ = start(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    ended = wait(child)
+    assert (ended.code, ended.describe()) == (-9, "it was killed by signal 9")
+
+
+GRANDCHILD = """
+import subprocess, sys, time
+script = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+inner = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
+print(inner.pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize(("ending", "why"), [("time.sleep(60)", "late"), ("time.sleep(0.7)", "ended")])
+def test_nothing_of_it_is_left(monkeypatch: pytest.MonkeyPatch, ending: str, why: str) -> None:
+    # A launcher that ends, or is ended, leaves its processes in sessions of their own behind.
+    child, said = start(monkeypatch, GRANDCHILD + ending)
+    ended = wait(child, seconds=2.0)
+    assert ended.why == why
+    assert is_gone(int(said[0]))
+
+
+def test_a_stopped_process_is_ended_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    child, _ = start(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
+    begun = time.monotonic()
+    assert wait(child, seconds=1.0).why == "late"
+    assert time.monotonic() - begun < 4
+
+
+def test_silence_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    child, _ = start(monkeypatch, "import time; print('here', flush=True); time.sleep(60)")
+    assert wait(child, patience=1.0).why == "silent"
+
+
+def test_a_process_that_hangs_after_an_error_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(children, "SECONDS_AFTER_FATAL", 1.0)
+    child, _ = start(monkeypatch, "import time; print('MemoryError', flush=True); time.sleep(60)")
+    ended = wait(child)
+    assert (ended.why, ended.out_of_memory) == ("silent", True)
+    child, _ = start(
+        monkeypatch, "import time; print('out of memory: from now on at most 9', flush=True); time.sleep(2)"
+    )
+    assert wait(child).well
+
+
+def test_work_that_goes_on_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    beat = tmp_path / ".alive"
+    script = f"import time, pathlib\nfor _ in range(8): pathlib.Path({str(beat)!r}).touch(); time.sleep(0.4)"
+    monkeypatch.setattr(children, "launch_command", lambda *_: [sys.executable, "-c", script])
+    assert wait(Child([], 1, print, beat), patience=1.5).well
+
+
+def test_it_may_finish_when_the_run_is_asked_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "import signal, sys, time; signal.signal(15, lambda *_: (print('saved', flush=True), sys.exit(143)))\n"
+    child, said = start(monkeypatch, script + "print('on', flush=True); time.sleep(60)")
+    assert wait(child, stop_after=1.0).why == "stopped"
+    assert said == ["on", "saved"]
+
+
+@pytest.mark.parametrize(
+    ("line", "memory", "space"),
+    [
+        ("error: ValueError: out of memory, with nothing left to split (CUDA out of memory.)", True, False),
+        ("RuntimeError: [enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory", True, False),
+        ("RuntimeError: can't start new thread", True, False),
+        ("OSError: [Errno 28] No space left on device", False, True),
+        ("error: ValueError: RUN/checkpoints: no room for a checkpoint: it takes 3 MB", False, True),
+        ("error: ValueError: train.hold_out is 4", False, False),
+    ],
+)
+def test_what_it_lacked_is_understood(line: str, memory: bool, space: bool) -> None:
+    ended = Ended(2, "ended", ("train 3/9", line))
+    assert (ended.out_of_memory, ended.out_of_space) == (memory, space)
+    assert line[:50] in ended.describe()
+
+
+def test_a_stage_ends_with_the_run_that_started_it(tmp_path: Path) -> None:
+    script = "from pipeline.worker import leave_with_parent; import time\n"
+    script += "leave_with_parent(); print('on', flush=True); time.sleep(60)"
+    parent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=os.environ | {"ARC_TRM_PARENT": str(parent.pid)},
+        stdout=subprocess.PIPE,
+    ) as stage:
+        assert stage.stdout is not None
+        assert stage.stdout.readline() == b"on\n"
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        assert stage.wait(timeout=10) == 1
+
+
+def test_gpus_are_counted_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,3")
+    assert count_gpus() == 3
+    command = launch_command("pipeline.worker", ["train", "RUN"], 3)
+    assert command[2:5] == ["accelerate.commands.launch", "--num_processes", "3"]
+    assert command[-4:] == ["-m", "pipeline.worker", "train", "RUN"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert count_gpus() == 0
+    assert launch_command("pipeline.worker", ["train"], 2)[2:5] == ["torch.distributed.run", "--nproc-per-node", "2"]
+    assert launch_command("pipeline.worker", ["train"], 1) == [sys.executable, "-m", "pipeline.worker", "train"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_a_run_of_several_processes_ends_all_of_them(
+    tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--recipe", "smoke_symbols", "--processes", "2", "--set", "train.steps=100000", "--run", str(tmp_path)]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    metrics = tmp_path / "metrics.jsonl"
+    with process_family([sys.executable, "-m", "pipeline", "solve", *words]) as (run, started):
+        wait_until(lambda: run.poll() is not None or (metrics.exists() and metrics.read_text() != ""))
+        assert run.poll() is None
+        assert len(started()) == 3, "a launcher and two processes"
+        run.send_signal(number)
+        assert run.wait(timeout=60) == (143 if number == signal.SIGTERM else -9)
+    assert bool(list((tmp_path / "checkpoints").glob("step_*"))) == (number == signal.SIGTERM)

@@ -1,0 +1,146 @@
+"""Runs that nobody watches, small ones whole: what is promised of their time, their files and their end."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from augment import Selection, load_tasks
+from pipeline.checkpoints.checkpoint import seal_checkpoint
+from pipeline.config.run_config import TrainSettings, UnattendedSettings
+from pipeline.kaggle.backbone_settings import take_network
+from pipeline.kaggle.supervisor import solve_unattended
+from pipeline.recipes.registry import recipe
+from submissions.submission_file import read_submission
+from tests.helpers.paths import ROOT
+
+TINY = [
+    *(
+        "model.hidden=32",
+        "model.heads=2",
+        "model.h_cycles=1",
+        "model.l_cycles=2",
+        "model.id_slots=1",
+        "model.max_steps=2",
+    ),
+    *(
+        "puzzles.augmentations=3",
+        "train.batch_size=16",
+        "train.lr=1e-3",
+        "train.log_every=5",
+        "train.checkpoint_every=10",
+    ),
+]
+
+
+def write_challenges(folder: Path, broken: bool = False) -> Path:
+    """Four real tasks, outputs hidden; a malformed one in the middle."""
+    tasks = load_tasks("arc-agi-1/training", Selection(max_side=3, limit=4))
+    value: dict[str, Any] = {
+        task.id: {
+            "train": [{"input": p.input.tolist(), "output": p.output.tolist()} for p in task.demonstrations],  # type: ignore[union-attr]
+            "test": [{"input": pair.input.tolist()} for pair in task.tests],
+        }
+        for task in tasks
+    }
+    if broken:
+        items = list(value.items())
+        value = dict([*items[:2], ("5badc0de", {"train": [{"input": [[1, 2], [3]]}], "test": [{}, {}]}), *items[2:]])
+    file = folder / "arc-agi_test_challenges.json"
+    file.write_text(json.dumps(value))
+    return file
+
+
+def start(file: Path, run: Path, *more: str, budget: str = "60s") -> subprocess.Popen[str]:
+    """The command, in a process that says at its end whether it imported torch."""
+    script = "import os, sys; from pipeline.__main__ import main\n"
+    script += "os._exit = lambda code: (print('TORCH', 'torch' in sys.modules), sys.exit(code))\nmain(sys.argv[1:])"
+    settings = [f"--set={text}" for text in (*TINY, *more)]
+    words = ["solve", str(file), "--recipe", "kaggle", "--budget", budget, "--run", str(run), *settings]
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def complete(submission: Path, file: Path) -> bool:
+    found = read_submission(submission)
+    wanted = json.loads(file.read_text())
+    return found.keys() == wanted.keys() and all(len(found[name]) == len(wanted[name]["test"]) for name in wanted)
+
+
+def test_a_run_from_filler_to_answers_without_torch(tmp_path: Path) -> None:
+    file, run = write_challenges(tmp_path, broken=True), tmp_path / "run"
+    begun = time.monotonic()
+    process = start(file, run, "train.steps=6", "train.log_every=2", budget="3m")
+    while not (run / "submission.json").exists():
+        assert time.monotonic() - begun < 10
+        time.sleep(0.05)
+    assert complete(run / "submission.json", file)
+    said, _ = process.communicate(timeout=170)
+    assert process.returncode == 0, said
+    assert "TORCH False" in said
+    assert re.search(r"is complete and valid, [1-7] of 9 test inputs answered", said)
+    assert complete(run / "submission.json", file)
+    (trouble,) = json.loads((run / "trouble.json").read_text())
+    assert "5badc0de" in trouble
+    assert (run / "report.html").exists()
+    assert (run / "passes" / "1" / "predictions.json").exists()
+
+
+def test_asked_to_end_it_ends_with_what_it_has(tmp_path: Path) -> None:
+    file, run = write_challenges(tmp_path), tmp_path / "run"
+    process = start(file, run, budget="10m")
+    metrics, begun = run / "metrics.jsonl", time.monotonic()
+    while not metrics.exists():
+        assert time.monotonic() - begun < 60
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    assert "asked to end" in said
+    assert complete(run / "submission.json", file)
+    assert list((run / "checkpoints").glob("step_*")), "what was trained is kept"
+
+
+def test_bad_input_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
+    config = recipe("kaggle")
+    with pytest.raises(ValueError, match="--budget"):
+        solve_unattended(config, tmp_path / "run")
+    with pytest.raises(ValueError, match="no source"):
+        solve_unattended(config.model_copy(update={"budget": 60.0, "source": "nothing.json"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="must grow"):
+        UnattendedSettings(passes=(0.4, 0.1))
+
+
+def test_a_trunk_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    config = recipe("kaggle")
+    (tmp_path / "checkpoint.json").write_text('{"format": 3, "files": ')
+    same, trunk, lost = take_network(config, tmp_path)
+    assert (same, trunk) == (config, None)
+    assert "from scratch" in lost[0]
+    assert take_network(config, None) == (config, None, [])
+
+
+def test_a_trunk_with_a_symbol_axis_brings_what_belongs_to_it(tmp_path: Path) -> None:
+    theirs = recipe("smoke_symbols")
+    seal_checkpoint(tmp_path, 1, theirs.model_dump(mode="json"), [])
+    config, trunk, lost = take_network(recipe("kaggle"), tmp_path)
+    assert (config.model, trunk, lost) == (theirs.model, tmp_path, [])
+    assert (config.puzzles.ids, config.puzzles.augmentations) == ("transform", 7)
+    assert config.train == recipe("kaggle").train
+
+
+def test_the_recipe_learns_as_fast_as_time_allows() -> None:
+    config = recipe("kaggle")
+    assert config.unattended is not None
+    assert config.train.fit
+    assert not TrainSettings().fit
+    assert os.environ.get("KAGGLE_IS_COMPETITION_RERUN") is None

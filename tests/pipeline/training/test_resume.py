@@ -1,0 +1,371 @@
+"""A run that is stopped, killed or moved goes on as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from pipeline.checkpoints.manager import Keeper
+from pipeline.runtime.stop_signals import StopSignals
+from solver.training.learner import Learner
+from tests.helpers.commands import launch, run
+from tests.helpers.paths import ROOT
+from tests.helpers.resume import STEPS, TRAIN, Crash, after, crash, lines, same_run, tensors
+
+
+@pytest.fixture(scope="module")
+def puzzles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of six real tasks, some of them trained on with all their pairs."""
+    folder = tmp_path_factory.mktemp("sets") / "set"
+    chosen = ("--score", "arc-agi-1/training", "--max-side", "4", "--limit", "6")
+    assert run("build", *chosen, "--augmentations", "3", "--out", folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(puzzles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("runs") / "alone"
+    assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", folder) == 0
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_training_with_a_checkpoint(
+    puzzles: Path,
+    alone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", after(7, lambda: signal.raise_signal(number)))
+        assert run(*command) == 128 + number
+    assert "stopped by a signal at step 7 of 17" in capsys.readouterr().out
+    assert not (tmp_path / "run" / "checkpoints" / "final").exists()
+    assert run(*command) == 0
+    assert "resumed at step 7" in capsys.readouterr().out
+    same_run(alone, tmp_path / "run")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "signals are as they were"
+
+
+def test_only_a_second_ctrl_c_is_not_waited_for() -> None:
+    with StopSignals().watched() as stop:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.received == signal.SIGTERM, "a launcher and the system may both send one"
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+
+
+def test_a_crash_between_checkpoints_changes_nothing(
+    puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    for step, expected in ((2, None), (11, None), (13, 8)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Learner, "step", after(step, crash))
+            with pytest.raises(Crash):
+                run(*command)
+        assert (f"resumed at step {expected}" in capsys.readouterr().out) == (expected is not None)
+    assert run(*command) == 0
+    assert "resumed at step 12" in capsys.readouterr().out
+    same_run(alone, tmp_path / "run")
+
+
+OPTIONAL = [
+    *("train.optimizer=normuon", "train.id_optimizer=adam", "train.schedule=wsd", "train.min_ratio=0.1"),
+    *("train.loss=softmax", "train.label_smoothing=0.1", "train.corrupted=0.5", "model.halting=random"),
+    *("model.dropout=0.1", "model.positions=rope2d"),
+]
+"""Ways of learning that have state of their own, or draw numbers."""
+
+
+def test_optional_ways_of_learning_go_on_after_a_crash(
+    puzzles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, *(word for each in OPTIONAL for word in ("--set", each)))
+    assert run(*chosen, "--run", tmp_path / "alone") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", after(11, crash))
+        with pytest.raises(Crash):
+            run(*chosen, "--run", tmp_path / "run")
+    state = load_file(tmp_path / "run" / "checkpoints" / "step_0000008" / "id_optimizer.safetensors")
+    assert state.keys() == {"rows/mean", "rows/square", "rows/steps"}
+    assert run(*chosen, "--run", tmp_path / "run") == 0
+    same_run(tmp_path / "alone", tmp_path / "run")
+
+
+def test_a_run_goes_on_that_is_older_than_a_setting(
+    puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", after(5, crash))
+        with pytest.raises(Crash):
+            run(*command)
+    file = tmp_path / "run" / "config.json"
+    values = json.loads(file.read_text())
+    for name in ("loss", "schedule", "id_optimizer"):
+        del values["train"][name]
+    file.write_text(json.dumps(values))
+    assert run(*command) == 0
+    same_run(alone, tmp_path / "run")
+
+
+def test_a_crash_before_the_final_checkpoint_changes_nothing(
+    puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.training.trainer.save_checkpoint", lambda *_: crash())
+        with pytest.raises(Crash):
+            run(*command)
+    assert not (tmp_path / "run" / "checkpoints" / "final").exists()
+    assert run(*command) == 0
+    same_run(alone, tmp_path / "run")
+    assert [row["step"] for row in lines(tmp_path / "run")] == [5, 10, 15, 17]
+
+
+def test_a_damaged_end_is_made_again(
+    puzzles: Path, alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    assert run(*command) == 0
+    (tmp_path / "run" / "checkpoints" / "final" / "ids.safetensors").unlink()
+    capsys.readouterr()
+    assert run(*command) == 0
+    assert "ids.safetensors is missing, cut short or altered; it is made again" in capsys.readouterr().out
+    same_run(alone, tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", after(10, crash))
+        with pytest.raises(Crash):
+            run(*command)
+    (tmp_path / "run" / "checkpoints" / "step_0000008" / "optimizer.safetensors").write_bytes(b"")
+    capsys.readouterr()
+    assert run(*command) == 0
+    said = capsys.readouterr().out
+    assert "step_0000008/optimizer.safetensors is missing, cut short or altered" in said
+    assert "resumed at step 4" in said
+    same_run(alone, tmp_path / "run")
+
+
+def test_the_end_of_a_budget_writes_a_checkpoint_and_more_budget_goes_on(
+    puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    left = iter([1.0] * 6 + [0.0])
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.time_budget.Budget.left", lambda *_: next(left))
+        assert run(*command, "--budget", "10m") == 0
+    assert "the budget ended training at step 6 of 17" in capsys.readouterr().out
+    assert (tmp_path / "run" / "checkpoints" / "final" / "average.safetensors").exists()
+    assert run(*command, "--budget", "1h") == 0
+    said = capsys.readouterr().out
+    assert "resumed at step 6" in said
+    assert "budget: 600.0 -> 3600.0" in said
+    same_run(alone, tmp_path / "run")
+    assert run(*command, "--budget", "1h") == 0
+    assert "training was already done" in capsys.readouterr().out
+
+
+def test_another_puzzle_set_is_not_taken_for_the_same(
+    puzzles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, chosen = tmp_path / "set", ("--score", "arc-agi-1/training", "--max-side", "4", "--augmentations", "3")
+    assert run("build", *chosen, "--limit", "6", "--out", copy) == 0
+    command = ("train", "--puzzles", copy, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", after(5, crash))
+        with pytest.raises(Crash):
+            run(*command)
+    copy.rename(tmp_path / "old")
+    assert run("build", *chosen, "--limit", "7", "--out", copy) == 0
+    assert run(*command) == 2
+    assert "begun on another puzzle set" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_is_not_finite_stops_the_run_and_keeps_the_batch(
+    puzzles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learners: list[Learner] = []
+    make_learner = Learner.__init__
+
+    def remember(learner: Learner, *given: object) -> None:
+        make_learner(learner, *given)  # type: ignore[arg-type]
+        learners.append(learner)
+
+    def spoil() -> None:
+        with torch.no_grad():
+            learners[0].model.cell_head.weight[3] = torch.nan
+
+    def put_in_place_late(keeper: Keeper, *places: Path) -> None:
+        time.sleep(0.5)  # the step that fails is made meanwhile
+        put_in_place(keeper, *places)
+
+    put_in_place = Keeper._put_in_place
+    monkeypatch.setattr(Keeper, "_put_in_place", put_in_place_late)
+    monkeypatch.setattr(Learner, "__init__", remember)
+    monkeypatch.setattr(Learner, "step", after(9, spoil))
+    assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "step 10 is not finite" in said
+    assert "the last checkpoint, of step 8, is whole" in said
+    kept = tmp_path / "run" / "failed_step_0000010" / "process_0"
+    slots, weights = load_file(kept / "slots.safetensors"), load_file(kept / "model.safetensors")
+    assert len(slots["tokens"]) == 16
+    assert torch.isnan(weights["cell_head.weight"][3]).all()
+
+
+def test_out_of_memory_ends_in_words_where_nothing_smaller_is_left(
+    puzzles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    monkeypatch.setattr("solver.model.model.RecursiveModel.forward", fail)
+    assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run") == 2
+    assert "with nothing left to split (CUDA out of memory" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_full_disk_ends_in_words_with_the_last_checkpoint_whole(
+    puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    check = Keeper._check_space
+
+    def no_room(keeper: Keeper, groups: list) -> None:
+        if keeper.last_step == 8:
+            raise keeper._no_space("it takes 9 MB, and 1 MB are free")
+        check(keeper, groups)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "_check_space", no_room)
+        assert run(*command) == 2
+    assert "The last one, of step 8, is whole" in " ".join(capsys.readouterr().err.split())
+    assert run(*command) == 0
+    same_run(alone, tmp_path / "run")
+
+
+def test_a_run_grows_onto_other_tasks(alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    larger, chosen = tmp_path / "set", ("--score", "arc-agi-1/training", "--max-side", "4", "--augmentations", "3")
+    assert run("build", *chosen, "--limit", "8", "--out", larger) == 0
+    final = alone / "checkpoints" / "final"
+    grown = ("train", "--puzzles", larger, *TRAIN, "--set", "train.steps=1", "--set", "train.id_lr=1e-9")
+    assert run(*grown, "--checkpoint", final, "--run", tmp_path / "run") == 0
+    assert "ID rows: 24 matched by key, 8 new ones start at the mean" in " ".join(capsys.readouterr().out.split())
+    before, rows = tensors(final)["ids/rows"], tensors(tmp_path / "run" / "checkpoints" / "final")["ids/rows"]
+    found = (rows[:, None] - before[None]).abs().amax(2).min(1).values < 1e-6
+    assert int(found.sum()) == 24
+    assert_close(rows[~found], before.mean(0).expand(8, -1), rtol=0, atol=1e-6)
+
+
+# Several processes.
+
+
+@pytest.mark.parametrize("feed", ["all", "halted"])
+def test_any_number_of_processes_trains_the_same(puzzles: Path, tmp_path: Path, feed: str) -> None:
+    """14 slots of 4 processes: shares of 3 and 4; one batch of held-out examples: most processes have none.
+
+    From the same weights: how they are drawn is float32, whose functions may differ in the last bit.
+    """
+    chosen = ("--puzzles", puzzles, *TRAIN, "--set", "train.batch_size=14", "--set", "train.precision=fp64")
+    chosen = (*chosen, "--set", f"train.feed={feed}", "--set", "train.hold_out=3")
+    assert run("train", *chosen, "--set", "train.steps=1", "--run", tmp_path / "start") == 0
+    chosen = (*chosen, "--set", "train.steps=20", "--checkpoint", tmp_path / "start" / "checkpoints" / "final")
+    assert run("train", *chosen, "--run", tmp_path / "1") == 0
+    for processes in (2, 4) if feed == "all" else (2,):
+        folder = tmp_path / str(processes)
+        done = launch(processes, "train", *chosen, "--run-folder", folder)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count(f"processes: {processes}") == 1
+        ours, theirs = (tensors(path / "checkpoints" / "step_0000020") for path in (tmp_path / "1", folder))
+        assert_close(theirs, ours, rtol=0, atol=1e-9)
+        for one, other in zip(lines(tmp_path / "1"), lines(folder), strict=True):
+            assert one.pop("moved") == {
+                name: pytest.approx(each, abs=1e-9) for name, each in other.pop("moved").items()
+            }
+            assert one == pytest.approx(other, abs=1e-9)
+
+
+def test_two_processes_train_the_same_in_optional_ways(puzzles: Path, tmp_path: Path) -> None:
+    """From the same weights, as above."""
+    optional = [word for each in OPTIONAL for word in ("--set", each)]
+    chosen = ("--puzzles", puzzles, *TRAIN, *optional, "--set", "train.precision=fp64", "--set", "train.log_every=1")
+    assert run("train", *chosen, "--set", "train.steps=1", "--run", tmp_path / "start") == 0
+    chosen = (*chosen, "--set", "train.steps=20", "--checkpoint", tmp_path / "start" / "checkpoints" / "final")
+    assert run("train", *chosen, "--run", tmp_path / "1") == 0
+    done = launch(2, "train", *chosen, "--run-folder", tmp_path / "2")
+    assert done.returncode == 0, done.stderr[-2000:]
+    for one, other in zip(lines(tmp_path / "1"), lines(tmp_path / "2"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-9), f"at step {one['step']}"
+    ours, theirs = (tensors(tmp_path / name / "checkpoints" / "step_0000020") for name in ("1", "2"))
+    assert_close(theirs, ours, rtol=0, atol=1e-9)
+
+
+def test_processes_change_from_one_stretch_to_the_next(
+    puzzles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes go on where one was stopped, and the other way round."""
+    chosen = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--set", "train.precision=fp64")
+    assert run(*chosen, "--run", tmp_path / "alone") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", after(7, lambda: signal.raise_signal(signal.SIGTERM)))
+        assert run(*chosen, "--run", tmp_path / "run") == 143
+    done = launch(2, *chosen, "--run-folder", tmp_path / "run")
+    assert "resumed at step 7" in done.stdout, done.stderr[-2000:]
+    for name in ("final", "step_0000017"):
+        one, other = (tensors(tmp_path / run_name / "checkpoints" / name) for run_name in ("alone", "run"))
+        assert_close(one, other, rtol=0, atol=1e-9)
+
+
+def test_fewer_processes_than_launched_is_refused(puzzles: Path, tmp_path: Path) -> None:
+    """As where a launcher starts one process although more were asked for."""
+    words = [sys.executable, "-m", "pipeline", "train", "--puzzles", puzzles, *TRAIN, "--run", tmp_path / "run"]
+    environment = {**os.environ, "WORLD_SIZE": "2"}
+    done = subprocess.run(list(map(str, words)), cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "2 processes were launched" in " ".join(done.stderr.split())
+
+
+LOSE_ONE = """
+import os, sys
+from pipeline.__main__ import main
+from solver.training.learner import Learner
+step = Learner.step
+def lost(learner, *given):
+    if learner.steps == 6 and learner.processes.index == 1:
+        os._exit(9)
+    return step(learner, *given)
+Learner.step = lost
+main(sys.argv[1:])
+"""
+
+
+def test_a_lost_process_ends_in_words_and_nothing_is_lost(puzzles: Path, alone: Path, tmp_path: Path) -> None:
+    chosen = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-folder", tmp_path / "run")
+    (tmp_path / "lose.py").write_text(LOSE_ONE)
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", tmp_path / "lose.py", *chosen]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(list(map(str, words)), cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode != 0
+    assert "another process of this run was lost" in " ".join(done.stderr.split())
+    assert run(*chosen) == 0
+    assert "resumed at step 4" in (tmp_path / "run" / "log.txt").read_text()
+    ours, theirs = (tensors(path / "checkpoints" / "final") for path in (alone, tmp_path / "run"))
+    assert_close(theirs, ours, rtol=0, atol=1e-4)

@@ -1,0 +1,118 @@
+"""What a model computes in, and with which attention: chosen by the hardware unless set."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from pipeline.checkpoints.load_model import choose_precision, prepare_model, varlen_works
+from pipeline.config.run_config import RunConfig, TrainSettings, override
+from pipeline.recipes.small import smoke
+from pipeline.training.setup import learner_config
+from solver.model.packing import Layout
+from solver.model.puzzle_embedding import IdTable
+from solver.training.learner_config import LearnerConfig
+from tests.helpers.commands import SHORT, run
+from tests.helpers.small_model import make_model
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), torch.float16), ((8, 9), torch.bfloat16)])
+def test_half_precision_is_the_kind_that_the_gpu_has(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: torch.dtype
+) -> None:
+    """A T4 has no bf16, an L4 has."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert choose_precision("auto", CUDA) == expected
+    assert choose_precision("fp32", CUDA) == torch.float32
+    assert choose_precision("auto", CPU) == torch.float32
+
+
+def test_every_setting_of_training_reaches_the_learner() -> None:
+    changes = {
+        "lr": 0.5,
+        "muon_lr": 0.25,
+        "optimizer": "muon",
+        "curriculum": [[0.5, 1, 1]],
+        "micro_batch": 3,
+        "ids_only": 0.25,
+    }
+    changes |= {"id_optimizer": "adam", "schedule": "wsd", "decay": 0.5, "loss": "softmax", "label_smoothing": 0.1}
+    changes |= {"halting_loss": 0.25, "corrupted": 0.5, "corruption": [0.1, 0.2]}
+    config = learner_config(override(smoke(), {f"train.{name}": value for name, value in changes.items()}), True)
+    given = (config.lr, config.muon_lr, config.optimizer, config.curriculum, config.micro_batch, config.scale_loss)
+    assert (*given, config.ids_only) == (0.5, 0.25, "muon", ((0.5, 1, 1),), 3, True, 0.25)
+    assert (config.id_optimizer, config.schedule, config.decay) == ("adam", "wsd", 0.5)
+    assert (config.loss, config.label_smoothing, config.halting_loss) == ("softmax", 0.1, 0.25)
+    assert (config.corrupted, config.corruption) == (0.5, (0.1, 0.2))
+
+
+def test_the_defaults_of_training_are_those_of_the_learner() -> None:
+    given, own = learner_config(RunConfig(recipe="none", source="none")), LearnerConfig()
+    assert given == own
+
+
+def test_a_model_knows_by_what_loss_it_is_trained() -> None:
+    model = make_model()
+    prepare_model(model, IdTable(2, 16), TrainSettings(loss="softmax"), CPU)
+    assert model.loss == "softmax"
+
+
+@pytest.mark.parametrize(("compile_it", "expected"), [(None, 0), (True, 2), (False, 0)])
+def test_compiling_is_off_on_the_cpu_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch, compile_it: bool | None, expected: int
+) -> None:
+    compiled: list[dict] = []
+    monkeypatch.setattr("solver.model.layers.Block.compile_parts", lambda _, **options: compiled.append(options))
+    said = prepare_model(make_model(), IdTable(2, 16), TrainSettings(compile=compile_it), CPU)
+    assert len(compiled) == expected
+    assert said == "float32 on cpu, padded attention" + (", compiled" if expected else "")
+
+
+def test_varlen_attention_is_refused_where_it_cannot_be() -> None:
+    with pytest.raises(ValueError, match=r"train\.attention=varlen: torch .* cannot do it in torch\.float32 on cpu"):
+        prepare_model(make_model(), IdTable(2, 16), TrainSettings(attention="varlen"), CPU)
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.0, True), (1.1, False)])
+def test_a_varlen_kernel_that_gives_something_else_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, factor: float, expected: bool
+) -> None:
+    """Stands in for CUDA: the padded way, made wrong by a factor."""
+    attend: Callable[[Layout, Tensor, Tensor], Tensor] = Layout.attend
+
+    def pretended(layout: Layout, qk: Tensor, v: Tensor) -> Tensor:
+        if layout.ends is None:
+            return attend(layout, qk, v)
+        plain = Layout(layout.padding, layout.groups, None, layout.longest, layout.cos, layout.sin, layout.first)
+        return attend(plain, qk, v) * factor
+
+    monkeypatch.setattr(Layout, "attend", pretended)
+    monkeypatch.setattr("pipeline.checkpoints.load_model.on_cuda", lambda _: True)
+    assert varlen_works(2, 8, torch.bfloat16, CPU) is expected
+    monkeypatch.setattr(Layout, "attend", lambda *_: _raise())
+    assert varlen_works(2, 8, torch.bfloat16, CPU) is False
+
+
+def _raise() -> None:
+    raise RuntimeError("no such kernel")
+
+
+def test_a_run_sends_its_metrics_to_tensorboard(tmp_path: Path) -> None:
+    chosen = ("--set", 'train.trackers=["tensorboard"]', "--set", "train.log_every=2")
+    assert run("solve", "--recipe", "smoke", *SHORT, *chosen, "--run", tmp_path / "run") == 0
+    events = EventAccumulator(str(tmp_path / "run" / "arc-trm")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [2, 4]
+
+
+def test_a_tracker_that_is_not_there_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ("--set", 'train.trackers=["tensorbord"]')
+    assert run("solve", "--recipe", "smoke", *chosen, "--run", tmp_path / "run") == 2
+    assert "tensorbord" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,94 @@
+"""What is shown of the recursion is what the model, called step by step, holds."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from solver.model.equations import DIRECT, SINGLE, TRM, multi_scale
+from solver.model.puzzle_embedding import IdTable
+from solver.model.trace import Movement, Trace, relative
+from solver.training.deep_supervision import predict_steps
+from tests.helpers.small_model import CONFIG, make_batch, make_learner, make_model
+
+
+def test_a_trace_is_what_direct_calls_of_the_model_give() -> None:
+    """Row 1 of three, padded: its unused positions do not count."""
+    model, table = make_model(replace(CONFIG, h_cycles=2, l_cycles=2)), IdTable(3, CONFIG.id_length)
+    batch, steps = make_batch([4, 3, 2]), 3
+    trace = Trace(model, batch, np.array([1, 2]))
+    for output in predict_steps(model, table, batch, steps, watch=trace.watch):
+        trace.add(output)
+    shown = trace.examples()
+    assert len(shown) == 2
+
+    alone, cells = batch.each(lambda tensor: tensor[1:2]).padded(3), 3
+    latents, ids_BI = model.initial_latents(1, cells), table.lookup(alone.puzzles_B)
+    for step in range(steps):
+        moved: dict[str, list[float]] = {"z_h": [], "z_l": []}
+
+        def watch(name: str, old: Tensor, new: Tensor, into: dict[str, list[float]] = moved) -> None:
+            into[name].append(float((new - old).norm() / new.norm()))
+
+        with torch.no_grad():
+            output = model(latents, alone, ids_BI, watch=watch)
+            for name, z in (("answer", output.latents["z_h"]), ("reasoning", output.latents["z_l"])):
+                read = model.cell_head(z[0, CONFIG.id_slots :]).argmax(-1)
+                assert getattr(shown[0], name)[step, :cells].tolist() == read.tolist()
+            assert shown[0].answer_moved[step].tolist() == pytest.approx(moved["z_h"], abs=1e-5)
+            assert shown[0].reasoning_moved[step].tolist() == pytest.approx(moved["z_l"], abs=1e-5)
+            assert abs(float(shown[0].halting[step]) - float(output.halt_B.sigmoid())) < 1e-6
+        latents = output.latents
+    assert shown[0].answer.shape == (steps, 4)
+    assert shown[0].answer_moved.shape == (steps, 2)
+    assert shown[0].reasoning_moved.shape == (steps, 4)
+
+
+@pytest.mark.parametrize(
+    ("recursion", "answer", "others"), [(TRM, 2, 4), (SINGLE, 6, 0), (DIRECT, 2, 0), (multi_scale(3), 2, 6)]
+)
+def test_every_model_of_the_family_can_be_followed(recursion: object, answer: int, others: int) -> None:
+    model = make_model(replace(CONFIG, h_cycles=2, l_cycles=2, recursion=recursion))
+    batch = make_batch([4, 2])
+    trace = Trace(model, batch, np.array([0]))
+    for output in predict_steps(model, IdTable(2, CONFIG.id_length), batch, 3, watch=trace.watch):
+        trace.add(output)
+    (shown,) = trace.examples()
+    assert shown.answer_moved.shape == (3, answer)
+    assert shown.reasoning_moved.shape == (3, others)
+    assert shown.reasoning.shape == (3, 4 if others else 0)
+
+
+def test_following_nobody_is_allowed() -> None:
+    model, table, batch = make_model(), IdTable(2, CONFIG.id_length), make_batch([4, 4])
+    trace = Trace(model, batch, np.zeros(0, np.int64))
+    for output in predict_steps(model, table, batch, 2, watch=trace.watch):
+        trace.add(output)
+    assert trace.examples() == []
+
+
+def test_movement_by_hand() -> None:
+    movement = Movement()
+    for old, new in (([3.0, 0.0], [3.0, 4.0]), ([0.0, 0.0], [6.0, 8.0])):
+        movement.begin()
+        movement("z_h", torch.tensor([old]), torch.tensor([new]))
+        movement("z_h", torch.tensor([new]), torch.tensor([new]))
+    # The first update moves by 4 and by 10, to lengths of 5 and 10.
+    assert relative(movement.squares["z_h"]) == pytest.approx([(116 / 125) ** 0.5, 0.0])
+
+
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_movement_in_training_does_not_depend_on_the_chunks(micro_batch: int | None) -> None:
+    model = make_model(replace(CONFIG, h_cycles=2, l_cycles=2, canvas="full"))
+    learner = make_learner(model, micro_batch=micro_batch)
+    learner.step(make_batch([16, 16, 16]), watched=True)
+    moved = {name: relative(squares) for name, squares in learner.movement.squares.items()}
+    assert [len(moved[name]) for name in ("z_h", "z_l")] == [2, 4]
+    whole = make_learner(make_model(model.config))
+    whole.step(make_batch([16, 16, 16]), watched=True)
+    for name, squares in whole.movement.squares.items():
+        assert moved[name] == pytest.approx(relative(squares), rel=1e-4)
+    whole.step(make_batch([16, 16, 16]))
+    assert {name: len(squares) for name, squares in whole.movement.squares.items()} == {"z_h": 2, "z_l": 4}

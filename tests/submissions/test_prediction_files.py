@@ -1,0 +1,253 @@
+import json
+import math
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from submissions import prediction_files as prediction
+from submissions.prediction_files import (
+    ANSWERS_FILE,
+    GRIDS_FILE,
+    METADATA_FILE,
+    add_scores,
+    find_parts,
+    join_parts,
+    read_part,
+    read_predictions,
+    write_part,
+    write_predictions,
+)
+from submissions.predictions import (
+    NO_GRID,
+    Answers,
+    Part,
+    Prediction,
+    Predictions,
+    Scores,
+    current_answers,
+    make_predictions,
+    merge_predictions,
+)
+from submissions.recursion_trace import Recursion
+
+METADATA = {"source": "arc-agi-1/training", "augmentations": 8, "seeds": {3: "three", 12: "twelve"}}
+SAME = "t0|||0123456789"
+ROWS = [
+    Prediction("b", 1, "t3|||0981543267", np.array([[1, 2, 3]], np.uint8), -1.25, -0.5, 0.75, step=4, trajectory=7),
+    Prediction("a", 0, SAME, None, 4.0),
+    Prediction("b", 0, SAME, np.array([[9], [0]], np.uint8), 1e-12, edge=True),
+    Prediction("b", 1, SAME, np.array([[1, 2, 3]], np.uint8), 2.0, step=3, last=False),
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_predictions(tmp_path / "predictions", make_predictions(METADATA, ROWS))
+    return tmp_path / "predictions"
+
+
+def plain(predictions: Predictions) -> list[tuple]:
+    """Every answer as plain values, its task and grid spelled out."""
+    answers, found = predictions.answers, []
+    for row in range(len(answers)):
+        values = {field.name: getattr(answers, field.name)[row].item() for field in fields(Answers)}
+        number = values.pop("grid")
+        values["task"] = predictions.tasks[values["task"]]
+        grid = None if number == NO_GRID else predictions.grids[number].tolist()
+        found.append((grid, *("nan" if value != value else value for value in values.values())))
+    return found
+
+
+def given(rows: list[Prediction]) -> list[tuple]:
+    return plain(make_predictions({}, rows))
+
+
+def test_what_is_written_is_read_in_the_same_order(folder):
+    predictions = read_predictions(folder)
+    assert plain(predictions) == given(ROWS)
+    first = plain(predictions)[0]
+    assert first == ([[1, 2, 3]], "b", 1, 1446894, 7, 4, True, False, False, -0.5, -1.25, 0.75)
+    assert predictions.metadata == {**METADATA, "seeds": {"3": "three", "12": "twelve"}}
+
+
+def test_a_grid_is_kept_once_however_often_it_is_given(folder):
+    grids = read_predictions(folder).grids
+    assert [grids[number].tolist() for number in range(len(grids))] == [[[1, 2, 3]], [[9], [0]]]
+
+
+def test_no_predictions_can_be_written_and_read(tmp_path):
+    write_predictions(tmp_path / "none", make_predictions({}, []))
+    assert plain(read_predictions(tmp_path / "none")) == []
+
+
+def test_the_same_predictions_are_the_same_bytes(folder, tmp_path):
+    write_predictions(tmp_path / "again", make_predictions(METADATA, ROWS))
+    for name in (ANSWERS_FILE, GRIDS_FILE, METADATA_FILE):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_an_existing_folder_is_not_overwritten(folder):
+    before = (folder / ANSWERS_FILE).read_bytes()
+    with pytest.raises(ValueError, match="already exists"):
+        write_predictions(folder, make_predictions({}, []))
+    assert (folder / ANSWERS_FILE).read_bytes() == before
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path):
+    whole = make_predictions({}, ROWS)
+    broken = replace(whole, answers=replace(whole.answers, task=whole.answers.task + 100))
+    with pytest.raises((ValueError, IndexError)):
+        write_predictions(tmp_path / "predictions", broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [ANSWERS_FILE, GRIDS_FILE, METADATA_FILE])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=name):
+        read_predictions(folder)
+
+
+@pytest.mark.parametrize("name", [ANSWERS_FILE, GRIDS_FILE, METADATA_FILE])
+def test_a_truncated_file_is_named(folder, name):
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=rf"{name} .*altered.*run the predict stage again"):
+        read_predictions(folder)
+
+
+def test_an_altered_table_is_refused(folder):
+    content = bytearray((folder / ANSWERS_FILE).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / ANSWERS_FILE).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{ANSWERS_FILE} .*altered"):
+        read_predictions(folder)
+
+
+def test_altered_metadata_are_refused(folder):
+    described = json.loads((folder / METADATA_FILE).read_text())
+    described["metadata"]["source"] = "arc-agi-2/evaluation"
+    (folder / METADATA_FILE).write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=f"{METADATA_FILE} .*altered"):
+        read_predictions(folder)
+
+
+@pytest.mark.parametrize("version", [1, 99])
+def test_another_format_is_refused(folder, version):
+    (folder / METADATA_FILE).write_text(json.dumps({"format": version, "sha256": ""}))
+    with pytest.raises(ValueError, match="has format"):
+        read_predictions(folder)
+
+
+def halves(predictions: Predictions) -> list[Part]:
+    return [Part(predictions.answers.take(slice(*span)), predictions.grids) for span in ((0, 2), (2, None))]
+
+
+def test_joined_parts_are_the_whole(folder, tmp_path):
+    predictions = read_predictions(folder)
+    parts = halves(predictions)
+    join_parts(tmp_path / "joined", parts, predictions.tasks, METADATA)
+    joined = read_predictions(tmp_path / "joined")
+    assert plain(joined) == given(ROWS)
+    assert len(joined.grids) == 2
+
+
+def test_parts_are_kept_one_by_one(folder, tmp_path):
+    predictions = read_predictions(folder)
+    for number, part in enumerate(halves(predictions)):
+        write_part(tmp_path, 3 * number, part, predictions.tasks)
+    assert find_parts(tmp_path) == {0, 3}
+    assert find_parts(tmp_path, Scores) == set()
+    read = [read_part(tmp_path, number, predictions.tasks) for number in (0, 3)]
+    join_parts(tmp_path / "joined", read, predictions.tasks, {})
+    assert plain(read_predictions(tmp_path / "joined")) == given(ROWS)
+
+
+def test_a_part_that_lost_its_end_does_not_count(folder, tmp_path):
+    predictions = read_predictions(folder)
+    write_part(tmp_path, 5, halves(predictions)[0], predictions.tasks)
+    (tmp_path / "000005.answers.parquet").rename(tmp_path / "000005.answers.unfinished")
+    assert find_parts(tmp_path) == set()
+
+
+def test_recursions_and_scores_come_back(folder, tmp_path):
+    shown = Recursion(np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.zeros((2, 3, 4), np.uint8),
+                      np.arange(6, dtype=np.float32).reshape(2, 3), np.zeros((2, 0), np.float32),
+                      np.arange(2, dtype=np.float32))  # fmt: skip
+    predictions = replace(read_predictions(folder), recursions={("b", 1): shown})
+    write_predictions(tmp_path / "shown", predictions)
+    places = {task: place for place, task in enumerate(predictions.tasks)}
+    rows = Scores(np.array([places["b"]], np.int32), np.zeros(1, np.int32), np.array([5], np.uint32),
+                  np.array([1], np.int32), np.array([-2.5], np.float32))  # fmt: skip
+    add_scores(tmp_path / "shown", [Part(rows, predictions.grids)], predictions.tasks)
+    again = read_predictions(tmp_path / "shown")
+    assert plain(again) == given(ROWS)
+    ((key, found),) = again.recursions.items()
+    assert key == ("b", 1)
+    assert all((getattr(found, each.name) == getattr(shown, each.name)).all() for each in fields(Recursion))
+    assert again.scores is not None
+    assert again.tasks[again.scores.task[0]] == "b"
+    assert again.grids[again.scores.grid[0]].tolist() == [[9], [0]]
+    assert again.scores.log_prob.tolist() == [-2.5]
+
+
+def test_scores_cut_short_by_a_kill_cost_no_answers(folder, monkeypatch):
+    predictions = read_predictions(folder)
+    rows = Scores(np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint32), np.zeros(1, np.int32),
+                  np.zeros(1, np.float32))  # fmt: skip
+    part = Part(rows, predictions.grids)
+    add_scores(folder, [part], predictions.tasks)
+    seal, calls = prediction.seal, []
+
+    def killed_at_the_second(*arguments, **more):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        seal(*arguments, **more)
+
+    monkeypatch.setattr(prediction, "seal", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        add_scores(folder, [replace(part, rows=replace(rows, log_prob=rows.log_prob - 1))], predictions.tasks)
+    again = read_predictions(folder)
+    assert plain(again) == given(ROWS)
+    assert again.scores is None
+
+
+def test_answers_of_the_whole_board_replace_those_of_the_canvas():
+    cut, whole, other = np.ones((2, 2), np.uint8), np.ones((3, 3), np.uint8), np.zeros((1, 1), np.uint8)
+    rows = [
+        Prediction("a", 0, SAME, cut, 0.0, edge=True),
+        Prediction("a", 1, SAME, other, 0.0),
+        Prediction("a", 0, SAME, whole, 0.0, board=True),
+    ]
+    answers = current_answers(make_predictions({}, rows).answers)
+    assert list(zip(answers.test.tolist(), answers.board.tolist(), strict=True)) == [(1, False), (0, True)]
+
+
+def test_merging_keeps_every_answer_and_says_what_was_merged():
+    one = make_predictions({"sources": {"s": ["b", "a"]}, "trained_on": ["x"], "training_known": True}, ROWS[:2])
+    more = [Prediction("c", 0, SAME, np.array([[1, 2, 3]], np.uint8), 0.5), *ROWS[2:]]
+    two = make_predictions({"sources": {"s": ["b", "c"]}, "trained_on": [], "training_known": False}, more)
+    both = merge_predictions({"one": one, "two": two})
+    assert plain(both) == given(ROWS[:2]) + given(more)
+    assert len(both.grids) == 2
+    assert both.merged == ("one", "two")
+    assert both.metadata["sources"] == {"s": ["a", "b", "c"]}
+    assert both.trained_on == ["x"]
+    assert not both.metadata["training_known"]
+
+
+def test_a_canvas_too_small_for_one_model_does_not_silence_the_other():
+    one = make_predictions({}, [Prediction("a", 0, SAME, None, 0.0, board=True)])
+    two = make_predictions({}, [Prediction("a", 0, SAME, np.ones((1, 1), np.uint8), 0.0)])
+    merged = merge_predictions({"one": one, "two": two})
+    assert len(merged.answers) == 2
+    assert not merged.answers.board.any(), "each model's own replacement is done"
+
+
+def test_malformed_is_the_share_of_last_answers_without_a_grid():
+    rows = [*ROWS[:3], Prediction("a", 0, SAME, None, 0.0, step=1, last=False)]
+    assert make_predictions({}, rows).malformed == 1 / 3
+    assert make_predictions({}, []).malformed is None
+    assert math.isnan(make_predictions({}, ROWS).answers.log_prob[1])
