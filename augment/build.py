@@ -158,7 +158,8 @@ def _draw_job(tasks: list[Task], settings: _Settings) -> list[Numbers]:
 
 def _draw(task: Task, settings: _Settings) -> Numbers:
     """What tells a task's puzzles apart is every pair, hidden outputs as hidden."""
-    count, seed = settings.augmentations, settings.seed
+    count = settings.augmentations
+    seed = settings.seed
     if settings.draws == "distinct":
         return draw_augmentations(task.demonstrations + task.tests, count, task_stream(seed, task.id))
     return draw_transforms(task, count, settings.draws, task_stream(seed, task.id, "colours"))

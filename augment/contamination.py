@@ -119,7 +119,9 @@ def _plain_variants(input_: Grid, output: Grid) -> NDArray[np.uint8]:
     """(8, 4 + cells): for each dihedral both shapes, then the cells with colours numbered as they first appear."""
     variants = np.empty((DIHEDRALS, 4 + input_.size + output.size), dtype=np.uint8)
     for dihedral in range(DIHEDRALS):
-        numbers, used, place = np.full(COLOURS, COLOURS, dtype=np.uint8), 0, 4
+        numbers = np.full(COLOURS, COLOURS, dtype=np.uint8)
+        used = 0
+        place = 4
         for part, grid in enumerate((input_, output)):
             height, width = grid.shape
             shape = (width, height) if _TRANSPOSES[dihedral] else (height, width)

@@ -51,14 +51,16 @@ def draw_augmentations(pairs: Sequence[Pair], count: int, rng: np.random.Generat
     Fewer where the task has fewer; then all of them, in random order.
     """
     pair_set = _describe(pairs)
-    used, (dihedrals, colours) = np.array(pair_set.used, dtype=np.uint8), _find_symmetries(pair_set)
+    used = np.array(pair_set.used, dtype=np.uint8)
+    (dihedrals, colours) = _find_symmetries(pair_set)
     choices = perm(CHANGEABLE, len(used))
     variants = DIHEDRALS * choices
     puzzles = variants // len(dihedrals)
     found = np.empty(min(count + 1, puzzles), dtype=np.int64)
     seen = np.zeros(choices, dtype=np.uint8)
     # The unchanged task: the used colours in ascending order, the smallest variant of its coset.
-    batch, filled = np.array([rank_choice(used)]), 0
+    batch = np.array([rank_choice(used)])
+    filled = 0
     while (filled := _add_unseen(batch, found, filled, seen, used, dihedrals, colours)) < len(found):
         # Drawing would mostly meet what it has met when half of all puzzles or more are wanted: then list them.
         listed = 2 * count >= puzzles
@@ -107,10 +109,12 @@ def _count_cells(pair: Pair) -> NDArray[np.int64]:
 
 def _plan_steps(pairs: list[Pair], colours: list[int]) -> list[tuple[Pair, list[Pair]]]:
     """The steps of a _PairSet, `colours` being the colours of each pair as bits. Most new colours come first."""
-    steps, known = [], 0
+    steps = []
+    known = 0
     while any(held & ~known for held in colours):
         best = max(range(len(pairs)), key=lambda number: (colours[number] & ~known).bit_count())
-        before, known = known, known | colours[best]
+        before = known
+        known = known | colours[best]
         settled = [pair for pair, held in zip(pairs, colours, strict=True) if held & ~before and not held & ~known]
         steps.append((pairs[best], settled))
     return steps
@@ -131,7 +135,9 @@ def _find_symmetries(pair_set: _PairSet) -> tuple[NDArray[np.uint8], NDArray[np.
 
 def _find_movers(pair_set: _PairSet, place: int) -> list[NDArray[np.int8]]:
     """For each colour used[place] can go to, one symmetry of colours alone that keeps the used colours before it."""
-    colour, kept, later = pair_set.used[place], pair_set.used[:place], pair_set.used[place + 1 :]
+    colour = pair_set.used[place]
+    kept = pair_set.used[:place]
+    later = pair_set.used[place + 1 :]
     alike = [goes_to for goes_to in later if pair_set.kinds[goes_to] == pair_set.kinds[colour]]
     starts = [_map_colours([*kept, colour], [*kept, goes_to]) for goes_to in alike]
     movers = [_find_symmetry(pair_set, 0, start) for start in starts]
@@ -187,7 +193,8 @@ def _match_cells(source: Grid, target: Grid, dihedral: int, colours: NDArray[np.
     for row in range(target.shape[0]):
         for column in range(target.shape[1]):
             source_row, source_column = source_cell(dihedral, row, column, height, width)
-            old, new = source[source_row, source_column], target[row, column]
+            old = source[source_row, source_column]
+            new = target[row, column]
             if colours[old] == _OPEN and kinds[old] == kinds[new] and not (colours == new).any():
                 colours[old] = new
             elif colours[old] != new:
@@ -226,7 +233,8 @@ def _add_unseen(
         for symmetry in range(1, len(dihedrals)):
             for place in range(len(used)):
                 choice[place] = colours[symmetries[symmetry, used[place]]]
-            dihedral, rank = DIHEDRAL_PRODUCT[variant // choices, dihedrals[symmetry]], rank_choice(choice)
+            dihedral = DIHEDRAL_PRODUCT[variant // choices, dihedrals[symmetry]]
+            rank = rank_choice(choice)
             seen[rank] |= 1 << dihedral
             found[filled] = min(found[filled], dihedral * choices + rank)
         filled += 1

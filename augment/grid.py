@@ -33,7 +33,8 @@ def parse_grid(value: object, where: str) -> Grid:
         value = value.tolist()
     if not isinstance(value, list) or not value or not all(isinstance(row, list) for row in value):
         raise GridError(f"{where}: a grid is a non-empty list of rows, each a list of whole numbers 0-9")
-    height, width = len(value), len(value[0])
+    height = len(value)
+    width = len(value[0])
     cells = list(chain.from_iterable(value))
     # Exact types: True and 1.0 would otherwise pass as 1.
     if set(map(len, value)) != {width} or set(map(type, cells)) != {int} or not set(cells) <= _COLOURS:

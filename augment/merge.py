@@ -98,7 +98,8 @@ def merge(
         raise LeakError(_describe_leaks(leaks, train))
     if on_leak == "drop":
         train, leaking = _drop_leaking(train, leaks)
-        dropped, leaks = [*dropped, *leaking], []
+        dropped = [*dropped, *leaking]
+        leaks = []
     _refuse_renamed(train, entries)
     kept = sorted([*scored, *train], key=lambda entry: entry.task.id)
     left = {entry.task.id for entry in kept}
@@ -125,7 +126,8 @@ def _order(entry: Entry) -> tuple[bool, str, str]:
 def _take_scored(entries: list[Entry]) -> tuple[list[Entry], list[Dropped]]:
     """The scored entries, and those that the old set has already; anything else scored twice is refused."""
     kept: dict[str, Entry] = {}
-    repeated, twice = [], []
+    repeated = []
+    twice = []
     for entry in sorted(entries, key=_order):
         if not entry.task.tests:
             raise ValueError(f"{entry.source}: task {entry.task.id} has no test input to score; train on it instead")

@@ -41,7 +41,8 @@ def new_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
     """
     if folder.exists() and not replace:
         raise ValueError(f"{folder} already exists and is not overwritten: name another folder or remove it")
-    unfinished, old = _beside(folder), _beside(folder)
+    unfinished = _beside(folder)
+    old = _beside(folder)
     unfinished.mkdir(parents=True)
     try:
         yield unfinished

@@ -112,7 +112,8 @@ def _one(
     kept: float,
     answers: Path,
 ) -> Predictions:
-    own, folder = config_of(config, number), run
+    own = config_of(config, number)
+    folder = run
     processes = join_processes()
     if number:
         folder = RunFolder(run_folders(config, run.path)[number], own, first=processes.index == 0)

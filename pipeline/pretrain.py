@@ -34,7 +34,8 @@ def pretrain(config: RunConfig, path: Path, out: Path) -> None:
         ValueError: where there is nothing to train on, or `out` is something else.
     """
     check(config, out)
-    budget, processes = Budget(config.budget), join_processes()
+    budget = Budget(config.budget)
+    processes = join_processes()
     unseen = load_tasks(config.source, config.selection.selection())
     sources = gather([], Selection(), list(config.train_sources))
     run = RunFolder(path, config, first=is_first())

@@ -31,7 +31,8 @@ def solve(config: RunConfig, path: Path) -> Score | None:
     Of several processes (`torchrun`, `accelerate launch`) all train and predict; the first builds, votes, writes, and
     has the score to return.
     """
-    budget, processes = Budget(config.budget), join_processes()
+    budget = Budget(config.budget)
+    processes = join_processes()
     sources = find_sources(config)
     run = RunFolder(path, config, first=is_first())
     puzzle_set = _prepare(config, sources, run, processes)

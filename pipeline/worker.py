@@ -46,7 +46,8 @@ def predict_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) 
     changes = {"augmentations": given.views - 1, "batch_size": given.boards or config.predict.batch_size}
     changes |= {} if given.last else {"second_pass": False}
     settings = config.predict.model_copy(update=changes)
-    trained, puzzle_set = newest_checkpoint(run), open_puzzle_set(run.puzzles)
+    trained = newest_checkpoint(run)
+    puzzle_set = open_puzzle_set(run.puzzles)
     if given.last and config.train.task_steps and not given.plain:
         specialise(trained, puzzle_set, settings, given.out, run, recipe=config.recipe)
     else:
@@ -91,7 +92,8 @@ def read_words(words: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.worker", allow_abbrev=False)
     stages = parser.add_subparsers(dest="stage", required=True)
-    trains, predicts = stages.add_parser("train"), stages.add_parser("predict")
+    trains = stages.add_parser("train")
+    predicts = stages.add_parser("predict")
     for each in (trains, predicts):
         each.add_argument("--until", type=float, required=True, help="monotonic time when to be done")
     for each in (trains, predicts, stages.add_parser("solve")):

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from augment.task import Task
 
 SHAPES = ("same as the input's", "not the input's")
-SIDES, SIZES = (5, 10, 20), ("up to 5", "6 to 10", "11 to 20", "21 to 30")
-NUMBERS, COLOURS = (2, 4), ("1 or 2", "3 or 4", "5 or more")
-COUNTS, CANDIDATES = (0, 1, 10, 100), ("none", "1", "2 to 10", "11 to 100", "more than 100")
+SIDES = (5, 10, 20)
+SIZES = ("up to 5", "6 to 10", "11 to 20", "21 to 30")
+NUMBERS = (2, 4)
+COLOURS = ("1 or 2", "3 or 4", "5 or more")
+COUNTS = (0, 1, 10, 100)
+CANDIDATES = ("none", "1", "2 to 10", "11 to 100", "more than 100")
 
 
 @dataclass(frozen=True)

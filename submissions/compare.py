@@ -21,7 +21,8 @@ from submissions.score import Score, measure_macro, score_predictions, solved_sh
 from submissions.submission_file import ATTEMPTS, Submission, make_submission
 from submissions.vote import vote
 
-RARE, SMALLEST = 0.05, 0.001
+RARE = 0.05
+SMALLEST = 0.001
 BASELINE = "count"
 """Every ranker is compared with the published one."""
 
@@ -79,10 +80,12 @@ class Ranked:
 
 def compare(submission: Submission, other: Submission, tasks: Iterable[Task], source: str) -> Comparison:
     """Compare `submission` with `other` on `tasks`; what is missing counts as wrong; errors as in scoring."""
-    tasks, depth = list(tasks), len(ATTEMPTS)
+    tasks = list(tasks)
+    depth = len(ATTEMPTS)
     ranks, their_ranks = (submission_ranks(each, tasks, source) for each in (submission, other))
     ours, theirs = (np.concatenate(each) <= depth for each in (ranks, their_ranks))
-    gained, lost = ours & ~theirs, theirs & ~ours
+    gained = ours & ~theirs
+    lost = theirs & ~ours
     return Comparison(
         int(gained.sum()),
         int(lost.sum()),
@@ -104,7 +107,9 @@ def compare_rankers(
     Raises:
         ValueError: where a ranker is not known, or none of them can rank these predictions.
     """
-    tasks, ranked, left_out = list(tasks), [], {}
+    tasks = list(tasks)
+    ranked = []
+    left_out = {}
     baseline = make_submission(vote(predictions, tasks, BASELINE), tasks)
     for name in dict.fromkeys(find_ranker(name).name for name in names):
         try:

@@ -24,9 +24,13 @@ SCHEMA = pa.schema(
 )
 
 # FNV-1a (Fowler, Noll, Vo) with 64 bits, then the finaliser of SplitMix64 (Steele et al. 2014).
-_FNV_START, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_S27, _S30, _S31 = np.uint64(27), np.uint64(30), np.uint64(31)
+_FNV_START = np.uint64(0xCBF29CE484222325)
+_FNV_PRIME = np.uint64(0x100000001B3)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_S27 = np.uint64(27)
+_S30 = np.uint64(30)
+_S31 = np.uint64(31)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +58,8 @@ class Grids:
 
     def take(self, numbers: NDArray[np.integer]) -> "Grids":
         """Some of them, numbered from 0 in the order given."""
-        heights, widths = self.heights[numbers], self.widths[numbers]
+        heights = self.heights[numbers]
+        widths = self.widths[numbers]
         starts = _ends(heights, widths)
         return Grids(self.ids[numbers], heights, widths, starts, _copy_cells(self.cells, self.starts[numbers], starts))
 
@@ -147,7 +152,8 @@ def _refuse_collisions(every: Grids, different: Grids, number: NDArray[np.int64]
 @njit(cache=True, nogil=True)
 def _all_same(heights, cells, starts, other_heights, other_cells, other_starts, number):
     for row in range(len(number)):
-        other, length = number[row], starts[row + 1] - starts[row]
+        other = number[row]
+        length = starts[row + 1] - starts[row]
         if heights[row] != other_heights[other] or length != other_starts[other + 1] - other_starts[other]:
             return False
         for cell in range(length):

@@ -37,8 +37,11 @@ from submissions.predictions import (
 from submissions.recursion_trace import recursion_table, recursions_of
 
 FORMAT = 3
-ANSWERS_FILE, GRIDS_FILE, METADATA_FILE = "answers.parquet", "grids.parquet", "predictions.json"
-RECURSION_FILE, SCORES_FILE = "recursion.parquet", "scores.parquet"
+ANSWERS_FILE = "answers.parquet"
+GRIDS_FILE = "grids.parquet"
+METADATA_FILE = "predictions.json"
+RECURSION_FILE = "recursion.parquet"
+SCORES_FILE = "scores.parquet"
 QUICK = {"use_dictionary": ["task"], "write_statistics": False}
 """How Parquet is written: numbers and cells hardly repeat, and looking for repetitions takes longer than the rest."""
 
@@ -71,7 +74,8 @@ def join_parts(
 
 def add_scores(folder: Path, parts: Iterable[Part], tasks: Sequence[str]) -> None:
     """Write the rescoring beside the answers it belongs to."""
-    about, unfinished = _unseal(folder), folder.with_name(f".{folder.name}.{SCORES_FILE}.unfinished")
+    about = _unseal(folder)
+    unfinished = folder.with_name(f".{folder.name}.{SCORES_FILE}.unfinished")
     with pq.ParquetWriter(unfinished, _schema(_SCORES), compression="zstd", **QUICK) as writer:
         for part in parts:
             writer.write_table(_to_table(part, tasks))
@@ -88,7 +92,8 @@ def read_predictions(folder: str | Path) -> Predictions:
     about = _unseal(folder)
     grids = grid_table.from_columns(_read(folder / GRIDS_FILE))
     tasks, answers = _from_table(_read(folder / ANSWERS_FILE), grids, Answers)
-    recursions, scores = {}, None
+    recursions = {}
+    scores = None
     if RECURSION_FILE in about["files"]:
         recursions = recursions_of(_read(folder / RECURSION_FILE))
     if SCORES_FILE in about["files"]:
@@ -144,7 +149,9 @@ def _unseal(folder: Path) -> dict[str, Any]:
 
 def _write_tables(folder: Path, parts: Iterable[Part], tasks: Sequence[str]) -> dict[str, int]:
     """The Parquet files of a predictions folder; returns counts of what is in them."""
-    counts, written, recursions = {"answers": 0, "malformed": 0}, set[int](), []
+    counts = {"answers": 0, "malformed": 0}
+    written = set[int]()
+    recursions = []
     answers = pq.ParquetWriter(folder / ANSWERS_FILE, _schema(_ANSWERS), compression="zstd", **QUICK)
     grids = pq.ParquetWriter(folder / GRIDS_FILE, grid_table.SCHEMA, compression="zstd", **QUICK)
     with answers, grids:
@@ -170,7 +177,8 @@ def _read(path: Path) -> pa.Table:
 
 def _to_table(part: Part, tasks: Sequence[str]) -> pa.Table:
     """The rows with task IDs and grid IDs."""
-    rows, schema = part.rows, _schema(_ANSWERS if isinstance(part.rows, Answers) else _SCORES)
+    rows = part.rows
+    schema = _schema(_ANSWERS if isinstance(part.rows, Answers) else _SCORES)
     arrays = {name: pa.array(column) for name, column in vars(rows).items()}
     arrays["task"] = pa.DictionaryArray.from_arrays(pa.array(rows.task), pa.array(tasks, pa.string()))
     arrays["grid"] = pa.array(np.append(part.grids.ids, np.uint64(0))[rows.grid], mask=rows.grid == NO_GRID)

@@ -64,7 +64,8 @@ def recursions_of(table: pa.Table) -> dict[tuple[str, int], Recursion]:
     """Undo `recursion_table`: by (task ID, test input)."""
     found = {}
     for row in table.to_pylist():
-        steps, frame = len(row["halting"]), (row["rows"], row["columns"])
+        steps = len(row["halting"])
+        frame = (row["rows"], row["columns"])
         answer, reasoning = (np.frombuffer(row[name], np.uint8).reshape(-1, *frame) for name in ("answer", "reasoning"))
         answers, others = (np.array(row[name], np.float32).reshape(steps, len(row[name]) // steps) for name in MOVED)
         found[row["task"], row["test"]] = Recursion(

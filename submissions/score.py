@@ -152,7 +152,8 @@ def score_predictions(
 
 def share_malformed(predictions: Predictions, tasks: Iterable[Task]) -> float | None:
     """Share of the answers to these tasks, after the last supervision step, that are no grid."""
-    wanted, answers = {task.id for task in tasks}, predictions.answers
+    wanted = {task.id for task in tasks}
+    answers = predictions.answers
     places = [place for place, name in enumerate(predictions.tasks) if name in wanted]
     return replace(predictions, answers=answers.take(np.isin(answers.task, places))).malformed
 
@@ -160,7 +161,8 @@ def share_malformed(predictions: Predictions, tasks: Iterable[Task]) -> float | 
 def _add_ballot(score: Score, attempted: Ranks, tasks: list[Task], ballot: Ballot) -> Score:
     """The score with what the candidates add to it."""
     ranks = [candidate_ranks(ballot, task) for task in tasks]
-    solved, covered = found_outputs(attempted), found_outputs(ranks)
+    solved = found_outputs(attempted)
+    covered = found_outputs(ranks)
     counts = [len(candidates) for task in tasks for candidates in ballot.get(task.id, [[]] * len(task.tests))]
     places = sorted(int(rank) for rank in chain.from_iterable(ranks) if rank != NOT_FOUND)
     selection = (solved & covered).sum() / covered.sum() if covered.any() else None
@@ -217,7 +219,9 @@ def measure(ranks: Ranks, depth: float = math.inf) -> Figures:
     """The three figures when an output counts as solved whose right grid is among the first `depth`."""
     solved = np.array([sum(rank <= depth and rank != NOT_FOUND for rank in task) for task in ranks])
     outputs = np.array([len(task) for task in ranks])
-    macro, micro, whole = solved / outputs, solved.sum() / outputs.sum(), np.mean(solved == outputs)
+    macro = solved / outputs
+    micro = solved.sum() / outputs.sum()
+    whole = np.mean(solved == outputs)
     if np.ptp(macro) == 0:
         intervals = (wilson_interval(macro[0], len(ranks)),) * 2
     else:

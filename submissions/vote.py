@@ -43,7 +43,9 @@ class ArrayCandidates(Sequence[Candidate]):
     """The rows `start` to `end` of columns, each a candidate that is made when it is looked at."""
 
     def __init__(self, grids: Grids, columns: list[NDArray[Any]], start: int, end: int):
-        self._grids, self._columns, self._rows = grids, columns, range(start, end)
+        self._grids = grids
+        self._columns = columns
+        self._rows = range(start, end)
 
     def __len__(self) -> int:
         """How many."""
@@ -87,7 +89,9 @@ class ArrayBallot(Mapping[str, Candidates]):
         order_C: NDArray[np.int64],
         inputs: dict[str, list[int]],
     ):
-        self._grids, self._inputs, self._sorted_inputs = grids, inputs, votes.input_C[order_C]
+        self._grids = grids
+        self._inputs = inputs
+        self._sorted_inputs = votes.input_C[order_C]
         columns = (
             numbers_C,
             votes.count.astype(np.int64),
@@ -134,7 +138,8 @@ def tally(predictions: Predictions, answers: Answers, lookup: NDArray[np.int64])
     lookup: (tasks, tests), the number of each test input, -1 where it is not voted on
     """
     input_R = _find_inputs(answers, lookup)
-    answers, input_R = answers.take(known := input_R >= 0), input_R[known]
+    answers = answers.take(known := input_R >= 0)
+    input_R = input_R[known]
     keys_R = input_R * len(predictions.grids) + answers.grid
     first_C, candidate_R = number_by_first(keys_R)
     numbers_C = answers.grid[first_C]
@@ -244,7 +249,8 @@ def _average_scores(
     if scores is None:
         return None
     inputs_N = _find_inputs(scores, lookup)
-    scores, inputs_N = scores.take(known := inputs_N >= 0), inputs_N[known]
+    scores = scores.take(known := inputs_N >= 0)
+    inputs_N = inputs_N[known]
     keys_N = inputs_N * len(predictions.grids) + scores.grid
     order = np.argsort(keys_C)
     places_N = np.searchsorted(keys_C[order], keys_N)

@@ -81,7 +81,8 @@ def _mark(cells: Grid, start: int, goal: int, distance: np.ndarray) -> tuple[Gri
     """The maze with its ends, and with the path from the goal back to the start."""
     maze = cells.copy()
     maze.ravel()[[start, goal]] = START, GOAL
-    answer, place = maze.copy(), goal
+    answer = maze.copy()
+    place = goal
     while distance[place] > 1:
         place = next(other for other in _neighbours(place, len(cells)) if distance[other] == distance[place] - 1)
         answer.ravel()[place] = PATH
@@ -98,16 +99,20 @@ def _neighbours(place: int, side: int) -> list[int]:
 def _carve(side, top, left, chances):
     """Corridors of a random depth-first walk over every second cell from (top, left)."""
     cells = np.full((side, side), WALL, np.uint8)
-    stack, size = np.empty((side * side, 2), np.int64), 1
+    stack = np.empty((side * side, 2), np.int64)
+    size = 1
     stack[0] = top, left
     cells[top, left] = FREE
     while size:
         row, column = stack[size - 1]
-        best, way = -1.0, -1
+        best = -1.0
+        way = -1
         for number, (down, right) in enumerate(((-2, 0), (2, 0), (0, -2), (0, 2))):
-            r, c = row + down, column + right
+            r = row + down
+            c = column + right
             if 0 <= r < side and 0 <= c < side and cells[r, c] == WALL and chances[row * side + column, number] > best:
-                best, way = chances[row * side + column, number], number
+                best = chances[row * side + column, number]
+                way = number
         if way < 0:
             size -= 1
             continue
@@ -123,15 +128,22 @@ def _carve(side, top, left, chances):
 def _explore(cells, start):
     """Steps from `start` to every cell (-1: never), and in how many shortest ways (at most 2)."""
     side = len(cells)
-    distance, ways = np.full(side * side, -1, np.int64), np.zeros(side * side, np.int64)
-    queue, size, done = np.empty(side * side, np.int64), 1, 0
-    queue[0], distance[start], ways[start] = start, 0, 1
+    distance = np.full(side * side, -1, np.int64)
+    ways = np.zeros(side * side, np.int64)
+    queue = np.empty(side * side, np.int64)
+    size = 1
+    done = 0
+    queue[0] = start
+    distance[start] = 0
+    ways[start] = 1
     while done < size:
         place = queue[done]
         done += 1
-        row, column = place // side, place % side
+        row = place // side
+        column = place % side
         for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-            r, c = row + down, column + right
+            r = row + down
+            c = column + right
             if 0 <= r < side and 0 <= c < side and cells[r, c] != WALL:
                 other = r * side + c
                 if distance[other] < 0:

@@ -52,7 +52,8 @@ def draw_puzzle(side: int, rng: np.random.Generator) -> tuple[Grid, Grid]:
     """A puzzle and one of its solutions."""
     boards = solutions(side)
     answer = boards[rng.integers(len(boards))]
-    queens, count = np.flatnonzero(answer), int(rng.integers(GIVEN[0], GIVEN[1] + 1))
+    queens = np.flatnonzero(answer)
+    count = int(rng.integers(GIVEN[0], GIVEN[1] + 1))
     puzzle = np.zeros_like(answer)
     puzzle.flat[rng.permutation(queens)[:count]] = 1
     return puzzle, answer.copy()

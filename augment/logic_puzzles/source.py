@@ -148,10 +148,12 @@ def _generate(source: str, plain: str, counts: tuple[int, int], seed: int) -> Ta
     demonstrated, and a test has more than one.
     """
     name, side = plain.split("-")
-    kind, rng = _kind(name, int(side.split("x")[0])), task_stream(seed, plain, "boards")
+    kind = _kind(name, int(side.split("x")[0]))
+    rng = task_stream(seed, plain, "boards")
     parts: tuple[list[Pair], list[Pair]] = [], []
     seen: set[bytes] = set()
-    vain, drawn = 0, [0, 0]
+    vain = 0
+    drawn = [0, 0]
     while any(number < count for number, count in zip(drawn, counts, strict=True)):
         puzzle, answer = kind.draw(rng)
         identity = kind.identify(puzzle)

@@ -116,14 +116,18 @@ def _search(puzzle, groups, limit, digits):
 
     digits: (cells + 1, side), the order in which digits are tried at each depth.
     """
-    cells, first, used = np.zeros_like(puzzle), np.zeros_like(puzzle), np.zeros(groups.max() + 1, np.int64)
+    cells = np.zeros_like(puzzle)
+    first = np.zeros_like(puzzle)
+    used = np.zeros(groups.max() + 1, np.int64)
     for cell in range(len(puzzle)):
         if puzzle[cell] > 0:
             if not _fits(puzzle[cell], used, groups[cell]):
                 return 0, 0, first
             _turn(cells, used, groups, cell, puzzle[cell])
     chosen, choices, tried = np.zeros((3, len(puzzle) + 1), np.int64)
-    solutions, undone, depth = 0, 0, 0
+    solutions = 0
+    undone = 0
+    depth = 0
     chosen[0], choices[0] = _most_constrained(cells, used, groups)
     while depth >= 0:
         cell = chosen[depth]
@@ -172,13 +176,15 @@ def _most_constrained(cells, used, groups):
     -1 where no cell is blank.
     """
     side = len(used) // 3
-    best, fewest = -1, side + 1
+    best = -1
+    fewest = side + 1
     for cell in range(len(cells)):
         if cells[cell] == 0:
             row, column, box = groups[cell]
             count = side - _COUNTS[used[row] | used[column] | used[box]]
             if count < fewest:
-                best, fewest = cell, count
+                best = cell
+                fewest = count
                 if count < 2:
                     break
     return best, fewest
@@ -187,7 +193,8 @@ def _most_constrained(cells, used, groups):
 @njit(cache=True)
 def _remove_clues(solved, groups, order, fewest, digits):
     """The solved grid without as many clues as it can spare, down to `fewest`."""
-    puzzle, clues = solved.copy(), len(solved)
+    puzzle = solved.copy()
+    clues = len(solved)
     for cell in order:
         if clues <= fewest:
             break
@@ -205,7 +212,9 @@ def _smallest(puzzle, symmetries):
     best = np.full(len(puzzle), 255, np.uint8)
     trial = np.empty_like(best)
     for symmetry in symmetries:
-        names, known, smaller = np.zeros(10, np.uint8), 0, False
+        names = np.zeros(10, np.uint8)
+        known = 0
+        smaller = False
         for place in range(len(puzzle)):
             digit = puzzle[symmetry[place]]
             if digit > 0 and names[digit] == 0:

@@ -88,15 +88,20 @@ def _draw_sudoku(seed, pairs, numbers, rows, columns):
     cells = np.empty((len(pairs), side * side), np.int64)
     colours = np.empty((len(pairs), COLOURS), np.int64)
     for example in range(len(pairs)):
-        row, column, colour, transposed = np.arange(side), np.arange(side), np.arange(COLOURS), False
+        row = np.arange(side)
+        column = np.arange(side)
+        colour = np.arange(COLOURS)
+        transposed = False
         if numbers[example] > 0:
             state = _start(seed, pairs[example], numbers[example])
-            row, column = _shuffle_lines(side, rows, state), _shuffle_lines(side, columns, state)
+            row = _shuffle_lines(side, rows, state)
+            column = _shuffle_lines(side, columns, state)
             _shuffle(colour[1 : side + 1], state)
             transposed = rows == columns and _below(2, state) == 1
         colours[example] = colour
         for place in range(side * side):
-            r, c = place // side, place % side
+            r = place // side
+            c = place % side
             cells[example, place] = row[c] * side + column[r] if transposed else row[r] * side + column[c]
     return cells, colours
 
@@ -104,7 +109,8 @@ def _draw_sudoku(seed, pairs, numbers, rows, columns):
 @njit(cache=True)
 def _shuffle_lines(side, thickness, state):
     """An order of rows (or columns): bands shuffled, and the lines within each."""
-    bands, lines = np.arange(side // thickness), np.empty(side, np.int64)
+    bands = np.arange(side // thickness)
+    lines = np.empty(side, np.int64)
     _shuffle(bands, state)
     for place, band in enumerate(bands):
         within = np.arange(thickness)

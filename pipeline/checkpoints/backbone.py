@@ -82,8 +82,11 @@ def describe_versions(made: Mapping[str, Any]) -> str:
 
 def _facts(checkpoint: Checkpoint) -> dict[str, str]:
     """What the checkpoint tells for the card."""
-    config, count = build_config(checkpoint.config), sum(tensor.numel() for tensor in checkpoint.weights.values())
-    model, steps, rows = config.model, checkpoint.step, len(checkpoint.id_rows)
+    config = build_config(checkpoint.config)
+    count = sum(tensor.numel() for tensor in checkpoint.weights.values())
+    model = config.model
+    steps = checkpoint.step
+    rows = len(checkpoint.id_rows)
     return {
         "network": f"{count:,} values; hidden {model.hidden}, {model.layers} layers, {model.heads} heads, "
         f"{model.mixer}, {model.h_cycles} x {model.l_cycles} cycles, {model.max_steps} supervision steps",

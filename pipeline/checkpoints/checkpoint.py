@@ -120,14 +120,17 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint, bf16 weights as float32; ValueError naming a file that is missing, cut short or altered."""
     about = unseal_checkpoint(folder)
     average = load_file(folder / "average.safetensors") if "average.safetensors" in about["files"] else None
-    weights, ids = load_file(folder / "model.safetensors"), load_file(folder / "ids.safetensors")
-    weights, rows = {name: _upcast(tensor) for name, tensor in weights.items()}, ids["rows"]
+    weights = load_file(folder / "model.safetensors")
+    ids = load_file(folder / "ids.safetensors")
+    weights = {name: _upcast(tensor) for name, tensor in weights.items()}
+    rows = ids["rows"]
     tasks = read_json(folder / "keys.json")["tasks"]
     task_ids = chain.from_iterable([task] * len(numbers) for task, numbers in tasks.items())
     keys = puzzle_keys(task_ids, np.array(list(chain.from_iterable(tasks.values())), dtype=np.int64))
     if len(keys) != len(rows):
         raise ValueError(f"{folder / 'keys.json'}: {len(keys)} keys for {len(rows)} ID rows; name another checkpoint")
-    seen, leaks = SeenTasks.from_json(read_json(folder / "seen.json")), tuple(Held(*leak) for leak in about["leaks"])
+    seen = SeenTasks.from_json(read_json(folder / "seen.json"))
+    leaks = tuple(Held(*leak) for leak in about["leaks"])
     more = {"start_row": ids.get("start"), "shared_rows": ids.get("shared"), "start_shared": ids.get("start_shared")}
     return Checkpoint(weights, average, rows, keys, about["step"], about["config"], seen, leaks, **more)
 
@@ -136,7 +139,8 @@ def match_rows(checkpoint: Checkpoint, keys: list[str]) -> tuple[IdTable, int]:
     """An ID table for `keys`: rows matched by key, the others as `new_row` says; and how many matched."""
     place = {key: row for row, key in enumerate(checkpoint.keys)}
     found = torch.tensor([place.get(key, -1) for key in keys])
-    known, shared = checkpoint.id_rows, checkpoint.shared_rows
+    known = checkpoint.id_rows
+    shared = checkpoint.shared_rows
     shared_size = 0 if shared is None else shared.shape[1]
     table = IdTable(len(keys), known.shape[1] + shared_size, shared_size, number_tasks(keys))
     table.weights_PI.copy_(torch.cat([known, checkpoint.new_row()[None]])[found])

@@ -85,7 +85,8 @@ def varlen_works(heads: int, head_size: int, dtype: torch.dtype, device: torch.d
     qkv = torch.randn(8, 3, heads, head_size, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     results = []
     for varlen in (True, False):
-        layout, given = make_layout(positions_BS, np.arange(2), angles, angles, varlen), qkv.clone().requires_grad_()
+        layout = make_layout(positions_BS, np.arange(2), angles, angles, varlen)
+        given = qkv.clone().requires_grad_()
         try:
             mixed = layout.attend(given[:, :2], given[:, 2])
             mixed.float().square().sum().backward()

@@ -76,8 +76,14 @@ class Keeper:
         keep: int = 2,
         patience: float = 600.0,
     ):
-        self.folder, self.config, self.leaks = folder, config, leaks
-        self.process, self.processes, self.log, self.keep, self.patience = process, processes, log, keep, patience
+        self.folder = folder
+        self.config = config
+        self.leaks = leaks
+        self.process = process
+        self.processes = processes
+        self.log = log
+        self.keep = keep
+        self.patience = patience
         self.labels = encode_labels(keys, seen) if process == 0 else {}
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -111,7 +117,8 @@ class Keeper:
             self._thread.join()
             self._thread = None
         if self._error is not None:
-            error, self._error = self._error, None
+            error = self._error
+            self._error = None
             raise error
 
     def tidy(self) -> None:
@@ -122,7 +129,8 @@ class Keeper:
         """
         for path in self.folder.glob(".*.unfinished"):
             shutil.rmtree(path, ignore_errors=True)
-        checkpoints, damage = self._list(), {}
+        checkpoints = self._list()
+        damage = {}
         for path in reversed(checkpoints):
             try:
                 unseal_checkpoint(path)

@@ -61,7 +61,8 @@ def score_command(
     limit: Limit = None,
 ) -> None:
     """Score against the source's solutions."""
-    console, selection = Console(stderr=as_json), Selection(**selected(tasks, max_side, limit))
+    console = Console(stderr=as_json)
+    selection = Selection(**selected(tasks, max_side, limit))
     results = score_anything(what, source, selection, console, against, rankers, merge or [])
     if as_json:
         return print(json.dumps(to_json(results)))
@@ -79,7 +80,8 @@ def validate_command(
 ) -> None:
     """Check a submission by the competition's rules."""
     wanted, unread = salvage_tasks(source, Selection(**selected(tasks, max_side, limit)))
-    counts, console = validate_salvaged(read_submission(submission), wanted, unread, submission), Console()
+    counts = validate_salvaged(read_submission(submission), wanted, unread, submission)
+    console = Console()
     for each in unread:
         console.log(
             f"warning: task {each.task} of {source} cannot be read, and its entries were not counted ({each.why})"

@@ -70,7 +70,8 @@ def solve_command(
         raise ConfigError(f"solve --recipe {recipe_name} starts its processes itself: give it without a launcher")
     if chosen.unattended:
         chosen, checkpoint, lost = take_network(chosen, checkpoint)
-    config, folder = configure(chosen, changes, assignments, checkpoint, budget), run or new_run(recipe_name)
+    config = configure(chosen, changes, assignments, checkpoint, budget)
+    folder = run or new_run(recipe_name)
     if config.unattended:
         leave_at_once(0 if solve_unattended(config, folder, out, processes, lost) else 1)
     solve_attended(config, folder, processes)

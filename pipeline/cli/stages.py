@@ -85,7 +85,8 @@ def build_command(
     """Build a puzzle set: tasks under augmentations."""
     chosen = selected(tasks, max_side, limit)
     _check_build(out, scored, train_sources, chosen, extends, form)
-    start, console = time.monotonic(), Console()
+    start = time.monotonic()
+    console = Console()
     fixed = {"augmentations": augmentations, "seed": seed, "board_side": board_side, "pairs": pairs}
     old = open_old_set(extends, **fixed, ids=ids, fixed_colours=fixed_colours)
     settings = PuzzleSettings(
@@ -176,14 +177,17 @@ def predict_command(
     from pipeline.prediction.rescore import rescore
     from pipeline.runtime.distributed import join_processes, leave_processes
 
-    loaded, puzzle_set = load_checkpoint(checkpoint), open_puzzle_set(puzzles)
+    loaded = load_checkpoint(checkpoint)
+    puzzle_set = open_puzzle_set(puzzles)
     options = {"record": record, "trajectories": trajectories, "noise": noise, "rescore": candidates}
     options["temperature"] = temperature
     changes = {f"predict.{name}": value for name, value in options.items() if value is not None}
     asked = {"ensemble": 1} | changes | parse_assignments(assignments or [])  # a checkpoint is one model
     config = override(build_config(loaded.config), asked)
-    loaded, settings = replace(loaded, config=config.model_dump(mode="json")), config.predict
-    console, made = Console(quiet=not is_first()), join_processes().any(out.exists())
+    loaded = replace(loaded, config=config.model_dump(mode="json"))
+    settings = config.predict
+    console = Console(quiet=not is_first())
+    made = join_processes().any(out.exists())
     if made and (not settings.rescore or changes.keys() - {"predict.rescore"}):
         raise ConfigError(
             f"{out}: exists already and is not overwritten; name another folder with --out, or only --rescore it"
@@ -208,7 +212,8 @@ def tasks_command(
     """Check a source and count what is in it; --html draws it."""
     if html and html.exists():
         raise ConfigError(f"{html}: exists already and is not overwritten; name another file with --html")
-    loaded, console = load_tasks(source, Selection(**selected(tasks, max_side, limit))), Console()
+    loaded = load_tasks(source, Selection(**selected(tasks, max_side, limit)))
+    console = Console()
     console.show(describe_tasks(source, loaded))
     if html:
         write_gallery(html, find_source_label(source), loaded, augmentations)

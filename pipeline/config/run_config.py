@@ -69,7 +69,8 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _trajectories_differ(self) -> "RunConfig":
-        predict, draws = self.predict, bool(self.model.recursion.noisy)
+        predict = self.predict
+        draws = bool(self.model.recursion.noisy)
         if predict.trajectories > 1 and predict.noise == 0 and not (draws and predict.temperature):
             more = "a temperature above 0" if draws else "the noise too, for example predict.noise=0.2 (--noise 0.2)"
             raise ValueError(
@@ -94,7 +95,8 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _tells_transforms_apart(self) -> "RunConfig":
-        alone, vectors = self.puzzles.ids == "task", self.model.transform_vectors
+        alone = self.puzzles.ids == "task"
+        vectors = self.model.transform_vectors
         if alone and not vectors:
             raise ValueError(
                 "puzzles.ids is task, so all transforms of a task share an ID row and nothing tells them apart: set "

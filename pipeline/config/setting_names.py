@@ -32,7 +32,8 @@ def _is_short_for(short: str, name: str) -> bool:
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
     """The settings that differ: dotted name -> "old -> new"."""
-    before, after = flatten(old), flatten(new)
+    before = flatten(old)
+    after = flatten(new)
     return {
         name: f"{before.get(name)!r} -> {after.get(name)!r}"
         for name in {**before, **after}

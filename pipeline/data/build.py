@@ -55,7 +55,9 @@ def build(
     extends: PuzzleSet | None = None,
 ) -> PuzzleSet:
     """The puzzle set of the sources; with `extends` that set and these, by the settings it was built with."""
-    leak, twice, sources = settings.on_leak, settings.duplicates, within(sources, settings.max_side)
+    leak = settings.on_leak
+    twice = settings.duplicates
+    sources = within(sources, settings.max_side)
     if extends is not None:
         return extend_puzzle_set(extends, sources, settings.workers, on_leak=leak, duplicates=twice)
     return build_puzzle_set(

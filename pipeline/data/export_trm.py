@@ -80,8 +80,10 @@ def draw_shifts(split: Split, task: int) -> NDArray[np.int64]:
     A function of the set's seed and the task, whatever else is in the set.
     """
     rng = task_stream(split.puzzle_set.seed, split.puzzle_set.tasks[task].id, "export")
-    examples, span = split.examples, split.spans[task]
-    rows, first = split.rows(task), examples.first_pair[task]
+    examples = split.examples
+    span = split.spans[task]
+    rows = split.rows(task)
+    first = examples.first_pair[task]
     sizes = examples.sizes[first + span.start : first + span.stop].max(axis=1)
     turned = np.array(TRANSPOSES)[examples.dihedrals[rows], None, None]
     shifts = rng.integers(split.puzzle_set.board_side + 1 - np.where(turned, sizes[:, ::-1], sizes))
@@ -122,7 +124,8 @@ def export_published(
         for number, (task, role) in enumerate(zip(puzzle_set.tasks, puzzle_set.roles, strict=True))
         if role == "scored"
     }
-    train, test = _train_split(puzzle_set), _test_split(puzzle_set, answers)
+    train = _train_split(puzzle_set)
+    test = _test_split(puzzle_set, answers)
     with new_folder(folder) as unfinished, Progress(console or Console(), "export", len(train) + len(test)) as progress:
         _check_room(unfinished, folder, train, test)
         _write_json(unfinished / "identifiers.json", [BLANK, *puzzle_set.keys()])
@@ -234,7 +237,9 @@ def _render(split: Split, shifts: Shifts) -> Iterator[Batch]:
     """All examples in order, `CHUNK` at most at a time."""
     for task, span in split.spans.items():
         rows = split.rows(task)
-        puzzles, pairs, moved = np.repeat(rows, len(span)), np.tile(span, len(rows)), shifts(split, task).reshape(-1, 2)
+        puzzles = np.repeat(rows, len(span))
+        pairs = np.tile(span, len(rows))
+        moved = shifts(split, task).reshape(-1, 2)
         for start in range(0, len(puzzles), CHUNK):
             part = slice(start, start + CHUNK)
             yield split.examples.render(puzzles[part], pairs[part], moved[part])

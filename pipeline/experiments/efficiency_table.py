@@ -37,7 +37,8 @@ def equal_weights(base: ModelConfig) -> Mapping[str, Any]:
 
 def _widest(base: ModelConfig, symbol_heads: int) -> int:
     """The largest hidden size, up to the base's, with which it has no more weights than the base; else the smallest."""
-    allowed, step = count_parameters(base), 4 * base.heads
+    allowed = count_parameters(base)
+    step = 4 * base.heads
     settings: dict[str, Any] = {name.removeprefix("model."): value for name, value in SYMBOL_AXIS.items()}
     for hidden in range(base.hidden // step * step, step, -step):
         wide = replace(base, **settings, symbol_heads=symbol_heads, hidden=hidden)

@@ -35,13 +35,15 @@ def exact_match(
     model, table = load_model(checkpoint, puzzle_set)
     prepare_model(model, table, config.train, device)
     examples = Examples(puzzle_set, "full", ids=config.puzzles.ids, palette=config.model.palette)
-    side, truth = puzzle_set.board_side, {}
+    side = puzzle_set.board_side
+    truth = {}
     for task in tasks:
         for number, pair in enumerate(task.tests):
             assert pair.output is not None
             truth[task.id, number] = torch.from_numpy(encode(pair.output, side).astype(np.int64).ravel())
     puzzles, pairs = examples.test_inputs(1)
-    owners, first = examples.tasks[puzzles], (examples.trained + examples.held)[examples.tasks[puzzles]]
+    owners = examples.tasks[puzzles]
+    first = (examples.trained + examples.held)[examples.tasks[puzzles]]
     names = [puzzle_set.tasks[owner].id for owner in owners]
     found: dict[tuple[str, int], NDArray[np.bool_]] = {}
     boards = config.predict.batch_size or HELD_OUT_BOARDS

@@ -10,7 +10,10 @@ from solver.model.equations import (
     Run,
 )
 
-COLUMN, ROW, LEFT, TOP = 34, 38, 64, 34
+COLUMN = 34
+ROW = 38
+LEFT = 64
+TOP = 34
 
 
 BOX = 24
@@ -26,7 +29,8 @@ def draw_recursion(config: ModelConfig, title: str) -> str:
     updates = list(chain.from_iterable([run] * run.times for run in runs))
     rows = {name: TOP + ROW * number for number, name in enumerate((INPUT, *recursion.latents[1:], recursion.answer))}
     words = describe_step(config)
-    width, height = max(LEFT + COLUMN * len(updates) + 96, 7 * len(words)), TOP + ROW * len(rows) + FOOT
+    width = max(LEFT + COLUMN * len(updates) + 96, 7 * len(words))
+    height = TOP + ROW * len(rows) + FOOT
     end = LEFT + COLUMN * len(updates) + (20 if recursion.noisy else 12)
     parts = [_lines(rows, config, end), _cycles(config, len(updates), height)]
     parts += [_update(run, LEFT + COLUMN * (place + 0.5), rows) for place, run in enumerate(updates)]
@@ -66,7 +70,8 @@ rect { fill: #0d1117; } rect.learnt { fill: #1f6feb; stroke: #1f6feb; } text.lea
 
 def _lines(rows: Mapping[str, float], config: ModelConfig, end: float) -> str:
     """A line for each value, from its name on; the answer's goes on to the heads."""
-    drawn, recursion = [], config.recursion
+    drawn = []
+    recursion = config.recursion
     read = "answer" if config.halting == "random" else "answer, halt"
     for name, y in rows.items():
         drawn.append(f'<text x="8" y="{y + 4}">{_name(name)}</text><path d="M40 {y}H{end}"/>')
@@ -88,9 +93,11 @@ def _cycles(config: ModelConfig, updates: int, height: float) -> str:
 
 def _update(run: Run, x: float, rows: Mapping[str, float]) -> str:
     """A column: dots on what is read, a box on what is made."""
-    update, learnt = run.update, ' class="learnt"' if run.gradient else ""
+    update = run.update
+    learnt = ' class="learnt"' if run.gradient else ""
     heights = [rows[name] for name in (*update.reads, update.latent)]
-    y, dots = rows[update.latent], [rows[name] for name in update.reads if name != update.latent]
+    y = rows[update.latent]
+    dots = [rows[name] for name in update.reads if name != update.latent]
     label = f'<text class="box{" learnt" if run.gradient else ""}" x="{x}" y="{y + 4}">{_name(update.network)}</text>'
     return "".join(
         (
@@ -112,7 +119,9 @@ def _noise(x: float, y: float) -> str:
 
 def _loop(x: float, y: float) -> str:
     """An arrow from behind the box back to before it."""
-    left, right, top = x - BOX / 2 - 7, x + BOX / 2 + 7, y - BOX / 2 - 9
+    left = x - BOX / 2 - 7
+    right = x + BOX / 2 + 7
+    top = y - BOX / 2 - 9
     return f'<path d="M{right} {y}V{top}H{left}V{y}"/><path d="M{left} {y}l-4 -7m4 7l4 -7"/>'
 
 

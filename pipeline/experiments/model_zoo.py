@@ -85,7 +85,8 @@ def describe_members() -> Table:
     """A row for each member: its equations, size, forward passes per step and effective depth."""
     table = Table("name", "model", "equations", "gradient", "parameters", "passes", "depth", "source", box=None)
     for name, member in MEMBERS.items():
-        config, recursion = member.config, member.config.recursion
+        config = member.config
+        recursion = member.config.recursion
         shown = (
             recursion.updates if len(recursion.updates) < 4 else (*recursion.updates[:2], "...", recursion.updates[-1])
         )

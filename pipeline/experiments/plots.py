@@ -19,7 +19,11 @@ text { fill: #e6edf3; } .soft, .tick { fill: #9198a1; } .rule { stroke: #3d444d;
 .c0 { stroke: #4493f8; } .c1 { stroke: #3fb950; } .c2 { stroke: #f0883e; } .c3 { stroke: #ab7df8; }
 .c4 { stroke: #db61a2; } .c5 { stroke: #9198a1; } .c6 { stroke: #d29922; } }
 </style>"""
-WIDTH, NAMES, ROW, TOP, LETTER = 760, 250, 26, 40, 7
+WIDTH = 760
+NAMES = 250
+ROW = 26
+TOP = 40
+LETTER = 7
 LABEL = 17
 """Pixels from one label of a curve to the next."""
 COLOURS = 7
@@ -45,7 +49,8 @@ class Series:
 
 def draw_dots(title: str, rows: Sequence[Dots], published: bool) -> str:
     """A line a row: a dot a seed, a bar at their mean, a diamond where it was published."""
-    height, names = TOP + ROW * len(rows) + 48, max(NAMES, LETTER * max(len(row.name) for row in rows) + 20)
+    height = TOP + ROW * len(rows) + 48
+    names = max(NAMES, LETTER * max(len(row.name) for row in rows) + 20)
     at = lambda share: round(names + (WIDTH - NAMES - 30) * share, 1)  # noqa: E731
     parts = [_text(8, 20, title)]
     for share in (0, 0.25, 0.5, 0.75, 1):
@@ -69,7 +74,8 @@ def draw_dots(title: str, rows: Sequence[Dots], published: bool) -> str:
 
 def draw_series(title: str, x_label: str, curves: Sequence[Series], log: bool = True) -> str:
     """Curves over a logarithmic axis from 1, or a linear one from 0, each named at its right end."""
-    left, right = 52, WIDTH - 190
+    left = 52
+    right = WIDTH - 190
     last = max(x for curve in curves for x, _ in curve.points)
     top = max(1e-9, log2(last) if log else last)
     at = lambda x: round(left + (right - left) * (log2(x) if log else x) / top, 1)  # noqa: E731
@@ -99,7 +105,8 @@ def _apart(heights: Sequence[float], least: float, lowest: float) -> list[float]
 
     Heights are those of SVG, which grow downwards; the first line of a picture is kept for its title.
     """
-    order, moved = sorted(range(len(heights)), key=lambda place: heights[place]), [0.0] * len(heights)
+    order = sorted(range(len(heights)), key=lambda place: heights[place])
+    moved = [0.0] * len(heights)
     free = float(TOP)
     for place in order:
         moved[place] = max(heights[place], free)

@@ -113,7 +113,8 @@ def _config(table: Table, row: Row, order: Order, seed: int) -> RunConfig:
     Where the table wants equal operations, its steps and warm-up follow from those that the base has.
     """
     base = base_config(row.group, order.scale, order.data)
-    changes, settings = row.changes(base.model), parse_assignments(list(order.settings))
+    changes = row.changes(base.model)
+    settings = parse_assignments(list(order.settings))
     for name in settings:
         if name in changes or name == "seed":
             whose = "the number of --seeds" if name == "seed" else f"row {row.name!r}"

@@ -7,7 +7,8 @@ from pipeline.experiments.spec import Claim, Row, Table, Way, se_rrm
 from solver.model.config import ModelConfig
 
 SIDES: dict[str, Way] = {"9x9": "exact", "6x6": "6x6", "4x4": "4x4"}
-SYMBOLS, ATTENTION = "symbols", "TRM with self-attention"
+SYMBOLS = "symbols"
+ATTENTION = "TRM with self-attention"
 
 
 def attention(base: ModelConfig) -> Mapping[str, Any]:

@@ -13,7 +13,11 @@ HELD = (2, 5, 2, 4, 5, 1)
 """The symbol that each drawn cell holds: numbers of SYMBOLS."""
 SYMBOLS = ("empty", "end", "colour 0", "colour 1", "colour 2", "colour 3", "colour 4")
 PALETTE = (0, 1, 2, 4, 5)
-STEP, SIDE, LEFT, TOP, GAP = 24, 16, 76, 62, 60
+STEP = 24
+SIDE = 16
+LEFT = 76
+TOP = 62
+GAP = 60
 PANEL = STEP * len(HELD) + GAP
 FOOT = TOP + STEP * len(SYMBOLS)
 
@@ -30,7 +34,8 @@ def draw_symbol_block(config: ModelConfig) -> str:
     words = "Filled: the cell holds this symbol. Colours 1 and 4 are not in the task's palette: they have no vectors."
     drawn = "\n".join(_panel(number, *panel) for number, panel in enumerate(panels))
     labels = "\n".join(f'<text class="soft" x="8" y="{_y(row) + 4}">{name}</text>' for row, name in enumerate(SYMBOLS))
-    width, height = LEFT + PANEL * len(panels), FOOT + 54
+    width = LEFT + PANEL * len(panels)
+    height = FOOT + 54
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img" aria-label="{escape(f"{title}. {words}")}">\n{STYLE}\n<title>{title}</title>\n{labels}\n{drawn}\n'

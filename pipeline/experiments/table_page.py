@@ -162,7 +162,8 @@ def _cells(line: Line, more: Sequence[str], columns: int) -> list[str]:
     if not line.results:
         blank = [""] * (3 + len(more) + len(FACTS))
         return [line.row.name, f"failed: {line.failed[0]}" if line.failed else "not run", *blank, *published]
-    first, values = line.results[0], line.values
+    first = line.results[0]
+    values = line.values
     failed = f" ({len(line.failed)} failed: {line.failed[0]})" if line.failed else ""
     return [
         line.row.name,
@@ -237,7 +238,8 @@ def _plots(heading: Heading, table: Table, lines: Sequence[Line]) -> Iterator[tu
     drawn = [line for line in lines if line.values]
     if not drawn:
         return
-    name, title = heading.name, f"{table.title}, {heading.at}"
+    name = heading.name
+    title = f"{table.title}, {heading.at}"
     dots = [Dots(line.row.name, line.values, _figure(line.row, table)) for line in drawn]
     yield f"{name}.svg", draw_dots(title, dots, any(each.published is not None for each in dots))
     if table.steps:

@@ -133,7 +133,8 @@ def _describe(work: Work) -> dict[str, Any]:
 
 def _exact(work: Work) -> dict[str, Any]:
     """Every cell right, by supervision step; the value is that of as many steps as in training."""
-    device, config = join_processes().device, work.trial.config
+    device = join_processes().device
+    config = work.trial.config
     right = exact_match(work.checkpoint, work.puzzle_set, work.tasks, device, work.trial.steps)
     return _by_step(right, config)
 
@@ -206,7 +207,8 @@ def _ask_wide(work: Work, ask: Wide) -> dict[str, Any]:
 
     "more" has both and the share of all solutions that is among the answers; "compute" the supervision steps made.
     """
-    config, arc = work.trial.config, work.trial.config.train.symmetry == "none"
+    config = work.trial.config
+    arc = work.trial.config.train.symmetry == "none"
     steps = ask.deeper * (config.predict.steps or config.model.max_steps)
     asked: dict[str, Any] = {"trajectories": ask.trajectories, "noise": ask.noise, "steps": steps, "ranker": ask.ranker}
     if join_processes().device.type == "cpu":
@@ -218,7 +220,8 @@ def _ask_wide(work: Work, ask: Wide) -> dict[str, Any]:
         work.run.path / f"predictions {ask.made}".replace(" ", "_"),
         work.run,
     )
-    ballot, right = vote(predictions, work.tasks, ask.ranker), []
+    ballot = vote(predictions, work.tasks, ask.ranker)
+    right = []
     for task in work.tasks:
         right.append([_found(task, test, candidates) for test, candidates in enumerate(ballot[task.id])])
     first, second, shares = (_macro(right, part) for part in range(3))

@@ -67,7 +67,8 @@ def make_line(row: Row, results: Results) -> Line:
     answers = [result["answers"][str(row.ask)] for result in done.values()]
     steps = [mean(column) for column in zip(*(answer["steps"] for answer in answers if "steps" in answer), strict=True)]
     failed = [result["failed"] for result in mine.values() if "failed" in result]
-    values, more = [answer["value"] for answer in answers], _more(answers)
+    values = [answer["value"] for answer in answers]
+    more = _more(answers)
     return Line(row, list(done), values, failed, list(done.values()), steps, more)
 
 
@@ -87,7 +88,8 @@ def judge(claim: Claim, lines: Mapping[str, Line]) -> Judged:
     """
     if not all(name in lines and lines[name].values for name in (claim.above, claim.below)):
         return Judged(claim, "not run")
-    above, below = lines[claim.above], lines[claim.below]
+    above = lines[claim.above]
+    below = lines[claim.below]
     gained, lost = _count_apart(above, below)
     p_value = sign_test(gained, lost)
     pairs = _same_seeds(above, below)
@@ -111,8 +113,10 @@ def _count_apart(above: Line, below: Line) -> tuple[int, int]:
     """Test inputs, of all seeds, that only the one and only the other has right, each after its last step."""
     gained = lost = 0
     for one, other in _same_seeds(above, below):
-        ours, theirs = _right(above, above.results[one]), _right(below, below.results[other])
-        gained, lost = gained + int((ours & ~theirs).sum()), lost + int((~ours & theirs).sum())
+        ours = _right(above, above.results[one])
+        theirs = _right(below, below.results[other])
+        gained = gained + int((ours & ~theirs).sum())
+        lost = lost + int((~ours & theirs).sum())
     return gained, lost
 
 

@@ -52,7 +52,8 @@ PUBLISHED = {
 
 
 def _rows_of(group: Group) -> Iterator[Row]:
-    where, width = GROUPS[group], WIDTH_OF[group]
+    where = GROUPS[group]
+    width = WIDTH_OF[group]
     trainings: dict[str, Any] = {"TRM": lambda base: {}, "GRAM": gram, "naive noise": _naive(width)}
     ways: dict[str, dict[str, Wide]] = {
         "TRM": {
@@ -76,7 +77,8 @@ def _rows_of(group: Group) -> Iterator[Row]:
     }
     if group == "queens":
         for name, changes in (("GRAM as published", as_published), ("GRAM only told", only_told)):
-            trainings[name], ways[name] = changes, {"": Wide(), "wider, voted": Wide(TIMES)}
+            trainings[name] = changes
+            ways[name] = {"": Wide(), "wider, voted": Wide(TIMES)}
     for model, changes in trainings.items():
         for way, ask in ways[model].items():
             name = f"{model}, {way}" if way else model

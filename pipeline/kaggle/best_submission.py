@@ -39,7 +39,10 @@ class Standing:
     def __init__(
         self, tasks: Sequence[Task], unread: Sequence[Unread], files: Sequence[Path], trouble: Callable[[str], None]
     ):
-        self.tasks, self.unread, self.files, self.trouble = tasks, unread, files, trouble
+        self.tasks = tasks
+        self.unread = unread
+        self.files = files
+        self.trouble = trouble
         self.submission = filler_of(tasks, unread)
         self._answers: dict[tuple[str, int], int] = {}
         self._failed: set[Path] = set()

@@ -117,7 +117,8 @@ def check_bundle(folder: Path) -> str:
         ValueError: saying what does not.
     """
     with tempfile.TemporaryDirectory() as given:
-        site, elsewhere = Path(given) / "site", Path(given) / "elsewhere"
+        site = Path(given) / "site"
+        elsewhere = Path(given) / "elsewhere"
         elsewhere.mkdir()
         wheels = sorted(map(str, (folder / "wheels").resolve().glob("*.whl")))
         install = ["-m", "pip", "--isolated", "install", "--no-index", "--no-deps", "--target", str(site), *wheels]

@@ -118,8 +118,11 @@ class Child:
             env=environment, start_new_session=True,
         )  # fmt: skip
         self._family: set[psutil.Process] = set()
-        self._say, self._said = say, deque[str](maxlen=LINES_KEPT)
-        self._beat, self._seen_beat, self._fatal = beat, 0.0, False
+        self._say = say
+        self._said = deque[str](maxlen=LINES_KEPT)
+        self._beat = beat
+        self._seen_beat = 0.0
+        self._fatal = False
         self._begun = self._last_sign = time.monotonic()
         self._ready: float | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -176,7 +179,8 @@ class Child:
         except OSError:
             return
         if touched > self._seen_beat:
-            self._seen_beat, self._last_sign = touched, time.monotonic()
+            self._seen_beat = touched
+            self._last_sign = time.monotonic()
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -32,14 +32,19 @@ class PassWatch:
         standing: Standing,
         trouble: Callable[[str], None],
     ):
-        self.run, self.out, self.config, self.standing, self.trouble = run, out, config, standing, trouble
+        self.run = run
+        self.out = out
+        self.config = config
+        self.standing = standing
+        self.trouble = trouble
         self.parts = parts_folder(out)
         roles = zip(puzzle_set.tasks, puzzle_set.roles, strict=True)
         self.tasks = [task.id for task, role in roles if role == "scored"]
         self.inputs = sum(len(task.tests) for task in standing.tasks)
         self.first_seen: float | None = None
         self.found: Predictions | None = None
-        self._voted_parts, self._next_vote = 0, time.monotonic() + VOTE_EVERY
+        self._voted_parts = 0
+        self._next_vote = time.monotonic() + VOTE_EVERY
         for old in (out, self.parts):  # of an earlier start of this run, by other weights
             shutil.rmtree(old, ignore_errors=True)
 
@@ -97,5 +102,6 @@ class PassWatch:
             self.trouble(f"{error}; votes are counted instead")
             ballot = vote(found, self.standing.tasks)
         self.standing.improve(ballot, complete)
-        answered, inputs = self.standing.answered, self.standing.inputs
+        answered = self.standing.answered
+        inputs = self.standing.inputs
         self.run.log(f"submission: {answered} of {inputs} test inputs answered ({name})")

@@ -35,9 +35,15 @@ class Recovery:
 
     def __init__(self, config: RunConfig, run: RunFolder, trouble: Callable[[str], None]):
         assert config.unattended is not None
-        self.config, self.run, self.trouble, self.most = config, run, trouble, config.unattended.restarts
-        self.restarts, self.boards = Counter[Stage](), dict[Stage, int]()
-        self.given_up, self.anew, self._last = set[Stage](), False, dict[Stage, tuple[str, int]]()
+        self.config = config
+        self.run = run
+        self.trouble = trouble
+        self.most = config.unattended.restarts
+        self.restarts = Counter[Stage]()
+        self.boards = dict[Stage, int]()
+        self.given_up = set[Stage]()
+        self.anew = False
+        self._last = dict[Stage, tuple[str, int]]()
         self.batch_in_boards = config.train.batch_size
         self.parts: Path | None = None
 
@@ -48,7 +54,8 @@ class Recovery:
 
     def begin_pass(self, parts: Path) -> None:
         """Another prediction has tries of its own; its parts say how much it computes at once."""
-        self.parts, self.restarts["predict"] = parts, 0
+        self.parts = parts
+        self.restarts["predict"] = 0
         self.given_up.discard("predict")
 
     def may(self, stage: Stage) -> bool:
@@ -60,7 +67,8 @@ class Recovery:
         option = {"train": "--micro-batch", "predict": "--boards"}[stage]
         words = [option, str(self.boards[stage])] if stage in self.boards else []
         if stage == "train" and self.anew:
-            words, self.anew = [*words, "--anew"], False
+            words = [*words, "--anew"]
+            self.anew = False
         return words
 
     def processes(self, stage: Stage, processes: int) -> int:
@@ -85,7 +93,8 @@ class Recovery:
         elif ended.out_of_space:
             done = self._make_room()
         elif same_again and stage == "train" and UNREADABLE.search("\n".join(ended.said)):
-            self.anew, done = True, "it begins anew"
+            self.anew = True
+            done = "it begins anew"
         said = f"{NAMES[stage]} died: {ended.describe()}"
         self.trouble(
             f"{said}; {done or 'it goes on from its last checkpoint' if stage == 'train' else done or 'again'}"

@@ -114,7 +114,8 @@ class Plan:
         else:
             train = f"train until {format_duration(last.begin)}"
         known = f"{self.speed.view:.2g} s for each" if self.speed.view else "as many of them as there is time for"
-        done, left = format_duration(self.finish), format_duration(self.budget - self.finish)
+        done = format_duration(self.finish)
+        left = format_duration(self.budget - self.finish)
         return (
             f"{train}, then predict under {last.views} augmentations ({known}); done by {done}, "
             f"{left} before the budget ends"

@@ -46,7 +46,8 @@ SHORTEST_STRETCH = 3.0
 """Seconds for which training is not started any more."""
 LEAST_SECONDS_TO_STOP = 1.0
 """That training takes from its last step to its end; more, where it was seen to."""
-GRACE_SHARE, LEAST_GRACE = 0.02, 10.0
+GRACE_SHARE = 0.02
+LEAST_GRACE = 10.0
 """Of the budget, and at least so many seconds: how long after its time training may take to write what it has."""
 LEAST_SECONDS_BETWEEN_PLANS = 5.0
 PLAN_SAID = 20
@@ -97,10 +98,14 @@ class Conductor:
         assert config.budget is not None
         before = time.time() - psutil.Process().create_time()
         self.started = time.monotonic() - min(max(before, 0.0), LONGEST_START)
-        self.config, self.settings = config, config.unattended
+        self.config = config
+        self.settings = config.unattended
         tasks, unread = salvage_tasks(config.source, config.selection.selection())
-        self.run, self.stop, self.troubles = RunFolder(path, config), StopSignals(), list[str]()
-        self.tasks, files = tasks, [self.run.submission, *([out] if out else [])]
+        self.run = RunFolder(path, config)
+        self.stop = StopSignals()
+        self.troubles = list[str]()
+        self.tasks = tasks
+        files = [self.run.submission, *([out] if out else [])]
         self.standing = Standing(tasks, unread, files, self.trouble)
         self.standing.begin()
         self.run.log(f"filler submission: {', '.join(map(str, files))}, {self.standing.inputs} test inputs")
@@ -111,7 +116,9 @@ class Conductor:
         self.processes = processes or max(1, count_gpus())
         self.predictions: Predictions | None = None
         self._seconds_to_stop = LEAST_SECONDS_TO_STOP
-        self._plan_said, self._pace_said, self._last_plan = 0.0, False, ""
+        self._plan_said = 0.0
+        self._pace_said = False
+        self._last_plan = ""
 
     def now(self) -> float:
         """Seconds since the start of this process."""
@@ -140,7 +147,8 @@ class Conductor:
         self.say_plan()
         for number, begin in enumerate(self.plan.cheap_passes(), 1):
             self._whatever(lambda begin=begin: self.train_until(begin))
-            planned, out = self.plan.cheap_pass(self.now()), self.run.path / "passes" / str(number)
+            planned = self.plan.cheap_pass(self.now())
+            out = self.run.path / "passes" / str(number)
             self._whatever(lambda name=f"pass {number}", out=out, planned=planned: self.predict(name, out, planned))
         self._whatever(lambda: self.train_until(self.plan.last_pass(self.now()).begin))
         last = self.plan.last_pass(self.now())
@@ -168,7 +176,8 @@ class Conductor:
                 sources.append(SourcedTasks(find_source_label(name), "train", load_tasks(name)))
             except ValueError as error:
                 self.trouble(f"{error}; it is not trained on")
-        settings, run = self.config.puzzles, self.run
+        settings = self.config.puzzles
+        run = self.run
         try:
             puzzle_set = prepare(run.puzzles, sources, settings, self.config.seed, self.config.model.board_side)
         except ValueError as error:
@@ -194,7 +203,8 @@ class Conductor:
             self.recovery.learn("train", ended)
 
     def _start_training(self, begin: float) -> Ended:
-        last, budget = self.plan.last_pass(self.now()).begin, self.plan.budget
+        last = self.plan.last_pass(self.now()).begin
+        budget = self.plan.budget
         later = max(0.0, last - begin - (self.plan.speed.seconds(self.settings.first_views)))
         stop = begin - self._seconds_to_stop
         words = ["train", str(self.run.path), "--until", f"{self.started + stop:.3f}", "--later", f"{later:.3f}"]
@@ -214,7 +224,8 @@ class Conductor:
         words += ["--until", f"{self.started + planned.until:.3f}", *self._words_for_last(last)]
         self.recovery.begin_pass(watch.parts)
         self.run.log(f"{name}: {planned.views} augmentations, until {format_duration(planned.until)} at most")
-        begun, ended = time.monotonic(), None
+        begun = time.monotonic()
+        ended = None
         while self.recovery.may("predict") and self.now() < planned.until - SHORTEST_STRETCH:
             begun = time.monotonic()
             plain = ["--plain"] if last and self.recovery.restarts["predict"] > 1 else []
@@ -252,7 +263,8 @@ class Conductor:
             return
         self.predictions = found
         if begun is not None:
-            share, speed = watch.share(planned.views), self.plan.speed
+            share = watch.share(planned.views)
+            speed = self.plan.speed
             self.plan = replace(self.plan, speed=speed.measured(*watch.seconds(begun), share, planned.views))
 
     def _run_child(self, stage: Stage, words: list[str], until: float, look: Callable[[], None]) -> Ended:

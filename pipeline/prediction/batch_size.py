@@ -15,7 +15,8 @@ from solver.training.micro_batches import free_memory, ran_out_of_memory
 CPU_BOARDS = 4
 """On a CPU larger batches gain nothing: of the model of the `cpu` recipe an example takes 7.1 ms in batches of 0.3 full
 boards, 6.2 to 6.4 ms in batches of 0.7 to 4 and 7.0 to 7.7 ms in batches of 8 and 16 (one AVX2 core)."""
-FEWEST_BOARDS, MOST_BOARDS = 8, 4096
+FEWEST_BOARDS = 8
+MOST_BOARDS = 4096
 MOST_MEMORY = 0.8
 """The share of a GPU's memory that batches may take by what was seen of smaller ones."""
 
@@ -26,7 +27,9 @@ class Memory:
     """Cuts work into batches of at most so many positions; a batch that does not fit is halved, and those after it."""
 
     def __init__(self, config: ModelConfig, boards: int, log: Callable[[str], Any]):
-        self.slots, self.most, self.log = config.id_slots, boards * (config.id_slots + config.cells), log
+        self.slots = config.id_slots
+        self.most = boards * (config.id_slots + config.cells)
+        self.log = log
 
     def rows(self, width: int) -> int:
         """How many examples of this width go into a batch."""

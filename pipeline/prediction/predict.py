@@ -30,7 +30,8 @@ from pipeline.runtime.distributed import Launched, join_processes
 from submissions.prediction_files import join_parts, read_predictions
 from submissions.predictions import NO_GRID, Answers, Predictions
 
-MOST_CUT_OFF, FEW_INPUTS = 0.25, 8
+MOST_CUT_OFF = 0.25
+FEW_INPUTS = 8
 """Where more test inputs than this share (and more than these few) look cut off, their canvases are not to blame."""
 
 AnswerAll = Callable[[Predictor, Parts, PredictSettings], tuple[range, dict[str, list[int]]]]
@@ -55,7 +56,8 @@ def predict(
     Raises:
         ValueError: where a puzzle has no trained ID row: an untrained one would only give wrong answers.
     """
-    made_from, answer = identify(trained, puzzle_set, settings), partial(answer_all, until=until)
+    made_from = identify(trained, puzzle_set, settings)
+    answer = partial(answer_all, until=until)
     return make_predictions(trained, puzzle_set, settings, folder, run, about, made_from, answer)
 
 
@@ -70,7 +72,8 @@ def make_predictions(
     answer: AnswerAll,
 ) -> Predictions:
     """`predict`, in any way: `answer` has all parts made, and `made_from` is what decides what is in them."""
-    processes, parts_path = join_processes(), parts_folder(folder)
+    processes = join_processes()
+    parts_path = parts_folder(folder)
     if processes.any(processes.index == 0 and _is_made(folder, made_from, run)):
         run.log(f"predictions were already made: {folder}")
     else:
@@ -114,8 +117,10 @@ def answer_all(
     predictor: Predictor, parts: Parts, settings: PredictSettings, until: float = math.inf
 ) -> tuple[range, dict[str, list[int]]]:
     """Have all parts made; returns their numbers, and the test inputs that were asked again by task ID."""
-    questions, begun = predictor.questions, time.monotonic()
-    asked, again = questions.ask_all(), {}
+    questions = predictor.questions
+    begun = time.monotonic()
+    asked = questions.ask_all()
+    again = {}
     memory = start_memory(predictor, asked, parts, settings.batch_size)
     _make(predictor, parts, memory, "predict", dict(enumerate(asked)))
     if settings.second_pass and questions.may_be_cut_off():

@@ -76,9 +76,13 @@ class Predictor:
         temperature: float = 1.0,
     ):
         check_board(questions.puzzle_set, model.config.board_side)
-        self.model, self.table, self.questions = model.eval(), table, questions
-        self.steps, self.seed = steps or model.config.max_steps, seed
-        self.noise, self.temperature = noise, temperature
+        self.model = model.eval()
+        self.table = table
+        self.questions = questions
+        self.steps = steps or model.config.max_steps
+        self.seed = seed
+        self.noise = noise
+        self.temperature = temperature
         self.recorded = range(1, self.steps + 1) if record == "all" else [self.steps]
 
     def answer(self, asked: Asked, memory: Memory, report: Callable[[int], None] = lambda rows: None) -> Part:
@@ -118,7 +122,8 @@ class Predictor:
         batch = self.render(asked)
         unchanged = self.questions.puzzle_set.augmentations[asked.puzzles] == 0
         followed = np.flatnonzero(unchanged & (asked.trajectories == 0))
-        trace, kept = Trace(self.model, batch, followed), []
+        trace = Trace(self.model, batch, followed)
+        kept = []
         watch = trace.watch if len(followed) else None
         for step, output in enumerate(self.outputs(asked, batch, self.steps, watch), 1):
             trace.add(output)
@@ -151,9 +156,12 @@ class Predictor:
 
     def _take_back(self, computed: Computed) -> Part:
         """Decode and undo the augmentations; one row for each row asked and step kept, in this order."""
-        asked, times = computed.asked, len(computed.steps)
-        examples, puzzles = self.questions.examples_of(asked), asked.puzzles.repeat(times)
-        tokens, log_probs = computed.tokens.reshape(len(puzzles), -1), computed.log_probs
+        asked = computed.asked
+        times = len(computed.steps)
+        examples = self.questions.examples_of(asked)
+        puzzles = asked.puzzles.repeat(times)
+        tokens = computed.tokens.reshape(len(puzzles), -1)
+        log_probs = computed.log_probs
         best, end = (np.ascontiguousarray(log_probs[..., kind].reshape(tokens.shape)) for kind in (0, 1))
         decoded = take_back(
             tokens, best, end, examples.canvas_sizes(puzzles), examples.dihedrals[puzzles], examples.colours[puzzles],

@@ -48,7 +48,8 @@ def rescore(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSetting
     Raises:
         ValueError: where the predictions are not of this checkpoint and puzzle set.
     """
-    processes, predictions = join_processes(), read_predictions(folder)
+    processes = join_processes()
+    predictions = read_predictions(folder)
     made_from = check_origin(predictions, trained, puzzle_set, folder)
     path = folder.with_name(f"{folder.name}.scores.parts")
     predictor = make_predictor(trained, puzzle_set, _plain(settings, made_from), processes, run)
@@ -115,7 +116,8 @@ def _are_scored(predictions: Predictions, tasks: tuple[str, ...], candidates: Ca
     scores = predictions.scores
     if scores is None:
         return False
-    names, ids = [predictions.tasks[place] for place in scores.task.tolist()], predictions.grids.ids[scores.grid]
+    names = [predictions.tasks[place] for place in scores.task.tolist()]
+    ids = predictions.grids.ids[scores.grid]
     there = set(zip(names, scores.test.tolist(), ids.tolist(), strict=True))
     return all(
         (tasks[place], test, grid) in there
@@ -126,7 +128,8 @@ def _are_scored(predictions: Predictions, tasks: tuple[str, ...], candidates: Ca
 
 def _ask(predictor: Predictor, predictions: Predictions, candidates: Candidates) -> list[Asked]:
     """The test inputs that have candidates, each on the canvas that its answers which count came from."""
-    answers, tasks = predictions.answers.take(predictions.answers.board), predictor.questions.tasks
+    answers = predictions.answers.take(predictions.answers.board)
+    tasks = predictor.questions.tasks
     places = [tasks.index(predictions.tasks[place]) for place in answers.task.tolist()]
     boards = set(zip(places, answers.test.tolist(), strict=True)) & candidates.numbers.keys()
     questions = predictor.questions
@@ -140,7 +143,8 @@ class Scorer:
     """Scores the candidates of rows: one run of the model for each row, whatever the number of its candidates."""
 
     def __init__(self, predictor: Predictor, candidates: Candidates):
-        self.predictor, self.candidates = predictor, candidates
+        self.predictor = predictor
+        self.candidates = candidates
 
     def compute(self, asked: Asked) -> tuple[Asked, NDArray[np.float32]]:
         """On the device: the log-probability of every token at every cell, (n, cells, vocabulary)."""
@@ -151,11 +155,14 @@ class Scorer:
 
     def finish(self, computed: tuple[Asked, NDArray[np.float32]]) -> Part:
         """On the CPU: a score for each row and candidate."""
-        (asked, log_probs), questions = computed, self.predictor.questions
-        examples, grids = questions.examples_of(asked), self.candidates.grids
+        (asked, log_probs) = computed
+        questions = self.predictor.questions
+        examples = questions.examples_of(asked)
+        grids = self.candidates.grids
         tasks, tests = questions.inputs_of(asked.puzzles, asked.pairs)
         ranked = [self.candidates.numbers[key] for key in zip(tasks.tolist(), tests.tolist(), strict=True)]
-        rows, numbers = np.repeat(np.arange(len(asked)), [len(each) for each in ranked]), np.concatenate(ranked)
+        rows = np.repeat(np.arange(len(asked)), [len(each) for each in ranked])
+        numbers = np.concatenate(ranked)
         puzzles = asked.puzzles
         sums = score_grids(
             log_probs, examples.canvas_sizes(puzzles), examples.dihedrals[puzzles], examples.colours[puzzles],

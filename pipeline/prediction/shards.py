@@ -49,7 +49,11 @@ class Parts:
         processes: "Launched",
         run: Console,
     ):
-        self.path, self.kind, self.tasks, self.processes, self.run = path, kind, tasks, processes, run
+        self.path = path
+        self.kind = kind
+        self.tasks = tasks
+        self.processes = processes
+        self.run = run
         self.belongs = json.loads(json.dumps({"format": FORMAT, "kind": kind.__name__, **belongs}))
 
     def open(self, find_boards: Callable[[], int], asked: int | None) -> int:
@@ -144,7 +148,10 @@ class _Report:
     """Shows what all processes have done: parts on disk, and of this process's part what is in memory."""
 
     def __init__(self, parts: Parts, progress: Progress, sizes: dict[int, int]):
-        self.parts, self.progress, self.sizes, self.current = parts, progress, sizes, 0
+        self.parts = parts
+        self.progress = progress
+        self.sizes = sizes
+        self.current = 0
 
     def add(self, units: int) -> None:
         self.current += units

@@ -72,7 +72,8 @@ def for_one_task(config: RunConfig) -> RunConfig:
     No average is kept: over so few steps the usual one would be little else than the weights it starts at. Rates are
     those at which training ended: going back to their peaks undid more than it taught (`docs/lab_notebook.md`).
     """
-    given, steps = config.train, config.train.task_steps
+    given = config.train
+    steps = config.train.task_steps
     changes = {"steps": steps, "warmup": min(given.warmup, steps // 10), "average": None}
     changes |= {"curriculum": (), "ids_only": 0.0, "min_ratio": 1.0}
     changes |= {name: given.min_ratio * getattr(given, name) or 1e-12 for name in ("lr", "id_lr", "muon_lr")}
@@ -102,8 +103,12 @@ class Specialist:
     """
 
     def __init__(self, predictor: Predictor, memory: Memory, config: RunConfig, log: Callable[[str], None]):
-        self.predictor, self.memory, self.config, self.log = predictor, memory, config, log
-        self.examples, self.table = predictor.questions.examples, predictor.table
+        self.predictor = predictor
+        self.memory = memory
+        self.config = config
+        self.log = log
+        self.examples = predictor.questions.examples
+        self.table = predictor.table
         self.weights = {name: tensor.clone() for name, tensor in predictor.model.state_dict().items()}
         self.most_positions: int | None = None
         """in training, once memory has run out"""
@@ -116,7 +121,8 @@ class Specialist:
     @contextmanager
     def trained_on(self, task: int, report: Callable[[int], None] = lambda steps: None) -> Iterator[None]:
         """While it lasts, the model and the ID rows of task number `task` are as training on it leaves them."""
-        starts, table_PI = self.predictor.questions.puzzle_set.starts, self.table.weights_PI
+        starts = self.predictor.questions.puzzle_set.starts
+        table_PI = self.table.weights_PI
         puzzles = slice(int(starts[task]), int(starts[task + 1]))
         rows = torch.from_numpy(np.unique(self.examples.id_rows[puzzles])).to(table_PI.device)
         before_RI = table_PI[rows].clone()
@@ -180,7 +186,8 @@ class Specialist:
         """Visits this task only, and in an epoch often enough for a batch."""
         weights = np.zeros(len(self.examples.trained))
         weights[task] = self.config.train.batch_size
-        starts, keep_rest = self.predictor.questions.puzzle_set.starts, self.config.train.feed == "halted"
+        starts = self.predictor.questions.puzzle_set.starts
+        keep_rest = self.config.train.feed == "halted"
         return Sampler(starts, self.examples.trained, self.config.seed, weights, keep_rest)
 
 

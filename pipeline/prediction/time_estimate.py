@@ -26,13 +26,16 @@ def seconds_needed(config: RunConfig, puzzle_set: PuzzleSet, processes: Launched
     It counts SECOND_PASS_SHARE of the test inputs as asked again, and a pass more where candidates are rescored. The
     batches are slower than those to come, as nothing is compiled for them; SECONDS_TO_START are for that.
     """
-    settings, device = config.predict, processes.device
+    settings = config.predict
+    device = processes.device
     questions = make_questions(config, puzzle_set, settings)
-    model, table = RecursiveModel(config.model), new_table(questions.examples.row_keys, config.model)
+    model = RecursiveModel(config.model)
+    table = new_table(questions.examples.row_keys, config.model)
     prepare_model(model, table, config.train.model_copy(update={"compile": False}), device)
     predictor = Predictor(model, table, questions, settings.steps, settings.record, settings.noise)
     boards = settings.batch_size or (FEWEST_BOARDS if device.type == "cuda" else CPU_BOARDS)
-    memory, parts = Memory(config.model, boards, lambda said: None), questions.ask_all()
+    memory = Memory(config.model, boards, lambda said: None)
+    parts = questions.ask_all()
     seconds = _seconds_for(predictor, parts, memory)
     if settings.second_pass and questions.may_be_cut_off():
         inputs = sorted(set(questions.inputs))

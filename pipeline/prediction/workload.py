@@ -19,7 +19,9 @@ from solver.data.choices import Palette
 from solver.data.puzzle_ids import Ids
 from solver.model.config import Canvas
 
-MOST_ROWS, FEWEST_ROWS, MOST_PARTS = 1024, 32, 64
+MOST_ROWS = 1024
+FEWEST_ROWS = 32
+MOST_PARTS = 64
 """Rows of a part: at most MOST_ROWS, so that a kill costs little; fewer in small runs, of which MOST_PARTS parts are
 made so that several processes have something to do, but at least FEWEST_ROWS."""
 
@@ -60,7 +62,8 @@ class Questions:
         ids: Ids = "augmentation",
         palette: Palette = "task",
     ):
-        self.puzzle_set, self.trajectories = puzzle_set, trajectories
+        self.puzzle_set = puzzle_set
+        self.trajectories = trajectories
         self._ids: Ids = ids
         self._palette: Palette = palette
         self.examples = self._examples(canvas)
@@ -124,13 +127,15 @@ class Questions:
 
     def _rows(self, chosen: Rows, board: bool) -> Asked:
         """The rows in this order, along each of the trajectories."""
-        each, trajectories = chosen.repeat(self.trajectories), np.tile(np.arange(self.trajectories), len(chosen))
+        each = chosen.repeat(self.trajectories)
+        trajectories = np.tile(np.arange(self.trajectories), len(chosen))
         return Asked(self.puzzles[each], self.pairs[each], trajectories, board)
 
 
 def make_questions(config: RunConfig, puzzle_set: PuzzleSet, settings: PredictSettings) -> Questions:
     """What a model of this config is asked."""
-    asked, model = (settings.augmentations, settings.trajectories), config.model
+    asked = (settings.augmentations, settings.trajectories)
+    model = config.model
     return Questions(puzzle_set, model.canvas, *asked, ids=config.puzzles.ids, palette=model.palette)
 
 

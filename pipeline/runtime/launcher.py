@@ -62,7 +62,8 @@ def launch_command(module: str, words: Sequence[str], processes: int) -> list[st
     plain = [sys.executable, "-m"]
     if processes == 1:
         return [*plain, module, *words]
-    port, number = str(_free_port()), str(processes)
+    port = str(_free_port())
+    number = str(processes)
     if count_gpus():
         options = ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
         launcher = ["accelerate.commands.launch", "--num_processes", number, "--main_process_port", port, *options]

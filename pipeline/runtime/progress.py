@@ -17,7 +17,11 @@ class Progress:
     """Count `total` units of work under a name, `done` of them before; `advance` says how far it is, and a note."""
 
     def __init__(self, run: Console, name: str, total: int, done: int = 0):
-        self.run, self.name, self.total, self.done, self.note = run, name, total, done, ""
+        self.run = run
+        self.name = name
+        self.total = total
+        self.done = done
+        self.note = ""
         self._before = done
         self._start = self._last_line = time.monotonic()
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))

@@ -47,7 +47,9 @@ class RunFolder(Console):
 
     def __init__(self, path: Path, config: RunConfig, first: bool = True):
         super().__init__()
-        self.path, self.first, self._beaten = path, first, 0.0
+        self.path = path
+        self.first = first
+        self._beaten = 0.0
         if first:
             self._open(config.model_dump(mode="json"))
         else:
@@ -133,7 +135,8 @@ def _allowed_changes(config: Path, values: dict[str, Any]) -> list[str]:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl, but for one that a kill cut short; none where there is no such file."""
-    metrics, lines = path / METRICS_FILE, []
+    metrics = path / METRICS_FILE
+    lines = []
     for text in metrics.read_text(encoding="utf-8", errors="replace").splitlines() if metrics.exists() else ():
         try:
             line = json.loads(text)

@@ -85,7 +85,8 @@ class Match:
 
     def to_json(self) -> dict[str, Any]:
         """The first one's score, and under `against` the other's and how the two compare."""
-        (_, other), (ours, theirs) = self.names, self.scores
+        (_, other) = self.names
+        (ours, theirs) = self.scores
         against = {"name": str(other), "score": theirs.to_json(), **self.comparison.to_json()}
         return {**ours.to_json(), "against": against}
 
@@ -218,7 +219,8 @@ def score_rankers(answer: Answer, names: str, source: str | None, selection: Sel
 
 def _find_one(what: Path) -> Answer:
     if (what / "config.json").is_file():
-        config, folder = build_config(read_json(what / "config.json")), what / "predictions"
+        config = build_config(read_json(what / "config.json"))
+        folder = what / "predictions"
         asked = {find_source_label(config.source): config.selection.selection()}
         predictions = read_predictions(folder) if folder.exists() else None
         return Answer(what, what / "submission.json", predictions, asked, config.predict.ranker)

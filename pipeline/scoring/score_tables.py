@@ -15,7 +15,8 @@ from submissions.score import Figures, Score
 DEPTHS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 GROUPS = {"shape": "shape", "size": "larger side", "colours": "colours", "candidates": "candidates"}
 TASKS_SHOWN = 10
-WIDTH, NAME_WIDTH = 100, 30
+WIDTH = 100
+NAME_WIDTH = 30
 
 
 def score_table(score: Score) -> Table:
@@ -50,7 +51,8 @@ def _show_score(score: Score) -> RenderableType:
 def _show_match(match: Match) -> RenderableType:
     """Both scores, their difference, and the test outputs that tell them apart."""
     table = _figures_table(f"{_title(match.scores[0])}, pass@2")
-    table.columns[0].max_width, table.columns[0].overflow = NAME_WIDTH, "fold"
+    table.columns[0].max_width = NAME_WIDTH
+    table.columns[0].overflow = "fold"
     for name, score in zip(match.names, match.scores, strict=True):
         table.add_row(str(name), *_columns(score.pass_2))
     found = match.comparison
@@ -90,7 +92,8 @@ def _add_remarks(table: Table, scores: Sequence[Score], names: Sequence[object] 
     if len(remarks) > 1:
         remarks = [f"{name}: {score.remark}" for name, score in zip(names, scores, strict=True) if score.remark]
     if any(remarks):
-        table.caption, table.caption_justify = Text("\n".join(remarks)), "left"
+        table.caption = Text("\n".join(remarks))
+        table.caption_justify = "left"
         table.caption_style = "bold red" if any(score.trained_on for score in scores) else "dim"
 
 
@@ -135,7 +138,8 @@ def _describe_pairs(found: Comparison) -> list[str]:
 
 
 def _ranker_row(each: Ranked, own: bool) -> list[str]:
-    score, against = each.score, each.against
+    score = each.score
+    against = each.against
     assert score.coverage is not None
     figures = (score.pass_1.macro, score.pass_1.micro, None, score.pass_2.micro, score.selection, score.coverage.micro)
     shown = ["-" if value is None else f"{100 * value:.1f}%" for value in figures]

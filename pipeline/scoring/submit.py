@@ -38,7 +38,8 @@ def vote_file(folders: list[Path], source: str, selection: Selection, ranker: st
     """Vote predictions, pooled where several folders are given, into a submission for every task that is selected."""
     if out.exists():
         raise ValueError(f"{out}: exists already and is not overwritten; name another file with --out")
-    predictions, tasks = read_pooled(folders), load_tasks(source, selection)
+    predictions = read_pooled(folders)
+    tasks = load_tasks(source, selection)
     ballot = vote(predictions, tasks, ranker)
     empty = [task.id for task in tasks for candidates in ballot[task.id] if not candidates]
     if empty:
@@ -63,7 +64,8 @@ def redraw_report(path: Path, form: Literal["file", "folder"] = "file") -> Path:
     answer = find_answer(path)
     source = answer.only_source()
     tasks = load_tasks(source, answer.asked[source])
-    ballot, submission = answer.ballot(tasks), read_submission(path / "submission.json")
+    ballot = answer.ballot(tasks)
+    submission = read_submission(path / "submission.json")
     known = all(task.has_solutions for task in tasks)
     score = answer.score(submission, tasks, source, ballot) if known else None
     recursions = answer.answers.recursions if answer.answers else None
@@ -80,7 +82,8 @@ def draw_report(
     form: Literal["file", "folder"] = "file",
 ) -> Path:
     """Write a run's report, with what the run's own files say of how it was made."""
-    config, made = read_json(path / "config.json"), read_json(path / "versions.json")
+    config = read_json(path / "config.json")
+    made = read_json(path / "versions.json")
     info = {
         "recipe": config["recipe"],
         "source": config["source"],

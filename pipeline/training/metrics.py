@@ -33,12 +33,15 @@ class Tally:
 
     def __init__(self, figures: Sequence[str] = ()) -> None:
         """figures: what supervision steps say of themselves besides (ModelConfig.figures)."""
-        self._figures, self._names = figures, (*self.NAMES, *figures)
-        self._sums, self._since = torch.zeros(len(self._names), dtype=torch.float64), time.monotonic()
+        self._figures = figures
+        self._names = (*self.NAMES, *figures)
+        self._sums = torch.zeros(len(self._names), dtype=torch.float64)
+        self._since = time.monotonic()
 
     def add(self, result: StepResult) -> None:
         """Count one step of this process's slots; nothing is kept but sums."""
-        halted_B, loss = result.halted_B, result.losses
+        halted_B = result.halted_B
+        loss = result.losses
         sums = (
             torch.tensor(len(halted_B)),
             loss.total,
@@ -87,7 +90,9 @@ def held_out_accuracy(learner: Learner, examples: Examples, config: RunConfig) -
 
     Batches are dealt out to the processes in turn; one that gets none has nothing to add.
     """
-    processes, settings, counts = learner.processes, config.predict, torch.zeros(2, dtype=torch.float64)
+    processes = learner.processes
+    settings = config.predict
+    counts = torch.zeros(2, dtype=torch.float64)
     batches = example_batches(examples, *examples.held_out(), config.model, settings.batch_size or HELD_OUT_BOARDS)
     with learner.average.averaged() if learner.average else nullcontext():
         for number, (batch, _) in enumerate(batches):

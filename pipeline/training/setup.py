@@ -39,7 +39,8 @@ def make_learner(
 ) -> Learner:
     """A learner from scratch, or from the checkpoint `start`: its weights, and its ID rows matched by key."""
     torch.manual_seed(config.seed)
-    model, table = RecursiveModel(config.model), new_table(keys, config.model)
+    model = RecursiveModel(config.model)
+    table = new_table(keys, config.model)
     if start:
         load_weights(model, start, str(config.checkpoint))
         table, matched = match_rows(start, keys)
@@ -57,7 +58,8 @@ def start_from(config: RunConfig) -> Checkpoint | None:
     if config.checkpoint is None:
         return None
     checkpoint = load_checkpoint(Path(config.checkpoint))
-    theirs, ours = build_config(checkpoint.config).model, config.model
+    theirs = build_config(checkpoint.config).model
+    ours = config.model
     values = {name: (attrgetter(name)(theirs), attrgetter(name)(ours)) for name in SAME_NETWORK}
     other = [f"model.{name} is {old!r} there and {new!r} here" for name, (old, new) in values.items() if old != new]
     if other:

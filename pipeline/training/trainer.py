@@ -73,7 +73,8 @@ def train(
     if Launched(accelerator).any(is_trained(config, run)):
         run.log(f"training was already done: {run.final_checkpoint}")
         return load_checkpoint(run.final_checkpoint)
-    session, steps = Session(config, puzzle_set, run, accelerator, stretch), config.train.steps
+    session = Session(config, puzzle_set, run, accelerator, stretch)
+    steps = config.train.steps
     with Progress(run, "train", steps, session.learner.steps) as progress, StopSignals().watched() as stop:
         try:
             while session.goes_on(stop, left := budget.left(reserve)):
@@ -118,10 +119,14 @@ class Session:
     def __init__(
         self, config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, accelerator: Accelerator, stretch: Stretch
     ):
-        self.stretch, self._saved_at = stretch, time.monotonic()
-        self.config, self.run, self.puzzle_set = config, run, puzzle_set
+        self.stretch = stretch
+        self._saved_at = time.monotonic()
+        self.config = config
+        self.run = run
+        self.puzzle_set = puzzle_set
         self.tally = Tally(config.model.figures)
-        self.accelerator, self.processes = accelerator, Launched(accelerator)
+        self.accelerator = accelerator
+        self.processes = Launched(accelerator)
         run.log(f"processes: {self.processes.count}")
         _check_slots(config, self.processes.count)
         check_board(puzzle_set, config.model.board_side)
@@ -135,21 +140,26 @@ class Session:
             config.model.palette,
             redraw=not config.model.symbols,
         )
-        keys, start = self.examples.row_keys, start_from(config)
+        keys = self.examples.row_keys
+        start = start_from(config)
         self.sampler = self.examples.sampler(
             config.seed, config.train.source_weights, config.train.feed == "halted", config.train.visits
         )
         self.learner = make_learner(config, keys, self.accelerator.device, run, start, self.processes)
-        self.seen, self.leaks = puzzle_set.seen, puzzle_set.leaks
+        self.seen = puzzle_set.seen
+        self.leaks = puzzle_set.leaks
         if start:
-            self.seen, self.leaks = start.seen | self.seen, tuple(sorted({*start.leaks, *self.leaks}))
-        self.keys, self._seconds = keys, -time.monotonic()
+            self.seen = start.seen | self.seen
+            self.leaks = tuple(sorted({*start.leaks, *self.leaks}))
+        self.keys = keys
+        self._seconds = -time.monotonic()
         self.keeper = Keeper(
             run.checkpoints, config.model_dump(mode="json"), keys, self.seen, self.leaks,
             process=self.processes.index, processes=self.processes.count, log=run.log,
         )  # fmt: skip
         self._resume()
-        self._first_step, self._pace_from = self.learner.steps, time.monotonic()
+        self._first_step = self.learner.steps
+        self._pace_from = time.monotonic()
         if config.train.trackers:
             self.accelerator.init_trackers("arc-trm", config=flat_values(config))
 
@@ -213,7 +223,8 @@ class Session:
         """With train.fit, plan for as many steps as fit into the time at the pace so far."""
         if not self.config.train.fit or seconds_left == float("inf"):
             return
-        made, now = self.learner.steps - self._first_step, time.monotonic()
+        made = self.learner.steps - self._first_step
+        now = time.monotonic()
         if made == 2:  # the first steps warm up
             self._pace_from = now
         if made <= 2 or not (due or made == FIRST_PACE):
@@ -233,7 +244,8 @@ class Session:
 
     def finish(self, stop: StopSignals, reserve: float) -> Checkpoint:
         """Write the last step's checkpoint and the final one; after a signal only the first, and leave."""
-        learner, total = self.learner, self.config.train.steps
+        learner = self.learner
+        total = self.config.train.steps
         if learner.steps % self.config.train.checkpoint_every or not learner.steps:
             self._save()
         self.keeper.wait()
@@ -249,7 +261,8 @@ class Session:
 
     def _describe_end(self, reserve: float) -> str:
         """Why training ends before all steps are done, and that they can be."""
-        step, total = self.learner.steps, self.learner.config.total_steps
+        step = self.learner.steps
+        total = self.learner.config.total_steps
         if self.stretch.later:
             return f"training stops at step {step:,} of about {total:,} for now"
         kept = f", {format_duration(reserve)} being kept for prediction" if reserve else ""
@@ -292,7 +305,8 @@ class Session:
         self.keeper.save(TrainingState(self.learner.steps, tensors, [self.learner.slots()], plain))
 
     def _write_final(self) -> Checkpoint:
-        learner, values = self.learner, self.config.model_dump(mode="json")
+        learner = self.learner
+        values = self.config.model_dump(mode="json")
         average = learner.average
         final = Checkpoint(
             learner.model.state_dict(), average.state if average else None, learner.table.weights_PI, self.keys,

@@ -77,7 +77,8 @@ class Batch:
 
 def move_cells(batch: Batch, cells_BS: NDArray[np.int64], colours_BK: NDArray[np.int64]) -> Batch:
     """Whole boards under symmetries: which old cell lands on each place (B, S), and each colour's new one (B, 10)."""
-    moved, tokens_BV = torch.from_numpy(cells_BS), np.tile(np.arange(VOCABULARY), (len(batch), 1))
+    moved = torch.from_numpy(cells_BS)
+    tokens_BV = np.tile(np.arange(VOCABULARY), (len(batch), 1))
     tokens_BV[:, COLOUR:] = colours_BK + COLOUR
     changed = torch.from_numpy(tokens_BV)
     tokens_BS, labels_BS = (changed.gather(1, tokens.gather(1, moved)) for tokens in (batch.tokens_BS, batch.labels_BS))
@@ -143,15 +144,19 @@ class Examples:
         redraw: bool = True,
     ):
         self.symmetries = symmetries
-        self.puzzle_set, self.side, self.canvas = puzzle_set, puzzle_set.board_side, canvas
+        self.puzzle_set = puzzle_set
+        self.side = puzzle_set.board_side
+        self.canvas = canvas
         self.tasks = np.repeat(np.arange(len(puzzle_set.tasks)), np.diff(puzzle_set.starts))
         self.row_keys, self.id_rows = find_rows(puzzle_set, ids)
         self.fixed = _find_fixed(puzzle_set) if redraw and draws_colours(ids) else None
         self.palette = find_palette(puzzle_set, palette)
         self.dihedrals, self.colours = decode_numbers(puzzle_set.augmentations)
-        grids, counts = [], []
+        grids = []
+        counts = []
         for number, (task, role) in enumerate(zip(puzzle_set.tasks, puzzle_set.roles, strict=True)):
-            pairs, asked = puzzle_set.training_pairs(number), task.tests if role == "scored" else ()
+            pairs = puzzle_set.training_pairs(number)
+            asked = task.tests if role == "scored" else ()
             grids += [grid for pair in (*pairs, *asked) for grid in (pair.input, pair.output)]
             held = int(number in held_out and len(pairs) > 1)
             counts.append((len(pairs) - held, held, len(asked)))

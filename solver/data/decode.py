@@ -51,8 +51,10 @@ def take_back(
     colours (n, 10): the augmentations; side: the board's.
     """
     number = len(tokens)
-    sides, cells = np.zeros((2, number), np.uint8), np.zeros((number, MAX_SIDE**2), np.uint8)
-    edges, log_probs = np.zeros(number, np.bool_), np.full(number, np.nan, np.float32)
+    sides = np.zeros((2, number), np.uint8)
+    cells = np.zeros((number, MAX_SIDE**2), np.uint8)
+    edges = np.zeros(number, np.bool_)
+    log_probs = np.full(number, np.nan, np.float32)
     _take_back(tokens, best, end, canvases, dihedrals, colours, side, sides[0], sides[1], cells, edges, log_probs)
     return Decoded(sides[0], sides[1], cells, edges, log_probs)
 
@@ -75,7 +77,8 @@ def _take_back(tokens, best, end, canvases, dihedrals, colours, side, heights, w
             undone[colours[row, colour]] = colour
         swaps = _TRANSPOSES[dihedrals[row]]
         tall, wide = (width, height) if swaps else (height, width)
-        heights[row], widths[row] = tall, wide
+        heights[row] = tall
+        widths[row] = wide
         _undo(canvas, height, width, _INVERSE[dihedrals[row]], undone, tall, wide, cells[row])
 
 
@@ -92,7 +95,8 @@ def _undo(canvas, height, width, inverse, undone, tall, wide, cells):
 def _mean_log_prob(best, end, height, width):
     """Mean over the grid's cells, the end marks under it and those right of it that the canvas holds."""
     rows, columns = best.shape
-    total, count = 0.0, 0
+    total = 0.0
+    count = 0
     for row in range(height):
         for column in range(width):
             total += best[row, column]

@@ -40,7 +40,8 @@ def score_grids(
 def _score_grids(log_probs, canvases, dihedrals, colours, rows, heights, widths, starts, cells, scores):
     for place in range(len(rows)):
         row = rows[place]
-        height, width = np.int64(heights[place]), np.int64(widths[place])
+        height = np.int64(heights[place])
+        width = np.int64(widths[place])
         shape = (width, height) if _TRANSPOSES[dihedrals[row]] else (height, width)
         if shape[0] > canvases[row, 0] or shape[1] > canvases[row, 1]:
             scores[place] = -np.inf

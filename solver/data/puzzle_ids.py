@@ -35,7 +35,8 @@ def needed_draws(ids: Ids, fixed_colours: FixedColours) -> Draws:
 
 def check_draws(puzzle_set: PuzzleSet, ids: Ids, fixed_colours: FixedColours) -> None:
     """ValueError where the set's puzzles are not what these settings need, saying how to build or set them."""
-    needed, held = needed_draws(ids, fixed_colours), puzzle_set.draws
+    needed = needed_draws(ids, fixed_colours)
+    held = puzzle_set.draws
     if held == needed:
         return
     options = "--ids augmentation" if needed == "distinct" else f"--ids {ids} --fixed-colours {needed}"
@@ -54,7 +55,8 @@ def find_rows(puzzle_set: PuzzleSet, ids: Ids) -> tuple[list[str], NDArray[np.in
     """
     if ids == "augmentation":
         return puzzle_set.keys(), np.arange(len(puzzle_set))
-    tasks, names = np.repeat(np.arange(len(puzzle_set.tasks)), np.diff(puzzle_set.starts)), puzzle_set.tasks
+    tasks = np.repeat(np.arange(len(puzzle_set.tasks)), np.diff(puzzle_set.starts))
+    names = puzzle_set.tasks
     if ids != "transform":
         return [task.id for task in names], tasks
     numbers = np.tile(np.arange(DIHEDRALS) * PERMUTATIONS, len(names))

@@ -31,7 +31,9 @@ def fill_batch(visits: Iterator[Visit], size: int, cut: bool = True) -> tuple[Ro
 
     The last puzzle is cut to fit, its other pairs are lost; with `cut` False it is whole and may exceed `size`.
     """
-    puzzles, pairs, room = [], [np.zeros(0, np.int64)], size
+    puzzles = []
+    pairs = [np.zeros(0, np.int64)]
+    room = size
     while room > 0 and (visit := next(visits, None)):
         puzzle, count, rng = visit
         chosen = rng.choice(count, min(count, room) if cut else count, replace=False)
@@ -76,8 +78,12 @@ class Sampler:
         weights = np.ones(len(pair_counts)) if weights is None else weights
         if not (weights * pair_counts).any():
             raise ValueError("no task is left to train on: each has weight 0 or no pair; raise a weight")
-        self.starts, self.pair_counts, self.weights = starts, pair_counts, weights
-        self.seed, self.keep_rest, self.visits = seed, keep_rest, visits
+        self.starts = starts
+        self.pair_counts = pair_counts
+        self.weights = weights
+        self.seed = seed
+        self.keep_rest = keep_rest
+        self.visits = visits
         self.step = 0
         """batches drawn so far"""
         self._rest = np.zeros((2, 0), np.int64)
@@ -91,14 +97,16 @@ class Sampler:
             return self._draw_pairs(size, self.step)
         drawn = np.array(fill_batch(self._visits, size - self._rest.shape[1], cut=not self.keep_rest))
         drawn = np.concatenate([self._rest, drawn], axis=1)
-        self._rest, self.step = drawn[:, size:], self.step + 1
+        self._rest = drawn[:, size:]
+        self.step = self.step + 1
         return drawn[0, :size], drawn[1, :size]
 
     def _draw_pairs(self, size: int, step: int) -> tuple[Rows, Rows]:
         rng = np.random.Generator(np.random.Philox(key=[self.seed, step], counter=[0, 0, 0, 7]))
         shares = self.weights * (self.pair_counts > 0)
         tasks = rng.choice(len(shares), size, p=shares / shares.sum())
-        starts, counts = self.starts[tasks], np.diff(self.starts)[tasks]
+        starts = self.starts[tasks]
+        counts = np.diff(self.starts)[tasks]
         return starts + rng.integers(counts), rng.integers(self.pair_counts[tasks])
 
     @property
@@ -115,14 +123,16 @@ class Sampler:
 
     def resume(self, position: dict[str, Any]) -> None:
         """Go on from a position of a sampler of the same seed, tasks, weights and `keep_rest`; else ValueError."""
-        ours, theirs = self._drawn_from(), {"visits": "tasks"} | position["drawn_from"]
+        ours = self._drawn_from()
+        theirs = {"visits": "tasks"} | position["drawn_from"]
         other = [f"{name} is {theirs[name]} there and {ours[name]} here" for name in ours if ours[name] != theirs[name]]
         if other:
             raise ValueError(f"the sampler's position is of another run: {'; '.join(other)}; train as it was begun")
         self._begin_epoch(position["epoch"], position["visits"])
         self._visits = self._endless_visits()
         self._rng.bit_generator.state = position["generator"]
-        self._rest, self.step = np.array(position["rest"], np.int64), position["step"]
+        self._rest = np.array(position["rest"], np.int64)
+        self.step = position["step"]
 
     def _drawn_from(self) -> dict[str, Any]:
         """What the stream of examples depends on; tasks and weights as a checksum."""
@@ -134,7 +144,8 @@ class Sampler:
 
     def _begin_epoch(self, epoch: int, visited: int = 0) -> None:
         """Order the epoch's tasks and go on after the first `visited` of them."""
-        self._epoch, self._visited = epoch, visited
+        self._epoch = epoch
+        self._visited = visited
         self._rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
         # A stream of its own, so that weights of 1 leave the published draws where they are.
         chance = np.random.Generator(np.random.Philox(key=[self.seed, epoch], counter=[0, 0, 0, 4]))

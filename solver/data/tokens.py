@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from augment.dihedral import TRANSPOSES, source_cell
 from augment.grid import Grid
 
-PAD, END, COLOUR = 0, 1, 2
+PAD = 0
+END = 1
+COLOUR = 2
 VOCABULARY = 12
 _TRANSPOSES = np.array(TRANSPOSES)
 
@@ -22,7 +24,8 @@ Tokens = NDArray[np.uint8]
 
 def encode(grid: Grid, side: int = 30, shift: tuple[int, int] = (0, 0)) -> Tokens:
     """Tokens (side, side) of a grid whose top left cell lies at `shift` (row, column)."""
-    (height, width), (row, column) = grid.shape, shift
+    (height, width) = grid.shape
+    (row, column) = shift
     if row + height > side or column + width > side:
         raise ValueError(f"a {height}x{width} grid at {shift} leaves the {side}x{side} board")
     board = np.zeros((side, side), np.uint8)
@@ -45,14 +48,17 @@ def decode(tokens: Tokens) -> Grid | None:
 def largest_corner(tokens):
     """Height and width of the largest rectangle of colours in the corner of tokens (rows, columns); 0 for none."""
     rows, columns = tokens.shape
-    best_height, best_width, reach = 0, 0, columns
+    best_height = 0
+    best_width = 0
+    reach = columns
     for row in range(rows):
         width = 0
         while width < reach and COLOUR <= tokens[row, width] < VOCABULARY:
             width += 1
         reach = width
         if (row + 1) * reach > best_height * best_width:
-            best_height, best_width = row + 1, reach
+            best_height = row + 1
+            best_width = reach
     return best_height, best_width
 
 
@@ -90,7 +96,8 @@ def render_examples(
 def _draw_grid(pixels, start, height, width, dihedral, colours, top, left, canvas):
     """Draw the transformed grid and its end marks on an empty canvas (rows, columns), cut to it."""
     tall, wide = (width, height) if _TRANSPOSES[dihedral] else (height, width)
-    bottom, right = min(top + tall, canvas.shape[0]), min(left + wide, canvas.shape[1])
+    bottom = min(top + tall, canvas.shape[0])
+    right = min(left + wide, canvas.shape[1])
     # A transform is affine, so one pixel and the steps to its neighbours give all the others.
     first = _source_pixel(start, height, width, dihedral, 0, 0)
     down = _source_pixel(start, height, width, dihedral, 1, 0) - first

@@ -230,7 +230,8 @@ class ModelConfig:
 
         Where a latent settles, as many as there can be: most iterations and the update with gradient.
         """
-        runs, most = self.recursion.schedule(self.h_cycles, self.l_cycles), self.equilibrium.iterations + 1
+        runs = self.recursion.schedule(self.h_cycles, self.l_cycles)
+        most = self.equilibrium.iterations + 1
         updates = ((run.update, run.times * (most if run.update.settles else 1)) for run in runs)
         return sum(times * self.layers_of(update.network) for update, times in updates)
 

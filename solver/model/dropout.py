@@ -18,7 +18,8 @@ class Dropout:
     """The factors of one supervision step; `Chance.dropout` is the share left out."""
 
     def __init__(self, chance: Chance, padding: Padding):
-        self.chance, self.padding = chance, padding
+        self.chance = chance
+        self.padding = padding
         self.applications = 0
 
     def factors(self, x_TD: Tensor) -> Tensor:

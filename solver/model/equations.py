@@ -152,7 +152,8 @@ def parse_update(equation: str) -> Update:
             f'" * 3" or " * {FIXED_POINT}" repeats it'
         )
     latent, network, reads, noise, times = match.groups()
-    settles, number = times == FIXED_POINT, times if times and times.isdigit() else 1
+    settles = times == FIXED_POINT
+    number = times if times and times.isdigit() else 1
     repeats = None if times == "l_cycles" else int(number)
     return Update(latent, network, tuple(reads.split(" + ")), repeats, noise is not None, settles)
 

@@ -98,7 +98,8 @@ class _Mixer:
         """Given a point and its update, each example flat."""
         if self.memory == 1:
             return new_BN
-        self.olds, self.news = [*self.olds, old_BN][-self.memory :], [*self.news, new_BN][-self.memory :]
+        self.olds = [*self.olds, old_BN][-self.memory :]
+        self.news = [*self.news, new_BN][-self.memory :]
         news_BMN = torch.stack(self.news, dim=1)
         moves_BMN = news_BMN - torch.stack(self.olds, dim=1)
         squares_BMM = moves_BMN @ moves_BMN.mT

@@ -63,7 +63,8 @@ def rotary_tables_2d(slots: int, side: int, head_size: int, theta: float) -> tup
     column (SE-RRM, 2603.02193). ID slots stand in a row above the board.
     """
     frequencies = 1.0 / theta ** (torch.arange(0, head_size, 4, dtype=torch.float32) / head_size)
-    cells, line = torch.arange(side * side), torch.arange(slots)
+    cells = torch.arange(side * side)
+    line = torch.arange(slots)
     rows = torch.cat((torch.full((slots,), -1), cells // side)).float()
     columns = torch.cat((line, cells % side)).float()
     return _turns(torch.cat((torch.outer(rows, frequencies), torch.outer(columns, frequencies)), dim=-1))
@@ -114,7 +115,8 @@ class ConvSwiGLU(SwiGLU):
 
     def __init__(self, size: int, expansion: float, multiple: int):
         super().__init__(size, expansion, multiple)
-        inner, bound = self.down.in_features, self.TAPS**-0.5
+        inner = self.down.in_features
+        bound = self.TAPS**-0.5
         self.conv = nn.Parameter(torch.empty(inner, 1, self.TAPS).uniform_(-bound, bound))
         self.conv_bias = nn.Parameter(torch.empty(inner).uniform_(-bound, bound))
 
@@ -155,7 +157,8 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        hidden, positions = config.hidden, config.id_slots + config.cells
+        hidden = config.hidden
+        positions = config.id_slots + config.cells
         sizes = config.expansion, config.inner_multiple
         self.mixer = Attention(hidden, config.heads) if config.mixer == "attention" else SwiGLU(positions, *sizes)
         self.mlp = (ConvSwiGLU if config.mlp == "conv_swiglu" else SwiGLU)(hidden, *sizes)

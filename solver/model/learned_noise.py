@@ -100,8 +100,14 @@ class Guide:
         answer: str,
         width: float,
     ):
-        self.parts, self.padding, self.chance, self.target_TD = parts, padding, chance, target_TD
-        self.always, self.answer, self.width, self.draws = always, answer, width, 0
+        self.parts = parts
+        self.padding = padding
+        self.chance = chance
+        self.target_TD = target_TD
+        self.always = always
+        self.answer = answer
+        self.width = width
+        self.draws = 0
         self.kl_T2: Tensor | None = None
         self.foreseen_TD: Tensor | None = None
         self.widths: dict[str, Tensor] = {}

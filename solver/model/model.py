@@ -42,7 +42,9 @@ class RecursiveModel(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.config, self.precision, self.varlen = config, torch.get_default_dtype(), False
+        self.config = config
+        self.precision = torch.get_default_dtype()
+        self.varlen = False
         self.loss: LossName = "stablemax"
         hidden = config.hidden
         if config.symbols:
@@ -74,7 +76,8 @@ class RecursiveModel(nn.Module):
         self.register_buffer("rotary_sin", sin, persistent=False)
 
     def _rotary_tables(self) -> tuple[Tensor, Tensor]:
-        config, size = self.config, self.config.hidden // self.config.heads
+        config = self.config
+        size = self.config.hidden // self.config.heads
         if config.positions == "rope2d":
             return rotary_tables_2d(config.id_slots, config.board_side, size, config.rope_theta)
         return rotary_tables(config.id_slots + config.cells, size, config.rope_theta)
@@ -112,7 +115,8 @@ class RecursiveModel(nn.Module):
         chance: of the noise that equations add, None for its mean, and of dropout; told: in training, which draws know
         the labels.
         """
-        layout, recursion = layout or self.layout(batch), self.config.recursion
+        layout = layout or self.layout(batch)
+        recursion = self.config.recursion
         unpack = partial(self._unpack, layout.padding)
         x_TD = layout.padding.pack(self._embed(batch, ids_BI)).to(self.precision)
         if recursion.carry == "reset":
@@ -175,7 +179,9 @@ class RecursiveModel(nn.Module):
 
     def _guide(self, padding: Padding, chance: Chance | None, labels_BC: Tensor | None, told: Told | None) -> Guide:
         """What adds noise; with labels it knows the target, whose ID slots are empty."""
-        config, parts, target_TD = self.config, {}, None
+        config = self.config
+        parts = {}
+        target_TD = None
         if config.learns_noise:
             parts = {name: self._guidance_of(name) for name in config.recursion.noisy}
             if labels_BC is not None:
@@ -193,7 +199,8 @@ class RecursiveModel(nn.Module):
 
         def run(update: Network, start_TD: Tensor) -> Tensor:
             settled = settle(update, start_TD, padding, self.config.equilibrium)
-            figures["residual"], figures["iterations"] = settled.residual_B, settled.iterations_B.float()
+            figures["residual"] = settled.residual_B
+            figures["iterations"] = settled.iterations_B.float()
             figures["adjoint_residual"] = torch.zeros_like(settled.residual_B)
             if not torch.is_grad_enabled():
                 return settled.z_TD
@@ -227,7 +234,8 @@ class RecursiveModel(nn.Module):
 
         The ID vector, padded with zeros over its slots, stands before the tokens; all times sqrt(hidden).
         """
-        slots, hidden = self.config.id_slots, self.config.hidden
+        slots = self.config.id_slots
+        hidden = self.config.hidden
         if self.config.transform_vectors:
             turned_BI = self.transform_embedding(batch.transforms_B)
             ids_BI = ids_BI + F.pad(turned_BI, (0, ids_BI.shape[1] - turned_BI.shape[1]))
@@ -258,7 +266,8 @@ class RecursiveModel(nn.Module):
 
         The slots are always in use, so no row of the attention is empty.
         """
-        slots, cells_BC = self.config.id_slots, batch.cells_BS
+        slots = self.config.id_slots
+        cells_BC = batch.cells_BS
         if self.config.symbols:
             return make_symbol_layout(cells_BC, batch.symbols_BV, self.rotary_cos, self.rotary_sin)
         cells_B = (cells_BC >= 0).sum(1).cpu().numpy()

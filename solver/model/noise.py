@@ -25,8 +25,11 @@ ON_STARTS = 1 << 34
 """From here on those of corrupted starts (`solver.training.corrupted_starts`)."""
 
 # Odd constants of splitmix64 (Steele et al. 2014) as signed numbers, and two of its relatives.
-_STEP, _PLACE, _CHANNEL = -7046029254386353131, -4417276706812531889, 2870177450012600261
-_FIRST, _SECOND = -4658895280553007687, -7723592293110705685
+_STEP = -7046029254386353131
+_PLACE = -4417276706812531889
+_CHANNEL = 2870177450012600261
+_FIRST = -4658895280553007687
+_SECOND = -7723592293110705685
 
 
 @dataclass(frozen=True)

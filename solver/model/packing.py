@@ -140,7 +140,8 @@ def make_layout(positions_BS: Tensor, widths_B: np.ndarray, cos: Tensor, sin: Te
 
 
 def _make_group(lengths: np.ndarray, device: torch.device) -> Group:
-    shape, total = (len(lengths), int(lengths.max())), int(lengths.sum())
+    shape = (len(lengths), int(lengths.max()))
+    total = int(lengths.sum())
     if total == shape[0] * shape[1]:
         return Group(total, Padding(shape), None)
     used = torch.from_numpy(np.arange(shape[1]) < lengths[:, None]).to(device)

@@ -43,7 +43,8 @@ def recurse(
     """
     latents = dict(latents)
     for run in config.schedule(h_cycles, l_cycles):
-        update, values = run.update, {**latents, INPUT: x}
+        update = run.update
+        values = {**latents, INPUT: x}
         network = networks[update.network]
         with torch.set_grad_enabled(run.gradient and torch.is_grad_enabled()):
             if update.settles:
@@ -69,7 +70,8 @@ def _as_function(run: Run, network: Network, values: Latents) -> Network:
 
 def _refine(run: Run, network: Network, values: Latents, watch: Watch | None, add_noise: AddNoise | None) -> Tensor:
     """One latent, updated as often as the run says."""
-    latent, (first, *others) = run.update.latent, run.update.reads
+    latent = run.update.latent
+    (first, *others) = run.update.reads
     context = _add(values, others)
     for _ in range(run.times):
         old = values[latent]

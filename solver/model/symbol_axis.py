@@ -43,7 +43,8 @@ class SymbolEmbedding(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.vocabulary, self.hidden = config.vocabulary, config.hidden
+        self.vocabulary = config.vocabulary
+        self.hidden = config.hidden
         self.present = nn.Parameter(truncated_normal_(torch.empty(self.KINDS, config.hidden), 1.0))
         self.absent = nn.Parameter(torch.zeros(self.KINDS, config.hidden))
         kinds_V = torch.arange(config.vocabulary).clamp(max=COLOUR)
@@ -52,7 +53,8 @@ class SymbolEmbedding(nn.Module):
     def forward(self, tokens_BC: Tensor, ids_BI: Tensor) -> Tensor:
         """(B, V, C, D): the ID's first D values go to every symbol and cell, the V x D after them to their symbol."""
         kinds_V = self.get_buffer("kinds_V")
-        ids_BD, ids_BVD = ids_BI[:, : self.hidden], ids_BI[:, self.hidden :].unflatten(1, (self.vocabulary, -1))
+        ids_BD = ids_BI[:, : self.hidden]
+        ids_BVD = ids_BI[:, self.hidden :].unflatten(1, (self.vocabulary, -1))
         everywhere_BVD = self.absent[kinds_V] + ids_BVD + ids_BD[:, None]
         return self.embed_tokens(tokens_BC) + everywhere_BVD[:, :, None]
 
@@ -166,7 +168,8 @@ class SymbolBlock(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        hidden, size = config.hidden, config.hidden // config.heads
+        hidden = config.hidden
+        size = config.hidden // config.heads
         self.mixer = Attention(hidden, config.heads)
         self.symbols = Attention(hidden, config.symbol_heads or config.heads, size)
         self.mlp = SwiGLU(hidden, config.expansion, config.inner_multiple)

@@ -61,7 +61,8 @@ class Sequences:
 
 def make_sequences(parts: list[np.ndarray]) -> Sequences:
     """Of arrays of rows, each (sequences, length): in blocks of equal length with at most BLOCK_SCORES scores."""
-    rows, blocks = [], []
+    rows = []
+    blocks = []
     for length in sorted({part.shape[1] for part in parts}):
         same = np.concatenate([part for part in parts if part.shape[1] == length])
         most = max(1, BLOCK_SCORES // length**2)
@@ -134,7 +135,9 @@ class _Attend(torch.autograd.Function):
             weights_RLL = _weigh(q_RLK, k_RLK)
             torch.bmm(weights_RLL, v_RLK, out=mixed_RLK)
             weights.append(weights_RLL if ctx.needs_input_grad[0] and q_RLK.shape[1] <= KEPT_LENGTH else None)
-        ctx.sequences, ctx.angles, ctx.shape = sequences, angles, qkv.shape
+        ctx.sequences = sequences
+        ctx.angles = angles
+        ctx.shape = qkv.shape
         ctx.save_for_backward(laid, *weights)
         return _put_back(mixed, (len(qkv), 1, heads, size), sequences)[:, 0]
 
@@ -142,7 +145,8 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         _refuse_second_gradient()
         laid, *weights = ctx.saved_tensors
-        arrived, given = _lay_out(gradients[0][:, None], ctx.sequences), torch.empty_like(laid)
+        arrived = _lay_out(gradients[0][:, None], ctx.sequences)
+        given = torch.empty_like(laid)
         cuts = (_cut(x, parts, ctx.shape[2], ctx.sequences) for x, parts in ((laid, 3), (given, 3), (arrived, 1)))
         for qkv_NRLK, given_NRLK, (arrived_RLK,), weights_RLL in zip(*cuts, weights, strict=True):
             _attend_back(qkv_NRLK, weights_RLL, arrived_RLK, given_NRLK)

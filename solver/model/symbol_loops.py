@@ -29,7 +29,8 @@ def gather(x, rows, blocks, cos, sin, lanes, laid):
                     for head in range(heads):
                         matrix = (part * count + sequence) * heads + head
                         start = base + (matrix * length + place) * size
-                        own, other = x[row, part, head], laid[start : start + size]
+                        own = x[row, part, head]
+                        other = laid[start : start + size]
                         if part < 2 and len(cos) > 0:
                             _turn(own, cos[row], sin[row], lanes, other)
                         else:
@@ -52,7 +53,8 @@ def scatter(laid, rows, blocks, cos, sin, lanes, x):
                     for head in range(heads):
                         matrix = (part * count + sequence) * heads + head
                         start = base + (matrix * length + place) * size
-                        own, other = x[row, part, head], laid[start : start + size]
+                        own = x[row, part, head]
+                        other = laid[start : start + size]
                         if part < 2 and len(cos) > 0:
                             _turn(other, cos[row], sin[row], lanes, own)
                         else:
@@ -63,7 +65,8 @@ def scatter(laid, rows, blocks, cos, sin, lanes, x):
 def _turn(source, cos, sin, lanes, target):
     half = len(lanes)
     for place in range(len(lanes)):
-        first, second = source[place], source[half + place]
+        first = source[place]
+        second = source[half + place]
         target[place] = first * cos[place] + second * sin[place]
         target[half + place] = second * cos[half + place] + first * sin[half + place]
 
@@ -72,7 +75,8 @@ def _turn(source, cos, sin, lanes, target):
 def _copy(source, lanes, target):
     half = len(lanes)
     for place in range(len(lanes)):
-        first, second = source[place], source[half + place]
+        first = source[place]
+        second = source[half + place]
         target[place] = first
         target[half + place] = second
 
@@ -110,7 +114,8 @@ def add_norm_back(gradient, out, scale, given):
 @njit(cache=True, fastmath=FAST)
 def gate(gate_up, opened, out):
     """opened: exp(-gate) comes in, sigmoid(gate) goes out."""
-    inner, one = opened.shape[1], opened.dtype.type(1)
+    inner = opened.shape[1]
+    one = opened.dtype.type(1)
     for row in range(len(opened)):
         for column in range(inner):
             share = one / (one + opened[row, column])
@@ -121,10 +126,12 @@ def gate(gate_up, opened, out):
 @njit(cache=True, fastmath=FAST)
 def gate_back(gradient, gate_up, opened, given):
     """opened: sigmoid(gate)."""
-    inner, one = opened.shape[1], opened.dtype.type(1)
+    inner = opened.shape[1]
+    one = opened.dtype.type(1)
     for row in range(len(opened)):
         for column in range(inner):
-            value, share = gate_up[row, column], opened[row, column]
+            value = gate_up[row, column]
+            share = opened[row, column]
             passed = gradient[row, column] * share
             given[row, column] = passed * gate_up[row, inner + column] * (one + value * (one - share))
             given[row, inner + column] = passed * value

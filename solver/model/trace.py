@@ -40,7 +40,8 @@ class Movement:
 
     def __call__(self, latent: str, old: Tensor, new: Tensor) -> None:
         """One update."""
-        number, known = self._made.get(latent, 0), self._squares.setdefault(latent, [])
+        number = self._made.get(latent, 0)
+        known = self._squares.setdefault(latent, [])
         squares = torch.stack([z.float().square().sum(dtype=torch.float64) for z in (new - old, new)])
         if number == len(known):
             known.append(squares)
@@ -87,10 +88,12 @@ class Trace:
     """Follows the examples `rows` of a batch: `watch` sees every update, and `add` takes every step's output."""
 
     def __init__(self, model: RecursiveModel, batch: Batch, rows: NDArray[np.integer]):
-        self._model, self._count = model, len(rows)
+        self._model = model
+        self._count = len(rows)
         if not self._count:
             return
-        device, recursion = batch.cells_BS.device, model.config.recursion
+        device = batch.cells_BS.device
+        recursion = model.config.recursion
         self._answer = recursion.answer
         self._reasoning = next((name for name in reversed(recursion.latents) if name != self._answer), None)
         self._rows_E = torch.from_numpy(rows).to(device)
@@ -101,7 +104,8 @@ class Trace:
         places_P = padding.pack(places_B.view(-1, *[1] * (len(padding.shape) - 1)).expand(padding.shape))
         self._followed = (places_P >= 0).nonzero()[:, 0]
         self._places_P = places_P[self._followed]
-        self._step, self._steps = _Step(), []
+        self._step = _Step()
+        self._steps = []
 
     def watch(self, latent: str, old: Tensor, new: Tensor) -> None:
         """One update of a latent, (positions in use of the batch, D)."""

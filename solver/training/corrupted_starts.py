@@ -33,7 +33,8 @@ def corrupt_starts(
 
     fresh_B: bool, which slots have just been filled; chance: of these slots, keyed by seed, step and slot.
     """
-    config, labels_BC = model.config, carry.batch.labels_BS
+    config = model.config
+    labels_BC = carry.batch.labels_BS
     drawn_B = chance.uniform(ON_STARTS, Padding((len(labels_BC), 1)), 1)[0, :, 0]
     hints_BCD = model.embed_tokens(corrupted_labels(carry.batch, chance, levels))
     told_BC1 = ((labels_BC != 0) & (fresh_B & (drawn_B < share))[:, None])[..., None]
@@ -46,7 +47,8 @@ def corrupt_starts(
 
 def corrupted_labels(batch: Batch, chance: Chance, levels: tuple[float, float]) -> Tensor:
     """The labels (B, C), each replaced by one of its task's colours with the chance that its example has drawn."""
-    labels_BC, colours_BK = batch.labels_BS, batch.symbols_BV[:, COLOUR:]
+    labels_BC = batch.labels_BS
+    colours_BK = batch.symbols_BV[:, COLOUR:]
     low, high = levels
     level_B1 = low + (high - low) * chance.uniform(ON_STARTS + 1, Padding((len(labels_BC), 1)), 1)[0]
     padding = Padding((labels_BC.shape[0], labels_BC.shape[1]))

@@ -63,7 +63,8 @@ def refill(carry: Carry, offered: Batch, model: RecursiveModel) -> Carry:
     width = max(offered.cells_BS.shape[1], carry.batch.cells_BS.shape[1])
     batch = _choose_rows(carry.halted_B, offered.padded(width), carry.batch.padded(width))
     width = min(width, int(fixed_width(batch.used_width(), model.config.board_side)))
-    fresh, halted_B11 = model.initial_latents(len(batch), width), carry.halted_B[:, None, None]
+    fresh = model.initial_latents(len(batch), width)
+    halted_B11 = carry.halted_B[:, None, None]
     latents = {
         name: torch.where(halted_B11, start_BSD, _resize(carry.latents[name], start_BSD))
         for name, start_BSD in fresh.items()
@@ -96,7 +97,8 @@ def _resize(latents_BSD: Tensor, fresh_BSD: Tensor) -> Tensor:
 
 def _choose_rows(choice_B: Tensor, new: Batch, old: Batch) -> Batch:
     def choose(name: str) -> Tensor:
-        mine, others = getattr(new, name), getattr(old, name)
+        mine = getattr(new, name)
+        others = getattr(old, name)
         return torch.where(choice_B.view(-1, *[1] * (mine.ndim - 1)), mine, others)
 
     return Batch(*map(choose, Batch.__dataclass_fields__))
@@ -112,7 +114,8 @@ def carry_tensors(carry: Carry, model: RecursiveModel) -> dict[str, Tensor]:
 
 def join_carry(parts: Sequence[dict[str, Tensor]], model: RecursiveModel, own: slice) -> Carry:
     """The slots `own` of all those in `parts`, which are put in order as they come."""
-    device, width = model.device, max(part["cells"].shape[1] for part in parts)
+    device = model.device
+    width = max(part["cells"].shape[1] for part in parts)
 
     def joined(name: str) -> Tensor:
         return torch.cat([part[name] for part in parts]).to(device)
@@ -193,7 +196,8 @@ def predict_steps(
 
     chance: None for no noise between steps, and the mean of what equations add.
     """
-    ids_BI, layout = table.lookup(batch.puzzles_B), model.layout(batch)
+    ids_BI = table.lookup(batch.puzzles_B)
+    layout = model.layout(batch)
     latents = model.initial_latents(len(batch), batch.cells_BS.shape[1])
     for step in range(1, 1 + (steps or model.config.max_steps)):
         now = None if chance is None else chance.at(step)

@@ -11,7 +11,8 @@ class MovingAverage:
     """state: parameter name -> average, starting at the values at construction; no bias correction."""
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
-        self.model, self.decay = model, decay
+        self.model = model
+        self.decay = decay
         self.state: dict[str, Tensor] = {
             name: parameter.detach().clone() for name, parameter in model.named_parameters()
         }

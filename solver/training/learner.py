@@ -51,7 +51,10 @@ class Learner:
     def __init__(
         self, model: RecursiveModel, table: IdTable, config: LearnerConfig, processes: Processes | None = None
     ):
-        self.model, self.table, self.config, self.processes = model, table, config, processes or Processes()
+        self.model = model
+        self.table = table
+        self.config = config
+        self.processes = processes or Processes()
         self.given = config
         model.loss = config.loss
         halting_loss = 0.0 if model.config.halting == "random" else config.halting_loss
@@ -96,7 +99,8 @@ class Learner:
             slots = torch.tensor([len(offered)], device=offered.puzzles_B.device)
             self.sizes = [int(size) for size in self.processes.gather(slots)]
             self.carry = start_carry(self.model, len(offered))
-        carry, step = self._refill(offered), self.steps + 1
+        carry = self._refill(offered)
+        step = self.steps + 1
         chunk = self._run(carry, step, self.movement if watched else None)
         loss_is_finite, finite = self._share_gradients(chunk)
         if not loss_is_finite or (not finite and (self.scale is None or not self.scale.can_shrink)):
@@ -105,7 +109,8 @@ class Learner:
             self._update(step, carry.batch.puzzles_B, chunk.id_gradients_BI)
         if self.scale is not None:
             self.scale.update(finite)
-        self.steps, self.carry = step, self._advance(step, carry, chunk.output)
+        self.steps = step
+        self.carry = self._advance(step, carry, chunk.output)
         return StepResult(
             chunk.losses,
             chunk.output,
@@ -118,7 +123,8 @@ class Learner:
     def _refill(self, offered: Batch) -> Carry:
         """The slots of the next step: new examples in those that have halted, some from a corrupted start."""
         assert self.carry is not None
-        carry, config = refill(self.carry, offered, self.model), self.config
+        carry = refill(self.carry, offered, self.model)
+        config = self.config
         if not config.corrupted:
             return carry
         chance = Chance(self._keys(self.steps + 1, np.arange(len(carry.batch))))
@@ -133,7 +139,8 @@ class Learner:
                 optimizer.zero_grad()
             if movement is not None:
                 movement.clear()
-            chunks, done = cut_slots(lengths_B, self.most_positions), []
+            chunks = cut_slots(lengths_B, self.most_positions)
+            done = []
             try:
                 for rows in chunks:
                     done.append(self._run_chunk(carry, rows, step, movement))
@@ -150,7 +157,8 @@ class Learner:
         """Forward and backward of some of the slots."""
         if movement is not None:
             movement.begin()
-        config, some = self.config, carry.take(rows)
+        config = self.config
+        some = carry.take(rows)
         own = self.model.config.h_cycles, self.model.config.l_cycles
         ids_BI = self.table.lookup(some.batch.puzzles_B)
         cycles = cycles_at(step, config.total_steps, config.curriculum, own)
@@ -232,7 +240,8 @@ class Learner:
         """The same rows by the same gradients in every process: those of the whole batch, and no others are sent."""
         puzzles_B = self.processes.gather_rows(puzzles_B, self.sizes)
         gradients_BI = self.processes.gather_rows(gradients_BI, self.sizes)
-        lr, config = self._rate(step, self.config.id_lr), self.config
+        lr = self._rate(step, self.config.id_lr)
+        config = self.config
         if self.id_adam is None:
             self.table.sign_sgd_(puzzles_B, gradients_BI, lr, config.id_weight_decay)
         else:
@@ -246,7 +255,8 @@ class Learner:
 
     def _advance(self, step: int, carry: Carry, output: Output) -> Carry:
         """The slots after a step: new latents, one more step, halted or not."""
-        config, steps_B = self.model.config, carry.steps_B + 1
+        config = self.model.config
+        steps_B = carry.steps_B + 1
         if config.halting == "random":
             ends_B = halts_by_chance(self.config.seed, step, sum(self.sizes), config.exploration)
             own_B = ends_B[own_part(self.sizes, self.processes.index)].to(steps_B.device)

@@ -114,7 +114,9 @@ def losses(
     if output.kl_B2 is not None:
         charged, kl = _kl(output.kl_B2, labelled_B, evidence)
     total = charged_cells + (config.halting * (halting + continuing) + 0.5 * value) + kl_weight * charged
-    halting, continuing, value = halting.detach(), continuing.detach(), value.detach()
+    halting = halting.detach()
+    continuing = continuing.detach()
+    value = value.detach()
     return Losses(total, cells.detach(), halting, continuing, value, kl.detach(), exact_B, correct_B, labelled_B)
 
 

@@ -12,7 +12,9 @@ class LossScale:
     """
 
     def __init__(self, value: float = 2.0**16, patience: int = 2000):
-        self.value, self.patience, self._calm = value, patience, 0
+        self.value = value
+        self.patience = patience
+        self._calm = 0
 
     @property
     def can_shrink(self) -> bool:
@@ -25,7 +27,8 @@ class LossScale:
         if not finite:
             self.value /= 2
         elif self._calm == self.patience:
-            self.value, self._calm = self.value * 2, 0
+            self.value = self.value * 2
+            self._calm = 0
 
     def numbers(self) -> dict[str, Any]:
         """Its state, as plain JSON values."""
@@ -33,4 +36,5 @@ class LossScale:
 
     def load(self, numbers: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        self.value, self._calm = numbers["value"], numbers["calm"]
+        self.value = numbers["value"]
+        self._calm = numbers["calm"]

@@ -37,7 +37,9 @@ def cut_slots(lengths_B: np.ndarray, most: int | None) -> list[np.ndarray]:
     """
     if most is None or lengths_B.sum() <= most:
         return [np.arange(len(lengths_B))]
-    order, chunks, used = np.argsort(-lengths_B, kind="stable"), [], most + 1
+    order = np.argsort(-lengths_B, kind="stable")
+    chunks = []
+    used = most + 1
     for slot in order:
         used += lengths_B[slot]
         if used > most:
@@ -52,8 +54,10 @@ def join_chunks(chunks: Sequence[Chunk], rows: Sequence[np.ndarray], carry: Carr
     if len(chunks) == 1 and len(rows[0]) == len(carry.batch):
         return chunks[0]
     order = torch.from_numpy(np.argsort(np.concatenate(rows))).to(carry.steps_B.device)
-    positions, cells = {name: z.shape[1] for name, z in carry.latents.items()}, carry.batch.cells_BS.shape[1]
-    parts, outputs = [chunk.losses for chunk in chunks], [chunk.output for chunk in chunks]
+    positions = {name: z.shape[1] for name, z in carry.latents.items()}
+    cells = carry.batch.cells_BS.shape[1]
+    parts = [chunk.losses for chunk in chunks]
+    outputs = [chunk.output for chunk in chunks]
 
     def joined(tensors: Iterable[Tensor], width: int | None = None) -> Tensor:
         wide = [tensor if width is None else F.pad(tensor, (0, 0, 0, width - tensor.shape[1])) for tensor in tensors]

@@ -44,10 +44,13 @@ class AdamAtan2(torch.optim.Optimizer):
         return loss
 
     def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        state, lr, (beta1, beta2) = self.state[parameter], group["lr"], group["betas"]
+        state = self.state[parameter]
+        lr = group["lr"]
+        (beta1, beta2) = group["betas"]
         if not state:
             state["step"] = 0
-            state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            state["mean"] = torch.zeros_like(parameter)
+            state["square"] = torch.zeros_like(parameter)
         state["step"] += 1
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         parameter.mul_(1 - lr * group["weight_decay"])

@@ -31,4 +31,5 @@ class NotFiniteError(ArithmeticError):
 
     def __init__(self, step: int, carry: Carry):
         super().__init__(f"the loss or a gradient of step {step} is not finite")
-        self.step, self.carry = step, carry
+        self.step = step
+        self.carry = carry

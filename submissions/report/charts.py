@@ -93,7 +93,8 @@ def draw_pass_at(score: Score | None) -> Chart | None:
     # One tick beyond where the curve ends to rise.
     ticks = [depth for depth in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if depth <= max(depths)]
     end = next((tick for tick in ticks if tick >= last), max(depths))
-    top, scale = _scale_of(score.coverage.macro, 1), math.log(end)
+    top = _scale_of(score.coverage.macro, 1)
+    scale = math.log(end)
     places = {depth: (math.log(depth) / scale, depths[depth] / top) for depth in sorted(depths) if depth <= end}
     limit = score.coverage.macro / top
     said = ", ".join(f"pass@{depth} {depths[depth]:.1%}" for depth in (1, 2, 10, 100, 1000) if depth in depths)

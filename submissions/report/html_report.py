@@ -29,7 +29,8 @@ from submissions.score import Score
 from submissions.submission_file import Submission
 from submissions.vote import Ballot
 
-INDEX, TASKS_FOLDER = "index.html", "tasks"
+INDEX = "index.html"
+TASKS_FOLDER = "tasks"
 Form = Literal["file", "folder"]
 
 

@@ -30,7 +30,8 @@ def excerpt(view: TaskView) -> str:
 
 def trace(text: str, truth: str | None = None) -> Drawing:
     """The drawing of a grid, with dots where it differs from a truth of the same shape."""
-    tokens, wanted = read_canvas(text), None if truth is None else read_canvas(truth)
+    tokens = read_canvas(text)
+    wanted = None if truth is None else read_canvas(truth)
     marks = mark_cells(tokens != wanted) if wanted is not None and tokens.shape == wanted.shape else ""
     height, width = tokens.shape
     return Drawing(height, width, [(FILLS[token], path) for token, path in trace_tokens(tokens)], marks)
