@@ -4,12 +4,12 @@ from augment.augmentation import IDENTITY, Augmentation, decode_numbers, parse_p
 from augment.build import build_puzzle_set, extend_puzzle_set
 from augment.canvas import task_canvas
 from augment.colour_draws import Draws, FixedColours, draw_transforms
-from augment.contamination import Held, SeenTasks
+from augment.contamination import Overlap, SeenTasks
 from augment.dihedral import DIHEDRAL_INVERSE, DIHEDRAL_PRODUCT, DIHEDRALS, TRANSPOSES, apply, invert, source_cell
 from augment.distinct import count_distinct, draw_augmentations, stabiliser
 from augment.grid import COLOURS, MAX_SIDE, Grid, GridError, grid_hash, parse_grid
-from augment.logic_puzzles.source import describe_boards
-from augment.merge import Dropped, Duplicates, LeakError, OnLeak, Role, SourcedTasks
+from augment.logic_puzzles.source import describe_logic_puzzles
+from augment.merge import DroppedTask, Duplicates, LeakError, OnLeak, Role, SourcedTasks
 from augment.puzzle_set import MAX_PAIRS, PuzzleSet, open_puzzle_set, write_puzzle_set
 from augment.sources.load import SOURCES, SourceError, find_source_label, load_tasks
 from augment.task import Pair, Selection, Task, TaskError, parse_pair_list, parse_task, select_tasks
@@ -26,14 +26,14 @@ __all__ = [
     "TRANSPOSES",
     "Augmentation",
     "Draws",
-    "Dropped",
+    "DroppedTask",
     "Duplicates",
     "FixedColours",
     "Grid",
     "GridError",
-    "Held",
     "LeakError",
     "OnLeak",
+    "Overlap",
     "Pair",
     "PuzzleSet",
     "Role",
@@ -47,7 +47,7 @@ __all__ = [
     "build_puzzle_set",
     "count_distinct",
     "decode_numbers",
-    "describe_boards",
+    "describe_logic_puzzles",
     "draw_augmentations",
     "draw_transforms",
     "extend_puzzle_set",

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from augment.canvas import task_canvas
 from augment.colour_draws import Draws, draw_transforms
 from augment.distinct import draw_augmentations
-from augment.merge import Duplicates, Entry, Merged, OnLeak, SourcedTasks, merge
+from augment.merge import Duplicates, Entry, MergedSources, OnLeak, SourcedTasks, merge
 from augment.puzzle_set import MAX_PAIRS, PuzzleSet
-from augment.rng import task_stream
+from augment.rng import task_rng
 from augment.task import Task
 
 TASKS_PER_JOB = 40
@@ -113,11 +113,11 @@ def _draw_pairs(task: Task, settings: _Settings) -> Task:
     count = len(task.demonstrations)
     if task.tests or count <= settings.max_pairs:
         return task
-    drawn = task_stream(settings.seed, task.id, "pairs").choice(count, size=settings.max_pairs, replace=False)
+    drawn = task_rng(settings.seed, task.id, "pairs").choice(count, size=settings.max_pairs, replace=False)
     return replace(task, demonstrations=tuple(task.demonstrations[number] for number in sorted(drawn)))
 
 
-def _draw_set(merged: Merged, drawn: dict[str, Numbers], settings: _Settings, workers: int) -> PuzzleSet:
+def _draw_set(merged: MergedSources, drawn: dict[str, Numbers], settings: _Settings, workers: int) -> PuzzleSet:
     """The set of these tasks; what is `drawn` already, by ID of the old tasks, stays."""
     entries = merged.entries
     if not entries:
@@ -161,5 +161,5 @@ def _draw(task: Task, settings: _Settings) -> Numbers:
     count = settings.augmentations
     seed = settings.seed
     if settings.draws == "distinct":
-        return draw_augmentations(task.demonstrations + task.tests, count, task_stream(seed, task.id))
-    return draw_transforms(task, count, settings.draws, task_stream(seed, task.id, "colours"))
+        return draw_augmentations(task.demonstrations + task.tests, count, task_rng(seed, task.id))
+    return draw_transforms(task, count, settings.draws, task_rng(seed, task.id, "colours"))

@@ -26,7 +26,7 @@ _TRANSPOSES = np.array(TRANSPOSES)
 _NO_GRID = np.zeros((0, 0), dtype=np.uint8)
 
 
-class Held(NamedTuple):
+class Overlap(NamedTuple):
     """A task and the remembered one that holds it: by content, or else by ID only."""
 
     task: str
@@ -63,13 +63,13 @@ class SeenTasks:
         }
         return SeenTasks(merged, self.complete and other.complete)
 
-    def find(self, task: Task) -> list[Held]:
+    def find(self, task: Task) -> list[Overlap]:
         """The task with each remembered task that holds it, sorted."""
         content = set.intersection(*(self._by_look.get(look, set()) for look in _looks_asked(task)))
         same_id = self._by_id.get(original_id(task.id), set())
-        return [Held(task.id, found, found in content) for found in sorted(same_id | content)]
+        return [Overlap(task.id, found, found in content) for found in sorted(same_id | content)]
 
-    def find_all(self, tasks: Iterable[Task]) -> list[Held]:
+    def find_all(self, tasks: Iterable[Task]) -> list[Overlap]:
         """Every task with each remembered task that holds it, sorted."""
         return sorted(held for task in tasks for held in self.find(task))
 

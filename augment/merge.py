@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import Literal, NamedTuple, get_args
 
-from augment.contamination import Held, SeenTasks, pairs_of
+from augment.contamination import Overlap, SeenTasks, pairs_of
 from augment.task import Task, name_copy, original_id
 
 Role = Literal["scored", "train"]
@@ -60,7 +60,7 @@ class Entry:
         return replace(self, task=task, whole=whole)
 
 
-class Dropped(NamedTuple):
+class DroppedTask(NamedTuple):
     """A task that was left out, by its ID in its source: it has the pairs of another, or it holds a scored one."""
 
     task: str
@@ -70,17 +70,17 @@ class Dropped(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedSources:
     """The tasks to build from, sorted by ID; what was left out; and what is leaked, that being allowed."""
 
     entries: list[Entry]
-    dropped: tuple[Dropped, ...]
-    leaks: tuple[Held, ...]
+    dropped: tuple[DroppedTask, ...]
+    leaks: tuple[Overlap, ...]
 
 
 def merge(
-    entries: Sequence[Entry], on_leak: OnLeak = "stop", duplicates: Duplicates = "keep", allowed: Sequence[Held] = ()
-) -> Merged:
+    entries: Sequence[Entry], on_leak: OnLeak = "stop", duplicates: Duplicates = "keep", allowed: Sequence[Overlap] = ()
+) -> MergedSources:
     """One entry per task, each under an ID of its own. `allowed`: leaks among the old entries, allowed before.
 
     Raises:
@@ -104,10 +104,10 @@ def merge(
     kept = sorted([*scored, *train], key=lambda entry: entry.task.id)
     left = {entry.task.id for entry in kept}
     marked = [leak for leak in {*allowed, *leaks} if leak.holder in left]
-    return Merged(kept, tuple(sorted([*repeated, *dropped])), tuple(sorted(marked)))
+    return MergedSources(kept, tuple(sorted([*repeated, *dropped])), tuple(sorted(marked)))
 
 
-def find_leaks(scored: Iterable[Entry], train: Iterable[Entry]) -> list[Held]:
+def find_leaks(scored: Iterable[Entry], train: Iterable[Entry]) -> list[Overlap]:
     """Each scored task with each train task that holds it, be it by a pair that was not drawn."""
     tasks = [entry.task for entry in scored]
     return SeenTasks.remember(entry.whole for entry in train).find_all(tasks) if tasks else []
@@ -123,7 +123,7 @@ def _order(entry: Entry) -> tuple[bool, str, str]:
     return not entry.old, entry.source, entry.task.id
 
 
-def _take_scored(entries: list[Entry]) -> tuple[list[Entry], list[Dropped]]:
+def _take_scored(entries: list[Entry]) -> tuple[list[Entry], list[DroppedTask]]:
     """The scored entries, and those that the old set has already; anything else scored twice is refused."""
     kept: dict[str, Entry] = {}
     repeated = []
@@ -133,7 +133,7 @@ def _take_scored(entries: list[Entry]) -> tuple[list[Entry], list[Dropped]]:
             raise ValueError(f"{entry.source}: task {entry.task.id} has no test input to score; train on it instead")
         first = kept.setdefault(entry.task.id, entry)
         if first is not entry and first.old and pairs_of(first.task) == pairs_of(entry.task):
-            repeated.append(Dropped(entry.task.id, entry.source, "repeats", first.task.id))
+            repeated.append(DroppedTask(entry.task.id, entry.source, "repeats", first.task.id))
         elif first is not entry:
             twice.append(entry.task.id)
     if twice:
@@ -146,7 +146,7 @@ def _name(task_ids: list[str]) -> str:
     return f"task {shown} is" if len(task_ids) == 1 else f"{len(task_ids)} tasks ({shown}) are"
 
 
-def _drop_repeated(entries: list[Entry], duplicates: Duplicates) -> tuple[list[Entry], list[Dropped]]:
+def _drop_repeated(entries: list[Entry], duplicates: Duplicates) -> tuple[list[Entry], list[DroppedTask]]:
     """The same task (ID and pairs) is taken once, the first; the same pairs under another ID if they are to be kept."""
     kept: dict[frozenset, list[Entry]] = defaultdict(list)
     dropped = []
@@ -154,7 +154,7 @@ def _drop_repeated(entries: list[Entry], duplicates: Duplicates) -> tuple[list[E
         alike = kept[pairs_of(entry.task)]
         same = [other for other in alike if original_id(other.task.id) == original_id(entry.task.id)]
         if not entry.old and (same or (alike and duplicates == "drop")):
-            dropped.append(Dropped(entry.task.id, entry.source, "repeats", (same or alike)[0].task.id))
+            dropped.append(DroppedTask(entry.task.id, entry.source, "repeats", (same or alike)[0].task.id))
         else:
             alike.append(entry)
     return sorted((entry for alike in kept.values() for entry in alike), key=_order), dropped
@@ -173,17 +173,17 @@ def _name_apart(entries: list[Entry]) -> list[Entry]:
     return named
 
 
-def _drop_leaking(train: list[Entry], leaks: list[Held]) -> tuple[list[Entry], list[Dropped]]:
+def _drop_leaking(train: list[Entry], leaks: list[Overlap]) -> tuple[list[Entry], list[DroppedTask]]:
     held = {leak.holder: leak.task for leak in reversed(leaks)}
     dropped = [
-        Dropped(original_id(entry.task.id), entry.source, "leaks", held[entry.task.id])
+        DroppedTask(original_id(entry.task.id), entry.source, "leaks", held[entry.task.id])
         for entry in train
         if entry.task.id in held
     ]
     return [entry for entry in train if entry.task.id not in held], dropped
 
 
-def _describe_leaks(leaks: list[Held], train: list[Entry]) -> str:
+def _describe_leaks(leaks: list[Overlap], train: list[Entry]) -> str:
     holders = {leak.holder for leak in leaks}
     sources = sorted({entry.source for entry in train if entry.task.id in holders})
     listed = ", ".join(str(leak._replace(holder=original_id(leak.holder))) for leak in leaks)

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from augment.augmentation import puzzle_key, puzzle_keys
 from augment.colour_draws import Draws
-from augment.contamination import Held, SeenTasks
+from augment.contamination import Overlap, SeenTasks
 from augment.grid import Grid
-from augment.merge import Dropped, Role
+from augment.merge import DroppedTask, Role
 from augment.storage import new_folder, seal, unseal
 from augment.task import Pair, Task
 
@@ -78,11 +78,11 @@ class PuzzleSet:
     board_side: int
     max_pairs: int = MAX_PAIRS
     """Of a train task that is a long list of pairs (RE-ARC), so many were drawn."""
-    dropped: tuple[Dropped, ...] = ()
+    dropped: tuple[DroppedTask, ...] = ()
     """Tasks that were left out, and why."""
     draws: Draws = "distinct"
     """What each task's puzzles are."""
-    leaks: tuple[Held, ...] = ()
+    leaks: tuple[Overlap, ...] = ()
     """Scored tasks with the train task that holds each, which was allowed: a score on them means nothing."""
     digest: str = ""
     """SHA-256 of everything in the folder that the set was read from."""
@@ -146,8 +146,8 @@ def open_puzzle_set(folder: Path | str) -> PuzzleSet:
         board_side=summary["board_side"],
         max_pairs=summary["max_pairs"],
         draws=summary.get("draws", "distinct"),
-        dropped=tuple(Dropped(*given) for given in summary["dropped"]),
-        leaks=tuple(Held(*given) for given in summary["leaks"]),
+        dropped=tuple(DroppedTask(*given) for given in summary["dropped"]),
+        leaks=tuple(Overlap(*given) for given in summary["leaks"]),
         digest=summary["sha256"],
     )
 

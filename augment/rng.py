@@ -8,7 +8,7 @@ from hashlib import sha256
 import numpy as np
 
 
-def task_stream(seed: int, task_id: str, purpose: str = "") -> np.random.Generator:
+def task_rng(seed: int, task_id: str, purpose: str = "") -> np.random.Generator:
     """The generator of this task for this purpose; the same three always draw the same numbers."""
     name = f"{seed}:{task_id}:{purpose}" if purpose else f"{seed}:{task_id}"
     digest = sha256(name.encode()).digest()

@@ -23,7 +23,7 @@ import typer
 from augment import Grid, PuzzleSet, SourcedTasks, build_puzzle_set, load_tasks, open_puzzle_set, write_puzzle_set
 from augment.augmentation import decode_numbers
 from pipeline.runtime.provenance import processor, versions
-from solver.data.batches import Examples
+from solver.data.batches import PuzzleDataset
 
 SIZE, SIDE, END, COLOUR = 768, 30, 1, 2
 Boards = tuple[np.ndarray, np.ndarray]
@@ -85,7 +85,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return perf_counter() - start, result
 
 
-def check_plain_way(examples: Examples, plain: PlainWay, drawn: tuple[np.ndarray, ...]) -> None:
+def check_plain_way(examples: PuzzleDataset, plain: PlainWay, drawn: tuple[np.ndarray, ...]) -> None:
     """ValueError where the two ways make different tokens: then their times say nothing."""
     batch = examples.render(*drawn)
     for ours, theirs in zip((batch.tokens_BS, batch.labels_BS), plain.render(*drawn), strict=True):
@@ -96,14 +96,14 @@ def check_plain_way(examples: Examples, plain: PlainWay, drawn: tuple[np.ndarray
 def time_start(folder: Path) -> dict[str, float]:
     """Seconds from a folder to the first batch on the full board, kernels compiled."""
     opening, puzzle_set = timed(lambda: open_puzzle_set(folder))
-    indexing, examples = timed(lambda: Examples(puzzle_set, "full"))
+    indexing, examples = timed(lambda: PuzzleDataset(puzzle_set, "full"))
     batch, _ = timed(lambda: next(examples.training_batches(SIZE, seed=0)))
     return {"open the set": opening, "index its examples": indexing, f"first batch of {SIZE}": batch}
 
 
 def time_batches(puzzle_set: PuzzleSet, rounds: int) -> dict[str, float]:
     """Median seconds a batch of sampling, of rendering on both canvases and at each width, and of the plain way."""
-    full, task, plain = Examples(puzzle_set, "full"), Examples(puzzle_set, "task"), PlainWay(puzzle_set)
+    full, task, plain = PuzzleDataset(puzzle_set, "full"), PuzzleDataset(puzzle_set, "task"), PlainWay(puzzle_set)
     sampler, rng = full.sampler(seed=0), np.random.default_rng(0)
     times: dict[str, list[float]] = {}
     rounds_drawn = []
@@ -125,7 +125,7 @@ def time_batches(puzzle_set: PuzzleSet, rounds: int) -> dict[str, float]:
 
 
 def time_by_width(
-    examples: Examples, puzzles: np.ndarray, pairs: np.ndarray, shifts: np.ndarray
+    examples: PuzzleDataset, puzzles: np.ndarray, pairs: np.ndarray, shifts: np.ndarray
 ) -> dict[str, list[float]]:
     """Seconds a batch, some times, for batches that hold canvases of one width only."""
     widths, times = examples.widths(puzzles), {}

@@ -34,7 +34,7 @@ from pipeline.runtime.console import Console
 from pipeline.runtime.provenance import processor, versions
 from pipeline.training.flop import work_of
 from pipeline.training.setup import make_learner
-from solver.data.batches import Batch, Examples
+from solver.data.batches import Batch, PuzzleDataset
 from solver.model import symbol_kernels as kernels
 from solver.model.config import ModelConfig
 from solver.model.model import RecursiveModel
@@ -85,7 +85,7 @@ class Contender:
     def __init__(self, name: str, config: RunConfig, tasks: list[Task]):
         self.name, self.config = name, config
         puzzle_set, settings = build_tasks(config, tasks), config.train
-        examples = Examples(puzzle_set, config.model.canvas, ids=config.puzzles.ids, palette=config.model.palette)
+        examples = PuzzleDataset(puzzle_set, config.model.canvas, ids=config.puzzles.ids, palette=config.model.palette)
         sampler = examples.sampler(config.seed, settings.source_weights)
         self.batches = [examples.training_batch(sampler, settings.batch_size, settings.shift) for _ in range(BATCHES)]
         self.learner = make_learner(config, examples.row_keys, torch.device("cpu"), Console(quiet=True), None)

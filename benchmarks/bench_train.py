@@ -30,7 +30,7 @@ from pipeline.runtime.console import Console
 from pipeline.runtime.provenance import processor, versions
 from pipeline.training.flop import step_work
 from pipeline.training.setup import make_learner
-from solver.data.batches import Batch, Examples
+from solver.data.batches import Batch, PuzzleDataset
 from solver.model.config import Canvas
 from solver.training.learner import Learner
 
@@ -77,7 +77,7 @@ class Clock:
         return event
 
 
-class Memory:
+class BatchSize:
     """Bytes in use and at most in use: on CUDA by tensors, on the CPU by the process (Linux only, else 0)."""
 
     STATUS, FORGET_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -125,7 +125,7 @@ class Work:
     keys: list[str]
     slots: np.ndarray
 
-    def batch(self, examples: Examples) -> Batch:
+    def batch(self, examples: PuzzleDataset) -> Batch:
         """Draw and render the first batch of the run, and take the slots' examples."""
         settings = self.config.train
         sampler = examples.sampler(self.config.seed, settings.source_weights)
@@ -138,7 +138,7 @@ def prepare_work(config: RunConfig, slots: int | None) -> Work:
     sources = gather([config.source], config.selection.selection(), list(config.train_sources))
     puzzle_set = build(sources, config.puzzles, config.seed, config.model.board_side)
     size = config.train.batch_size
-    examples = Examples(puzzle_set, "task", ids=config.puzzles.ids)
+    examples = PuzzleDataset(puzzle_set, "task", ids=config.puzzles.ids)
     whole = Work(config, puzzle_set, examples.row_keys, np.arange(size))
     lengths_B = cells_in_use(whole.batch(examples))
     return Work(config, puzzle_set, whole.keys, choose_slots(lengths_B, min(slots or size, size)))
@@ -149,10 +149,10 @@ class Trial:
 
     def __init__(self, work: Work, canvas: Canvas, compiled: bool, device: torch.device):
         self.canvas, self.compiled, self.work, self.device = canvas, compiled, work, device
-        self.memory, self.clock = Memory(device), Clock(device)
+        self.memory, self.clock = BatchSize(device), Clock(device)
         before = self.memory.used()
         config = override(work.config, {"model.canvas": canvas, "train.compile": compiled})
-        self.examples = Examples(work.puzzle_set, canvas, ids=config.puzzles.ids, palette=config.model.palette)
+        self.examples = PuzzleDataset(work.puzzle_set, canvas, ids=config.puzzles.ids, palette=config.model.palette)
         self.positions_B = config.model.id_slots + cells_in_use(work.batch(self.examples))
         self.learner = make_learner(config, work.keys, device, Console(), None)
         self._wrap(self.learner)

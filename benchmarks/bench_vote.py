@@ -30,13 +30,13 @@ import typer
 
 from augment import IDENTITY, PuzzleSet, SourcedTasks, Task, build_puzzle_set, load_tasks
 from pipeline.runtime.provenance import processor, versions
-from solver.data.batches import Examples
+from solver.data.batches import PuzzleDataset
 from solver.data.decode import take_back
 from solver.data.tokens import COLOUR, largest_corner
 from submissions import Predictions, Submission, make_submission, read_predictions, vote
 from submissions.grid_table import Grids, collect_rows, join_grids
-from submissions.prediction_files import join_parts, read_part, write_part
-from submissions.predictions import Answers, Part
+from submissions.prediction_files import join_shards, read_shard, write_shard
+from submissions.predictions import PredictionRows, Shard
 
 SIZE, SIDE, STEPS = 768, 30, 16
 BATCHES_A_PART = 5
@@ -78,7 +78,7 @@ class Answered:
     def __init__(self, tasks: list[Task], augmentations: int):
         # As train tasks, so that their test outputs are there to be answered.
         self.set: PuzzleSet = build_puzzle_set([SourcedTasks(SOURCE, "train", tasks)], augmentations, seed=0)
-        self.examples = Examples(self.set, "full")
+        self.examples = PuzzleDataset(self.set, "full")
         self.demonstrations = np.array([len(task.demonstrations) for task in self.set.tasks])
         asked = [
             (puzzle, self.demonstrations[number] + test)
@@ -112,13 +112,13 @@ def our_way(answered: Answered, clock: Clock, folder: Path, number: int | None =
         pairs = zip(batches, decoded, strict=True)
         waiting = [clock.time("hash and collect grids", partial(collect, answered, *pair)) for pair in pairs]
         part = clock.time("hash and collect grids", partial(join, waiting))
-        clock.time("write parts", partial(write_part, folder, len(parts), part, tasks))
+        clock.time("write parts", partial(write_shard, folder, len(parts), part, tasks))
         parts.append(part)
     whole = clock.time("hash and collect grids", lambda: join([(part.rows, part.grids) for part in parts]))
     predictions = Predictions({}, tuple(tasks), whole.rows, whole.grids)
     submission = clock.time("vote, two attempts each", lambda: attempts(predictions, answered.set.tasks))
-    read = (read_part(folder, part, tasks) for part in range(len(parts)))
-    clock.time("join parts", lambda: join_parts(folder / "predictions", read, tasks, {}))
+    read = (read_shard(folder, part, tasks) for part in range(len(parts)))
+    clock.time("join parts", lambda: join_shards(folder / "predictions", read, tasks, {}))
     again = clock.time("read them", lambda: read_predictions(folder / "predictions"))
     if attempts(again, answered.set.tasks) != submission:
         raise ValueError("the attempts are others through files; mend that before timing")
@@ -144,11 +144,11 @@ def decode(answered: Answered, batch: Batch) -> Any:
     return take_back(batch.tokens, sure, sure, np.full((number, 2), SIDE), *augmentations, SIDE)
 
 
-def collect(answered: Answered, batch: Batch, decoded: Any) -> tuple[Answers, Grids]:
+def collect(answered: Answered, batch: Batch, decoded: Any) -> tuple[PredictionRows, Grids]:
     """The answers of a batch and its different grids."""
     grids, numbers = collect_rows(decoded.heights, decoded.widths, decoded.cells)
     one = np.ones(len(numbers), np.uint16)
-    answers = Answers(
+    answers = PredictionRows(
         batch.tasks.astype(np.int32), batch.tests.astype(np.int32), answered.set.augmentations[batch.puzzles],
         0 * one, STEPS * one, one > 0, one < 0, decoded.edges, numbers, decoded.log_probs, batch.logits,
         np.full(len(numbers), np.nan, np.float32),
@@ -156,11 +156,11 @@ def collect(answered: Answered, batch: Batch, decoded: Any) -> tuple[Answers, Gr
     return answers, grids
 
 
-def join(several: list[tuple[Answers, Grids]]) -> Part:
+def join(several: list[tuple[PredictionRows, Grids]]) -> Shard:
     """Several batches, or parts, as one."""
     grids, numbers = join_grids([grids for _, grids in several])
     moved = [replace(rows, grid=new[rows.grid]) for (rows, _), new in zip(several, numbers, strict=True)]
-    return Part(Answers.joined(moved), grids)
+    return Shard(PredictionRows.joined(moved), grids)
 
 
 def plain_way(answered: Answered, clock: Clock, number: int) -> Submission:

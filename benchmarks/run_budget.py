@@ -24,9 +24,9 @@ import typer
 from augment import PuzzleSet
 from pipeline.config.run_config import RunConfig, SelectionSettings, override, parse_assignments
 from pipeline.data.build import build, gather
-from pipeline.prediction.time_estimate import seconds_needed
+from pipeline.prediction.time_estimate import estimate_seconds
 from pipeline.recipes.registry import recipe as find_recipe
-from pipeline.runtime.distributed import join_processes
+from pipeline.runtime.distributed import join_process_group
 from pipeline.runtime.provenance import processor, versions
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.solve import solve
@@ -43,7 +43,7 @@ CURVE_LINES = 12
 
 
 @dataclass(frozen=True)
-class Plan:
+class PassSchedule:
     """What the time allows: training steps, and augmentations that each test input is answered under."""
 
     steps: int
@@ -64,19 +64,19 @@ def time_training(config: RunConfig, puzzle_set: PuzzleSet, steps: int) -> float
     return (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
 
 
-def make_plan(config: RunConfig, puzzle_set: PuzzleSet, trial_steps: int, budget: Budget) -> Plan:
+def make_plan(config: RunConfig, puzzle_set: PuzzleSet, trial_steps: int, budget: Budget) -> PassSchedule:
     """Measure, then share out what is left of the budget."""
     step = time_training(config, puzzle_set, trial_steps)
     most = config.puzzles.augmentations + 1
-    view = seconds_needed(config, puzzle_set, join_processes()) / most
+    view = estimate_seconds(config, puzzle_set, join_process_group()) / most
     left = budget.left() * (1 - SPARE_SHARE)
     if left <= view:
         raise ValueError(f"the trial alone took the time ({format_duration(budget.used())}); give it more --minutes")
     views = min(most, max(1, int(PREDICTION_SHARE * left / view)))
-    return Plan(max(1, int((left - views * view) / step)), views, step, view)
+    return PassSchedule(max(1, int((left - views * view) / step)), views, step, view)
 
 
-def spend(config: RunConfig, folder: Path, minutes: float, trial_steps: int) -> tuple[Plan, Score, float]:
+def spend(config: RunConfig, folder: Path, minutes: float, trial_steps: int) -> tuple[PassSchedule, Score, float]:
     """Plan, run and score one model within the minutes; returns the seconds that all of it took too."""
     budget, config = Budget(60 * minutes), override(config, {"ensemble": 1})
     sources = gather([config.source], config.selection.selection(), list(config.train_sources))
@@ -88,7 +88,7 @@ def spend(config: RunConfig, folder: Path, minutes: float, trial_steps: int) -> 
     return plan, score, budget.used()
 
 
-def describe(plan: Plan, score: Score, seconds: float, folder: Path, minutes: float, command: str) -> str:
+def describe(plan: PassSchedule, score: Score, seconds: float, folder: Path, minutes: float, command: str) -> str:
     """The result file's text."""
     made, best = versions(), score.pass_2
     low, high = best.macro_interval

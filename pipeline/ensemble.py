@@ -15,8 +15,8 @@ from augment import PuzzleSet
 from pipeline.config.run_config import RunConfig
 from pipeline.prediction.predict import predict
 from pipeline.prediction.rescore import rescore
-from pipeline.prediction.test_time_training import specialise
-from pipeline.runtime.distributed import Launched, alone, join_processes
+from pipeline.prediction.test_time_training import train_and_predict_tasks
+from pipeline.runtime.distributed import LaunchedProcesses, alone, join_process_group
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.time_budget import Budget
 from pipeline.training.trainer import train
@@ -27,7 +27,7 @@ SEEDS_APART = 1000
 """Between models, so that runs of neighbouring seeds share none."""
 
 
-def train_and_answer(
+def train_and_predict(
     config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, budget: Budget, reserve: float = 0.0
 ) -> Predictions:
     """Train every model and have it answer every test input; what is there already is not made again.
@@ -40,22 +40,22 @@ def train_and_answer(
     """
     if config.ensemble == 1:
         return _one(config, 0, puzzle_set, run, budget, seconds_kept(budget, [reserve]), run.predictions)
-    processes = join_processes()
+    processes = join_process_group()
     rounds = config.ensemble // processes.count if processes.count > 1 else 0
     shared = range(rounds * processes.count, config.ensemble)
     reserves = [reserve * processes.count] * rounds + [reserve] * len(shared)
     work = [(number * processes.count + processes.index, True) for number in range(rounds)]
     work += [(number, False) for number in shared]
-    finished = Finished(run.path / "ensemble", processes)
+    finished = FinishedModels(run.path / "ensemble", processes)
     for place, (number, by_itself) in enumerate(work):
         if place == rounds:
             finished.wait_for_all()
         kept = seconds_kept(budget, reserves[place:])
         with alone() if by_itself else nullcontext():
-            _one(config, number, puzzle_set, run, budget, kept, answers_folder(run.path, number))
+            _one(config, number, puzzle_set, run, budget, kept, predictions_folder(run.path, number))
     finished.wait_for_all()
     pooled = merge_predictions(
-        {f"model {number}": read_predictions(answers_folder(run.path, number)) for number in range(config.ensemble)}
+        {f"model {number}": read_predictions(predictions_folder(run.path, number)) for number in range(config.ensemble)}
     )
     if processes.index == 0:
         write_predictions(run.predictions, pooled, replace=True)
@@ -75,18 +75,18 @@ def run_folders(config: RunConfig, path: Path) -> list[Path]:
     return [path, *(path / "ensemble" / str(number) for number in range(1, config.ensemble))]
 
 
-def answers_folder(path: Path, number: int) -> Path:
+def predictions_folder(path: Path, number: int) -> Path:
     """Where the answers of one of several models are, in the run's folder."""
     return path / "ensemble" / str(number) / "predictions"
 
 
-class Finished:
+class FinishedModels:
     """Which processes have done what they do alone: a file for each, as one may need hours more than another.
 
     Files are looked at, and not waited for by a collective operation, which would end after half an hour.
     """
 
-    def __init__(self, folder: Path, processes: Launched):
+    def __init__(self, folder: Path, processes: LaunchedProcesses):
         self.processes = processes
         self.marks = [folder / f".finished-{index}" for index in range(processes.count)]
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,14 +114,14 @@ def _one(
 ) -> Predictions:
     own = config_of(config, number)
     folder = run
-    processes = join_processes()
+    processes = join_process_group()
     if number:
         folder = RunFolder(run_folders(config, run.path)[number], own, first=processes.index == 0)
         folder.screen = run.screen
     if config.ensemble > 1:
         folder.log(f"model {number + 1} of {config.ensemble}, seed {own.seed}")
     checkpoint = train(own, puzzle_set, folder, budget, kept)
-    answer = specialise if config.train.task_steps else predict
+    answer = train_and_predict_tasks if config.train.task_steps else predict
     predictions = answer(checkpoint, puzzle_set, config.predict, answers, folder, recipe=config.recipe)
     if not config.predict.rescore:
         return predictions

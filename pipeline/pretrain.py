@@ -17,7 +17,7 @@ from pipeline.config.setting_names import differences
 from pipeline.data.build import gather, prepare, within
 from pipeline.data.summary import describe, describe_exceptions
 from pipeline.runtime.console import Console
-from pipeline.runtime.distributed import join_processes
+from pipeline.runtime.distributed import join_process_group
 from pipeline.runtime.launcher import is_first
 from pipeline.runtime.run_folder import MAY_CHANGE, RunFolder
 from pipeline.time_budget import Budget, format_duration
@@ -35,7 +35,7 @@ def pretrain(config: RunConfig, path: Path, out: Path) -> None:
     """
     check(config, out)
     budget = Budget(config.budget)
-    processes = join_processes()
+    processes = join_process_group()
     unseen = load_tasks(config.source, config.selection.selection())
     sources = gather([], Selection(), list(config.train_sources))
     run = RunFolder(path, config, first=is_first())

@@ -9,10 +9,10 @@ from augment import PuzzleSet, SourcedTasks, open_puzzle_set
 from pipeline.config.run_config import RunConfig
 from pipeline.data.build import gather, prepare
 from pipeline.data.summary import describe, describe_exceptions
-from pipeline.ensemble import train_and_answer
-from pipeline.prediction.test_time_training import seconds_to_specialise
-from pipeline.prediction.time_estimate import seconds_needed
-from pipeline.runtime.distributed import Launched, join_processes
+from pipeline.ensemble import train_and_predict
+from pipeline.prediction.test_time_training import estimate_test_time_training
+from pipeline.prediction.time_estimate import estimate_seconds
+from pipeline.runtime.distributed import LaunchedProcesses, join_process_group
 from pipeline.runtime.launcher import is_first
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.scoring.submit import submit
@@ -22,7 +22,7 @@ from pipeline.training.setup import start_from
 from pipeline.training.trainer import is_trained
 from submissions.rankers import find_ranker
 from submissions.score import Score
-from submissions.submission_file import filler_submission, write_submission
+from submissions.submission_file import placeholder_submission, write_submission
 
 
 def solve(config: RunConfig, path: Path) -> Score | None:
@@ -32,15 +32,17 @@ def solve(config: RunConfig, path: Path) -> Score | None:
     has the score to return.
     """
     budget = Budget(config.budget)
-    processes = join_processes()
+    processes = join_process_group()
     sources = find_sources(config)
     run = RunFolder(path, config, first=is_first())
     puzzle_set = _prepare(config, sources, run, processes)
     reserve = 0.0
     is_ready = config.ensemble == 1 and is_trained(config, run)  # of several the first may be trained and others not
     if config.budget is not None and not is_ready:
-        reserve = seconds_needed(config, puzzle_set, processes) + seconds_to_specialise(config, puzzle_set, processes)
-    predictions = train_and_answer(config, puzzle_set, run, budget, reserve)
+        reserve = estimate_seconds(config, puzzle_set, processes) + estimate_test_time_training(
+            config, puzzle_set, processes
+        )
+    predictions = train_and_predict(config, puzzle_set, run, budget, reserve)
     if processes.index:
         return None
     score = submit(predictions, sources[0].tasks, config.predict.ranker, sources[0].source, run)
@@ -64,11 +66,11 @@ def find_sources(config: RunConfig) -> list[SourcedTasks]:
     return sources
 
 
-def _prepare(config: RunConfig, sources: list[SourcedTasks], run: RunFolder, processes: Launched) -> PuzzleSet:
+def _prepare(config: RunConfig, sources: list[SourcedTasks], run: RunFolder, processes: LaunchedProcesses) -> PuzzleSet:
     """A valid submission and the puzzle set, which the first process writes and the others read."""
     if processes.index == 0:
         if not run.submission.exists():
-            write_submission(run.submission, filler_submission(sources[0].tasks))
+            write_submission(run.submission, placeholder_submission(sources[0].tasks))
         prepare(run.puzzles, sources, config.puzzles, config.seed, config.model.board_side)
     processes.wait_until(run.puzzles.exists)
     puzzle_set = open_puzzle_set(run.puzzles)

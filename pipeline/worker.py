@@ -19,16 +19,16 @@ from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from pipeline.config.run_config import RunConfig, build_config, override
 from pipeline.prediction.predict import predict
 from pipeline.prediction.rescore import rescore
-from pipeline.prediction.test_time_training import specialise
-from pipeline.runtime.distributed import leave_processes
+from pipeline.prediction.test_time_training import train_and_predict_tasks
+from pipeline.runtime.distributed import leave_process_group
 from pipeline.runtime.launcher import PARENT, is_first
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import end_with
 from pipeline.solve import solve
 from pipeline.time_budget import Budget
-from pipeline.training.trainer import Stretch, train
+from pipeline.training.trainer import TrainingWindow, train
 
-ASIDE = "checkpoints.damaged-"
+DAMAGED_PREFIX = "checkpoints.damaged-"
 
 
 def train_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) -> None:
@@ -37,7 +37,7 @@ def train_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) ->
         set_checkpoints_aside(run)
     changes = {"train.micro_batch": given.micro_batch} if given.micro_batch else {}
     budget = Budget(max(given.until - time.monotonic(), 1e-3))
-    stretch = Stretch(later=given.later, save_every=given.save_every)
+    stretch = TrainingWindow(later=given.later, save_every=given.save_every)
     train(override(config, changes), open_puzzle_set(run.puzzles), run, budget, stretch=stretch)
 
 
@@ -49,7 +49,7 @@ def predict_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) 
     trained = newest_checkpoint(run)
     puzzle_set = open_puzzle_set(run.puzzles)
     if given.last and config.train.task_steps and not given.plain:
-        specialise(trained, puzzle_set, settings, given.out, run, recipe=config.recipe)
+        train_and_predict_tasks(trained, puzzle_set, settings, given.out, run, recipe=config.recipe)
     else:
         predict(trained, puzzle_set, settings, given.out, run, given.until, recipe=config.recipe)
     if given.last and settings.rescore:
@@ -63,7 +63,7 @@ def newest_checkpoint(run: RunFolder) -> Checkpoint:
         ValueError: where there is none.
     """
     found: list[Checkpoint] = []
-    for place in (run.checkpoints, *sorted(run.path.glob(f"{ASIDE}*"), reverse=True)):
+    for place in (run.checkpoints, *sorted(run.path.glob(f"{DAMAGED_PREFIX}*"), reverse=True)):
         for folder in [place / "final", *sorted(place.glob("step_[0-9]*"), reverse=True)]:
             try:
                 found += [load_checkpoint(folder)] if folder.exists() else []
@@ -77,7 +77,7 @@ def newest_checkpoint(run: RunFolder) -> Checkpoint:
 def set_checkpoints_aside(run: RunFolder) -> None:
     """Training begins anew; what could not be gone on from is kept under another name."""
     if is_first() and run.checkpoints.exists():
-        aside = run.path / f"{ASIDE}{int(time.time())}"
+        aside = run.path / f"{DAMAGED_PREFIX}{int(time.time())}"
         run.checkpoints.rename(aside)
         run.log(f"training begins anew; the old checkpoints are kept in {aside.name}")
 
@@ -121,7 +121,7 @@ def main(words: list[str]) -> None:
         else:
             run = RunFolder(given.run, config, first=is_first())
             {"train": train_stage, "predict": predict_stage}[given.stage](config, run, given)
-        leave_processes()
+        leave_process_group()
     except (ValueError, OSError, MemoryError) as error:
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         sys.exit(2)

@@ -9,11 +9,11 @@ from submissions.report.html_report import write_report
 from submissions.report.task_gallery import write_gallery
 from submissions.score import Figures, Score, score_submission
 from submissions.submission_file import (
-    FILLER,
+    PLACEHOLDER,
     Submission,
     SubmissionError,
-    filler_submission,
     make_submission,
+    placeholder_submission,
     read_submission,
     validate_submission,
     write_submission,
@@ -21,7 +21,7 @@ from submissions.submission_file import (
 from submissions.vote import Ballot, Candidate, vote
 
 __all__ = [
-    "FILLER",
+    "PLACEHOLDER",
     "RANKERS",
     "Ballot",
     "Candidate",
@@ -35,11 +35,11 @@ __all__ = [
     "Submission",
     "SubmissionError",
     "Votes",
-    "filler_submission",
     "find_ranker",
     "make_predictions",
     "make_submission",
     "merge_predictions",
+    "placeholder_submission",
     "ranker",
     "read_predictions",
     "read_submission",

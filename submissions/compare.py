@@ -70,7 +70,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankerComparison:
     """What one ranker scores, and how that compares with BASELINE on the same predictions."""
 
     ranker: str
@@ -101,7 +101,7 @@ def compare(submission: Submission, other: Submission, tasks: Iterable[Task], so
 
 def compare_rankers(
     predictions: Predictions, tasks: Iterable[Task], source: str, names: Iterable[str]
-) -> tuple[list[Ranked], dict[str, str]]:
+) -> tuple[list[RankerComparison], dict[str, str]]:
     """Every ranker named, best macro pass@2 first; and those that the predictions lack something for, with the reason.
 
     Raises:
@@ -118,7 +118,7 @@ def compare_rankers(
             left_out[name] = str(error)
             continue
         score = score_predictions(predictions, tasks, source, ballot)
-        ranked.append(Ranked(name, score, compare(make_submission(ballot, tasks), baseline, tasks, source)))
+        ranked.append(RankerComparison(name, score, compare(make_submission(ballot, tasks), baseline, tasks, source)))
     if not ranked:
         raise ValueError("; ".join(left_out.values()) or f"no ranker is named: choose of {', '.join(RANKERS)}")
     return sorted(ranked, key=lambda each: -each.score.pass_2.macro), left_out

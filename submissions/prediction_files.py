@@ -27,10 +27,10 @@ from submissions.predictions import (
     _ANSWERS,
     _SCORES,
     NO_GRID,
-    Answers,
-    Part,
+    PredictionRows,
     Predictions,
-    Scores,
+    ScoreRows,
+    Shard,
     _same_places,
     renumbered,
 )
@@ -57,14 +57,14 @@ def write_predictions(folder: str | Path, predictions: Predictions, replace: boo
     """Write a predictions folder, whole or not at all. ValueError if `folder` exists and is not to be replaced."""
     places = {task: place for place, task in enumerate(predictions.tasks)}
     recursions = {(places[task], test): shown for (task, test), shown in predictions.recursions.items()}
-    part = Part(predictions.answers, predictions.grids, recursions)
-    join_parts(Path(folder), [part], predictions.tasks, predictions.metadata, replace)
+    part = Shard(predictions.answers, predictions.grids, recursions)
+    join_shards(Path(folder), [part], predictions.tasks, predictions.metadata, replace)
     if predictions.scores is not None:
-        add_scores(Path(folder), [Part(predictions.scores, predictions.grids)], predictions.tasks)
+        add_scores(Path(folder), [Shard(predictions.scores, predictions.grids)], predictions.tasks)
 
 
-def join_parts(
-    folder: Path, parts: Iterable[Part], tasks: Sequence[str], metadata: dict[str, Any], replace: bool = False
+def join_shards(
+    folder: Path, parts: Iterable[Shard], tasks: Sequence[str], metadata: dict[str, Any], replace: bool = False
 ) -> None:
     """Write the predictions folder from parts, one in memory at a time; their order is that of the answers."""
     with new_folder(folder, replace) as unfinished:
@@ -72,7 +72,7 @@ def join_parts(
         seal(unfinished, METADATA_FILE, {"format": FORMAT, **counts, "metadata": metadata})
 
 
-def add_scores(folder: Path, parts: Iterable[Part], tasks: Sequence[str]) -> None:
+def add_scores(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) -> None:
     """Write the rescoring beside the answers it belongs to."""
     about = _unseal(folder)
     unfinished = folder.with_name(f".{folder.name}.{SCORES_FILE}.unfinished")
@@ -91,13 +91,13 @@ def read_predictions(folder: str | Path) -> Predictions:
     folder = Path(folder)
     about = _unseal(folder)
     grids = grid_table.from_columns(_read(folder / GRIDS_FILE))
-    tasks, answers = _from_table(_read(folder / ANSWERS_FILE), grids, Answers)
+    tasks, answers = _from_table(_read(folder / ANSWERS_FILE), grids, PredictionRows)
     recursions = {}
     scores = None
     if RECURSION_FILE in about["files"]:
         recursions = recursions_of(_read(folder / RECURSION_FILE))
     if SCORES_FILE in about["files"]:
-        scored, scores = _from_table(_read(folder / SCORES_FILE), grids, Scores)
+        scored, scores = _from_table(_read(folder / SCORES_FILE), grids, ScoreRows)
         tasks, (answers, scores) = _same_places([(tasks, answers), (scored, scores)])
     return Predictions(about["metadata"], tasks, answers, grids, recursions, scores)
 
@@ -106,48 +106,50 @@ def read_predictions(folder: str | Path) -> Predictions:
 # NUMBER.scores.parquet, which makes the part count.
 
 
-def write_part(folder: Path, number: int, part: Part, tasks: Sequence[str]) -> None:
+def write_shard(folder: Path, number: int, part: Shard, tasks: Sequence[str]) -> None:
     """Keep one part on disk; a kill leaves all of it or nothing that counts."""
     tables = {"grids": grid_table.to_columns(part.grids), _name_of(type(part.rows)): _to_table(part, tasks)}
     if part.recursions:
         tables = {"recursion": recursion_table(part.recursions, tasks)} | tables
     for name, table in tables.items():
-        path = _part_file(folder, number, name)
+        path = _shard_file(folder, number, name)
         unfinished = path.with_suffix(".unfinished")
         pq.write_table(table, unfinished, **QUICK)
         sync(unfinished)
         unfinished.replace(path)
 
 
-def read_part(folder: Path, number: int, tasks: Sequence[str], kind: type[Answers] | type[Scores] = Answers) -> Part:
-    """Undo `write_part`, given the same tasks."""
-    grids = grid_table.from_columns(_read(_part_file(folder, number, "grids")))
-    found, rows = _from_table(_read(_part_file(folder, number, _name_of(kind))), grids, kind)
+def read_shard(
+    folder: Path, number: int, tasks: Sequence[str], kind: type[PredictionRows] | type[ScoreRows] = PredictionRows
+) -> Shard:
+    """Undo `write_shard`, given the same tasks."""
+    grids = grid_table.from_columns(_read(_shard_file(folder, number, "grids")))
+    found, rows = _from_table(_read(_shard_file(folder, number, _name_of(kind))), grids, kind)
     _, (rows,) = _same_places([(found, rows)], tuple(tasks))
-    recursion = _part_file(folder, number, "recursion")
+    recursion = _shard_file(folder, number, "recursion")
     shown = recursions_of(_read(recursion)) if recursion.exists() else {}
     places = {task: place for place, task in enumerate(tasks)}
-    return Part(rows, grids, {(places[task], test): each for (task, test), each in shown.items()})
+    return Shard(rows, grids, {(places[task], test): each for (task, test), each in shown.items()})
 
 
-def find_parts(folder: Path, kind: type[Answers] | type[Scores] = Answers) -> set[int]:
+def find_shards(folder: Path, kind: type[PredictionRows] | type[ScoreRows] = PredictionRows) -> set[int]:
     """The numbers of the parts that are there whole."""
     return {int(path.name.split(".")[0]) for path in folder.glob(f"*.{_name_of(kind)}.parquet")}
 
 
-def _part_file(folder: Path, number: int, name: str) -> Path:
+def _shard_file(folder: Path, number: int, name: str) -> Path:
     return folder / f"{number:06d}.{name}.parquet"
 
 
 def _name_of(kind: type) -> str:
-    return "answers" if kind is Answers else "scores"
+    return "answers" if kind is PredictionRows else "scores"
 
 
 def _unseal(folder: Path) -> dict[str, Any]:
     return unseal(folder / METADATA_FILE, "predictions folder", FORMAT, "run the predict stage again")
 
 
-def _write_tables(folder: Path, parts: Iterable[Part], tasks: Sequence[str]) -> dict[str, int]:
+def _write_tables(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) -> dict[str, int]:
     """The Parquet files of a predictions folder; returns counts of what is in them."""
     counts = {"answers": 0, "malformed": 0}
     written = set[int]()
@@ -175,10 +177,10 @@ def _read(path: Path) -> pa.Table:
         return file.read()
 
 
-def _to_table(part: Part, tasks: Sequence[str]) -> pa.Table:
+def _to_table(part: Shard, tasks: Sequence[str]) -> pa.Table:
     """The rows with task IDs and grid IDs."""
     rows = part.rows
-    schema = _schema(_ANSWERS if isinstance(part.rows, Answers) else _SCORES)
+    schema = _schema(_ANSWERS if isinstance(part.rows, PredictionRows) else _SCORES)
     arrays = {name: pa.array(column) for name, column in vars(rows).items()}
     arrays["task"] = pa.DictionaryArray.from_arrays(pa.array(rows.task), pa.array(tasks, pa.string()))
     arrays["grid"] = pa.array(np.append(part.grids.ids, np.uint64(0))[rows.grid], mask=rows.grid == NO_GRID)
@@ -210,23 +212,25 @@ def _numbers_of(ids: pa.ChunkedArray, grids: Grids) -> NDArray[np.int32]:
     return np.where(given, found, np.int32(NO_GRID)).astype(np.int32)
 
 
-def read_parts(folder: Path, tasks: Sequence[str], metadata: dict[str, Any]) -> Predictions | None:
+def read_shards(folder: Path, tasks: Sequence[str], metadata: dict[str, Any]) -> Predictions | None:
     """What the whole parts in a folder hold; None where there is none, or none that can be read.
 
     tasks: those that are asked, in the order of the puzzle set, as the parts were written with; metadata: as it is
     """
-    parts = [part for number in sorted(find_parts(folder)) if (part := _read_part(folder, number, tasks))]
+    parts = [part for number in sorted(find_shards(folder)) if (part := _read_shard(folder, number, tasks))]
     if not parts:
         return None
     grids, numbers = join_grids([part.grids for part in parts])
-    answers = Answers.joined([renumbered(part.rows, number) for part, number in zip(parts, numbers, strict=True)])
+    answers = PredictionRows.joined(
+        [renumbered(part.rows, number) for part, number in zip(parts, numbers, strict=True)]
+    )
     recursions = {(tasks[place], test): shown for part in parts for (place, test), shown in part.recursions.items()}
     return Predictions(metadata, tuple(tasks), answers, grids, recursions)
 
 
-def _read_part(folder: Path, number: int, tasks: Sequence[str]) -> Part | None:
+def _read_shard(folder: Path, number: int, tasks: Sequence[str]) -> Shard | None:
     """One part; None where it is damaged, or was joined and removed meanwhile."""
     try:
-        return read_part(folder, number, tasks)
+        return read_shard(folder, number, tasks)
     except (OSError, ValueError, KeyError):
         return None

@@ -46,7 +46,7 @@ class Columns:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers(Columns):
+class PredictionRows(Columns):
     """Answers as columns (R,), in the order that settles ties.
 
     task: its place among the tasks; test: the test input, from 0; augmentation: the number of the one it was seen under
@@ -72,7 +72,7 @@ class Answers(Columns):
 
 
 @dataclass(frozen=True, eq=False)
-class Scores(Columns):
+class ScoreRows(Columns):
     """Log-probabilities (N,) of candidates under augmentations, each the sum over cells and end marks of a grid."""
 
     task: NDArray[np.int32]
@@ -83,10 +83,10 @@ class Scores(Columns):
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Shard:
     """Answers (or scores) with the grids that their numbers mean."""
 
-    rows: Answers | Scores
+    rows: PredictionRows | ScoreRows
     grids: Grids
     recursions: dict[tuple[int, int], Recursion] = field(default_factory=dict)
     """by (place of the task, test input)"""
@@ -119,10 +119,10 @@ class Predictions:
 
     metadata: dict[str, Any]
     tasks: tuple[str, ...]
-    answers: Answers
+    answers: PredictionRows
     grids: Grids
     recursions: dict[tuple[str, int], Recursion] = field(default_factory=dict)
-    scores: Scores | None = None
+    scores: ScoreRows | None = None
 
     @property
     def trained_on(self) -> list[str] | None:
@@ -138,7 +138,7 @@ class Predictions:
     @property
     def malformed(self) -> float | None:
         """Share of the last answers that are no grid; None without answers."""
-        answers = current_answers(self.answers)
+        answers = current_predictions(self.answers)
         return float((answers.grid[answers.last] == NO_GRID).mean()) if answers.last.any() else None
 
 
@@ -157,11 +157,11 @@ def make_predictions(metadata: dict[str, Any], rows: Iterable[Prediction]) -> Pr
         "grid": grid,
     }
     columns = {name: given[name] if name in given else [getattr(row, name) for row in rows] for name in _ANSWERS}
-    answers = Answers(**{name: np.array(columns[name], kind) for name, kind in _ANSWERS.items()})
+    answers = PredictionRows(**{name: np.array(columns[name], kind) for name, kind in _ANSWERS.items()})
     return Predictions(metadata, tasks, answers, different)
 
 
-def current_answers(answers: Answers) -> Answers:
+def current_predictions(answers: PredictionRows) -> PredictionRows:
     """Without those to test inputs that were asked again on the whole board."""
     if not answers.board.any():
         return answers
@@ -176,13 +176,13 @@ def merge_predictions(several: dict[str, Predictions]) -> Predictions:
     alone has heard of.
     """
     given = list(several.values())
-    tasks, answers = _same_places([(each.tasks, current_answers(each.answers)) for each in given])
+    tasks, answers = _same_places([(each.tasks, current_predictions(each.answers)) for each in given])
     grids, numbers = join_grids([each.grids for each in given])
     # Each model's own answers on the whole board have replaced its earlier ones, and must not replace the others'.
     settled = [replace(rows, board=np.zeros_like(rows.board)) for rows in answers]
     answers = [renumbered(rows, number) for rows, number in zip(settled, numbers, strict=True)]
     recursions = {key: shown for each in reversed(given) for key, shown in each.recursions.items()}
-    return Predictions(_merge_metadata(several), tasks, Answers.joined(answers), grids, recursions)
+    return Predictions(_merge_metadata(several), tasks, PredictionRows.joined(answers), grids, recursions)
 
 
 def _merge_metadata(several: dict[str, Predictions]) -> dict[str, Any]:

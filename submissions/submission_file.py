@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from augment.grid import GridError, parse_grid
-from augment.sources.lenient import Unread
+from augment.sources.lenient import UnreadableTask
 from augment.storage import write_file
 from augment.task import Task
 from submissions.vote import Ballot, Candidate
@@ -19,7 +19,7 @@ from submissions.vote import Ballot, Candidate
 Submission = dict[str, list[dict[str, list[list[int]]]]]
 
 ATTEMPTS = ("attempt_1", "attempt_2")
-FILLER = [[0]]
+PLACEHOLDER = [[0]]
 PROBLEMS_SHOWN = 10
 
 
@@ -44,7 +44,7 @@ def make_submission(ballot: Ballot, tasks: Iterable[Task]) -> Submission:
     }
 
 
-def filler_submission(tasks: Iterable[Task]) -> Submission:
+def placeholder_submission(tasks: Iterable[Task]) -> Submission:
     """A complete valid submission that answers nothing."""
     return make_submission({}, tasks)
 
@@ -89,7 +89,7 @@ def check_grids(submission: Submission, file: str | Path = "submission") -> None
 
 
 def _to_entry(candidates: Sequence[Candidate]) -> dict[str, list[list[int]]]:
-    grids = [candidate.grid.tolist() for candidate in candidates[: len(ATTEMPTS)]] or [FILLER]
+    grids = [candidate.grid.tolist() for candidate in candidates[: len(ATTEMPTS)]] or [PLACEHOLDER]
     return {name: grids[min(place, len(grids) - 1)] for place, name in enumerate(ATTEMPTS)}
 
 
@@ -157,11 +157,11 @@ def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-EMPTY = {"attempt_1": FILLER, "attempt_2": FILLER}
+EMPTY = {"attempt_1": PLACEHOLDER, "attempt_2": PLACEHOLDER}
 
 
-def validate_salvaged(
-    submission: Submission, tasks: Sequence[Task], unread: Sequence[Unread], file: str | Path = "submission"
+def validate_readable(
+    submission: Submission, tasks: Sequence[Task], unread: Sequence[UnreadableTask], file: str | Path = "submission"
 ) -> Counts:
     """Check every rule of the format against tasks of which some could not be read; SubmissionError lists problems.
 
@@ -176,7 +176,7 @@ def validate_salvaged(
     return Counts(len(submission), sum(map(len, submission.values())))
 
 
-def filler_of(tasks: Sequence[Task], unread: Sequence[Unread]) -> Submission:
+def placeholder_for(tasks: Sequence[Task], unread: Sequence[UnreadableTask]) -> Submission:
     """The filler for every test input, those of tasks that could not be read included."""
     empty = {each.task: [dict(EMPTY) for _ in range(each.tests)] for each in unread}
-    return filler_submission(tasks) | empty
+    return placeholder_submission(tasks) | empty

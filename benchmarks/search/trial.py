@@ -16,7 +16,7 @@ from augment import PuzzleSet, SourcedTasks, Task
 from benchmarks.search.settings import Setting
 from pipeline.config.run_config import ConfigError, RunConfig, override
 from pipeline.data.build import build, gather
-from pipeline.ensemble import run_folders, train_and_answer
+from pipeline.ensemble import run_folders, train_and_predict
 from pipeline.experiments.model_zoo import count_parameters
 from pipeline.runtime.console import Console
 from pipeline.runtime.provenance import versions
@@ -79,7 +79,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
         run = RunFolder(Path(folder) / "run", config)
         run.screen = Console(quiet=True).screen
         clock = training_clock(trial.allowance)
-        predictions = train_and_answer(config, puzzle_set, run, clock)
+        predictions = train_and_predict(config, puzzle_set, run, clock)
         several = [read_metrics(path) for path in run_folders(config, run.path)]
     ends, metrics = [lines[-1] for lines in several], several[0]
     trained, steps = sum(line["seconds"] for line in ends), sum(line["step"] for line in ends)

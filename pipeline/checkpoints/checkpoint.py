@@ -26,12 +26,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from augment import Held, SeenTasks
+from augment import Overlap, SeenTasks
 from augment.augmentation import parse_puzzle_keys, puzzle_keys
 from augment.storage import new_folder, read_json, seal, unseal
 from augment.task import KEY_SEPARATOR
 from solver.model.config import ModelConfig
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 
 FORMAT = 3
 ABOUT = "checkpoint.json"
@@ -62,7 +62,7 @@ class Checkpoint:
     step: int
     config: dict[str, Any]
     seen: SeenTasks = field(default_factory=lambda: SeenTasks({}, complete=False))
-    leaks: tuple[Held, ...] = ()
+    leaks: tuple[Overlap, ...] = ()
     start_row: Tensor | None = None
     shared_rows: Tensor | None = None
     start_shared: Tensor | None = None
@@ -106,7 +106,7 @@ def encode_labels(keys: list[str], seen: SeenTasks) -> dict[str, str]:
     return {name: json.dumps(value) + "\n" for name, value in values.items()}
 
 
-def seal_checkpoint(folder: Path, step: int, config: dict, leaks: Sequence[Held], **more: Any) -> None:
+def seal_checkpoint(folder: Path, step: int, config: dict, leaks: Sequence[Overlap], **more: Any) -> None:
     """Write checkpoint.json, which completes the folder."""
     seal(folder, ABOUT, {"format": FORMAT, "step": step, "config": config, "leaks": leaks, **more})
 
@@ -130,19 +130,19 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     if len(keys) != len(rows):
         raise ValueError(f"{folder / 'keys.json'}: {len(keys)} keys for {len(rows)} ID rows; name another checkpoint")
     seen = SeenTasks.from_json(read_json(folder / "seen.json"))
-    leaks = tuple(Held(*leak) for leak in about["leaks"])
+    leaks = tuple(Overlap(*leak) for leak in about["leaks"])
     more = {"start_row": ids.get("start"), "shared_rows": ids.get("shared"), "start_shared": ids.get("start_shared")}
     return Checkpoint(weights, average, rows, keys, about["step"], about["config"], seen, leaks, **more)
 
 
-def match_rows(checkpoint: Checkpoint, keys: list[str]) -> tuple[IdTable, int]:
+def match_rows(checkpoint: Checkpoint, keys: list[str]) -> tuple[PuzzleEmbedding, int]:
     """An ID table for `keys`: rows matched by key, the others as `new_row` says; and how many matched."""
     place = {key: row for row, key in enumerate(checkpoint.keys)}
     found = torch.tensor([place.get(key, -1) for key in keys])
     known = checkpoint.id_rows
     shared = checkpoint.shared_rows
     shared_size = 0 if shared is None else shared.shape[1]
-    table = IdTable(len(keys), known.shape[1] + shared_size, shared_size, number_tasks(keys))
+    table = PuzzleEmbedding(len(keys), known.shape[1] + shared_size, shared_size, number_tasks(keys))
     table.weights_PI.copy_(torch.cat([known, checkpoint.new_row()[None]])[found])
     if shared is not None:
         ours, theirs = (list(dict.fromkeys(map(find_task, each))) for each in (keys, checkpoint.keys))
@@ -152,9 +152,9 @@ def match_rows(checkpoint: Checkpoint, keys: list[str]) -> tuple[IdTable, int]:
     return table, int((found >= 0).sum())
 
 
-def new_table(keys: list[str], model: ModelConfig) -> IdTable:
+def new_table(keys: list[str], model: ModelConfig) -> PuzzleEmbedding:
     """An ID table for rows with these keys, untrained."""
-    return IdTable(len(keys), model.id_length, model.shared_id_length, number_tasks(keys))
+    return PuzzleEmbedding(len(keys), model.id_length, model.shared_id_length, number_tasks(keys))
 
 
 def find_task(key: str) -> str:

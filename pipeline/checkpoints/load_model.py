@@ -11,7 +11,7 @@ from pipeline.config.run_config import TrainSettings, build_config
 from solver.data.puzzle_ids import check_draws, find_rows
 from solver.model.model import RecursiveModel
 from solver.model.packing import make_layout, varlen_attn
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 
@@ -38,7 +38,7 @@ def choose_precision(name: Literal["auto", "fp32", "bf16", "fp16", "fp64"], devi
     return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
 
 
-def prepare_model(model: RecursiveModel, table: IdTable, settings: TrainSettings, device: torch.device) -> str:
+def prepare_model(model: RecursiveModel, table: PuzzleEmbedding, settings: TrainSettings, device: torch.device) -> str:
     """Put a model and its ID table on the device, in the precision and with the attention chosen; says which.
 
     The model is told by what loss its logits are trained.
@@ -97,7 +97,7 @@ def varlen_works(heads: int, head_size: int, dtype: torch.dtype, device: torch.d
     return max(errors) < VARLEN_ERROR
 
 
-def load_model(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> tuple[RecursiveModel, IdTable]:
+def load_model(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> tuple[RecursiveModel, PuzzleEmbedding]:
     """The checkpoint's model with averaged weights, and the ID rows of the set's puzzles; ValueError where they lack.
 
     The set must be of the kind that the checkpoint's puzzles.ids needs.

@@ -25,7 +25,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from augment import Held, SeenTasks
+from augment import Overlap, SeenTasks
 from augment.storage import sync
 from pipeline.checkpoints.checkpoint import encode_labels, seal_checkpoint, unseal_checkpoint
 
@@ -50,7 +50,7 @@ class TrainingState:
     plain: dict[str, Any]
 
 
-class Keeper:
+class CheckpointManager:
     """Writes a run's checkpoints and finds the newest.
 
     Args:
@@ -68,7 +68,7 @@ class Keeper:
         config: dict[str, Any],
         keys: list[str],
         seen: SeenTasks,
-        leaks: Sequence[Held],
+        leaks: Sequence[Overlap],
         *,
         process: int = 0,
         processes: int = 1,

@@ -57,10 +57,10 @@ def pretrain_command(
     sources = (*chosen.train_sources, *(train_sources or []))
     config = configure(chosen, {"train_sources": sources}, assignments, None, budget)
     from pipeline.pretrain import pretrain
-    from pipeline.runtime.distributed import leave_processes
+    from pipeline.runtime.distributed import leave_process_group
 
     pretrain(config, run or new_run(recipe_name), out)
-    leave_processes()
+    leave_process_group()
 
 
 @app.command("trunk")

@@ -56,9 +56,9 @@ def table_command(
         for each, table in TABLES.items():
             console.log(f"{each}: {table.title}. {table.source}\n    " + "; ".join(row.name for row in table.rows))
         return
-    from pipeline.experiments.run_table import Order, run_table
+    from pipeline.experiments.run_table import TableRequest, run_table
 
     folder = out or Path("runs") / f"table-{name}-{scale}"
-    order = Order(name, scale, seeds, jobs, folder, tuple(rows or ()), data, tuple(assignments or ()))
+    order = TableRequest(name, scale, seeds, jobs, folder, tuple(rows or ()), data, tuple(assignments or ()))
     if not run_table(order, console):
         raise typer.Exit(1)

@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from augment import Selection
-from augment.sources.lenient import salvage_tasks
+from augment.sources.lenient import load_readable_tasks
 from pipeline.cli.app import Limit, MaxSide, Source, Tasks, app, selected
 from pipeline.config.run_config import ConfigError
 from pipeline.runtime.console import Console
 from pipeline.scoring.score import score_anything, to_json
 from pipeline.scoring.score_tables import show_result
 from pipeline.scoring.submit import rankers_table, redraw_report, vote_file
-from submissions.submission_file import read_submission, validate_salvaged
+from submissions.submission_file import read_submission, validate_readable
 
 
 @app.command("vote")
@@ -79,8 +79,8 @@ def validate_command(
     limit: Limit = None,
 ) -> None:
     """Check a submission by the competition's rules."""
-    wanted, unread = salvage_tasks(source, Selection(**selected(tasks, max_side, limit)))
-    counts = validate_salvaged(read_submission(submission), wanted, unread, submission)
+    wanted, unread = load_readable_tasks(source, Selection(**selected(tasks, max_side, limit)))
+    counts = validate_readable(read_submission(submission), wanted, unread, submission)
     console = Console()
     for each in unread:
         console.log(

@@ -85,7 +85,7 @@ def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> No
     By itself it takes a process for each GPU, or without one for each model, as far as there are cores.
     """
     from pipeline.runtime.distributed import (
-        leave_processes,  # torch, which takes seconds, only once the rest is known to be right
+        leave_process_group,  # torch, which takes seconds, only once the rest is known to be right
     )
     from pipeline.solve import find_sources, solve
 
@@ -97,7 +97,7 @@ def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> No
             sys.exit(code)
         return
     solve(config, folder)
-    leave_processes()
+    leave_process_group()
 
 
 def _models_at_once(models: int) -> int:

@@ -59,7 +59,7 @@ def build_command(
     board_side: Annotated[
         int | None, typer.Option(help="Side of the board in cells  [default: 30]", min=1, max=255)
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes", min=1)] = 1,
+    workers: Annotated[int, typer.Option(help="ProcessGroup", min=1)] = 1,
     pairs: Annotated[
         int | None,
         typer.Option(help=f"Pairs drawn of a task that is a list of them (RE-ARC)  [default: {MAX_PAIRS}]", min=1),
@@ -129,7 +129,7 @@ def train_command(
     assignments: Set = None,
 ) -> None:
     """Train a model on a puzzle set."""
-    from pipeline.runtime.distributed import leave_processes
+    from pipeline.runtime.distributed import leave_process_group
     from pipeline.training.setup import start_from
     from pipeline.training.trainer import train
 
@@ -148,7 +148,7 @@ def train_command(
         folder.log(f"model 1 of {config.ensemble}, seed {config.seed}: `train` makes this one only, `solve` makes all")
     train(config, puzzle_set, folder, Budget(config.budget))
     folder.log(f"written: {folder.final_checkpoint}")
-    leave_processes()
+    leave_process_group()
 
 
 @app.command("predict")
@@ -175,7 +175,7 @@ def predict_command(
     from pipeline.checkpoints.checkpoint import load_checkpoint
     from pipeline.prediction.predict import predict
     from pipeline.prediction.rescore import rescore
-    from pipeline.runtime.distributed import join_processes, leave_processes
+    from pipeline.runtime.distributed import join_process_group, leave_process_group
 
     loaded = load_checkpoint(checkpoint)
     puzzle_set = open_puzzle_set(puzzles)
@@ -187,7 +187,7 @@ def predict_command(
     loaded = replace(loaded, config=config.model_dump(mode="json"))
     settings = config.predict
     console = Console(quiet=not is_first())
-    made = join_processes().any(out.exists())
+    made = join_process_group().any(out.exists())
     if made and (not settings.rescore or changes.keys() - {"predict.rescore"}):
         raise ConfigError(
             f"{out}: exists already and is not overwritten; name another folder with --out, or only --rescore it"
@@ -197,7 +197,7 @@ def predict_command(
     if settings.rescore:
         rescore(loaded, puzzle_set, settings, out, console)
     console.log(f"written: {out}")
-    leave_processes()
+    leave_process_group()
 
 
 @app.command("tasks")

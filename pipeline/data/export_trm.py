@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from augment import TRANSPOSES, Pair, PuzzleSet, Task
 from augment.puzzle_set import summarise
-from augment.rng import task_stream
+from augment.rng import task_rng
 from augment.storage import new_folder
 from pipeline.runtime.console import Console
 from pipeline.runtime.progress import Progress
-from solver.data.batches import Batch, Examples
+from solver.data.batches import Batch, PuzzleDataset
 from solver.data.tokens import PAD, VOCABULARY
 
 BLANK = "<blank>"
@@ -44,12 +44,12 @@ class Split:
     name: str
     puzzle_set: PuzzleSet
     spans: dict[int, range]
-    """Task number -> which of its pairs, as `Examples` numbers them."""
+    """Task number -> which of its pairs, as `PuzzleDataset` numbers them."""
 
     @cached_property
-    def examples(self) -> Examples:
+    def examples(self) -> PuzzleDataset:
         """All pairs of the set, on the whole board."""
-        return Examples(self.puzzle_set, canvas="full")
+        return PuzzleDataset(self.puzzle_set, canvas="full")
 
     @property
     def puzzle_counts(self) -> NDArray[np.int64]:
@@ -79,7 +79,7 @@ def draw_shifts(split: Split, task: int) -> NDArray[np.int64]:
 
     A function of the set's seed and the task, whatever else is in the set.
     """
-    rng = task_stream(split.puzzle_set.seed, split.puzzle_set.tasks[task].id, "export")
+    rng = task_rng(split.puzzle_set.seed, split.puzzle_set.tasks[task].id, "export")
     examples = split.examples
     span = split.spans[task]
     rows = split.rows(task)

@@ -14,7 +14,7 @@ from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.load_model import load_model, prepare_model
 from pipeline.config.run_config import build_config
 from pipeline.training.metrics import HELD_OUT_BOARDS, example_batches
-from solver.data.batches import Examples
+from solver.data.batches import PuzzleDataset
 from solver.data.tokens import encode
 from solver.training.deep_supervision import predict_steps
 
@@ -34,7 +34,7 @@ def exact_match(
     config = build_config(checkpoint.config)
     model, table = load_model(checkpoint, puzzle_set)
     prepare_model(model, table, config.train, device)
-    examples = Examples(puzzle_set, "full", ids=config.puzzles.ids, palette=config.model.palette)
+    examples = PuzzleDataset(puzzle_set, "full", ids=config.puzzles.ids, palette=config.model.palette)
     side = puzzle_set.board_side
     truth = {}
     for task in tasks:

@@ -19,13 +19,13 @@ from pipeline.experiments.spec import Ask, Row, Table
 from pipeline.experiments.table_page import Heading, write_page
 from pipeline.experiments.trial import Trial
 from pipeline.experiments.verdicts import Results
-from pipeline.experiments.worker_pool import work_off
+from pipeline.experiments.worker_pool import run_all_trials
 from pipeline.runtime.console import Console
 from pipeline.time_budget import format_duration
 
 
 @dataclass(frozen=True)
-class Order:
+class TableRequest:
     """What to run: a table at a scale, with so many seeds, all rows or those named, so many trials at once.
 
     settings: "NAME=VALUE" over the settings of every row
@@ -41,7 +41,7 @@ class Order:
     settings: tuple[str, ...] = ()
 
 
-def run_table(order: Order, console: Console) -> bool:
+def run_table(order: TableRequest, console: Console) -> bool:
     """Run what is not done yet and write the page, with all that is done in this folder; whether every trial ended."""
     table = find_table(order.name)
     chosen = choose_rows(table, order.rows)
@@ -52,7 +52,7 @@ def run_table(order: Order, console: Console) -> bool:
         f"{order.name} at {order.scale} scale: {len(todo)} trainings to do, {len(trials) - len(todo)} done: {order.out}"
     )
     began = time.monotonic()
-    for done, (trial, result) in enumerate(work_off(todo, order.jobs), 1):
+    for done, (trial, result) in enumerate(run_all_trials(todo, order.jobs), 1):
         results[trial.name, trial.seed] = result
         left = (time.monotonic() - began) / done * (len(todo) - done)
         console.log(
@@ -64,7 +64,7 @@ def run_table(order: Order, console: Console) -> bool:
     return not any("failed" in result for result in results.values())
 
 
-def _begun(table: Table, order: Order) -> Iterator[Trial]:
+def _begun(table: Table, order: TableRequest) -> Iterator[Trial]:
     """A trial for every row and seed that has a folder: of this command, or of one before."""
     folders = {row.training: order.out / _folder_name(row.training) for row in table.rows}
     seeds = {int(path.name.removeprefix("seed-")) for each in folders.values() for path in each.glob("seed-*")}
@@ -72,7 +72,7 @@ def _begun(table: Table, order: Order) -> Iterator[Trial]:
     yield from make_trials(table, begun, sorted(seeds), order)
 
 
-def _write(order: Order, table: Table, chosen: Sequence[Row], results: Results) -> Path:
+def _write(order: TableRequest, table: Table, chosen: Sequence[Row], results: Results) -> Path:
     """The page of the rows chosen now and of those that have results."""
     found = {name for name, _ in results}
     rows = [row for row in table.rows if row in chosen or row.training in found]
@@ -94,7 +94,7 @@ def choose_rows(table: Table, names: Sequence[str]) -> list[Row]:
     return [row for row in table.rows if not names or row.name in names]
 
 
-def make_trials(table: Table, rows: Sequence[Row], seeds: Iterable[int], order: Order) -> Iterator[Trial]:
+def make_trials(table: Table, rows: Sequence[Row], seeds: Iterable[int], order: TableRequest) -> Iterator[Trial]:
     """A trial for each training and seed, all trainings with one seed before those with the next."""
     steps = None
     if table.steps:
@@ -107,7 +107,7 @@ def make_trials(table: Table, rows: Sequence[Row], seeds: Iterable[int], order: 
             yield Trial(name, seed, config, asked, steps, order.out / _folder_name(name) / f"seed-{seed}")
 
 
-def _config(table: Table, row: Row, order: Order, seed: int) -> RunConfig:
+def _config(table: Table, row: Row, order: TableRequest, seed: int) -> RunConfig:
     """The row's config: its changes, and what is set for all rows, over the base of its group.
 
     Where the table wants equal operations, its steps and warm-up follow from those that the base has.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from augment import Selection, load_tasks
-from augment.logic_puzzles.source import is_board_folder
+from augment.logic_puzzles.source import is_logic_puzzle_folder
 from pipeline.config.run_config import (
     ConfigError,
     PredictSettings,
@@ -55,7 +55,7 @@ def _boards(group: Group, scale: Scale, data: Path | None) -> RunConfig:
 def _published(group: Group, data: Path | None) -> str:
     name = PUBLISHED_DATA[group]
     folder = None if data is None else data / name
-    if folder is None or not is_board_folder(str(folder)):
+    if folder is None or not is_logic_puzzle_folder(str(folder)):
         raise ConfigError(
             f"--scale paper: needs {name}'s files: put its train.csv and test.csv into FOLDER/{name} and give "
             "--data FOLDER, or choose another scale"

@@ -17,8 +17,8 @@ from pipeline.config.setting_names import flatten
 from pipeline.experiments.plots import Dots, Series, draw_dots, draw_series
 from pipeline.experiments.spec import Row, Table
 from pipeline.experiments.verdicts import (
-    Judged,
-    Line,
+    Judgement,
+    ResultLine,
     Results,
     judge,
     make_line,
@@ -58,7 +58,9 @@ def write_page(out: Path, heading: Heading, table: Table, rows: Sequence[Row], r
     return out / "table.md"
 
 
-def _to_json(heading: Heading, table: Table, lines: Sequence[Line], judged: Sequence[Judged]) -> dict[str, Any]:
+def _to_json(
+    heading: Heading, table: Table, lines: Sequence[ResultLine], judged: Sequence[Judgement]
+) -> dict[str, Any]:
     rows = [
         {
             "row": line.row.name,
@@ -110,7 +112,7 @@ REMARKS = {
 
 
 def _markdown(
-    heading: Heading, table: Table, lines: Sequence[Line], judged: Sequence[Judged], plots: Sequence[str]
+    heading: Heading, table: Table, lines: Sequence[ResultLine], judged: Sequence[Judgement], plots: Sequence[str]
 ) -> Iterator[str]:
     made = [result for line in lines for result in line.results]
     seeds = max((len(line.values) for line in lines), default=0)
@@ -157,7 +159,7 @@ def _row(cells: Sequence[str]) -> str:
 FACTS = ("tests", "parameters", "passes", "depth", "steps", "seconds")
 
 
-def _cells(line: Line, more: Sequence[str], columns: int) -> list[str]:
+def _cells(line: ResultLine, more: Sequence[str], columns: int) -> list[str]:
     published = [*line.row.published, *[""] * (columns - len(line.row.published))]
     if not line.results:
         blank = [""] * (3 + len(more) + len(FACTS))
@@ -182,7 +184,7 @@ def _cells(line: Line, more: Sequence[str], columns: int) -> list[str]:
     ]
 
 
-def _step_table(lines: Sequence[Line]) -> Iterator[str]:
+def _step_table(lines: Sequence[ResultLine]) -> Iterator[str]:
     """Mean accuracy by supervision step of prediction."""
     numbers = sorted({step for line in lines for step in range(1, len(line.steps) + 1) if step & (step - 1) == 0})
     yield from ("## By supervision steps of prediction, %", "")
@@ -193,7 +195,7 @@ def _step_table(lines: Sequence[Line]) -> Iterator[str]:
     yield ""
 
 
-def _orderings(judged: Sequence[Judged], seeds: int) -> Iterator[str]:
+def _orderings(judged: Sequence[Judgement], seeds: int) -> Iterator[str]:
     yield from ("## Published orderings", "")
     if seeds > 1:
         yield (
@@ -217,7 +219,7 @@ def _orderings(judged: Sequence[Judged], seeds: int) -> Iterator[str]:
     yield ""
 
 
-def _settings(lines: Sequence[Line]) -> Iterator[str]:
+def _settings(lines: Sequence[ResultLine]) -> Iterator[str]:
     """What all rows of a source share, and what each has of its own, in the words of --set."""
     flat = {line.row.name: flatten(line.results[0]["config"]) for line in lines if line.results}
     for source in dict.fromkeys(each["source"] for each in flat.values()):
@@ -233,7 +235,7 @@ def _settings(lines: Sequence[Line]) -> Iterator[str]:
         yield ""
 
 
-def _plots(heading: Heading, table: Table, lines: Sequence[Line]) -> Iterator[tuple[str, str]]:
+def _plots(heading: Heading, table: Table, lines: Sequence[ResultLine]) -> Iterator[tuple[str, str]]:
     """Names of files and what is in them."""
     drawn = [line for line in lines if line.values]
     if not drawn:
@@ -250,7 +252,7 @@ def _plots(heading: Heading, table: Table, lines: Sequence[Line]) -> Iterator[tu
     yield f"{name}-training.svg", draw_series(title, what, learnt, log=False)
 
 
-def _curve(line: Line) -> list[tuple[int, float]]:
+def _curve(line: ResultLine) -> list[tuple[int, float]]:
     """(training step, share right of the examples trained on), the mean over seeds."""
     columns = zip(*(result["curve"] for result in line.results), strict=False)
     return [(points[0][0], mean(share for _, share in points)) for points in columns]

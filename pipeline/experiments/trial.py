@@ -18,7 +18,7 @@ from rich.console import Console as Screen
 
 from augment import PuzzleSet, Task
 from augment.logic_puzzles.nqueens import complete
-from augment.logic_puzzles.source import describe_boards, is_queens
+from augment.logic_puzzles.source import describe_logic_puzzles, is_queens
 from augment.storage import read_json, write_json
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.config.run_config import PredictSettings, RunConfig
@@ -28,7 +28,7 @@ from pipeline.experiments.model_zoo import count_parameters
 from pipeline.experiments.other_sides import match_on_side
 from pipeline.experiments.spec import Ask, Way, Wide
 from pipeline.prediction.predict import predict
-from pipeline.runtime.distributed import join_processes
+from pipeline.runtime.distributed import join_process_group
 from pipeline.runtime.run_folder import RunFolder, read_metrics
 from pipeline.time_budget import Budget
 from pipeline.training.trainer import train
@@ -106,7 +106,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     result = {
         "config": config.model_dump(mode="json"),
         "versions": read_json(run.path / "versions.json")
-        | {"threads": torch.get_num_threads(), "device": str(join_processes().device)},
+        | {"threads": torch.get_num_threads(), "device": str(join_process_group().device)},
         "data": _describe(work),
         "tests": sum(len(task.tests) for task in work.tasks),
         "parameters": count_parameters(config.model),
@@ -127,13 +127,13 @@ def _describe(work: Work) -> dict[str, Any]:
     trained = sum(len(work.puzzle_set.training_pairs(number)) for number in range(len(work.puzzle_set.tasks)))
     facts: dict[str, Any] = {"source": work.trial.config.source, "tasks": len(work.tasks), "trained pairs": trained}
     if work.trial.config.train.symmetry != "none":
-        facts |= {name: round(value, 2) for name, value in describe_boards(work.tasks[0]).items()}
+        facts |= {name: round(value, 2) for name, value in describe_logic_puzzles(work.tasks[0]).items()}
     return facts
 
 
 def _exact(work: Work) -> dict[str, Any]:
     """Every cell right, by supervision step; the value is that of as many steps as in training."""
-    device = join_processes().device
+    device = join_process_group().device
     config = work.trial.config
     right = exact_match(work.checkpoint, work.puzzle_set, work.tasks, device, work.trial.steps)
     return _by_step(right, config)
@@ -141,7 +141,7 @@ def _exact(work: Work) -> dict[str, Any]:
 
 def _on_side(side: int, work: Work) -> dict[str, Any]:
     """The same of generated Sudokus of this side."""
-    device = join_processes().device
+    device = join_process_group().device
     right = match_on_side(work.checkpoint, work.tasks[0], side, device, work.trial.steps)
     return _by_step(right, work.trial.config)
 
@@ -211,7 +211,7 @@ def _ask_wide(work: Work, ask: Wide) -> dict[str, Any]:
     arc = work.trial.config.train.symmetry == "none"
     steps = ask.deeper * (config.predict.steps or config.model.max_steps)
     asked: dict[str, Any] = {"trajectories": ask.trajectories, "noise": ask.noise, "steps": steps, "ranker": ask.ranker}
-    if join_processes().device.type == "cpu":
+    if join_process_group().device.type == "cpu":
         asked["batch_size"] = config.predict.batch_size or SMALL_BOARDS
     predictions = predict(
         work.checkpoint,

@@ -17,7 +17,7 @@ Verdict = Literal["reproduced", "reversed", "not told apart", "not run"]
 
 
 @dataclass(frozen=True)
-class Line:
+class ResultLine:
     """A row as it came out.
 
     seeds: those that came to their end; values: a share for each; steps: mean share by supervision step of prediction
@@ -44,7 +44,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judgement:
     """A published ordering, and what came of it.
 
     difference: of the means; seeds: in how many of them the first is above; gained, lost: test inputs, of all seeds,
@@ -60,7 +60,7 @@ class Judged:
     p_value: float = 1.0
 
 
-def make_line(row: Row, results: Results) -> Line:
+def make_line(row: Row, results: Results) -> ResultLine:
     """What the trials gave for this row."""
     mine = {seed: result for (name, seed), result in sorted(results.items()) if name == row.training}
     done = {seed: result for seed, result in mine.items() if str(row.ask) in result.get("answers", {})}
@@ -69,7 +69,7 @@ def make_line(row: Row, results: Results) -> Line:
     failed = [result["failed"] for result in mine.values() if "failed" in result]
     values = [answer["value"] for answer in answers]
     more = _more(answers)
-    return Line(row, list(done), values, failed, list(done.values()), steps, more)
+    return ResultLine(row, list(done), values, failed, list(done.values()), steps, more)
 
 
 def _more(answers: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -79,7 +79,7 @@ def _more(answers: Sequence[dict[str, Any]]) -> dict[str, str]:
     return shown | ({"compute": f"{answers[0]['compute']}x"} if names else {})
 
 
-def judge(claim: Claim, lines: Mapping[str, Line]) -> Judged:
+def judge(claim: Claim, lines: Mapping[str, ResultLine]) -> Judgement:
     """Reproduced, where every seed of the first is above every seed of the second and the test inputs say so too.
 
     Were both alike, n seeds each would fall apart like that, one way or the other, in two of comb(2n, n) times: with 3
@@ -87,7 +87,7 @@ def judge(claim: Claim, lines: Mapping[str, Line]) -> Judged:
     likewise.
     """
     if not all(name in lines and lines[name].values for name in (claim.above, claim.below)):
-        return Judged(claim, "not run")
+        return Judgement(claim, "not run")
     above = lines[claim.above]
     below = lines[claim.below]
     gained, lost = _count_apart(above, below)
@@ -101,15 +101,15 @@ def judge(claim: Claim, lines: Mapping[str, Line]) -> Judged:
         elif max(above.values) < min(below.values):
             verdict = "reversed"
     difference = mean(above.values) - mean(below.values)
-    return Judged(claim, verdict, difference, f"{wins} of {len(pairs)}", gained, lost, p_value)
+    return Judgement(claim, verdict, difference, f"{wins} of {len(pairs)}", gained, lost, p_value)
 
 
-def _same_seeds(above: Line, below: Line) -> list[tuple[int, int]]:
+def _same_seeds(above: ResultLine, below: ResultLine) -> list[tuple[int, int]]:
     """Where in the one and where in the other the seeds are that both came to an end with."""
     return [(place, below.seeds.index(seed)) for place, seed in enumerate(above.seeds) if seed in below.seeds]
 
 
-def _count_apart(above: Line, below: Line) -> tuple[int, int]:
+def _count_apart(above: ResultLine, below: ResultLine) -> tuple[int, int]:
     """Test inputs, of all seeds, that only the one and only the other has right, each after its last step."""
     gained = lost = 0
     for one, other in _same_seeds(above, below):
@@ -120,7 +120,7 @@ def _count_apart(above: Line, below: Line) -> tuple[int, int]:
     return gained, lost
 
 
-def _right(line: Line, result: dict[str, Any]) -> Any:
+def _right(line: ResultLine, result: dict[str, Any]) -> Any:
     """Which test inputs count as solved: after as many steps as in training, which the value is of."""
     answer = result["answers"][str(line.row.ask)]
     steps = min(len(answer["right"]), result["config"]["model"]["max_steps"])

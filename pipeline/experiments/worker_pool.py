@@ -18,7 +18,7 @@ from pipeline.experiments.trial import Trial, run_trial
 from pipeline.runtime.stop_signals import when_gone
 
 
-def work_off(trials: Sequence[Trial], jobs: int) -> Iterator[tuple[Trial, dict[str, Any]]]:
+def run_all_trials(trials: Sequence[Trial], jobs: int) -> Iterator[tuple[Trial, dict[str, Any]]]:
     """Each trial with its result, as they end; one that fails has a result that says why.
 
     Several jobs have one thread each, and so has the last of them that is left over: as many threads, the same bits.

@@ -9,15 +9,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from augment import Task
-from augment.sources.lenient import Unread
+from augment.sources.lenient import UnreadableTask
 from submissions.submission_file import (
     EMPTY,
     Submission,
     SubmissionError,
-    filler_of,
     make_submission,
+    placeholder_for,
     read_submission,
-    validate_salvaged,
+    validate_readable,
     write_submission,
 )
 from submissions.vote import Ballot
@@ -26,7 +26,7 @@ MANY = 10**9
 """Answers that stand for those of a run that is gone on with: only a pass that is done replaces them."""
 
 
-class Standing:
+class BestSubmission:
     """The submission of one run, in all the files that it is written to.
 
     Args:
@@ -37,13 +37,17 @@ class Standing:
     """
 
     def __init__(
-        self, tasks: Sequence[Task], unread: Sequence[Unread], files: Sequence[Path], trouble: Callable[[str], None]
+        self,
+        tasks: Sequence[Task],
+        unread: Sequence[UnreadableTask],
+        files: Sequence[Path],
+        trouble: Callable[[str], None],
     ):
         self.tasks = tasks
         self.unread = unread
         self.files = files
         self.trouble = trouble
-        self.submission = filler_of(tasks, unread)
+        self.submission = placeholder_for(tasks, unread)
         self._answers: dict[tuple[str, int], int] = {}
         self._failed: set[Path] = set()
 
@@ -61,7 +65,7 @@ class Standing:
         """Write the filler; where the run is gone on with, what it had reached."""
         with suppress(SubmissionError, TypeError, AttributeError):
             before = read_submission(self.files[0])
-            validate_salvaged(before, self.tasks, self.unread, self.files[0])
+            validate_readable(before, self.tasks, self.unread, self.files[0])
             if _sizes(before) == _sizes(self.submission):
                 self.submission = before
                 places = ((task, test) for task, entries in before.items() for test in range(len(entries)))
@@ -94,7 +98,7 @@ class Standing:
         """Whether every file holds a complete and valid submission."""
         try:
             for file in self.files:
-                validate_salvaged(read_submission(file), self.tasks, self.unread, file)
+                validate_readable(read_submission(file), self.tasks, self.unread, file)
         except SubmissionError:
             return False
         return True

@@ -20,8 +20,8 @@ from typing import Literal
 import psutil
 
 from pipeline.runtime.launcher import (
-    LOOK_EVERY,
     PARENT,
+    POLL_INTERVAL,
     launch_command,
 )
 
@@ -39,11 +39,11 @@ KILLED = re.compile(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)")
 ERROR = re.compile(r"^(error: |(\w+\.)*\w*(Error|Exception)\b)")
 NO_SPACE = re.compile(r"No space left|no room for|Disk quota exceeded", re.I)
 
-Why = Literal["ended", "late", "silent", "stopped"]
+EndReason = Literal["ended", "late", "silent", "stopped"]
 
 
 @dataclass(frozen=True)
-class Ended:
+class ChildResult:
     """What became of a child: its exit code and its last words.
 
     code: where it ended by itself; negative for the signal that killed it
@@ -52,7 +52,7 @@ class Ended:
     """
 
     code: int
-    why: Why
+    why: EndReason
     said: tuple[str, ...]
     ready: float | None = None
 
@@ -98,7 +98,7 @@ class Ended:
         return f"exit code {self.code}: {self.last_words}"
 
 
-class Child:
+class ChildProcess:
     """One stage that is running.
 
     Args:
@@ -130,12 +130,12 @@ class Child:
 
     def wait(
         self, until: float, patience: float, stopped: Callable[[], bool], look: Callable[[], None] = lambda: None
-    ) -> Ended:
+    ) -> ChildResult:
         """Until it ends, or has to be ended: at the time `until` (monotonic), when silent or when the run stops.
 
         look: called again and again meanwhile
         """
-        why: Why = "ended"
+        why: EndReason = "ended"
         while self._process.poll() is None:
             now = time.monotonic()
             self._feel_beat()
@@ -145,10 +145,10 @@ class Child:
                 break
             self._remember_family()
             look()
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_INTERVAL)
         self.end(SECONDS_TO_LEAVE if why == "stopped" else 0.0)
         self._reader.join(timeout=2.0)
-        return Ended(self._process.wait(), why, tuple(self._said), self._ready)
+        return ChildResult(self._process.wait(), why, tuple(self._said), self._ready)
 
     def end(self, grace: float = 0.0) -> None:
         """End it and all that it started: asked to leave first, where it is given time to."""

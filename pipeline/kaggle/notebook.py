@@ -13,15 +13,15 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from augment.sources.lenient import salvage_tasks
+from augment.sources.lenient import load_readable_tasks
 from augment.storage import read_json
 from pipeline.kaggle.bundle import PACKAGE
 from pipeline.runtime.launcher import count_gpus
 from pipeline.runtime.provenance import COMMIT_FILE
-from pipeline.scoring.score import find_answer
+from pipeline.scoring.score import find_scorable
 from submissions.report.notebook_view import excerpt
 from submissions.report.views import view_task
-from submissions.submission_file import filler_of, read_submission, write_submission
+from submissions.submission_file import placeholder_for, read_submission, write_submission
 
 KEPT = ("log.txt", "metrics.jsonl", "config.json", "versions.json", "trouble.json", "score.json", "report.html")
 PRETENDS_TERMINAL = ("FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE")
@@ -59,9 +59,9 @@ def _numbers(release: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", release)]
 
 
-def write_filler(challenges: Path, file: Path) -> None:
+def write_placeholder(challenges: Path, file: Path) -> None:
     """Write a complete valid submission that answers nothing, tasks that cannot be read included."""
-    write_submission(file, filler_of(*salvage_tasks(challenges)))
+    write_submission(file, placeholder_for(*load_readable_tasks(challenges)))
 
 
 def run_command(*words: object) -> int:
@@ -100,9 +100,9 @@ def describe_run(run: Path) -> str:
 
 def pictures(run: Path, most: int = 4) -> str:
     """Some tasks of a run as HTML, solved ones first: demonstrations, attempts, candidates and the recursion."""
-    answer = find_answer(run)
+    answer = find_scorable(run)
     source = answer.only_source()
-    tasks, _ = salvage_tasks(source, answer.asked[source])
+    tasks, _ = load_readable_tasks(source, answer.asked[source])
     ballot = answer.ballot(tasks) or {}
     submission = read_submission(run / "submission.json")
     recursions = answer.answers.recursions if answer.answers else None

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from augment import PuzzleSet
 from pipeline.config.run_config import RunConfig
-from pipeline.kaggle.best_submission import Standing
-from pipeline.prediction.shards import ABOUT, parts_folder
+from pipeline.kaggle.best_submission import BestSubmission
+from pipeline.prediction.shards import ABOUT, shards_folder
 from pipeline.runtime.run_folder import RunFolder
-from submissions.prediction_files import find_parts, read_parts, read_predictions
+from submissions.prediction_files import find_shards, read_predictions, read_shards
 from submissions.predictions import Predictions
 from submissions.rankers import find_ranker
 from submissions.vote import vote
@@ -20,7 +20,7 @@ VOTING_SHARE = 0.05
 """Of the time, what votes on the way may take at most."""
 
 
-class PassWatch:
+class PassMonitor:
     """One prediction: the folder that it will be, and its parts until then."""
 
     def __init__(
@@ -29,7 +29,7 @@ class PassWatch:
         out: Path,
         puzzle_set: PuzzleSet,
         config: RunConfig,
-        standing: Standing,
+        standing: BestSubmission,
         trouble: Callable[[str], None],
     ):
         self.run = run
@@ -37,7 +37,7 @@ class PassWatch:
         self.config = config
         self.standing = standing
         self.trouble = trouble
-        self.parts = parts_folder(out)
+        self.parts = shards_folder(out)
         roles = zip(puzzle_set.tasks, puzzle_set.roles, strict=True)
         self.tasks = [task.id for task, role in roles if role == "scored"]
         self.inputs = sum(len(task.tests) for task in standing.tasks)
@@ -53,7 +53,7 @@ class PassWatch:
         now = time.monotonic()
         if self.first_seen is None and (self.parts / ABOUT).exists():
             self.first_seen = now
-        if now < self._next_vote or len(find_parts(self.parts)) <= self._voted_parts:
+        if now < self._next_vote or len(find_shards(self.parts)) <= self._voted_parts:
             return
         self._vote(name, self._read_parts())
         taken = time.monotonic() - now
@@ -85,8 +85,8 @@ class PassWatch:
         return min(1.0, float((answers.last & ~answers.board).sum()) / asked)
 
     def _read_parts(self) -> Predictions | None:
-        self._voted_parts = len(find_parts(self.parts))
-        return read_parts(self.parts, self.tasks, {})
+        self._voted_parts = len(find_shards(self.parts))
+        return read_shards(self.parts, self.tasks, {})
 
     def _vote(self, name: str, found: Predictions | None, complete: bool = False) -> None:
         """Improve the submission; a ranker that fails is replaced by the plain count of votes."""

@@ -17,7 +17,7 @@ from typing import Literal
 
 from augment import PuzzleSet
 from pipeline.config.run_config import RunConfig
-from pipeline.kaggle.child_process import Ended
+from pipeline.kaggle.child_process import ChildResult
 from pipeline.prediction.shards import ABOUT
 from pipeline.runtime.run_folder import RunFolder, read_metrics
 
@@ -27,7 +27,7 @@ FEWEST_PREDICT_BOARDS = 4
 UNREADABLE = re.compile(r"no checkpoint of this run is whole|cut short or altered|SafetensorError")
 
 
-class Recovery:
+class RestartPolicy:
     """What was learnt from the deaths of one run's stages.
 
     trouble: told of each death and of what is done about it
@@ -75,7 +75,7 @@ class Recovery:
         """In how many processes the next start works: in one, where it is the last."""
         return 1 if self.restarts[stage] and self.restarts[stage] == self.most else processes
 
-    def learn(self, stage: Stage, ended: Ended) -> None:
+    def learn(self, stage: Stage, ended: ChildResult) -> None:
         """Decide what to do after a child did not end well."""
         same_again = self._last.get(stage) == (sign := (ended.describe(), self._newest_step()))
         self._last[stage] = sign

@@ -57,7 +57,7 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PassSchedule:
     """A budget in seconds, and how it is spent.
 
     most_views: how many augmentations the puzzle set has

@@ -19,16 +19,16 @@ from pathlib import Path
 import psutil
 
 from augment import PuzzleSet, SourcedTasks, find_source_label, load_tasks
-from augment.sources.lenient import salvage_tasks
+from augment.sources.lenient import load_readable_tasks
 from augment.storage import write_json
 from pipeline.config.run_config import ConfigError, RunConfig
 from pipeline.data.build import prepare
 from pipeline.data.summary import describe, describe_exceptions
-from pipeline.kaggle.best_submission import Standing
-from pipeline.kaggle.child_process import Child, Ended
-from pipeline.kaggle.pass_monitor import PassWatch
-from pipeline.kaggle.restart_policy import Recovery, Stage
-from pipeline.kaggle.schedule import Pass, Plan
+from pipeline.kaggle.best_submission import BestSubmission
+from pipeline.kaggle.child_process import ChildProcess, ChildResult
+from pipeline.kaggle.pass_monitor import PassMonitor
+from pipeline.kaggle.restart_policy import RestartPolicy, Stage
+from pipeline.kaggle.schedule import Pass, PassSchedule
 from pipeline.runtime.launcher import count_gpus
 from pipeline.runtime.run_folder import RunFolder, read_metrics
 from pipeline.runtime.stop_signals import StopSignals
@@ -76,7 +76,7 @@ def solve_unattended(
     """
     if config.unattended is None or config.budget is None:
         raise ConfigError("a run that nobody watches keeps to a budget: name it with --budget, for example 11h50m")
-    conductor = Conductor(config, path, out, processes)
+    conductor = Supervisor(config, path, out, processes)
     for each in lost:
         conductor.trouble(each)
     with conductor.stop.watched():
@@ -90,7 +90,7 @@ def solve_unattended(
         return conductor.end()
 
 
-class Conductor:
+class Supervisor:
     """One run: its time, its submission, its trouble, and the stages in their order."""
 
     def __init__(self, config: RunConfig, path: Path, out: Path | None, processes: int | None):
@@ -100,19 +100,19 @@ class Conductor:
         self.started = time.monotonic() - min(max(before, 0.0), LONGEST_START)
         self.config = config
         self.settings = config.unattended
-        tasks, unread = salvage_tasks(config.source, config.selection.selection())
+        tasks, unread = load_readable_tasks(config.source, config.selection.selection())
         self.run = RunFolder(path, config)
         self.stop = StopSignals()
         self.troubles = list[str]()
         self.tasks = tasks
         files = [self.run.submission, *([out] if out else [])]
-        self.standing = Standing(tasks, unread, files, self.trouble)
+        self.standing = BestSubmission(tasks, unread, files, self.trouble)
         self.standing.begin()
         self.run.log(f"filler submission: {', '.join(map(str, files))}, {self.standing.inputs} test inputs")
         for each in unread:
             self.trouble(f"task {each.task} cannot be read and gets the filler ({each.why})")
-        self.plan = Plan(config.budget, config.unattended, 1)
-        self.recovery = Recovery(config, self.run, self.trouble)
+        self.plan = PassSchedule(config.budget, config.unattended, 1)
+        self.recovery = RestartPolicy(config, self.run, self.trouble)
         self.processes = processes or max(1, count_gpus())
         self.predictions: Predictions | None = None
         self._seconds_to_stop = LEAST_SECONDS_TO_STOP
@@ -202,7 +202,7 @@ class Conductor:
                 return
             self.recovery.learn("train", ended)
 
-    def _start_training(self, begin: float) -> Ended:
+    def _start_training(self, begin: float) -> ChildResult:
         last = self.plan.last_pass(self.now()).begin
         budget = self.plan.budget
         later = max(0.0, last - begin - (self.plan.speed.seconds(self.settings.first_views)))
@@ -219,7 +219,7 @@ class Conductor:
         if not self.has_learnt():
             self.trouble(f"{name} is left out: nothing has been learnt yet")
             return
-        watch = PassWatch(self.run, out, self.puzzle_set, self.config, self.standing, self.trouble)
+        watch = PassMonitor(self.run, out, self.puzzle_set, self.config, self.standing, self.trouble)
         words = ["predict", str(self.run.path), "--out", str(out), "--views", str(planned.views)]
         words += ["--until", f"{self.started + planned.until:.3f}", *self._words_for_last(last)]
         self.recovery.begin_pass(watch.parts)
@@ -255,7 +255,7 @@ class Conductor:
         self.plan = replace(self.plan, speed=replace(self.plan.speed, extra=0.0))
         return ["--last", "--plain"]
 
-    def _take(self, watch: PassWatch, name: str, planned: Pass, begun: float | None) -> None:
+    def _take(self, watch: PassMonitor, name: str, planned: Pass, begun: float | None) -> None:
         """Vote what the pass gave, and learn from how long it took, if it was begun once."""
         found = watch.finish(name)
         if found is None:
@@ -267,9 +267,9 @@ class Conductor:
             speed = self.plan.speed
             self.plan = replace(self.plan, speed=speed.measured(*watch.seconds(begun), share, planned.views))
 
-    def _run_child(self, stage: Stage, words: list[str], until: float, look: Callable[[], None]) -> Ended:
+    def _run_child(self, stage: Stage, words: list[str], until: float, look: Callable[[], None]) -> ChildResult:
         words = [*words, *self.recovery.words(stage)]
-        child = Child(words, self.recovery.processes(stage, self.processes), self._hear, self.run.beat_file)
+        child = ChildProcess(words, self.recovery.processes(stage, self.processes), self._hear, self.run.beat_file)
         try:
             ended = child.wait(
                 self.started + until, self.settings.patience, lambda: self.stop.received is not None, look

@@ -23,7 +23,7 @@ MOST_MEMORY = 0.8
 Result = TypeVar("Result")
 
 
-class Memory:
+class BatchSize:
     """Cuts work into batches of at most so many positions; a batch that does not fit is halved, and those after it."""
 
     def __init__(self, config: ModelConfig, boards: int, log: Callable[[str], Any]):

@@ -21,20 +21,20 @@ from augment import PuzzleSet
 from pipeline.checkpoints.checkpoint import Checkpoint, fingerprint
 from pipeline.checkpoints.load_model import load_model, prepare_model
 from pipeline.config.run_config import PredictSettings, build_config
-from pipeline.prediction.batch_size import CPU_BOARDS, Memory, find_boards
+from pipeline.prediction.batch_size import CPU_BOARDS, BatchSize, find_boards
 from pipeline.prediction.predictor import Predictor
-from pipeline.prediction.shards import Parts, parts_folder
-from pipeline.prediction.workload import Asked, Questions, make_questions
+from pipeline.prediction.shards import Shards, shards_folder
+from pipeline.prediction.workload import Queries, Workload, make_questions
 from pipeline.runtime.console import Console
-from pipeline.runtime.distributed import Launched, join_processes
-from submissions.prediction_files import join_parts, read_predictions
-from submissions.predictions import NO_GRID, Answers, Predictions
+from pipeline.runtime.distributed import LaunchedProcesses, join_process_group
+from submissions.prediction_files import join_shards, read_predictions
+from submissions.predictions import NO_GRID, PredictionRows, Predictions
 
 MOST_CUT_OFF = 0.25
 FEW_INPUTS = 8
 """Where more test inputs than this share (and more than these few) look cut off, their canvases are not to blame."""
 
-AnswerAll = Callable[[Predictor, Parts, PredictSettings], tuple[range, dict[str, list[int]]]]
+PredictAll = Callable[[Predictor, Shards, PredictSettings], tuple[range, dict[str, list[int]]]]
 """Has all parts made; returns their numbers, and the test inputs that were asked again by task ID."""
 
 
@@ -57,7 +57,7 @@ def predict(
         ValueError: where a puzzle has no trained ID row: an untrained one would only give wrong answers.
     """
     made_from = identify(trained, puzzle_set, settings)
-    answer = partial(answer_all, until=until)
+    answer = partial(predict_all, until=until)
     return make_predictions(trained, puzzle_set, settings, folder, run, about, made_from, answer)
 
 
@@ -69,17 +69,17 @@ def make_predictions(
     run: Console,
     about: dict[str, str],
     made_from: dict[str, Any],
-    answer: AnswerAll,
+    answer: PredictAll,
 ) -> Predictions:
     """`predict`, in any way: `answer` has all parts made, and `made_from` is what decides what is in them."""
-    processes = join_processes()
-    parts_path = parts_folder(folder)
+    processes = join_process_group()
+    parts_path = shards_folder(folder)
     if processes.any(processes.index == 0 and _is_made(folder, made_from, run)):
         run.log(f"predictions were already made: {folder}")
     else:
         metadata = {**about, **_origin(puzzle_set), **find_trained_on(trained, puzzle_set), "step": trained.step}
         predictor = make_predictor(trained, puzzle_set, settings, processes, run)
-        parts = Parts(parts_path, Answers, predictor.questions.tasks, made_from, processes, run)
+        parts = Shards(parts_path, PredictionRows, predictor.questions.tasks, made_from, processes, run)
         numbers, again = answer(predictor, parts, settings)
         processes.wait()  # every process may have read parts to find what is asked again: nobody removes them before
         if processes.index == 0:
@@ -88,7 +88,7 @@ def make_predictions(
             metadata["augmentations"] = (
                 puzzle_set.requested if settings.augmentations is None else settings.augmentations
             )
-            join_parts(folder, parts.read(numbers), parts.tasks, metadata, replace=True)
+            join_shards(folder, parts.read(numbers), parts.tasks, metadata, replace=True)
     if processes.index == 0:
         shutil.rmtree(parts_path, ignore_errors=True)
     processes.wait()
@@ -96,7 +96,7 @@ def make_predictions(
 
 
 def make_predictor(
-    trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings, processes: Launched, run: Console
+    trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings, processes: LaunchedProcesses, run: Console
 ) -> Predictor:
     """The checkpoint's model on this process's device, and what it is asked."""
     config = build_config(trained.config)
@@ -113,8 +113,8 @@ def make_predictor(
     return Predictor(model, table, questions, settings.steps, settings.record, *chance)
 
 
-def answer_all(
-    predictor: Predictor, parts: Parts, settings: PredictSettings, until: float = math.inf
+def predict_all(
+    predictor: Predictor, parts: Shards, settings: PredictSettings, until: float = math.inf
 ) -> tuple[range, dict[str, list[int]]]:
     """Have all parts made; returns their numbers, and the test inputs that were asked again by task ID."""
     questions = predictor.questions
@@ -139,12 +139,12 @@ def answer_all(
     return range(len(asked)), again
 
 
-def _cells(predictor: Predictor, parts: list[Asked]) -> int:
+def _cells(predictor: Predictor, parts: list[Queries]) -> int:
     """All that is computed for these parts."""
     return sum(len(part) * (predictor.model.config.id_slots + predictor.width(part)) for part in parts)
 
 
-def _if_few(cut_off: set[tuple[int, int]], questions: Questions, run: Console) -> set[tuple[int, int]]:
+def _if_few(cut_off: set[tuple[int, int]], questions: Workload, run: Console) -> set[tuple[int, int]]:
     """The test inputs to ask again; none where they are too many for that to be the reason."""
     total = len(set(questions.inputs))
     if len(cut_off) <= max(FEW_INPUTS, MOST_CUT_OFF * total):
@@ -156,7 +156,7 @@ def _if_few(cut_off: set[tuple[int, int]], questions: Questions, run: Console) -
     return set()
 
 
-def start_memory(predictor: Predictor, asked: list[Asked], parts: Parts, batch_size: int | None) -> Memory:
+def start_memory(predictor: Predictor, asked: list[Queries], parts: Shards, batch_size: int | None) -> BatchSize:
     """Open the parts, and find or read how much to compute at once."""
     config = predictor.model.config
     board = config.id_slots + config.cells
@@ -169,16 +169,16 @@ def start_memory(predictor: Predictor, asked: list[Asked], parts: Parts, batch_s
 
     boards = parts.open(find, batch_size)
     parts.run.log(f"at once: the cells of {boards} full boards, in {len(asked)} parts")
-    return Memory(config, boards, parts.run.log)
+    return BatchSize(config, boards, parts.run.log)
 
 
-def _make(predictor: Predictor, parts: Parts, memory: Memory, name: str, asked: dict[int, Asked]) -> None:
+def _make(predictor: Predictor, parts: Shards, memory: BatchSize, name: str, asked: dict[int, Queries]) -> None:
     """Have these parts made, by number."""
     sizes = {number: len(rows) for number, rows in asked.items()}
     parts.make(name, sizes, lambda number, report: predictor.answer(asked[number], memory, report))
 
 
-def find_cut_off(parts: Parts, numbers: range) -> set[tuple[int, int]]:
+def find_cut_off(parts: Shards, numbers: range) -> set[tuple[int, int]]:
     """(place of the task, test) of test inputs that at least half of the answers are perhaps cut off of.
 
     Of the last supervision step, and of the answers that are grids: those that reach the canvas' edge without an end
@@ -186,7 +186,7 @@ def find_cut_off(parts: Parts, numbers: range) -> set[tuple[int, int]]:
     """
     counts: dict[tuple[int, int], NDArray[np.int64]] = {}
     for part in parts.read(numbers):
-        assert isinstance(part.rows, Answers)
+        assert isinstance(part.rows, PredictionRows)
         rows = part.rows.take(part.rows.last & (part.rows.grid != NO_GRID))
         for task, test, edge in zip(rows.task.tolist(), rows.test.tolist(), rows.edge.tolist(), strict=True):
             counts[task, test] = counts.get((task, test), 0) + np.array([1, edge])

@@ -15,29 +15,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.prediction.batch_size import Memory
-from pipeline.prediction.workload import Asked, Questions
+from pipeline.prediction.batch_size import BatchSize
+from pipeline.prediction.workload import Queries, Workload
 from solver.data.batches import Batch, check_board
 from solver.data.decode import take_back
 from solver.data.tokens import END
 from solver.model.config import LossName
 from solver.model.model import RecursiveModel
-from solver.model.noise import Chance, make_keys
+from solver.model.noise import NoiseSource, make_keys
 from solver.model.output import Output
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.model.recursion import Watch
-from solver.model.trace import Trace, Traced
+from solver.model.trace import LatentTrace, TraceRecorder
 from solver.training.deep_supervision import predict_steps
 from solver.training.loss import log_probabilities
 from submissions.grid_table import collect_rows, join_grids
-from submissions.predictions import NO_GRID, Answers, Part
+from submissions.predictions import NO_GRID, PredictionRows, Shard
 from submissions.recursion_trace import Recursion
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
-class Computed:
+class ComputedBatch:
     """What the device gave for a batch of n rows at the T supervision steps that are kept.
 
     tokens: uint8 (n, T, cells), the likeliest; log_probs: float32 (n, T, cells, 2), of these tokens and of an end mark
@@ -45,13 +45,13 @@ class Computed:
     steps: their numbers, from 1; traced: by row
     """
 
-    asked: Asked
+    asked: Queries
     tokens: NDArray[np.uint8]
     log_probs: NDArray[np.float32]
     halts: NDArray[np.float64]
     values: NDArray[np.float32]
     steps: list[int]
-    traced: dict[int, Traced]
+    traced: dict[int, LatentTrace]
 
 
 class Predictor:
@@ -61,14 +61,14 @@ class Predictor:
         model: on its device, in its precision; table: its ID rows.
         questions: what the rows mean.
         steps: supervision steps, None for as many as in training; record: those whose answers are kept.
-        noise, temperature: of the trajectories, see `solver.model.noise.Chance`; drawn from `seed`.
+        noise, temperature: of the trajectories, see `solver.model.noise.NoiseSource`; drawn from `seed`.
     """
 
     def __init__(
         self,
         model: RecursiveModel,
-        table: IdTable,
-        questions: Questions,
+        table: PuzzleEmbedding,
+        questions: Workload,
         steps: int | None = None,
         record: Literal["last", "all"] = "last",
         noise: float = 0.0,
@@ -85,25 +85,25 @@ class Predictor:
         self.temperature = temperature
         self.recorded = range(1, self.steps + 1) if record == "all" else [self.steps]
 
-    def answer(self, asked: Asked, memory: Memory, report: Callable[[int], None] = lambda rows: None) -> Part:
+    def answer(self, asked: Queries, memory: BatchSize, report: Callable[[int], None] = lambda rows: None) -> Shard:
         """The answers to rows of one width, in their order; `report` is called with the number of each batch's rows."""
         return self.work_through(asked, memory, self.compute, self._take_back, report)
 
     def work_through(
         self,
-        asked: Asked,
-        memory: Memory,
-        compute: Callable[[Asked], Result],
-        finish: Callable[[Result], Part],
+        asked: Queries,
+        memory: BatchSize,
+        compute: Callable[[Queries], Result],
+        finish: Callable[[Result], Shard],
         report: Callable[[int], None],
-    ) -> Part:
+    ) -> Shard:
         """Rows of one width batch by batch: `compute` on the device, and `finish` in a thread meanwhile."""
 
         def work(rows: slice) -> tuple[int, Result]:
             return rows.stop - rows.start, compute(asked.take(rows))
 
-        pieces: list[Part] = []
-        waiting: deque[Future[Part]] = deque()
+        pieces: list[Shard] = []
+        waiting: deque[Future[Shard]] = deque()
         with ThreadPoolExecutor(max_workers=1) as thread:
             for rows, computed in memory.batches(len(asked), self.width(asked), work):
                 waiting.append(thread.submit(finish, computed))
@@ -113,16 +113,16 @@ class Predictor:
             pieces += [future.result() for future in waiting]
         return join_pieces(pieces)
 
-    def width(self, asked: Asked) -> int:
+    def width(self, asked: Queries) -> int:
         """The cells that every row is padded to."""
         return int(self.questions.examples_of(asked).widths(asked.puzzles[:1])[0])
 
-    def compute(self, asked: Asked) -> Computed:
+    def compute(self, asked: Queries) -> ComputedBatch:
         """Run a batch."""
         batch = self.render(asked)
         unchanged = self.questions.puzzle_set.augmentations[asked.puzzles] == 0
         followed = np.flatnonzero(unchanged & (asked.trajectories == 0))
-        trace = Trace(self.model, batch, followed)
+        trace = TraceRecorder(self.model, batch, followed)
         kept = []
         watch = trace.watch if len(followed) else None
         for step, output in enumerate(self.outputs(asked, batch, self.steps, watch), 1):
@@ -131,13 +131,13 @@ class Predictor:
                 kept.append(_read(output, self.model.loss))
         tokens, log_probs, halts, values = (torch.stack(column, dim=1).numpy() for column in zip(*kept, strict=True))
         traced = dict(zip(followed.tolist(), trace.examples(), strict=True)) if len(followed) else {}
-        return Computed(asked, tokens, log_probs, halts, values, list(self.recorded), traced)
+        return ComputedBatch(asked, tokens, log_probs, halts, values, list(self.recorded), traced)
 
-    def render(self, asked: Asked) -> Batch:
+    def render(self, asked: Queries) -> Batch:
         """The rows as a batch on the device."""
         return self.questions.examples_of(asked).render(asked.puzzles, asked.pairs).to(self.table.weights_PI.device)
 
-    def try_boards(self, asked: Asked, boards: int) -> None:
+    def try_boards(self, asked: Queries, boards: int) -> None:
         """Compute as many rows as that many full boards have room for, one supervision step: what takes the memory."""
         config = self.model.config
         rows = boards * (config.id_slots + config.cells) // (config.id_slots + self.width(asked))
@@ -145,16 +145,16 @@ class Predictor:
         for output in self.outputs(asked, self.render(asked), 1):
             _read(output, self.model.loss)
 
-    def outputs(self, asked: Asked, batch: Batch, steps: int, watch: Watch | None = None) -> Iterator[Output]:
+    def outputs(self, asked: Queries, batch: Batch, steps: int, watch: Watch | None = None) -> Iterator[Output]:
         """Of every supervision step. Chance is a row's own: it is the same in any batch, part and process."""
         chance = None
         if self.noise or self.model.config.recursion.noisy:
             whose = [np.full(len(asked), self.seed), asked.puzzles, asked.pairs, asked.trajectories]
             keys_B = make_keys(np.stack(whose, axis=1), self.model.device)
-            chance = Chance(keys_B, self.noise, self.temperature)
+            chance = NoiseSource(keys_B, self.noise, self.temperature)
         return predict_steps(self.model, self.table, batch, steps, chance, watch)
 
-    def _take_back(self, computed: Computed) -> Part:
+    def _take_back(self, computed: ComputedBatch) -> Shard:
         """Decode and undo the augmentations; one row for each row asked and step kept, in this order."""
         asked = computed.asked
         times = len(computed.steps)
@@ -170,7 +170,7 @@ class Predictor:
         grids, numbers = collect_rows(decoded.heights, decoded.widths, decoded.cells)
         tasks, tests = self.questions.inputs_of(asked.puzzles, asked.pairs)
         steps = np.tile(np.array(computed.steps, np.uint16), len(asked))
-        answers = Answers(
+        answers = PredictionRows(
             task=tasks.astype(np.int32).repeat(times),
             test=tests.astype(np.int32).repeat(times),
             augmentation=self.questions.puzzle_set.augmentations[puzzles],
@@ -189,10 +189,10 @@ class Predictor:
             (int(tasks[row]), int(tests[row])): _as_recursion(traced, sizes[row])
             for row, traced in computed.traced.items()
         }
-        return Part(answers, grids, recursions)
+        return Shard(answers, grids, recursions)
 
 
-def join_pieces(pieces: list[Part]) -> Part:
+def join_pieces(pieces: list[Shard]) -> Shard:
     """Answers (or scores) of several batches as one part."""
     grids, numbers = join_grids([piece.grids for piece in pieces])
     renumbered = [
@@ -200,7 +200,7 @@ def join_pieces(pieces: list[Part]) -> Part:
         for piece, number in zip(pieces, numbers, strict=True)
     ]
     recursions = {key: shown for piece in pieces for key, shown in piece.recursions.items()}
-    return Part(type(renumbered[0]).joined(renumbered), grids, recursions)
+    return Shard(type(renumbered[0]).joined(renumbered), grids, recursions)
 
 
 def _read(output: Output, loss: LossName) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -212,7 +212,7 @@ def _read(output: Output, loss: LossName) -> tuple[Tensor, Tensor, Tensor, Tenso
     return tokens_BC.to(torch.uint8).cpu(), log_probs_BC2.cpu(), *judged
 
 
-def _as_recursion(traced: Traced, canvas: NDArray[np.int64]) -> Recursion:
+def _as_recursion(traced: LatentTrace, canvas: NDArray[np.int64]) -> Recursion:
     rows, columns = canvas.tolist()
     frames = len(traced.answer) if traced.reasoning.size else 0
     answer = traced.answer[:, : rows * columns].reshape(-1, rows, columns)

@@ -21,16 +21,16 @@ from pipeline.checkpoints.checkpoint import Checkpoint, fingerprint
 from pipeline.config.run_config import PredictSettings
 from pipeline.prediction.predict import make_predictor, start_memory
 from pipeline.prediction.predictor import Predictor
-from pipeline.prediction.shards import Parts
-from pipeline.prediction.workload import Asked
+from pipeline.prediction.shards import Shards
+from pipeline.prediction.workload import Queries
 from pipeline.runtime.console import Console
-from pipeline.runtime.distributed import join_processes
+from pipeline.runtime.distributed import join_process_group
 from solver.data.likelihood import score_grids
 from solver.training.deep_supervision import last_output
 from solver.training.loss import log_probabilities
 from submissions.grid_table import Grids, collect_grids
 from submissions.prediction_files import ANSWERS_FILE, add_scores, read_predictions
-from submissions.predictions import Part, Predictions, Scores
+from submissions.predictions import Predictions, ScoreRows, Shard
 from submissions.vote import vote
 
 
@@ -48,7 +48,7 @@ def rescore(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSetting
     Raises:
         ValueError: where the predictions are not of this checkpoint and puzzle set.
     """
-    processes = join_processes()
+    processes = join_process_group()
     predictions = read_predictions(folder)
     made_from = check_origin(predictions, trained, puzzle_set, folder)
     path = folder.with_name(f"{folder.name}.scores.parts")
@@ -62,12 +62,12 @@ def rescore(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSetting
         with (folder / ANSWERS_FILE).open("rb") as file:
             answers = file_digest(file, "sha256").hexdigest()
         belongs = {"weights": made_from["weights"], "answers": answers, "candidates": settings.rescore}
-        parts = Parts(path, Scores, tasks, belongs, processes, run)
+        parts = Shards(path, ScoreRows, tasks, belongs, processes, run)
         memory = start_memory(predictor, asked, parts, settings.batch_size)
         scorer = Scorer(predictor, candidates)
         sizes = {number: len(rows) for number, rows in enumerate(asked)}
 
-        def make(number: int, report: Callable[[int], None]) -> Part:
+        def make(number: int, report: Callable[[int], None]) -> Shard:
             return predictor.work_through(asked[number], memory, scorer.compute, scorer.finish, report)
 
         parts.make("rescore", sizes, make)
@@ -126,7 +126,7 @@ def _are_scored(predictions: Predictions, tasks: tuple[str, ...], candidates: Ca
     )
 
 
-def _ask(predictor: Predictor, predictions: Predictions, candidates: Candidates) -> list[Asked]:
+def _ask(predictor: Predictor, predictions: Predictions, candidates: Candidates) -> list[Queries]:
     """The test inputs that have candidates, each on the canvas that its answers which count came from."""
     answers = predictions.answers.take(predictions.answers.board)
     tasks = predictor.questions.tasks
@@ -146,14 +146,14 @@ class Scorer:
         self.predictor = predictor
         self.candidates = candidates
 
-    def compute(self, asked: Asked) -> tuple[Asked, NDArray[np.float32]]:
+    def compute(self, asked: Queries) -> tuple[Queries, NDArray[np.float32]]:
         """On the device: the log-probability of every token at every cell, (n, cells, vocabulary)."""
         predictor = self.predictor
         logits_BCV = last_output(predictor.outputs(asked, predictor.render(asked), predictor.steps)).logits_BCV
         tokens_BCV = torch.arange(logits_BCV.shape[2], device=logits_BCV.device).expand(logits_BCV.shape)
         return asked, log_probabilities(logits_BCV, tokens_BCV, predictor.model.loss).float().cpu().numpy()
 
-    def finish(self, computed: tuple[Asked, NDArray[np.float32]]) -> Part:
+    def finish(self, computed: tuple[Queries, NDArray[np.float32]]) -> Shard:
         """On the CPU: a score for each row and candidate."""
         (asked, log_probs) = computed
         questions = self.predictor.questions
@@ -169,8 +169,8 @@ class Scorer:
             rows, grids.heights[numbers], grids.widths[numbers], grids.starts[numbers], grids.cells,
         )  # fmt: skip
         augmentations = questions.puzzle_set.augmentations[puzzles]
-        scores = Scores(
+        scores = ScoreRows(
             tasks[rows].astype(np.int32), tests[rows].astype(np.int32), augmentations[rows], numbers,
             sums.astype(np.float32),
         )  # fmt: skip
-        return Part(scores, grids)
+        return Shard(scores, grids)

@@ -1,7 +1,7 @@
 """A long stage in parts: what is done lies beside the folder that will be, and a stage that was killed goes on.
 
 In: numbered parts to make, shared among processes. Out: OUT.parts, with `parts.json` saying what they belong to, and a
-few files for each part (`submissions.prediction_files.write_part`). Which process makes a part changes nothing in it.
+few files for each part (`submissions.prediction_files.write_shard`). Which process makes a part changes nothing in it.
 """
 
 import json
@@ -14,23 +14,25 @@ from typing import TYPE_CHECKING, Any
 from augment.storage import write_json
 from pipeline.runtime.console import Console
 from pipeline.runtime.progress import Progress
-from submissions.prediction_files import find_parts, read_part, write_part
-from submissions.predictions import Answers, Part, Scores
+from submissions.prediction_files import find_shards, read_shard, write_shard
+from submissions.predictions import PredictionRows, ScoreRows, Shard
 
 if TYPE_CHECKING:  # whoever only looks at parts needs no torch
-    from pipeline.runtime.distributed import Launched
+    from pipeline.runtime.distributed import LaunchedProcesses
 
 FORMAT = 2
 ABOUT = "parts.json"
+KINDS = {PredictionRows: "Answers", ScoreRows: "Scores"}
+"""What shards hold, as `ABOUT` names it."""
 PART_FILE = re.compile(r"\d{6}\.|\.?parts\.json")
 
 
-def parts_folder(folder: Path) -> Path:
+def shards_folder(folder: Path) -> Path:
     """Where the parts of a predictions folder lie until it is there."""
     return folder.with_name(f"{folder.name}.parts")
 
 
-class Parts:
+class Shards:
     """The parts of one folder, as one of the processes sees them.
 
     Args:
@@ -43,10 +45,10 @@ class Parts:
     def __init__(
         self,
         path: Path,
-        kind: type[Answers] | type[Scores],
+        kind: type[PredictionRows] | type[ScoreRows],
         tasks: Sequence[str],
         belongs: dict[str, Any],
-        processes: "Launched",
+        processes: "LaunchedProcesses",
         run: Console,
     ):
         self.path = path
@@ -54,7 +56,7 @@ class Parts:
         self.tasks = tasks
         self.processes = processes
         self.run = run
-        self.belongs = json.loads(json.dumps({"format": FORMAT, "kind": kind.__name__, **belongs}))
+        self.belongs = json.loads(json.dumps({"format": FORMAT, "kind": KINDS[kind], **belongs}))
 
     def open(self, find_boards: Callable[[], int], asked: int | None) -> int:
         """Go on with the parts that are there, or begin; returns the boards to compute at once.
@@ -78,27 +80,27 @@ class Parts:
         self,
         name: str,
         sizes: dict[int, int],
-        make: Callable[[int, Callable[[int], None]], Part],
+        make: Callable[[int, Callable[[int], None]], Shard],
     ) -> None:
         """Have every part of `sizes` (number: units of work) made by one of the processes; returns when all are.
 
         make: given a part's number and what to call when some units are done, the part.
         """
-        found = find_parts(self.path, self.kind) & sizes.keys()
+        found = find_shards(self.path, self.kind) & sizes.keys()
         missing = sorted(sizes.keys() - found)
         self.processes.wait()  # nobody begins before everybody has seen the same
         done = sum(sizes[number] for number in found)
         with Progress(self.run, name, sum(sizes.values()), done) as progress:
             report = _Report(self, progress, sizes)
             for number in missing[self.processes.index :: self.processes.count]:
-                write_part(self.path, number, make(number, report.add), self.tasks)
+                write_shard(self.path, number, make(number, report.add), self.tasks)
                 report.finish()
             self.processes.wait_until(lambda: report.show() >= len(sizes))
 
-    def read(self, numbers: Sequence[int]) -> Iterator[Part]:
+    def read(self, numbers: Sequence[int]) -> Iterator[Shard]:
         """The parts, one in memory at a time."""
         for number in numbers:
-            yield read_part(self.path, number, self.tasks, self.kind)
+            yield read_shard(self.path, number, self.tasks, self.kind)
 
     def remove(self) -> None:
         """Once they are no longer needed."""
@@ -133,10 +135,10 @@ class Parts:
             )
 
     def _drop_damaged(self) -> None:
-        numbers = sorted(find_parts(self.path, self.kind))
+        numbers = sorted(find_shards(self.path, self.kind))
         for number in numbers:
             try:
-                read_part(self.path, number, self.tasks, self.kind)
+                read_shard(self.path, number, self.tasks, self.kind)
             except (OSError, ValueError, KeyError) as error:
                 self.run.log(f"{self.path}: part {number} is damaged and is made again ({str(error)[:100]})")
                 for file in self.path.glob(f"{number:06d}.*"):
@@ -147,7 +149,7 @@ class Parts:
 class _Report:
     """Shows what all processes have done: parts on disk, and of this process's part what is in memory."""
 
-    def __init__(self, parts: Parts, progress: Progress, sizes: dict[int, int]):
+    def __init__(self, parts: Shards, progress: Progress, sizes: dict[int, int]):
         self.parts = parts
         self.progress = progress
         self.sizes = sizes
@@ -163,7 +165,7 @@ class _Report:
 
     def show(self) -> int:
         """How many parts are there."""
-        found = find_parts(self.parts.path, self.parts.kind) & self.sizes.keys()
+        found = find_shards(self.parts.path, self.parts.kind) & self.sizes.keys()
         more = sum(self.sizes[number] for number in found) + self.current - self.progress.done
         if more > 0:
             self.progress.advance(more)

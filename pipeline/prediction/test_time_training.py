@@ -18,20 +18,20 @@ from augment import PuzzleSet
 from pipeline.checkpoints.checkpoint import Checkpoint, new_table
 from pipeline.checkpoints.load_model import prepare_model
 from pipeline.config.run_config import PredictSettings, RunConfig, build_config
-from pipeline.prediction.batch_size import Memory
+from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.predict import identify, make_predictions, start_memory
 from pipeline.prediction.predictor import Predictor
-from pipeline.prediction.shards import Parts
-from pipeline.prediction.workload import Asked, make_questions
+from pipeline.prediction.shards import Shards
+from pipeline.prediction.workload import Queries, make_questions
 from pipeline.runtime.console import Console
-from pipeline.runtime.distributed import Launched
+from pipeline.runtime.distributed import LaunchedProcesses
 from pipeline.training.setup import learner_config
 from pipeline.training.trainer import next_batch
 from solver.data.sampler import Sampler
 from solver.model.model import RecursiveModel
 from solver.training.learner import Learner
 from solver.training.step_result import NotFiniteError
-from submissions.predictions import Part, Predictions
+from submissions.predictions import Predictions, Shard
 
 DECIDING = {
     *("task_steps", "batch_size", "lr", "weight_decay", "betas", "id_lr", "id_weight_decay", "warmup", "min_ratio"),
@@ -45,7 +45,7 @@ STEP_COST = 2
 TIMED_STEPS = 2
 
 
-def specialise(
+def train_and_predict_tasks(
     trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings, folder: Path, run: Console, **about: str
 ) -> Predictions:
     """Train on each task by itself and answer it, the cheapest tasks first; as `pipeline.prediction.predict.predict`
@@ -56,17 +56,17 @@ def specialise(
     Raises:
         ValueError: where a puzzle has no trained ID row, for it is where its training begins.
     """
-    config = for_one_task(build_config(trained.config))
+    config = one_task_config(build_config(trained.config))
     made_from = identify(trained, puzzle_set, settings.model_copy(update={"second_pass": False}))
     made_from |= {"seed": config.seed, "each_task": config.train.model_dump(mode="json", include=DECIDING)}
 
-    def answer(predictor: Predictor, parts: Parts, settings: PredictSettings) -> tuple[range, dict[str, list[int]]]:
-        return answer_each_task(predictor, parts, settings, config), {}
+    def answer(predictor: Predictor, parts: Shards, settings: PredictSettings) -> tuple[range, dict[str, list[int]]]:
+        return predict_each_task(predictor, parts, settings, config), {}
 
     return make_predictions(trained, puzzle_set, settings, folder, run, about, made_from, answer)
 
 
-def for_one_task(config: RunConfig) -> RunConfig:
+def one_task_config(config: RunConfig) -> RunConfig:
     """The config by which one task is trained on.
 
     No average is kept: over so few steps the usual one would be little else than the weights it starts at. Rates are
@@ -80,11 +80,11 @@ def for_one_task(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"train": given.model_copy(update=changes)})
 
 
-def answer_each_task(predictor: Predictor, parts: Parts, settings: PredictSettings, config: RunConfig) -> range:
+def predict_each_task(predictor: Predictor, parts: Shards, settings: PredictSettings, config: RunConfig) -> range:
     """Have a part made for each task; returns their numbers."""
     asked = predictor.questions.ask_by_task()
     memory = start_memory(predictor, sorted(asked, key=predictor.width, reverse=True), parts, settings.batch_size)
-    specialist = Specialist(predictor, memory, config, parts.run.log)
+    specialist = TestTimeTrainer(predictor, memory, config, parts.run.log)
     asked.sort(key=specialist.cost)
     steps = config.train.steps
     parts.run.log(f"{len(asked)} tasks are trained on by themselves, {steps} steps each, before they are answered")
@@ -93,16 +93,16 @@ def answer_each_task(predictor: Predictor, parts: Parts, settings: PredictSettin
     return range(len(asked))
 
 
-class Specialist:
+class TestTimeTrainer:
     """A model that is trained on one task after another, each time from where it stands at the start.
 
     Args:
         predictor: with the model and the ID rows to start from.
         memory: what the device holds at once while it predicts.
-        config: as `for_one_task` gives it.
+        config: as `one_task_config` gives it.
     """
 
-    def __init__(self, predictor: Predictor, memory: Memory, config: RunConfig, log: Callable[[str], None]):
+    def __init__(self, predictor: Predictor, memory: BatchSize, config: RunConfig, log: Callable[[str], None]):
         self.predictor = predictor
         self.memory = memory
         self.config = config
@@ -113,7 +113,7 @@ class Specialist:
         self.most_positions: int | None = None
         """in training, once memory has run out"""
 
-    def answer(self, asked: Asked, report: Callable[[int], None]) -> Part:
+    def answer(self, asked: Queries, report: Callable[[int], None]) -> Shard:
         """The answers to rows of one task, after training on it; `report` is called with the steps and rows done."""
         with self.trained_on(self._task(asked), report):
             return self.predictor.answer(asked, self.memory, report)
@@ -142,12 +142,12 @@ class Specialist:
         finally:
             start_again()
 
-    def cost(self, asked: Asked) -> int:
+    def cost(self, asked: Queries) -> int:
         """How much there is to compute for a task, in positions: training and answers."""
         answers = self.predictor.steps * len(asked) * self._positions(asked)
         return STEP_COST * self.config.train.steps * self._batch_positions(asked) + answers
 
-    def seconds(self, asked: list[Asked]) -> float:
+    def seconds(self, asked: list[Queries]) -> float:
         """How long it takes to train on all these tasks, by a few steps on the one whose batch is the largest."""
         largest = max(asked, key=self._batch_positions)
         for steps in (1, TIMED_STEPS):  # the first one compiles kernels
@@ -167,7 +167,7 @@ class Specialist:
             report(1)
         self.most_positions = learner.most_positions
 
-    def _task(self, asked: Asked) -> int:
+    def _task(self, asked: Queries) -> int:
         return int(self.examples.tasks[asked.puzzles[0]])
 
     def _slots(self, task: int) -> int:
@@ -175,11 +175,11 @@ class Specialist:
         puzzles = np.diff(self.predictor.questions.puzzle_set.starts)[task]
         return min(self.config.train.batch_size, int(puzzles * self.examples.trained[task]))
 
-    def _positions(self, asked: Asked) -> int:
+    def _positions(self, asked: Queries) -> int:
         """Of each row."""
         return self.predictor.model.config.id_slots + self.predictor.width(asked)
 
-    def _batch_positions(self, asked: Asked) -> int:
+    def _batch_positions(self, asked: Queries) -> int:
         return self._slots(self._task(asked)) * self._positions(asked)
 
     def _sampler(self, task: int) -> Sampler:
@@ -191,14 +191,14 @@ class Specialist:
         return Sampler(starts, self.examples.trained, self.config.seed, weights, keep_rest)
 
 
-def seconds_to_specialise(config: RunConfig, puzzle_set: PuzzleSet, processes: Launched) -> float:
+def estimate_test_time_training(config: RunConfig, puzzle_set: PuzzleSet, processes: LaunchedProcesses) -> float:
     """A cautious estimate of the training of all tasks, by an untrained model; answering them comes on top of it."""
-    config, model = for_one_task(config), RecursiveModel(config.model)
+    config, model = one_task_config(config), RecursiveModel(config.model)
     if not config.train.steps:
         return 0.0
     questions = make_questions(config, puzzle_set, config.predict.model_copy(update={"augmentations": 0}))
     table = new_table(questions.examples.row_keys, config.model)
     prepare_model(model, table, config.train.model_copy(update={"compile": False}), processes.device)
     predictor = Predictor(model, table, questions)
-    specialist = Specialist(predictor, Memory(config.model, 1, lambda said: None), config, lambda said: None)
+    specialist = TestTimeTrainer(predictor, BatchSize(config.model, 1, lambda said: None), config, lambda said: None)
     return 1.2 * specialist.seconds(questions.ask_by_task()) / processes.count

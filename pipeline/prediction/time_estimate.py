@@ -7,10 +7,10 @@ from augment import PuzzleSet
 from pipeline.checkpoints.checkpoint import new_table
 from pipeline.checkpoints.load_model import prepare_model
 from pipeline.config.run_config import RunConfig
-from pipeline.prediction.batch_size import CPU_BOARDS, FEWEST_BOARDS, Memory
+from pipeline.prediction.batch_size import CPU_BOARDS, FEWEST_BOARDS, BatchSize
 from pipeline.prediction.predictor import Predictor
-from pipeline.prediction.workload import Asked, make_questions
-from pipeline.runtime.distributed import Launched
+from pipeline.prediction.workload import Queries, make_questions
+from pipeline.runtime.distributed import LaunchedProcesses
 from solver.model.model import RecursiveModel
 
 SECOND_PASS_SHARE = 0.05
@@ -20,7 +20,7 @@ SECONDS_TO_START = {False: 2, True: 60}
 """On a CPU, and on CUDA, where the model is compiled and the size of a batch tried."""
 
 
-def seconds_needed(config: RunConfig, puzzle_set: PuzzleSet, processes: Launched) -> float:
+def estimate_seconds(config: RunConfig, puzzle_set: PuzzleSet, processes: LaunchedProcesses) -> float:
     """A cautious estimate of the time for all predictions, from two batches of an untrained model.
 
     It counts SECOND_PASS_SHARE of the test inputs as asked again, and a pass more where candidates are rescored. The
@@ -34,7 +34,7 @@ def seconds_needed(config: RunConfig, puzzle_set: PuzzleSet, processes: Launched
     prepare_model(model, table, config.train.model_copy(update={"compile": False}), device)
     predictor = Predictor(model, table, questions, settings.steps, settings.record, settings.noise)
     boards = settings.batch_size or (FEWEST_BOARDS if device.type == "cuda" else CPU_BOARDS)
-    memory = Memory(config.model, boards, lambda said: None)
+    memory = BatchSize(config.model, boards, lambda said: None)
     parts = questions.ask_all()
     seconds = _seconds_for(predictor, parts, memory)
     if settings.second_pass and questions.may_be_cut_off():
@@ -45,9 +45,9 @@ def seconds_needed(config: RunConfig, puzzle_set: PuzzleSet, processes: Launched
     return SECONDS_TO_START[device.type == "cuda"] + 1.2 * seconds / processes.count
 
 
-def _seconds_for(predictor: Predictor, parts: list[Asked], memory: Memory) -> float:
+def _seconds_for(predictor: Predictor, parts: list[Queries], memory: BatchSize) -> float:
     """The time for these parts in one process, from a batch of each width; the first of two compiles kernels."""
-    by_width: dict[int, list[Asked]] = {}
+    by_width: dict[int, list[Queries]] = {}
     for part in parts:
         by_width.setdefault(predictor.width(part), []).append(part)
     seconds = 0.0

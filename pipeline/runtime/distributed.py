@@ -16,9 +16,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, distributed
 
-from solver.training.process_group import Processes
+from solver.training.process_group import ProcessGroup
 
-LOOK_EVERY = 0.2
+POLL_INTERVAL = 0.2
 _alone = False
 
 
@@ -44,9 +44,9 @@ def start_accelerator(trackers: Sequence[str] = (), folder: Path | None = None) 
     return accelerator
 
 
-def join_processes() -> "Launched":
+def join_process_group() -> "LaunchedProcesses":
     """The processes that were launched together, of which this is one, for a stage that needs no trackers."""
-    return Launched(start_accelerator())
+    return LaunchedProcesses(start_accelerator())
 
 
 @contextmanager
@@ -64,13 +64,13 @@ def alone() -> Iterator[None]:
         _alone = before
 
 
-def leave_processes() -> None:
+def leave_process_group() -> None:
     """At the end of a command that went well: the processes no longer talk to each other."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 
 
-class Launched(Processes):
+class LaunchedProcesses(ProcessGroup):
     """The processes of an accelerator. Tensors come back on its device.
 
     Raises:
@@ -112,7 +112,7 @@ class Launched(Processes):
         the launcher ends all.
         """
         while not done():
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_INTERVAL)
         self.wait()
 
 

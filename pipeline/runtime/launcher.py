@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from pipeline.runtime.stop_signals import StopSignals
 
-LOOK_EVERY = 0.2
+POLL_INTERVAL = 0.2
 
 
 PARENT = "ARC_TRM_PARENT"
@@ -50,7 +50,7 @@ def run_launched(words: Sequence[str], processes: int) -> int:
     with StopSignals().watched() as stop:
         launcher = subprocess.Popen(command, env=environment, start_new_session=True)
         while launcher.poll() is None and not stop.received:
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_INTERVAL)
         if stop.received:
             launcher.send_signal(stop.received)
         code = launcher.wait()

@@ -10,7 +10,7 @@ from types import FrameType
 
 import psutil
 
-LOOK_EVERY = 0.5
+POLL_INTERVAL = 0.5
 """Seconds between two looks at whether another process is still there."""
 
 
@@ -21,7 +21,7 @@ def when_gone(process: int, end: Callable[[], None]) -> None:
         try:
             watched = psutil.Process(process)
             while watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE:
-                time.sleep(LOOK_EVERY)
+                time.sleep(POLL_INTERVAL)
         except psutil.NoSuchProcess:
             pass
         end()

@@ -16,7 +16,7 @@ from augment.storage import read_json, write_json
 from augment.task import select_tasks
 from pipeline.config.run_config import build_config
 from pipeline.runtime.console import Console
-from submissions.compare import BASELINE, Comparison, Ranked, compare, compare_rankers
+from submissions.compare import BASELINE, Comparison, RankerComparison, compare, compare_rankers
 from submissions.prediction_files import METADATA_FILE, read_predictions
 from submissions.predictions import Predictions, merge_predictions
 from submissions.rankers import RANKERS, find_ranker
@@ -28,7 +28,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Answer:
+class Scorable:
     """What there is to score: a submission, predictions or both, and which tasks of which sources were asked for."""
 
     path: Path
@@ -96,7 +96,7 @@ class RankerScores:
     """Rankers on the same predictions, best first; `own` is the one that these are voted by, `left_out` says why."""
 
     own: str
-    ranked: list[Ranked]
+    ranked: list[RankerComparison]
     left_out: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
@@ -131,9 +131,9 @@ def score_anything(
     """
     if against and rankers:
         raise ValueError("score: --against compares answers and --rankers compares rankers; give one of them")
-    answer = find_answer(what, merge)
+    answer = find_scorable(what, merge)
     if against:
-        return compare_answers(answer, find_answer(against), source, selection, console)
+        return compare_scorables(answer, find_scorable(against), source, selection, console)
     if rankers:
         return score_rankers(answer, rankers, source, selection)
     return [
@@ -147,7 +147,7 @@ def to_json(results: Sequence[Result]) -> dict[str, Any]:
     return values[0] if len(values) == 1 else {"scores": values}
 
 
-def find_answer(what: Path, merge: Sequence[Path] = ()) -> Answer:
+def find_scorable(what: Path, merge: Sequence[Path] = ()) -> Scorable:
     """Whatever there is to score at this path, a run's folder, a predictions folder or a submission.
 
     The predictions of others, pooled with its own on purpose, make it an answer of its own.
@@ -156,7 +156,7 @@ def find_answer(what: Path, merge: Sequence[Path] = ()) -> Answer:
     if not merge:
         return answer
     pooled = read_pooled([what, *merge])
-    return Answer(what, None, pooled, _asked(pooled), answer.ranker)
+    return Scorable(what, None, pooled, _asked(pooled), answer.ranker)
 
 
 def write_about(submission: Path, predictions: Predictions, ranker: str) -> None:
@@ -190,8 +190,8 @@ def read_pooled(folders: list[Path]) -> Predictions:
     return merge_predictions(several) if len(several) > 1 else several[str(folders[0])]
 
 
-def compare_answers(
-    ours: Answer, theirs: Answer, source: str | None, selection: Selection, console: Console
+def compare_scorables(
+    ours: Scorable, theirs: Scorable, source: str | None, selection: Selection, console: Console
 ) -> list[Match]:
     """Compare two answers, source by source, on the same tasks."""
     matches = []
@@ -203,7 +203,7 @@ def compare_answers(
     return matches
 
 
-def score_rankers(answer: Answer, names: str, source: str | None, selection: Selection) -> list[RankerScores]:
+def score_rankers(answer: Scorable, names: str, source: str | None, selection: Selection) -> list[RankerScores]:
     """Score the predictions by several rankers: "all", or names with commas between them."""
     if answer.answers is None:
         raise ValueError(
@@ -217,17 +217,17 @@ def score_rankers(answer: Answer, names: str, source: str | None, selection: Sel
     ]
 
 
-def _find_one(what: Path) -> Answer:
+def _find_one(what: Path) -> Scorable:
     if (what / "config.json").is_file():
         config = build_config(read_json(what / "config.json"))
         folder = what / "predictions"
         asked = {find_source_label(config.source): config.selection.selection()}
         predictions = read_predictions(folder) if folder.exists() else None
-        return Answer(what, what / "submission.json", predictions, asked, config.predict.ranker)
+        return Scorable(what, what / "submission.json", predictions, asked, config.predict.ranker)
     if what.is_dir():
         predictions = read_predictions(what)
-        return Answer(what, None, predictions, _asked(predictions))
-    return Answer(what, what, None, about=_read_about(what))
+        return Scorable(what, None, predictions, _asked(predictions))
+    return Scorable(what, what, None, about=_read_about(what))
 
 
 def _asked(predictions: Predictions) -> dict[str, Selection]:
@@ -239,7 +239,7 @@ def _predictions_folder(path: Path) -> Path:
     return path / "predictions" if (path / "config.json").is_file() else path
 
 
-def _judge(answer: Answer, source: str, tasks: list[Task], console: Console) -> tuple[Submission, Score]:
+def _judge(answer: Scorable, source: str, tasks: list[Task], console: Console) -> tuple[Submission, Score]:
     """What it submits of these tasks, and its score."""
     ballot = answer.ballot(tasks)
     submission = (
@@ -257,7 +257,7 @@ def _judge(answer: Answer, source: str, tasks: list[Task], console: Console) -> 
     return selected, answer.score(selected, tasks, source, ballot)
 
 
-def _same_sources(ours: Answer, theirs: Answer, source: str | None, selection: Selection) -> list[str]:
+def _same_sources(ours: Scorable, theirs: Scorable, source: str | None, selection: Selection) -> list[str]:
     """The sources to compare on; a submission does not say what it answers and is taken to answer the other's."""
     if not source and ours.asked and theirs.asked and ours.asked.keys() != theirs.asked.keys():
         raise ValueError(
@@ -267,7 +267,7 @@ def _same_sources(ours: Answer, theirs: Answer, source: str | None, selection: S
     return (ours if ours.asked else theirs).sources(source, selection)
 
 
-def _same_tasks(ours: Answer, theirs: Answer, source: str, selection: Selection) -> list[Task]:
+def _same_tasks(ours: Scorable, theirs: Scorable, source: str, selection: Selection) -> list[Task]:
     """The tasks selected that both were asked for; ValueError where one was asked for others."""
     known = [each for each in (ours, theirs) if source in each.asked] or [ours]
     every = load_tasks(source)
@@ -283,7 +283,7 @@ def _same_tasks(ours: Answer, theirs: Answer, source: str, selection: Selection)
     return lists[0]
 
 
-def _select_asked(answer: Answer, source: str, tasks: list[Task], selection: Selection) -> list[Task]:
+def _select_asked(answer: Scorable, source: str, tasks: list[Task], selection: Selection) -> list[Task]:
     """The tasks selected, without those that it was not asked for."""
     asked = {task.id for task in select_tasks(tasks, answer.asked.get(source, Selection()), source)}
     return [task for task in select_tasks(tasks, answer.narrow(source, selection), source) if task.id in asked]

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.scoring.score import Match, RankerScores
-from submissions.compare import BASELINE, Comparison, Ranked
+from submissions.compare import BASELINE, Comparison, RankerComparison
 from submissions.confidence_intervals import Interval
 from submissions.score import Figures, Score
 
@@ -137,7 +137,7 @@ def _describe_pairs(found: Comparison) -> list[str]:
     return lines
 
 
-def _ranker_row(each: Ranked, own: bool) -> list[str]:
+def _ranker_row(each: RankerComparison, own: bool) -> list[str]:
     score = each.score
     against = each.against
     assert score.coverage is not None

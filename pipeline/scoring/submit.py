@@ -9,7 +9,7 @@ from augment import Selection, Task, load_tasks
 from augment.storage import read_json, write_json
 from pipeline.runtime.console import Console
 from pipeline.runtime.run_folder import RunFolder, read_metrics
-from pipeline.scoring.score import find_answer, read_pooled, write_about
+from pipeline.scoring.score import find_scorable, read_pooled, write_about
 from pipeline.scoring.score_tables import score_table
 from submissions.predictions import Predictions
 from submissions.rankers import RANKERS
@@ -61,7 +61,7 @@ def redraw_report(path: Path, form: Literal["file", "folder"] = "file") -> Path:
     """Draw a run's report again from its submission and predictions; returns the file, or the folder of files."""
     if not (path / "config.json").is_file():
         raise ValueError(f"{path}: not a run's folder (no config.json)")
-    answer = find_answer(path)
+    answer = find_scorable(path)
     source = answer.only_source()
     tasks = load_tasks(source, answer.asked[source])
     ballot = answer.ballot(tasks)

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from pipeline.config.run_config import RunConfig
-from solver.data.batches import Batch, Examples
+from solver.data.batches import Batch, PuzzleDataset
 from solver.model.config import ModelConfig
 from solver.model.trace import Movement, relative
 from solver.training.deep_supervision import last_output, predict_steps
 from solver.training.learner import Learner
 from solver.training.micro_batches import cut_slots
-from solver.training.process_group import Processes
+from solver.training.process_group import ProcessGroup
 from solver.training.step_result import StepResult
 
 HELD_OUT_BOARDS = 32
@@ -54,18 +54,18 @@ class Tally:
         )
         self._sums = self._sums.to(halted_B.device) + torch.stack([value.to(loss.total) for value in sums])
 
-    def numbers(self, processes: Processes) -> dict[str, float]:
+    def numbers(self, processes: ProcessGroup) -> dict[str, float]:
         """The sums over all processes and the seconds they took, as plain JSON values."""
         sums = processes.sum_(self._sums.clone()).tolist()
         return dict(zip(self._names, sums, strict=True)) | {"seconds": time.monotonic() - self._since}
 
-    def load(self, numbers: dict[str, float], processes: Processes) -> None:
+    def load(self, numbers: dict[str, float], processes: ProcessGroup) -> None:
         """Go on from saved sums, which the first process takes over."""
         self._since = time.monotonic() - numbers["seconds"]
         if processes.index == 0:
             self._sums = torch.tensor([numbers[name] for name in self._names], dtype=torch.float64)
 
-    def means(self, processes: Processes) -> dict[str, float]:
+    def means(self, processes: ProcessGroup) -> dict[str, float]:
         """Loss per example, accuracy of whole examples and of cells, supervision steps taken, examples per second.
 
         And the mean of every figure: the KL of learnt noise in nats per cell, widths, residuals, iterations.
@@ -80,12 +80,12 @@ class Tally:
         }
 
 
-def means_moved(movement: Movement, processes: Processes) -> dict[str, list[float]]:
+def means_moved(movement: Movement, processes: ProcessGroup) -> dict[str, list[float]]:
     """How far each latent moved at each of its updates within a supervision step, relative to its length."""
     return {latent: relative(processes.sum_(squares)) for latent, squares in movement.squares.items()}
 
 
-def held_out_accuracy(learner: Learner, examples: Examples, config: RunConfig) -> float:
+def held_out_accuracy(learner: Learner, examples: PuzzleDataset, config: RunConfig) -> float:
     """Share of held-out demonstrations that the averaged weights get right, un-augmented, at the last step.
 
     Batches are dealt out to the processes in turn; one that gets none has nothing to add.
@@ -97,20 +97,20 @@ def held_out_accuracy(learner: Learner, examples: Examples, config: RunConfig) -
     with learner.average.averaged() if learner.average else nullcontext():
         for number, (batch, _) in enumerate(batches):
             if number % processes.count == processes.index:
-                right_B = answered_right(learner, batch.to(learner.table.weights_PI.device), settings.steps)
+                right_B = is_correct(learner, batch.to(learner.table.weights_PI.device), settings.steps)
                 counts += torch.tensor([float(right_B.sum()), len(right_B)])
     right, total = processes.sum_(counts).tolist()
     return right / total
 
 
-def answered_right(learner: Learner, batch: Batch, steps: int | None) -> Tensor:
+def is_correct(learner: Learner, batch: Batch, steps: int | None) -> Tensor:
     """Which examples (B,) are right in every labelled cell after the last of the supervision steps."""
     output = last_output(predict_steps(learner.model, learner.table, batch, steps))
     return ((output.logits_BCV.argmax(-1) == batch.labels_BS) | (batch.labels_BS == 0)).all(dim=1)
 
 
 def example_batches(
-    examples: Examples, puzzles: np.ndarray, pairs: np.ndarray, config: ModelConfig, boards: int
+    examples: PuzzleDataset, puzzles: np.ndarray, pairs: np.ndarray, config: ModelConfig, boards: int
 ) -> Iterator[tuple[Batch, np.ndarray]]:
     """The examples asked for as batches with their numbers, each with at most the positions of so many full boards."""
     lengths = config.id_slots + examples.canvas_sizes(puzzles).prod(axis=1)

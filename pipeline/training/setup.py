@@ -19,7 +19,7 @@ from pipeline.runtime.console import Console
 from solver.model.model import RecursiveModel
 from solver.training.learner import Learner
 from solver.training.learner_config import LearnerConfig
-from solver.training.process_group import Processes
+from solver.training.process_group import ProcessGroup
 
 SAME_NETWORK = (
     *("hidden", "heads", "expansion", "inner_multiple", "layers", "mixer", "id_slots", "id_length", "vocabulary"),
@@ -35,7 +35,7 @@ def make_learner(
     device: torch.device,
     run: Console,
     start: Checkpoint | None,
-    processes: Processes | None = None,
+    processes: ProcessGroup | None = None,
 ) -> Learner:
     """A learner from scratch, or from the checkpoint `start`: its weights, and its ID rows matched by key."""
     torch.manual_seed(config.seed)

@@ -16,9 +16,9 @@ from accelerate import Accelerator
 
 from augment import PuzzleSet
 from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from pipeline.checkpoints.manager import Keeper, TrainingState
+from pipeline.checkpoints.manager import CheckpointManager, TrainingState
 from pipeline.config.run_config import RunConfig, TrainSettings
-from pipeline.runtime.distributed import Launched, start_accelerator
+from pipeline.runtime.distributed import LaunchedProcesses, start_accelerator
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import StopSignals
@@ -27,7 +27,7 @@ from pipeline.training.failed_step import explain, save_failure
 from pipeline.training.metrics import Tally, held_out_accuracy, means_moved, note_of
 from pipeline.training.setup import make_learner, start_from
 from pipeline.training.trackers import flat_values
-from solver.data.batches import Batch, Examples, check_board
+from solver.data.batches import Batch, PuzzleDataset, check_board
 from solver.data.puzzle_ids import check_draws
 from solver.data.sampler import Sampler
 from solver.training.learner import Learner
@@ -40,7 +40,7 @@ FIRST_PACE = 5
 
 
 @dataclass(frozen=True)
-class Stretch:
+class TrainingWindow:
     """Training that is done in several stretches.
 
     later: seconds of training that are still to come after this one; save_every: seconds between checkpoints
@@ -56,7 +56,7 @@ def train(
     run: RunFolder,
     budget: Budget,
     reserve: float = 0.0,
-    stretch: Stretch = Stretch(),
+    stretch: TrainingWindow = TrainingWindow(),
 ) -> Checkpoint:
     """Train for config.train.steps steps, or until only `reserve` seconds of the budget are left.
 
@@ -70,10 +70,10 @@ def train(
         SystemExit: after SIGTERM or SIGINT, once a checkpoint is written.
     """
     accelerator = start_accelerator(config.train.trackers, run.path)
-    if Launched(accelerator).any(is_trained(config, run)):
+    if LaunchedProcesses(accelerator).any(is_trained(config, run)):
         run.log(f"training was already done: {run.final_checkpoint}")
         return load_checkpoint(run.final_checkpoint)
-    session = Session(config, puzzle_set, run, accelerator, stretch)
+    session = Trainer(config, puzzle_set, run, accelerator, stretch)
     steps = config.train.steps
     with Progress(run, "train", steps, session.learner.steps) as progress, StopSignals().watched() as stop:
         try:
@@ -96,7 +96,7 @@ def is_trained(config: RunConfig, run: RunFolder) -> bool:
         return False
 
 
-def next_batch(examples: Examples, sampler: Sampler, learner: Learner, settings: TrainSettings) -> Batch:
+def next_batch(examples: PuzzleDataset, sampler: Sampler, learner: Learner, settings: TrainSettings) -> Batch:
     """What this process offers its slots next: an example for each of them, or for the halted ones only."""
     processes = learner.processes
     halted_only = settings.feed == "halted"
@@ -113,11 +113,16 @@ def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]
     return tuple(sorted(rng.permutation(able)[: config.train.hold_out].tolist()))
 
 
-class Session:
+class Trainer:
     """One stretch of training, from the start or the last checkpoint to the end, a signal or the budget."""
 
     def __init__(
-        self, config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, accelerator: Accelerator, stretch: Stretch
+        self,
+        config: RunConfig,
+        puzzle_set: PuzzleSet,
+        run: RunFolder,
+        accelerator: Accelerator,
+        stretch: TrainingWindow,
     ):
         self.stretch = stretch
         self._saved_at = time.monotonic()
@@ -126,12 +131,12 @@ class Session:
         self.puzzle_set = puzzle_set
         self.tally = Tally(config.model.figures)
         self.accelerator = accelerator
-        self.processes = Launched(accelerator)
+        self.processes = LaunchedProcesses(accelerator)
         run.log(f"processes: {self.processes.count}")
         _check_slots(config, self.processes.count)
         check_board(puzzle_set, config.model.board_side)
         check_draws(puzzle_set, config.puzzles.ids, config.puzzles.fixed_colours)
-        self.examples = Examples(
+        self.examples = PuzzleDataset(
             puzzle_set,
             config.model.canvas,
             choose_held_out(config, puzzle_set),
@@ -153,7 +158,7 @@ class Session:
             self.leaks = tuple(sorted({*start.leaks, *self.leaks}))
         self.keys = keys
         self._seconds = -time.monotonic()
-        self.keeper = Keeper(
+        self.keeper = CheckpointManager(
             run.checkpoints, config.model_dump(mode="json"), keys, self.seen, self.leaks,
             process=self.processes.index, processes=self.processes.count, log=run.log,
         )  # fmt: skip

@@ -114,7 +114,7 @@ def find_palette(puzzle_set: PuzzleSet, palette: Palette) -> NDArray[np.bool_]:
     return np.stack([shown_colours(task if role == "train" else task.hidden()) for task, role in tasks])
 
 
-class Examples:
+class PuzzleDataset:
     """All pairs of a puzzle set, ready to be rendered under any of its augmentations.
 
     A task's pairs are numbered from 0: those trained on, then those held out, then the test inputs of a scored task.

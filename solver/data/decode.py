@@ -1,7 +1,7 @@
 """From the model's tokens back to grids in the task's own frame: crop, undo the augmentation, say how sure it was.
 
-In: the most likely token of every canvas cell of a batch. Out: `Decoded`. It runs in numba without the interpreter's
-lock, so that a thread can do it while the device works on the next batch.
+In: the most likely token of every canvas cell of a batch. Out: `DecodedGrids`. It runs in numba without the
+interpreter's lock, so that a thread can do it while the device works on the next batch.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _TRANSPOSES = np.array(TRANSPOSES)
 
 
 @dataclass(frozen=True, eq=False)
-class Decoded:
+class DecodedGrids:
     """The answers of a batch, one per row.
 
     heights, widths: uint8 (n,), 0 where the answer is no grid (the corner holds no colour, or a side is above 30)
@@ -43,7 +43,7 @@ def take_back(
     dihedrals: NDArray[np.uint8],
     colours: NDArray[np.uint8],
     side: int,
-) -> Decoded:
+) -> DecodedGrids:
     """Decode a batch and undo each example's augmentation.
 
     tokens: (n, columns), each canvas row by row, then padding; best: log-probability of each of these tokens, and end:
@@ -56,7 +56,7 @@ def take_back(
     edges = np.zeros(number, np.bool_)
     log_probs = np.full(number, np.nan, np.float32)
     _take_back(tokens, best, end, canvases, dihedrals, colours, side, sides[0], sides[1], cells, edges, log_probs)
-    return Decoded(sides[0], sides[1], cells, edges, log_probs)
+    return DecodedGrids(sides[0], sides[1], cells, edges, log_probs)
 
 
 @njit(cache=True, nogil=True)

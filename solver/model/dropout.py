@@ -10,14 +10,14 @@ Shape letters: T positions in use, D hidden.
 
 from torch import Tensor
 
-from solver.model.noise import IN_BLOCKS, Chance
+from solver.model.noise import IN_BLOCKS, NoiseSource
 from solver.model.packing import Padding
 
 
 class Dropout:
-    """The factors of one supervision step; `Chance.dropout` is the share left out."""
+    """The factors of one supervision step; `NoiseSource.dropout` is the share left out."""
 
-    def __init__(self, chance: Chance, padding: Padding):
+    def __init__(self, chance: NoiseSource, padding: Padding):
         self.chance = chance
         self.padding = padding
         self.applications = 0
@@ -30,7 +30,7 @@ class Dropout:
         return kept_2TD / (1 - self.chance.dropout)
 
 
-def make_dropout(chance: Chance | None, padding: Padding) -> Dropout | None:
+def make_dropout(chance: NoiseSource | None, padding: Padding) -> Dropout | None:
     """None where nothing is left out."""
     return Dropout(chance, padding) if chance is not None and chance.dropout else None
 

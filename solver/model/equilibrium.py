@@ -28,7 +28,7 @@ a ninth or more, it always does."""
 
 
 @dataclass(frozen=True)
-class Settled:
+class FixedPoint:
     """Where a latent came to: z_TD, and of each example how far the last update moved it and how many were made."""
 
     z_TD: Tensor
@@ -37,7 +37,7 @@ class Settled:
 
 
 @torch.no_grad()
-def settle(update: Network, start_TD: Tensor, padding: Padding, config: EquilibriumConfig) -> Settled:
+def settle(update: Network, start_TD: Tensor, padding: Padding, config: EquilibriumConfig) -> FixedPoint:
     """Repeat the update until |update(z) - z| / |update(z)| is below the tolerance, or config.iterations times."""
     z_BN = _flat(start_TD, padding)
     mixer = _Mixer(config.method, config.memory)
@@ -51,11 +51,11 @@ def settle(update: Network, start_TD: Tensor, padding: Padding, config: Equilibr
         z_BN = torch.where(moving_B[:, None], mixer.next(z_BN, new_BN), z_BN)
         if not (residual_B >= config.tolerance).any():
             break
-    return Settled(_packed(z_BN, padding, start_TD), residual_B, iterations_B)
+    return FixedPoint(_packed(z_BN, padding, start_TD), residual_B, iterations_B)
 
 
 def with_gradient(
-    update: Network, settled: Settled, padding: Padding, config: EquilibriumConfig, adjoint_B: Tensor
+    update: Network, settled: FixedPoint, padding: Padding, config: EquilibriumConfig, adjoint_B: Tensor
 ) -> Tensor:
     """The settled latent (T, D) with the gradient that the config says; its residual is written to `adjoint_B`.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from solver.model.config import ModelConfig
 from solver.model.layers import SwiGLU
-from solver.model.noise import Chance
+from solver.model.noise import NoiseSource
 from solver.model.packing import Padding
 
 REACH = 1.0
@@ -94,7 +94,7 @@ class Guide:
         self,
         parts: Mapping[str, Guidance],
         padding: Padding,
-        chance: Chance | None,
+        chance: NoiseSource | None,
         target_TD: Tensor | None,
         always: bool,
         answer: str,

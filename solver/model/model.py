@@ -18,7 +18,7 @@ from solver.model.dropout import Dropout, make_dropout
 from solver.model.equilibrium import settle, with_gradient
 from solver.model.layers import Block, Linear, rotary_tables, rotary_tables_2d, truncated_normal_
 from solver.model.learned_noise import Guidance, Guide
-from solver.model.noise import Chance
+from solver.model.noise import NoiseSource
 from solver.model.output import Output
 from solver.model.packing import Layout, Padding, make_layout
 from solver.model.probability import least_confidence
@@ -105,7 +105,7 @@ class RecursiveModel(nn.Module):
         layout: Layout | SymbolLayout | None = None,
         cycles: tuple[int, int] | None = None,
         watch: Watch | None = None,
-        chance: Chance | None = None,
+        chance: NoiseSource | None = None,
         told: Told | None = None,
     ) -> Output:
         """One supervision step: h_cycles cycles, with gradient where the recursion says.
@@ -177,7 +177,9 @@ class RecursiveModel(nn.Module):
         z = padding.unpack(z_TD)
         return z.transpose(1, 2).flatten(2) if self.config.symbols else z
 
-    def _guide(self, padding: Padding, chance: Chance | None, labels_BC: Tensor | None, told: Told | None) -> Guide:
+    def _guide(
+        self, padding: Padding, chance: NoiseSource | None, labels_BC: Tensor | None, told: Told | None
+    ) -> Guide:
         """What adds noise; with labels it knows the target, whose ID slots are empty."""
         config = self.config
         parts = {}

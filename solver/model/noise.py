@@ -33,7 +33,7 @@ _SECOND = -7723592293110705685
 
 
 @dataclass(frozen=True)
-class Chance:
+class NoiseSource:
     """The chance that the examples of a batch are given.
 
     keys_B: int64, an example's own number
@@ -47,7 +47,7 @@ class Chance:
     temperature: float = 1.0
     dropout: float = 0.0
 
-    def at(self, number: int) -> "Chance":
+    def at(self, number: int) -> "NoiseSource":
         """The same for another occasion: a supervision step, say."""
         return replace(self, keys_B=_mix(self.keys_B + _wrapped(_STEP * number)))
 

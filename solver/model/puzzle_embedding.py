@@ -13,7 +13,7 @@ EPSILON = 1e-12
 """Of Adam on ID rows. A row's gradient is of the loss over the whole batch and small, so the usual 1e-8 would count."""
 
 
-class IdTable:
+class PuzzleEmbedding:
     """ID vectors: each puzzle's own values, and after them those that it shares with the others of its group.
 
     weights_PI: float32 (rows, own values), zero at the start; shared_GI: (groups, shared values), likewise
@@ -73,12 +73,12 @@ def sum_by_row(rows_B: Tensor, gradients_BI: Tensor) -> tuple[Tensor, Tensor]:
 class TableAdam:
     """Adam on the rows of an ID table that a batch meets; `RowAdam` for each of its tensors."""
 
-    def __init__(self, table: IdTable):
+    def __init__(self, table: PuzzleEmbedding):
         self.adams = {name: RowAdam(weights) for name, weights in table.tensors().items()}
 
     def update_(
         self,
-        table: IdTable,
+        table: PuzzleEmbedding,
         puzzles_B: Tensor,
         gradients_BI: Tensor,
         lr: float,

@@ -1,8 +1,8 @@
 """How the recursion goes: what each latent holds after a supervision step, how far it moves at each update.
 
 In: the updates of `solver.model.recursion` as they are made, the outputs of
-`solver.training.deep_supervision.predict_steps`. Out: `Traced` arrays of a few examples, or the `Movement` of a whole
-batch.
+`solver.training.deep_supervision.predict_steps`. Out: `LatentTrace` arrays of a few examples, or the `Movement` of a
+whole batch.
 
 Shape letters: E examples followed, T supervision steps, C cells, S positions, P positions in use, D hidden.
 """
@@ -61,7 +61,7 @@ def relative(squares: Tensor) -> list[float]:
 
 
 @dataclass(frozen=True, eq=False)
-class Traced:
+class LatentTrace:
     """One example. answer, reasoning: uint8 (T, C), the likeliest tokens that the output head reads from the latents.
 
     The reasoning is that of the latent updated last before the answer; (T, 0) where there is none.
@@ -84,7 +84,7 @@ class _Step:
     others: list[Tensor] = field(default_factory=list)
 
 
-class Trace:
+class TraceRecorder:
     """Follows the examples `rows` of a batch: `watch` sees every update, and `add` takes every step's output."""
 
     def __init__(self, model: RecursiveModel, batch: Batch, rows: NDArray[np.integer]):
@@ -130,9 +130,9 @@ class Trace:
         self._steps.append(tuple(value.cpu() for value in (*tokens, *moved, halting_E)))
         self._step = _Step()
 
-    def examples(self) -> list[Traced]:
+    def examples(self) -> list[LatentTrace]:
         """What was seen of each example, in their order."""
         if not self._count:
             return []
         columns = [torch.stack(column, dim=1).numpy() for column in zip(*self._steps, strict=True)]
-        return [Traced(*(column[place] for column in columns)) for place in range(self._count)]
+        return [LatentTrace(*(column[place] for column in columns)) for place in range(self._count)]

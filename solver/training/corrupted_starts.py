@@ -16,14 +16,14 @@ from torch import Tensor
 from solver.data.batches import Batch
 from solver.data.tokens import COLOUR
 from solver.model.model import RecursiveModel
-from solver.model.noise import ON_STARTS, Chance
+from solver.model.noise import ON_STARTS, NoiseSource
 from solver.model.packing import Padding
 from solver.training.deep_supervision import Carry
 
 
 @torch.no_grad()
 def corrupt_starts(
-    carry: Carry, fresh_B: Tensor, model: RecursiveModel, chance: Chance, share: float, levels: tuple[float, float]
+    carry: Carry, fresh_B: Tensor, model: RecursiveModel, chance: NoiseSource, share: float, levels: tuple[float, float]
 ) -> Carry:
     """The slots, of which this share of the fresh ones start at a corrupted target.
 
@@ -45,7 +45,7 @@ def corrupt_starts(
     return replace(carry, latents={**carry.latents, config.recursion.answer: answer_BSD})
 
 
-def corrupted_labels(batch: Batch, chance: Chance, levels: tuple[float, float]) -> Tensor:
+def corrupted_labels(batch: Batch, chance: NoiseSource, levels: tuple[float, float]) -> Tensor:
     """The labels (B, C), each replaced by one of its task's colours with the chance that its example has drawn."""
     labels_BC = batch.labels_BS
     colours_BK = batch.symbols_BV[:, COLOUR:]

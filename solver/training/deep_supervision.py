@@ -17,9 +17,9 @@ from torch import Tensor
 from augment.canvas import fixed_width
 from solver.data.batches import Batch
 from solver.model.model import RecursiveModel
-from solver.model.noise import Chance
+from solver.model.noise import NoiseSource
 from solver.model.output import Output
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.model.recursion import Latents, Watch
 
 
@@ -186,10 +186,10 @@ def last_output(outputs: Iterator[Output]) -> Output:
 @torch.no_grad()
 def predict_steps(
     model: RecursiveModel,
-    table: IdTable,
+    table: PuzzleEmbedding,
     batch: Batch,
     steps: int | None = None,
-    chance: Chance | None = None,
+    chance: NoiseSource | None = None,
     watch: Watch | None = None,
 ) -> Iterator[Output]:
     """The output of each supervision step from fresh latents, without halting; `steps` None: max_steps.

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from solver.data.batches import Batch
 from solver.model.model import RecursiveModel
-from solver.model.noise import Chance, make_keys
+from solver.model.noise import NoiseSource, make_keys
 from solver.model.output import Output
-from solver.model.puzzle_embedding import IdTable, TableAdam
+from solver.model.puzzle_embedding import PuzzleEmbedding, TableAdam
 from solver.model.trace import Movement
 from solver.training.corrupted_starts import corrupt_starts
 from solver.training.deep_supervision import (
@@ -38,7 +38,7 @@ from solver.training.loss import LossConfig, losses
 from solver.training.loss_scale import LossScale
 from solver.training.micro_batches import Chunk, cut_slots, free_memory, join_chunks, ran_out_of_memory
 from solver.training.optim import cycles_at, load_optimizer_tensors, make_optimizers, optimizer_tensors, scheduled_rate
-from solver.training.process_group import Processes, own_part
+from solver.training.process_group import ProcessGroup, own_part
 from solver.training.step_result import NotFiniteError, StepResult
 
 
@@ -49,12 +49,16 @@ class Learner:
     """
 
     def __init__(
-        self, model: RecursiveModel, table: IdTable, config: LearnerConfig, processes: Processes | None = None
+        self,
+        model: RecursiveModel,
+        table: PuzzleEmbedding,
+        config: LearnerConfig,
+        processes: ProcessGroup | None = None,
     ):
         self.model = model
         self.table = table
         self.config = config
-        self.processes = processes or Processes()
+        self.processes = processes or ProcessGroup()
         self.given = config
         model.loss = config.loss
         halting_loss = 0.0 if model.config.halting == "random" else config.halting_loss
@@ -127,7 +131,7 @@ class Learner:
         config = self.config
         if not config.corrupted:
             return carry
-        chance = Chance(self._keys(self.steps + 1, np.arange(len(carry.batch))))
+        chance = NoiseSource(self._keys(self.steps + 1, np.arange(len(carry.batch))))
         fresh_B = self.carry.halted_B
         return corrupt_starts(carry, fresh_B, self.model, chance, config.corrupted, config.corruption)
 
@@ -176,12 +180,12 @@ class Learner:
         gradients_BI = ids_BI.grad if ids_BI.grad is not None else torch.zeros_like(ids_BI)
         return Chunk(replace(loss, total=loss.total.detach()), output, gradients_BI)
 
-    def _chance(self, step: int, rows: np.ndarray) -> Chance | None:
+    def _chance(self, step: int, rows: np.ndarray) -> NoiseSource | None:
         """Of some of this process's slots, where the model has any use for it: each step's and each slot's own."""
         model = self.model.config
         if not model.recursion.noisy and not model.dropout:
             return None
-        return Chance(self._keys(step, rows), dropout=model.dropout)
+        return NoiseSource(self._keys(step, rows), dropout=model.dropout)
 
     def _keys(self, step: int, rows: np.ndarray) -> Tensor:
         """A key for each of some of this process's slots, of (seed, step, slot)."""
@@ -190,7 +194,7 @@ class Learner:
         return make_keys(numbers, self.model.device)
 
     def _continue_target(
-        self, output: Output, carry: Carry, ids_BI: Tensor, cycles: tuple[int, int], chance: Chance | None
+        self, output: Output, carry: Carry, ids_BI: Tensor, cycles: tuple[int, int], chance: NoiseSource | None
     ) -> Tensor | None:
         """With Q-learning, from another supervision step on the same data; it changes nothing."""
         if not self.model.config.learns_to_continue:

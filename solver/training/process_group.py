@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class Processes:
+class ProcessGroup:
     """index: this process, from 0; count: how many there are."""
 
     index = 0

@@ -105,7 +105,10 @@ def draw_pass_at(score: Score | None) -> Chart | None:
         "macro pass@K",
         [Tick(places[tick][0], str(tick)) for tick in ticks if tick in places],
         _ticks(top, PERCENT),
-        [Line("coverage", [(0, limit), (1, limit)], "limit"), Line("pass@K", _without_flats([*places.values()]))],
+        [
+            Line("coverage", [(0, limit), (1, limit)], "limit"),
+            Line("pass@K", _without_flats([*places.values()])),
+        ],
     )
 
 

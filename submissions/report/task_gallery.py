@@ -10,7 +10,7 @@ from pathlib import Path
 from augment.augmentation import Augmentation
 from augment.canvas import task_canvas
 from augment.distinct import count_distinct, draw_augmentations
-from augment.rng import task_stream
+from augment.rng import task_rng
 from augment.storage import write_file
 from augment.task import Pair, Task
 from submissions.report.svg_grid import Picture, Sheet
@@ -36,7 +36,7 @@ DrawnPair = tuple[Picture, Picture | None]
 
 
 @dataclass(frozen=True)
-class DrawnAugmentation:
+class AugmentationDrawing:
     """An augmentation's published name, how it turns, and the first pairs under it."""
 
     name: str
@@ -45,7 +45,7 @@ class DrawnAugmentation:
 
 
 @dataclass(frozen=True)
-class DrawnTask:
+class TaskDrawing:
     """A task: its first pairs and how many are left out, its canvas, how many puzzles it has, and some of them."""
 
     id: str
@@ -54,7 +54,7 @@ class DrawnTask:
     left_out: int
     canvas: tuple[int, int]
     distinct: int
-    augmentations: list[DrawnAugmentation]
+    augmentations: list[AugmentationDrawing]
 
     @property
     def side(self) -> int:
@@ -92,12 +92,12 @@ def write_gallery(path: str | Path, source: str, tasks: Sequence[Task], augmenta
     write_file(Path(path), page)
 
 
-def draw_task(task: Task, augmentations: int, sheet: Sheet) -> DrawnTask:
+def draw_task(task: Task, augmentations: int, sheet: Sheet) -> TaskDrawing:
     """Everything shown of `task`, its grids drawn on `sheet`. The same task always has the same augmentations."""
     pairs = task.demonstrations + task.tests
-    numbers = draw_augmentations(pairs, augmentations, task_stream(0, task.id))[1:]
+    numbers = draw_augmentations(pairs, augmentations, task_rng(0, task.id))[1:]
     demonstrations, tests = (draw_pairs(part[:PAIRS_SHOWN], sheet) for part in (task.demonstrations, task.tests))
-    return DrawnTask(
+    return TaskDrawing(
         task.id,
         demonstrations,
         tests,
@@ -108,13 +108,13 @@ def draw_task(task: Task, augmentations: int, sheet: Sheet) -> DrawnTask:
     )
 
 
-def draw_augmentation(augmentation: Augmentation, pairs: Sequence[Pair], sheet: Sheet) -> DrawnAugmentation:
+def draw_augmentation(augmentation: Augmentation, pairs: Sequence[Pair], sheet: Sheet) -> AugmentationDrawing:
     """The first of `pairs` as the augmentation makes them."""
     changed = (
         Pair(augmentation.apply(pair.input), None if pair.output is None else augmentation.apply(pair.output))
         for pair in pairs[:AUGMENTED_PAIRS_SHOWN]
     )
-    return DrawnAugmentation(augmentation.name, DIHEDRAL_WORDS[augmentation.dihedral], draw_pairs(changed, sheet))
+    return AugmentationDrawing(augmentation.name, DIHEDRAL_WORDS[augmentation.dihedral], draw_pairs(changed, sheet))
 
 
 def draw_pairs(pairs: Iterable[Pair], sheet: Sheet) -> list[DrawnPair]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from augment.grid import Grid, parse_grid
 from augment.task import Pair, Task
 from submissions.recursion_trace import Recursion
-from submissions.submission_file import ATTEMPTS, FILLER, Submission
+from submissions.submission_file import ATTEMPTS, PLACEHOLDER, Submission
 from submissions.vote import Ballot, Candidate
 
 CANDIDATES_SHOWN = 5
@@ -265,7 +265,7 @@ def _to_answer(grid: list[list[int]] | None, answers: Sequence[Grid]) -> Grid | 
     """The grid of an attempt, None for filler that nobody voted for and that is not the truth by chance."""
     if grid is None:
         return None
-    filler = grid == FILLER and not any(answer.tolist() == FILLER for answer in answers)
+    filler = grid == PLACEHOLDER and not any(answer.tolist() == PLACEHOLDER for answer in answers)
     return None if filler else parse_grid(grid, "attempt")
 
 

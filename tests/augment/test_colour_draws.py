@@ -29,7 +29,7 @@ from augment import (
 from augment.augmentation import PERMUTATIONS
 from augment.colour_draws import find_fixed, permute_free, shown_colours
 from augment.puzzle_set import summarise
-from augment.rng import task_stream
+from augment.rng import task_rng
 from tests.helpers.strategies import pairs
 
 TRAINING = load_tasks("arc-agi-1/training", Selection(max_side=10, limit=45))
@@ -42,7 +42,7 @@ def tasks() -> st.SearchStrategy[Task]:
 
 
 def rng(seed: int = 0) -> np.random.Generator:
-    return task_stream(seed, "t", "colours")
+    return task_rng(seed, "t", "colours")
 
 
 @given(tasks(), RULES, st.integers(0, 70))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from augment import Held, Pair, SeenTasks, Selection, Task, load_tasks
+from augment import Overlap, Pair, SeenTasks, Selection, Task, load_tasks
 from augment.task import original_id
 from tests.helpers.strategies import disguise, pairs
 
@@ -19,7 +19,7 @@ def test_a_disguised_copy_is_recognised_and_nothing_else(seed: int, hidden: bool
     seen = SeenTasks.remember(disguise(task, seed, f"copy-{task.id}") for task in SOME)
     for task in SOME:
         found = seen.find(task.hidden() if hidden else task)
-        assert found == [Held(task.id, f"copy-{task.id}", by_content=True)]
+        assert found == [Overlap(task.id, f"copy-{task.id}", by_content=True)]
 
 
 @settings(deadline=None)
@@ -59,8 +59,8 @@ def test_the_public_sets_overlap_as_known() -> None:
     for asked in (scored, [task.hidden() for task in scored]):
         found = SeenTasks.remember(new).find_all(asked)
         assert len(found) == len({held.task for held in found}) == 376
-        assert [held for held in found if not held.by_content] == [Held("ac0c5833", "ac0c5833", by_content=False)]
-        assert SeenTasks.remember(old).find_all(asked) == [Held("070dd51e", "40853293", by_content=True)]
+        assert [held for held in found if not held.by_content] == [Overlap("ac0c5833", "ac0c5833", by_content=False)]
+        assert SeenTasks.remember(old).find_all(asked) == [Overlap("070dd51e", "40853293", by_content=True)]
     github, kaggle = load_tasks("arc-agi-2/evaluation"), load_tasks("kaggle-2025/evaluation")
     assert SeenTasks.remember(new).find_all([*github, *kaggle]) == []
     assert len(SeenTasks.remember(scored).find_all(github)) == 6
@@ -76,5 +76,5 @@ def test_memories_are_joined_and_survive_json() -> None:
 
 def test_another_task_of_the_same_name_is_found_by_its_first_name() -> None:
     other = Task(f"{SOME[0].id}~2", SOME[1].demonstrations, ())
-    assert SeenTasks.remember([other]).find(SOME[0]) == [Held(SOME[0].id, other.id, by_content=False)]
+    assert SeenTasks.remember([other]).find(SOME[0]) == [Overlap(SOME[0].id, other.id, by_content=False)]
     assert [original_id(name) for name in ("a~2", "a~12", "a", "a~b")] == ["a", "a", "a", "a~b"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from augment import Selection, load_tasks
-from augment.sources.lenient import salvage_tasks
+from augment.sources.lenient import load_readable_tasks
 
 PAIR = {"input": [[1, 2]], "output": [[2, 1]]}
 GOOD = {"train": [PAIR], "test": [{"input": [[3]]}]}
@@ -21,7 +21,7 @@ def write(folder: Path, challenges: Any, name: str = "arc-agi_test_challenges.js
 
 def test_a_whole_source_is_the_same_as_ever() -> None:
     chosen = Selection(max_side=3, limit=2)
-    tasks, unread = salvage_tasks("arc-agi-1/training", chosen)
+    tasks, unread = load_readable_tasks("arc-agi-1/training", chosen)
     assert [task.id for task in tasks] == [task.id for task in load_tasks("arc-agi-1/training", chosen)]
     assert unread == []
 
@@ -40,7 +40,7 @@ def test_a_whole_source_is_the_same_as_ever() -> None:
 )
 def test_a_malformed_task_leaves_the_others(tmp_path: Path, broken: Any, tests: int) -> None:
     file = write(tmp_path, {"aaaa": GOOD, "bbbb": broken, "cccc": GOOD})
-    tasks, unread = salvage_tasks(file)
+    tasks, unread = load_readable_tasks(file)
     assert [task.id for task in tasks] == ["aaaa", "cccc"]
     assert [(each.task, each.tests) for each in unread] == [("bbbb", tests)]
     assert "bbbb" in unread[0].why
@@ -50,42 +50,42 @@ def test_a_malformed_task_leaves_the_others(tmp_path: Path, broken: Any, tests: 
 
 def test_a_selection_by_size_leaves_out_what_has_none(tmp_path: Path) -> None:
     file = write(tmp_path, {"aaaa": GOOD, "bbbb": {}, "cccc": GOOD})
-    assert salvage_tasks(file, Selection(limit=1))[1] == []
-    assert [each.task for each in salvage_tasks(file, Selection(tasks=("aaaa",)))[1]] == []
+    assert load_readable_tasks(file, Selection(limit=1))[1] == []
+    assert [each.task for each in load_readable_tasks(file, Selection(tasks=("aaaa",)))[1]] == []
 
 
 def test_an_unread_task_may_be_asked_for_by_name(tmp_path: Path) -> None:
     file = write(tmp_path, {"aaaa": GOOD, "bbbb": {}})
     for names, left in ((("aaaa", "bbbb"), ["aaaa"]), (("bbbb",), [])):
-        tasks, unread = salvage_tasks(file, Selection(tasks=names))
+        tasks, unread = load_readable_tasks(file, Selection(tasks=names))
         assert ([task.id for task in tasks], [each.task for each in unread]) == (left, ["bbbb"])
     with pytest.raises(ValueError, match="no task dddd"):
-        salvage_tasks(file, Selection(tasks=("dddd", "bbbb")))
+        load_readable_tasks(file, Selection(tasks=("dddd", "bbbb")))
 
 
 def test_solutions_of_the_tasks_that_are_left_count(tmp_path: Path) -> None:
     file = write(tmp_path, {"aaaa": GOOD, "bbbb": {}})
     write(tmp_path, {"aaaa": [[[5]]], "bbbb": [[[5]]]}, "arc-agi_test_solutions.json")
-    (task,), _ = salvage_tasks(file)
+    (task,), _ = load_readable_tasks(file)
     assert task.has_solutions
     write(tmp_path, "no json", "arc-agi_test_solutions.json")
-    (task,), _ = salvage_tasks(file)
+    (task,), _ = load_readable_tasks(file)
     assert not task.has_solutions
 
 
 def test_without_json_the_sample_submission_tells_what_is_asked(tmp_path: Path) -> None:
     file = write(tmp_path, json.dumps({"aaaa": GOOD})[:-9])
     with pytest.raises(ValueError, match="not JSON"):
-        salvage_tasks(file)
+        load_readable_tasks(file)
     entry = {"attempt_1": [[0, 0], [0, 0]], "attempt_2": [[0, 0], [0, 0]]}
     write(tmp_path, {"aaaa": [entry], "bbbb": [entry, entry]}, "sample_submission.json")
-    tasks, unread = salvage_tasks(file)
+    tasks, unread = load_readable_tasks(file)
     assert tasks == []
     assert [(each.task, each.tests) for each in unread] == [("aaaa", 1), ("bbbb", 2)]
 
 
 def test_a_source_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no source"):
-        salvage_tasks(tmp_path / "nothing.json")
+        load_readable_tasks(tmp_path / "nothing.json")
     with pytest.raises(ValueError, match="at least one task"):
-        salvage_tasks(write(tmp_path, {}))
+        load_readable_tasks(write(tmp_path, {}))

@@ -9,7 +9,7 @@ import pytest
 
 from augment import SourceError, Task, load_tasks
 from augment.logic_puzzles.maze import GOAL, PATH, START, WALL, is_answer
-from augment.logic_puzzles.source import describe_boards
+from augment.logic_puzzles.source import describe_logic_puzzles
 from augment.logic_puzzles.sudoku import canonical_form, cell_symmetries, is_solution
 
 
@@ -104,11 +104,11 @@ def test_a_folder_with_a_name_like_a_puzzle(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_difficulty_is_told() -> None:
-    facts = describe_boards(load("sudoku-9x9/1+10"))
+    facts = describe_logic_puzzles(load("sudoku-9x9/1+10"))
     assert facts["backtracks, most"] >= facts["backtracks, median"] >= 0
     assert 17 <= facts["clues, mean"] <= 30
-    assert describe_boards(load("maze-10x10/1+10"))["steps, least"] >= 12
-    assert describe_boards(load("sudoku-4x4/5+0"))["backtracks, most"] == 0, "of the training puzzles"
+    assert describe_logic_puzzles(load("maze-10x10/1+10"))["steps, least"] >= 12
+    assert describe_logic_puzzles(load("sudoku-4x4/5+0"))["backtracks, most"] == 0, "of the training puzzles"
 
 
 SOLVED = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"

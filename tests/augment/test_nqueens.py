@@ -7,7 +7,7 @@ import pytest
 
 from augment import SourceError
 from augment.logic_puzzles.nqueens import SIDES, are_answers, complete, draw_puzzle, solutions
-from augment.logic_puzzles.source import describe_boards, is_queens, load_boards
+from augment.logic_puzzles.source import describe_logic_puzzles, is_queens, load_logic_puzzles
 
 
 def by_hand(side: int) -> set[tuple[int, ...]]:
@@ -47,7 +47,7 @@ def test_a_puzzle_is_completed_in_every_way_and_in_no_other() -> None:
 
 
 def test_every_solution_is_demonstrated_and_tests_have_several() -> None:
-    task = load_boards("queens-7x7/60+20@3")
+    task = load_logic_puzzles("queens-7x7/60+20@3")
     assert is_queens(task)
     inputs = {pair.input.tobytes() for pair in task.demonstrations}
     assert len(inputs) == 60
@@ -57,16 +57,16 @@ def test_every_solution_is_demonstrated_and_tests_have_several() -> None:
     assert len({pair.output.tobytes() for pair in task.demonstrations if pair.output is not None}) <= 40
     assert len(task.tests) == 20
     assert not inputs & {pair.input.tobytes() for pair in task.tests}
-    assert describe_boards(task)["solutions, least"] >= 2
-    again = load_boards("queens-7x7/60+20@3")
+    assert describe_logic_puzzles(task)["solutions, least"] >= 2
+    again = load_logic_puzzles("queens-7x7/60+20@3")
     assert [pair.input.tobytes() for pair in again.tests] == [pair.input.tobytes() for pair in task.tests]
 
 
 def test_no_test_of_one_seed_is_a_demonstration_of_another() -> None:
-    tests = {pair.input.tobytes() for pair in load_boards("queens-7x7/60+40@1").tests}
-    assert not tests & {pair.input.tobytes() for pair in load_boards("queens-7x7/200+1@2").demonstrations}
+    tests = {pair.input.tobytes() for pair in load_logic_puzzles("queens-7x7/60+40@1").tests}
+    assert not tests & {pair.input.tobytes() for pair in load_logic_puzzles("queens-7x7/200+1@2").demonstrations}
 
 
 def test_more_than_there_are_is_refused() -> None:
     with pytest.raises(SourceError, match="only 107 to train on and 17 to test were found"):
-        load_boards("queens-5x5/200+100")
+        load_logic_puzzles("queens-5x5/200+100")

@@ -189,17 +189,17 @@ def test_both_ways_of_voting_are_timed_on_the_same_answers() -> None:
 
 def test_a_budget_is_shared_out_by_what_a_trial_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_budget, "time_training", lambda *_: 0.5)
-    monkeypatch.setattr(run_budget, "seconds_needed", lambda *_: 160.0)
+    monkeypatch.setattr(run_budget, "estimate_seconds", lambda *_: 160.0)
     monkeypatch.setattr(run_budget.Budget, "left", lambda _: 100.0 / (1 - run_budget.SPARE_SHARE))
     config, unused = override(cpu_trm(), {"puzzles.augmentations": 15}), np.zeros(0)
     # 16 views would take 160 s, 10 each; a quarter of the 100 s is enough for 2; the other 80 s train 160 steps.
-    assert run_budget.make_plan(config, unused, 40, run_budget.Budget(1)) == run_budget.Plan(160, 2, 0.5, 10.0)  # type: ignore[arg-type]
-    monkeypatch.setattr(run_budget, "seconds_needed", lambda *_: 16.0)
-    assert run_budget.make_plan(config, unused, 40, run_budget.Budget(1)) == run_budget.Plan(168, 16, 0.5, 1.0)  # type: ignore[arg-type]
+    assert run_budget.make_plan(config, unused, 40, run_budget.Budget(1)) == run_budget.PassSchedule(160, 2, 0.5, 10.0)  # type: ignore[arg-type]
+    monkeypatch.setattr(run_budget, "estimate_seconds", lambda *_: 16.0)
+    assert run_budget.make_plan(config, unused, 40, run_budget.Budget(1)) == run_budget.PassSchedule(168, 16, 0.5, 1.0)  # type: ignore[arg-type]
 
 
 def test_a_budget_is_spent_by_its_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_budget, "make_plan", lambda *_: run_budget.Plan(10, 3, 0.5, 1.0))
+    monkeypatch.setattr(run_budget, "make_plan", lambda *_: run_budget.PassSchedule(10, 3, 0.5, 1.0))
     config = override(smoke(), {"source": run_budget.SOURCE, "selection.max_side": 5, "selection.limit": 2})
     plan, score, seconds = run_budget.spend(config, tmp_path / "run", 20, trial_steps=20)
     made = json.loads((tmp_path / "run" / "predictions" / "predictions.json").read_text())["metadata"]

@@ -21,7 +21,7 @@ from benchmarks.search.trial import Allowance, Trial, build_tasks, plan, run_tri
 from pipeline.config.run_config import ConfigError, RunConfig, override
 from pipeline.recipes.small import cpu_trm, smoke, smoke_direct, smoke_hrm
 from pipeline.training import flop
-from solver.data.batches import Examples
+from solver.data.batches import PuzzleDataset
 from solver.model.model import RecursiveModel
 from tests.helpers.paths import ROOT
 from tests.helpers.process_family import process_family, seconds_used, wait_until
@@ -63,7 +63,7 @@ def test_sets_of_tasks_have_their_sizes_and_none_of_the_recipes_own() -> None:
 @pytest.mark.parametrize("make", [cpu_trm, smoke_hrm, smoke_direct])
 def test_arithmetic_agrees_with_the_operations_torch_counts(make: Any) -> None:
     config = override(make(), {"puzzles.augmentations": 1, "train.batch_size": 4})
-    examples = Examples(build_tasks(config, find_tasks("six", limit=2)), config.model.canvas)
+    examples = PuzzleDataset(build_tasks(config, find_tasks("six", limit=2)), config.model.canvas)
     batch, model = examples.training_batch(examples.sampler(0), 4, shift=False), RecursiveModel(config.model)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         output = model(model.initial_latents(*batch.tokens_BS.shape), batch, torch.zeros(4, config.model.id_length))

@@ -17,7 +17,7 @@ from augment import Task
 from benchmarks import bench_kaggle
 from pipeline.config.run_config import override
 from pipeline.recipes.registry import RECIPES
-from submissions.submission_file import filler_submission, write_submission
+from submissions.submission_file import placeholder_submission, write_submission
 from tests.kaggle_simulation.injected_faults import (
     HURTS,
     Going,
@@ -133,7 +133,7 @@ def test_the_input_cannot_be_written_and_the_disk_is_small(tmp_path: Path, tasks
 
 
 def test_looks_notice_what_is_right_and_what_is_wrong(tmp_path: Path, tasks: list[Task]) -> None:
-    file, submission = tmp_path / "submission.json", filler_submission(tasks)
+    file, submission = tmp_path / "submission.json", placeholder_submission(tasks)
     watch = Watch([file], tasks, tasks)
     watch.look(1.0)
     assert not watch.looks, "it is not due yet"

@@ -164,7 +164,7 @@ def test_the_scored_run_is_told_from_the_commit_run(
 def test_the_filler_is_complete_whatever_is_in_the_file(tmp_path: Path) -> None:
     file, out = tmp_path / f"arc-agi_test{CHALLENGES}", tmp_path / "submission.json"
     file.write_text(json.dumps({"one": TASK, "broken": {"train": 3, "test": [1, 2, 3]}}))
-    notebook.write_filler(file, out)
+    notebook.write_placeholder(file, out)
     found = read_submission(out)
     assert {task: len(entries) for task, entries in found.items()} == {"one": 2, "broken": 3}
     check_grids(found, out)

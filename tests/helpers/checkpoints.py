@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from augment import Held, SeenTasks, puzzle_key
+from augment import Overlap, SeenTasks, puzzle_key
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.recipes.registry import recipe
 from solver.model.model import RecursiveModel
@@ -17,7 +17,7 @@ def make_checkpoint(keys: list[str] = KEYS) -> Checkpoint:
     model = RecursiveModel(config.model)
     average = {name: parameter.detach() + 1 for name, parameter in model.named_parameters()}
     rows = torch.randn(len(keys), config.model.id_length)
-    seen, leaks = SeenTasks({"0a": ["12", "34"], "0b": ["56"]}), (Held("00d62c1b", "0b", by_content=True),)
+    seen, leaks = SeenTasks({"0a": ["12", "34"], "0b": ["56"]}), (Overlap("00d62c1b", "0b", by_content=True),)
     return Checkpoint(model.state_dict(), average, rows, keys, 7, config.model_dump(mode="json"), seen, leaks)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.checkpoints.convert_trm import check_weights, infer_config, read_published
 from solver.data.batches import Batch
 from solver.model.model import RecursiveModel
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from tests.helpers.golden_set import FOLDER, need, read_json
 
 GRADIENTS, ID_VALUES, WEIGHTS, AVERAGES = 5e-6, 1e-5, 1e-5, 1e-6
@@ -62,7 +62,7 @@ class Golden:
         )
         return Batch(inputs, labels.clamp(min=0), torch.arange(inputs.shape[1]).expand_as(inputs), puzzles)
 
-    def build(self, precision: torch.dtype = torch.float32) -> tuple[RecursiveModel, IdTable]:
+    def build(self, precision: torch.dtype = torch.float32) -> tuple[RecursiveModel, PuzzleEmbedding]:
         """The published initial weights, through the converter."""
         file = self.file("weights_init")
         weights, id_rows = read_published(file)
@@ -85,7 +85,7 @@ class Golden:
         check_weights(weights, config, file)
         model = RecursiveModel(config)
         model.load_state_dict(weights)
-        table = IdTable(id_rows.shape[0], id_rows.shape[1])
+        table = PuzzleEmbedding(id_rows.shape[0], id_rows.shape[1])
         table.weights_PI = id_rows.to(precision)
         model.precision = precision
         return model.to(precision), table

@@ -15,7 +15,7 @@ from pipeline.prediction.predict import predict
 from pipeline.prediction.predictor import Predictor
 from pipeline.runtime.console import Console
 from submissions import Predictions
-from submissions.prediction_files import write_part
+from submissions.prediction_files import write_shard
 from tests.helpers.resume import Crash
 from tests.helpers.untrained import make_checkpoint, make_set
 
@@ -66,7 +66,7 @@ def same_answers(one: Predictions, other: Predictions) -> None:
 
 def crash_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """End the stage, as a kill does, once so many parts are written."""
-    write, written = write_part, []
+    write, written = write_shard, []
 
     def patched(*given: Any) -> None:
         if len(written) == parts:
@@ -74,7 +74,7 @@ def crash_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
         write(*given)
         written.append(given)
 
-    monkeypatch.setattr("pipeline.prediction.shards.write_part", patched)
+    monkeypatch.setattr("pipeline.prediction.shards.write_shard", patched)
 
 
 def count_answered(monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -7,7 +7,7 @@ import torch
 from solver.data.batches import Batch
 from solver.model.config import ModelConfig
 from solver.model.model import RecursiveModel
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.learner import Learner, LearnerConfig
 
 CONFIG = ModelConfig(
@@ -39,7 +39,7 @@ def make_batch(widths: list[int], first_puzzle: int = 0) -> Batch:
 
 def make_learner(model: RecursiveModel, rows: int = 8, **settings: object) -> Learner:
     config = replace(LearnerConfig(lr=1e-3, warmup=0, weight_decay=0.0, total_steps=300), **settings)
-    return Learner(model, IdTable(rows, model.config.id_length), config)
+    return Learner(model, PuzzleEmbedding(rows, model.config.id_length), config)
 
 
 def gradients_of(learner: Learner) -> list[torch.Tensor]:

@@ -5,16 +5,18 @@ from pathlib import Path
 import torch
 
 from augment import SeenTasks, puzzle_key
-from pipeline.checkpoints.manager import Keeper, TrainingState
+from pipeline.checkpoints.manager import CheckpointManager, TrainingState
 from pipeline.recipes.small import smoke
 
 KEYS = [puzzle_key("00d62c1b", number) for number in range(3)]
 
 
-def make_keeper(folder: Path, **options: object) -> Keeper:
+def make_keeper(folder: Path, **options: object) -> CheckpointManager:
     said: list[str] = []
     config = smoke().model_dump(mode="json")
-    keeper = Keeper(folder, config, KEYS, SeenTasks({}, complete=True), (), **{"log": said.append, **options})  # type: ignore[arg-type]
+    keeper = CheckpointManager(
+        folder, config, KEYS, SeenTasks({}, complete=True), (), **{"log": said.append, **options}
+    )  # type: ignore[arg-type]
     keeper.said = said  # type: ignore[attr-defined]
     return keeper
 

@@ -20,7 +20,7 @@ from tests.kaggle_simulation.layout import Kaggle, hidden_tasks, lay_out, learna
 from tests.kaggle_simulation.sandbox import CHECKOUT, Sandbox
 from tests.kaggle_simulation.watch import FIRST_WITHIN, Look, Watch
 
-LOOK_EVERY = 0.2
+POLL_INTERVAL = 0.2
 SAID, KEPT, SUBMISSION = "said.txt", "kept", "submission.json"
 RUNNER = Path(__file__).with_name("notebook.py")
 SECONDS_AROUND = 60.0
@@ -186,7 +186,7 @@ def follow(process: subprocess.Popen[bytes], going: Going, watch: Watch, outcome
             with suppress(psutil.NoSuchProcess):  # it ended just now: another moment will come
                 hurt.strike(going)
                 struck = True
-        time.sleep(LOOK_EVERY)
+        time.sleep(POLL_INTERVAL)
     outcome.used, outcome.exit, outcome.struck = time.monotonic() - begun, process.poll(), struck
     watch.look(outcome.used)
     outcome.left = end_family(process, family)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from augment import Task
-from submissions.submission_file import FILLER, Submission, SubmissionError, read_submission, validate_submission
+from submissions.submission_file import PLACEHOLDER, Submission, SubmissionError, read_submission, validate_submission
 
 FIRST_WITHIN = 10.0
 """Seconds after which a complete and valid submission must lie there."""
@@ -63,7 +63,7 @@ class Watch:
 
 def count_answered(submission: Submission) -> int:
     """Test inputs with an answer that is not the filler."""
-    filler = {"attempt_1": FILLER, "attempt_2": FILLER}
+    filler = {"attempt_1": PLACEHOLDER, "attempt_2": PLACEHOLDER}
     return sum(entry != filler for entries in submission.values() for entry in entries)
 
 

@@ -16,7 +16,7 @@ from augment.task import Pair, Task
 from solver.data.tokens import decode
 from submissions.predictions import Prediction, make_predictions
 from submissions.score import candidate_ranks, measure_macro
-from submissions.submission_file import FILLER, make_submission, validate_submission
+from submissions.submission_file import PLACEHOLDER, make_submission, validate_submission
 from submissions.vote import Ballot, vote
 from tests.helpers.golden_set import pipeline_part, read_board
 
@@ -100,7 +100,7 @@ def test_attempts_are_the_published_ones_but_never_empty_nor_missing() -> None:
         entries = published[task.id] or [{}] * len(task.tests)
         for ours, theirs, candidates in zip(submission[task.id], entries, ballot[task.id], strict=True):
             if not candidates:
-                assert ours == {"attempt_1": FILLER, "attempt_2": FILLER}
+                assert ours == {"attempt_1": PLACEHOLDER, "attempt_2": PLACEHOLDER}
             elif [] not in theirs.values():
                 assert ours == theirs
 

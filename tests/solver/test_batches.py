@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from augment import Augmentation, PuzzleSet, Selection, SourcedTasks, build_puzzle_set, load_tasks, task_canvas
-from solver.data.batches import Batch, Examples
+from solver.data.batches import Batch, PuzzleDataset
 from solver.data.tokens import encode
-from solver.training.process_group import Processes, own_part
+from solver.training.process_group import ProcessGroup, own_part
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,9 @@ def puzzle_set() -> PuzzleSet:
     return build_puzzle_set(sources, 5, seed=3, board_side=12)
 
 
-def plain_boards(examples: Examples, puzzle: int, pair: int, shift: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def plain_boards(
+    examples: PuzzleDataset, puzzle: int, pair: int, shift: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Input and output boards of one example, made with the plain functions."""
     puzzle_set, task = examples.puzzle_set, examples.puzzle_set.task_of(puzzle)
     chosen = (*puzzle_set.training_pairs(task), *puzzle_set.tasks[task].tests)[pair]
@@ -40,7 +42,7 @@ def plain_boards(examples: Examples, puzzle: int, pair: int, shift: tuple[int, i
 
 @pytest.mark.parametrize("shift", [(0, 0), (2, 5), (4, 4)])
 def test_full_canvas_renders_what_encode_does(puzzle_set: PuzzleSet, shift: tuple[int, int]) -> None:
-    examples = Examples(puzzle_set, canvas="full")
+    examples = PuzzleDataset(puzzle_set, canvas="full")
     puzzles, pairs = np.arange(len(puzzle_set)), np.zeros(len(puzzle_set), np.int64)
     batch = examples.render(puzzles, pairs, np.tile(shift, (len(puzzles), 1)))
     for row, puzzle in enumerate(puzzles):
@@ -51,7 +53,7 @@ def test_full_canvas_renders_what_encode_does(puzzle_set: PuzzleSet, shift: tupl
 
 @pytest.mark.parametrize("shift", [(0, 0), (3, 2), (6, 6)])
 def test_task_canvas_shows_the_same_cells_at_their_places(puzzle_set: PuzzleSet, shift: tuple[int, int]) -> None:
-    examples = Examples(puzzle_set, canvas="task")
+    examples = PuzzleDataset(puzzle_set, canvas="task")
     puzzles = np.arange(len(puzzle_set))
     batch = examples.render(puzzles, np.zeros_like(puzzles), np.tile(shift, (len(puzzles), 1)))
     for row, puzzle in enumerate(puzzles):
@@ -66,7 +68,7 @@ def test_task_canvas_shows_the_same_cells_at_their_places(puzzle_set: PuzzleSet,
 
 
 def test_test_outputs_of_scored_tasks_are_nowhere(puzzle_set: PuzzleSet) -> None:
-    examples = Examples(puzzle_set)
+    examples = PuzzleDataset(puzzle_set)
     puzzles, pairs = examples.test_inputs()
     scored = [task for task, role in zip(puzzle_set.tasks, puzzle_set.roles, strict=True) if role == "scored"]
     assert len(puzzles) == sum(len(task.tests) * (puzzle_set.requested + 1) for task in scored)
@@ -83,7 +85,7 @@ def test_the_streams_of_filed_scores_are_unchanged() -> None:
     roles: tuple[Literal["scored", "train"], ...] = ("scored",) * 8 + ("train",) * 4
     puzzle_set = PuzzleSet(tasks, roles, ("a",) * 12, canvases, starts, numbers, seed=3, requested=49, board_side=12)
     drawn = {
-        (canvas, shift): digest(islice(Examples(puzzle_set, canvas, (0, 2)).training_batches(16, 5, shift), 40))
+        (canvas, shift): digest(islice(PuzzleDataset(puzzle_set, canvas, (0, 2)).training_batches(16, 5, shift), 40))
         for canvas in ("full", "task")
         for shift in (True, False)
     }
@@ -111,7 +113,7 @@ def digest(batches: Iterable[Batch]) -> str:
 def test_the_parts_of_any_number_of_processes_are_the_whole(
     puzzle_set: PuzzleSet, canvas: Literal["full", "task"], processes: int
 ) -> None:
-    examples = Examples(puzzle_set, canvas)
+    examples = PuzzleDataset(puzzle_set, canvas)
     samplers = [examples.sampler(seed=4, source_weights=[("b", 1.5)]) for _ in range(processes)]
     whole_sampler = examples.sampler(seed=4, source_weights=[("b", 1.5)])
     for _ in range(10):
@@ -126,7 +128,7 @@ def test_the_parts_of_any_number_of_processes_are_the_whole(
 
 
 def shares(slots: int, processes: int) -> list[int]:
-    several = Processes()
+    several = ProcessGroup()
     several.count = processes
     return several.sizes(slots)
 
@@ -147,7 +149,7 @@ def shown_rows(batch: Batch) -> list[tuple]:
 
 
 def test_batches_have_few_widths(puzzle_set: PuzzleSet) -> None:
-    examples = Examples(puzzle_set, canvas="task")
+    examples = PuzzleDataset(puzzle_set, canvas="task")
     puzzles = np.arange(len(puzzle_set))
     cells = examples.canvas_sizes(puzzles).prod(axis=1)
     assert set(examples.widths(puzzles).tolist()) == {36, 121}
@@ -158,7 +160,7 @@ def test_batches_have_few_widths(puzzle_set: PuzzleSet) -> None:
 
 def test_batches_are_a_function_of_the_seed(puzzle_set: PuzzleSet) -> None:
     def draw(seed: int) -> list[Batch]:
-        return list(islice(Examples(puzzle_set).training_batches(16, seed), 5))
+        return list(islice(PuzzleDataset(puzzle_set).training_batches(16, seed), 5))
 
     same = zip(draw(5), draw(5), strict=True)
     assert all(torch.equal(a.tokens_BS, b.tokens_BS) and torch.equal(a.cells_BS, b.cells_BS) for a, b in same)
@@ -166,7 +168,7 @@ def test_batches_are_a_function_of_the_seed(puzzle_set: PuzzleSet) -> None:
 
 
 def test_shifts_keep_both_grids_on_the_board_and_reach_its_edges(puzzle_set: PuzzleSet) -> None:
-    examples = Examples(replace(puzzle_set, board_side=9), canvas="full")
+    examples = PuzzleDataset(replace(puzzle_set, board_side=9), canvas="full")
     firsts, lasts = [], []
     for batch in islice(examples.training_batches(32, seed=0), 40):
         for tokens, labels in zip(batch.tokens_BS, batch.labels_BS, strict=True):
@@ -181,7 +183,7 @@ def test_shifts_keep_both_grids_on_the_board_and_reach_its_edges(puzzle_set: Puz
 
 def test_held_out_demonstrations_are_never_trained_on(puzzle_set: PuzzleSet) -> None:
     held = (0, 2)
-    examples = Examples(puzzle_set, held_out=held)
+    examples = PuzzleDataset(puzzle_set, held_out=held)
     puzzles, pairs = examples.held_out()
     assert puzzles.tolist() == [int(puzzle_set.starts[task]) for task in held]
     assert pairs.tolist() == [len(puzzle_set.training_pairs(task)) - 1 for task in held]

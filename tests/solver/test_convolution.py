@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from solver.model.equations import UNIVERSAL
 from solver.model.layers import ConvSwiGLU
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.optim import make_optimizers
 from tests.helpers.small_model import CONFIG, make_batch, make_model
 
@@ -29,7 +29,7 @@ def test_it_is_the_published_layer() -> None:
 
 
 def test_an_example_is_answered_alike_in_any_batch() -> None:
-    model, table = make_model(URM), IdTable(3, 16)
+    model, table = make_model(URM), PuzzleEmbedding(3, 16)
     together, widths = make_batch([4, 2, 3]), [4, 2, 3]
     outputs = model(model.initial_latents(3, 4), together, table.lookup(together.puzzles_B))
     for row, width in enumerate(widths):
@@ -50,7 +50,7 @@ def test_each_position_sees_the_one_before_it_and_none_after(changed: int) -> No
 
 
 def test_half_of_the_updates_carry_gradient() -> None:
-    model, batch, table = make_model(URM), make_batch([4, 4]), IdTable(2, 16)
+    model, batch, table = make_model(URM), make_batch([4, 4]), PuzzleEmbedding(2, 16)
     runs = list(model.config.recursion.schedule(2, 2))
     assert [(run.times, run.gradient) for run in runs] == [(2, False), (2, True)]
     z_BSD, x = model.initial_latents(2, 4)["z"], []

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from solver.data.batches import Batch
-from solver.model.noise import Chance, make_keys
+from solver.model.noise import NoiseSource, make_keys
 from solver.training.corrupted_starts import corrupt_starts, corrupted_labels
 from solver.training.deep_supervision import Carry, refill, start_carry
 from tests.helpers.small_model import CONFIG, make_batch, make_learner, make_model
 
 
-def chance_of(slots: int) -> Chance:
-    return Chance(make_keys([[0, 1, slot] for slot in range(slots)]))
+def chance_of(slots: int) -> NoiseSource:
+    return NoiseSource(make_keys([[0, 1, slot] for slot in range(slots)]))
 
 
 def filled(slots: int, cells: int = 4) -> tuple[Carry, Tensor]:
@@ -85,7 +85,7 @@ def test_a_slot_has_the_same_in_any_batch_of_any_width(slot: int, cells: int, on
     levels = min(one, other), max(one, other)
     labels_BC, chance = torch.full((6, 12), 3), chance_of(6)
     together = corrupted_labels(labelled(labels_BC), chance, levels)[slot, :cells]
-    alone = corrupted_labels(labelled(labels_BC[:1, :cells]), Chance(chance.keys_B[slot : slot + 1]), levels)[0]
+    alone = corrupted_labels(labelled(labels_BC[:1, :cells]), NoiseSource(chance.keys_B[slot : slot + 1]), levels)[0]
     assert together.equal(alone)
 
 

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from augment import Augmentation, Grid
-from solver.data.decode import Decoded, take_back
+from solver.data.decode import DecodedGrids, take_back
 from solver.data.tokens import COLOUR, PAD, decode, encode
 from tests.helpers.strategies import augmentations, grids
 
@@ -16,7 +16,9 @@ SIDE = 32
 """A board on which a crop can be larger than a grid may be."""
 
 
-def decode_one(tokens: NDArray[np.uint8], augmentation: Augmentation, side: int = SIDE, padding: int = 3) -> Decoded:
+def decode_one(
+    tokens: NDArray[np.uint8], augmentation: Augmentation, side: int = SIDE, padding: int = 3
+) -> DecodedGrids:
     """One canvas (rows, columns) as a batch of one; log-probabilities count up, those of end marks from 1000."""
     rows, columns = tokens.shape
     flat = np.append(tokens.ravel(), np.full(padding, 5, np.uint8))[None]
@@ -26,7 +28,7 @@ def decode_one(tokens: NDArray[np.uint8], augmentation: Augmentation, side: int 
     return take_back(flat, best, best - 1000, np.array([[rows, columns]]), dihedrals, colours, side)
 
 
-def grid_of(decoded: Decoded, row: int = 0) -> Grid:
+def grid_of(decoded: DecodedGrids, row: int = 0) -> Grid:
     height, width = int(decoded.heights[row]), int(decoded.widths[row])
     return decoded.cells[row, : height * width].reshape(height, width)
 

@@ -10,15 +10,15 @@ from torch.testing import assert_close
 from solver.model.config import ModelConfig
 from solver.model.dropout import Dropout, drop, make_dropout
 from solver.model.layers import Block, rms_norm
-from solver.model.noise import Chance, make_keys
+from solver.model.noise import NoiseSource, make_keys
 from solver.model.packing import Padding
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.deep_supervision import predict_steps
 from tests.helpers.small_model import CONFIG, gradients_of, make_batch, make_learner, make_model
 
 
-def chance_of(share: float, numbers: list[list[int]] | None = None) -> Chance:
-    return Chance(make_keys(numbers or [[0, 1, slot] for slot in range(8)]), dropout=share)
+def chance_of(share: float, numbers: list[list[int]] | None = None) -> NoiseSource:
+    return NoiseSource(make_keys(numbers or [[0, 1, slot] for slot in range(8)]), dropout=share)
 
 
 def test_uniform_numbers_are_uniform_and_unlike_each_other() -> None:
@@ -92,7 +92,7 @@ def test_only_training_drops_and_each_block_application_once(monkeypatch: pytest
     assert given[len(given) // 2 :] == [False] * (len(given) // 2)
     assert len(given) % applications == 0
     given.clear()
-    list(predict_steps(model, IdTable(2, 16), make_batch([4, 4])))
+    list(predict_steps(model, PuzzleEmbedding(2, 16), make_batch([4, 4])))
     assert given
     assert not any(given)
 

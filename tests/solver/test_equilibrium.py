@@ -12,7 +12,7 @@ from solver.model.equations import EQUILIBRIUM, RecursionConfig
 from solver.model.equilibrium import settle, with_gradient
 from solver.model.model import RecursiveModel
 from solver.model.packing import Padding
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from tests.helpers.small_model import CONFIG, make_batch, make_learner, make_model
 
 TIGHT = EquilibriumConfig(iterations=200, tolerance=1e-12)
@@ -135,7 +135,7 @@ def test_a_model_that_settles_has_the_gradient_of_one_that_goes_on_for_long() ->
     batch, found = make_batch([4, 3]), []
     long = RecursionConfig(("z = f(z + x) * 400",), gradient="all")
     for config in (SETTLING, replace(SETTLING, recursion=long)):
-        model, table = doubled(config), IdTable(2, 32)
+        model, table = doubled(config), PuzzleEmbedding(2, 32)
         table.weights_PI = table.weights_PI.double()
         output = model(model.initial_latents(2, 4), batch, table.lookup(batch.puzzles_B))
         output.logits_BCV.square().sum().backward()

@@ -15,8 +15,8 @@ from solver.model.config import EvidenceConfig
 from solver.model.equations import GRAM, TRM
 from solver.model.learned_noise import Guidance, Normal, kl_divergence
 from solver.model.model import RecursiveModel
-from solver.model.noise import Chance, make_keys
-from solver.model.puzzle_embedding import IdTable
+from solver.model.noise import NoiseSource, make_keys
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.model.recursion import Latents
 from solver.training.deep_supervision import predict_steps
 from solver.training.learner import LearnerConfig
@@ -59,9 +59,9 @@ def test_the_loss_is_a_bound_on_the_evidence_that_sampling_finds() -> None:
     batch = make_batch([2] * draws)
     same = batch.each(lambda tensor: tensor[:1].repeat(len(batch), *[1] * (tensor.ndim - 1)))
     same = replace(same, tokens_BS=same.tokens_BS % 3 + 1, labels_BS=same.labels_BS % 3 + 1)
-    table = IdTable(1, 16)
+    table = PuzzleEmbedding(1, 16)
     table.weights_PI = table.weights_PI.double()
-    chance, latents = Chance(make_keys(torch.arange(draws)[:, None].numpy())), model.initial_latents(draws, 2)
+    chance, latents = NoiseSource(make_keys(torch.arange(draws)[:, None].numpy())), model.initial_latents(draws, 2)
     output = model(latents, same, table.lookup(same.puzzles_B), chance=chance, told="charged")
     loss = losses(output, same.labels_BS, evidence=EvidenceConfig(untold=0), kl_weight=1.0)
     bound = -2 * float(loss.cells + loss.kl) / draws  # of both cells, in nats
@@ -90,7 +90,7 @@ def test_the_loss_is_a_bound_on_the_evidence_that_sampling_finds() -> None:
     assert bound < evidence - 0.02, "and it is one"
 
 
-def _before_noise(model: RecursiveModel, latents: Latents, batch: Batch, table: IdTable) -> Tensor:
+def _before_noise(model: RecursiveModel, latents: Latents, batch: Batch, table: PuzzleEmbedding) -> Tensor:
     """What the network of z_h gives, before noise: the same weights without guidance."""
     plain = RecursiveModel(replace(model.config, recursion=TRM)).double()
     plain.precision = torch.float64
@@ -105,8 +105,8 @@ def _log_mean(values_B: Tensor) -> float:
 
 
 def test_free_bits_balance_and_weight_charge_what_they_say() -> None:
-    model, batch, table = stirred(make_model(NOISY)), make_batch([4, 3]), IdTable(2, 16)
-    chance = Chance(make_keys([[1], [2]]))
+    model, batch, table = stirred(make_model(NOISY)), make_batch([4, 3]), PuzzleEmbedding(2, 16)
+    chance = NoiseSource(make_keys([[1], [2]]))
     output = model(model.initial_latents(2, 4), batch, table.lookup(batch.puzzles_B), chance=chance, told="charged")
     plain_evidence = EvidenceConfig(untold=0)
     free, half = replace(plain_evidence, free_bits=1e4), replace(plain_evidence, kl_balance=0.5)
@@ -131,8 +131,12 @@ def test_free_bits_balance_and_weight_charge_what_they_say() -> None:
 
 
 def test_a_share_of_the_cells_loss_is_of_the_answer_that_was_not_told() -> None:
-    model, batch, table = stirred(make_model(NOISY)), make_batch([4, 3]), IdTable(2, 16)
-    chance, ids_BI, latents = Chance(make_keys([[1], [2]])), table.lookup(batch.puzzles_B), model.initial_latents(2, 4)
+    model, batch, table = stirred(make_model(NOISY)), make_batch([4, 3]), PuzzleEmbedding(2, 16)
+    chance, ids_BI, latents = (
+        NoiseSource(make_keys([[1], [2]])),
+        table.lookup(batch.puzzles_B),
+        model.initial_latents(2, 4),
+    )
     output = model(latents, batch, ids_BI, chance=chance, told="charged")
     by_prior = model(latents, batch, ids_BI, chance=chance)
     assert output.judged_BCV is not None
@@ -151,13 +155,13 @@ def test_the_weight_warms_up() -> None:
 
 @pytest.mark.parametrize("changes", [{"noise": "naive"}, {}])
 def test_without_temperature_every_trajectory_is_the_one_that_follows_the_mean(changes: dict) -> None:
-    model, table = make_model(replace(NOISY, **changes)), IdTable(1, 16)
+    model, table = make_model(replace(NOISY, **changes)), PuzzleEmbedding(1, 16)
     model = stirred(model) if not changes else model
     batch = make_batch([4]).each(lambda tensor: tensor.expand(5, *tensor.shape[1:]))
     keys_B = make_keys([[0, trajectory] for trajectory in range(5)])
-    *_, cold = predict_steps(model, table, batch, 3, Chance(keys_B, temperature=0.0))
+    *_, cold = predict_steps(model, table, batch, 3, NoiseSource(keys_B, temperature=0.0))
     *_, one = predict_steps(model, table, batch.each(lambda tensor: tensor[:1]), 3)
-    *_, warm = predict_steps(model, table, batch, 3, Chance(keys_B))
+    *_, warm = predict_steps(model, table, batch, 3, NoiseSource(keys_B))
     assert_close(cold.logits_BCV, one.logits_BCV.expand_as(cold.logits_BCV), rtol=1e-5, atol=1e-6)
     apart = (warm.logits_BCV[:, None] - warm.logits_BCV).abs().amax((2, 3)) + torch.eye(5)
     assert apart.min() > 1e-3, "with it, no two are the same"
@@ -167,8 +171,8 @@ def test_naive_noise_of_no_width_is_the_model_without_noise() -> None:
     noisy, plain = make_model(replace(NOISY, noise="naive", noise_width=1e-12)), make_model(CONFIG)
     plain = make_model(replace(NOISY, recursion=TRM))
     noisy.load_state_dict(plain.state_dict(), strict=False)
-    batch, table = make_batch([4, 3]), IdTable(2, 16)
-    *_, one = predict_steps(noisy, table, batch, 3, Chance(make_keys([[1], [2]])))
+    batch, table = make_batch([4, 3]), PuzzleEmbedding(2, 16)
+    *_, one = predict_steps(noisy, table, batch, 3, NoiseSource(make_keys([[1], [2]])))
     *_, other = predict_steps(plain, table, batch, 3)
     assert_close(one.logits_BCV, other.logits_BCV)
 
@@ -182,7 +186,7 @@ def test_the_posterior_knows_the_target_and_prediction_does_not() -> None:
     for step in range(150):  # the same input has now this answer, now that
         learner.step(batch if step % 2 else shuffled)
     model, ids_BI = learner.model, learner.table.lookup(batch.puzzles_B)
-    latents, chance = model.initial_latents(4, 4), Chance(make_keys([[row] for row in range(4)]))
+    latents, chance = model.initial_latents(4, 4), NoiseSource(make_keys([[row] for row in range(4)]))
     told = [model(latents, each, ids_BI, chance=chance, told="charged").logits_BCV for each in (batch, shuffled)]
     for logits_BCV, each in zip(told, (batch, shuffled), strict=True):
         assert (logits_BCV.argmax(-1) == each.labels_BS).float().mean() > 0.9, "the posterior has read the answer"

@@ -9,16 +9,16 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from augment import Selection, SourcedTasks, build_puzzle_set, load_tasks
-from solver.data.batches import Batch, Examples
+from solver.data.batches import Batch, PuzzleDataset
 from solver.training.deep_supervision import predict_steps
 from solver.training.learner import Learner
-from solver.training.process_group import Processes
+from solver.training.process_group import ProcessGroup
 from tests.helpers.small_model import CONFIG, gradients_of, make_batch, make_learner, make_model
 
 
 def test_where_only_halted_slots_are_fed_every_example_is_trained_on() -> None:
     tasks = load_tasks("arc-agi-1/training", Selection(max_side=3, limit=6))
-    examples = Examples(build_puzzle_set([SourcedTasks("a", "train", tasks)], 3, seed=0, board_side=4), "full")
+    examples = PuzzleDataset(build_puzzle_set([SourcedTasks("a", "train", tasks)], 3, seed=0, board_side=4), "full")
     model = make_model(replace(CONFIG, exploration=1.0, max_steps=4, canvas="full"))
     with torch.no_grad():
         model.halt_head.bias.fill_(5.0)
@@ -180,7 +180,7 @@ def test_slots_saved_by_some_processes_are_taken_up_by_others(sharing: tuple[int
         taken = []
         for index in range(count):
             other = make_learner(make_model(replace(CONFIG, board_side=30)), rows=8)
-            other.processes = Processes()
+            other.processes = ProcessGroup()
             other.processes.index, other.processes.count = index, count
             other.load(learner.tensors(), parts[-1], learner.numbers())
             taken.append(other.slots())
@@ -207,7 +207,7 @@ class Watch(TorchDispatchMode):
         return made
 
 
-class Pretended(Processes):
+class Pretended(ProcessGroup):
     """One of two processes; the other has the same to say. Keeps the size of what is sent."""
 
     count = 2

@@ -9,7 +9,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.testing import assert_close
 
 from augment import Selection, SourcedTasks, build_puzzle_set, load_tasks
-from solver.data.batches import Batch, Examples
+from solver.data.batches import Batch, PuzzleDataset
 from solver.model.model import RecursiveModel
 from solver.model.output import Output
 from solver.model.recursion import Latents
@@ -104,8 +104,8 @@ def test_the_task_canvas_is_the_full_board_with_the_same_cells_left_out() -> Non
     tasks = load_tasks("arc-agi-1/training", Selection(limit=12))
     puzzle_set = build_puzzle_set([SourcedTasks("a", "train", tasks)], 3, seed=0)
     learners, results = [], []
-    narrow = Examples(puzzle_set, "task").training_batch(Examples(puzzle_set, "task").sampler(0), 24)
-    full = Examples(puzzle_set, "full").training_batch(Examples(puzzle_set, "full").sampler(0), 24)
+    narrow = PuzzleDataset(puzzle_set, "task").training_batch(PuzzleDataset(puzzle_set, "task").sampler(0), 24)
+    full = PuzzleDataset(puzzle_set, "full").training_batch(PuzzleDataset(puzzle_set, "full").sampler(0), 24)
     shown = torch.zeros(24, 900, dtype=torch.bool)
     for row, cells in enumerate(narrow.cells_BS):
         shown[row, cells[cells >= 0]] = True

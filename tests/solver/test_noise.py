@@ -6,16 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from solver.model.noise import Chance, make_keys
+from solver.model.noise import NoiseSource, make_keys
 from solver.model.packing import Padding
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.deep_supervision import predict_steps
 from tests.helpers.small_model import make_batch, make_model
 
 
 def test_the_numbers_are_standard_normal_and_no_two_draws_places_or_channels_are_alike() -> None:
     padding = Padding((3, 200))
-    drawn = torch.cat([Chance(make_keys([[1], [2], [3]])).normal(draw, padding, 512) for draw in (0, 1)])
+    drawn = torch.cat([NoiseSource(make_keys([[1], [2], [3]])).normal(draw, padding, 512) for draw in (0, 1)])
     assert_close(drawn.mean(), torch.tensor(0.0), rtol=0, atol=0.01)
     assert_close(drawn.std(), torch.tensor(1.0), rtol=0, atol=0.01)
     assert_close((drawn**4).mean(), torch.tensor(3.0), rtol=0, atol=0.05)
@@ -31,23 +31,23 @@ def test_noise_is_an_examples_own_in_any_batch_of_any_width(numbers: list, data:
     keys_B, row = make_keys(np.array(numbers)), data.draw(st.integers(0, len(numbers) - 1))
     used_BS = torch.arange(7) < torch.tensor([data.draw(st.integers(1, 7)) for _ in numbers])[:, None]
     padding = Padding((len(numbers), 7), used_BS.flatten().nonzero()[:, 0])
-    together = padding.unpack(Chance(keys_B).at(4).normal(2, padding, 6))[row][used_BS[row]]
-    alone = Chance(keys_B[row : row + 1]).at(4).normal(2, Padding((1, int(used_BS[row].sum()))), 6)
+    together = padding.unpack(NoiseSource(keys_B).at(4).normal(2, padding, 6))[row][used_BS[row]]
+    alone = NoiseSource(keys_B[row : row + 1]).at(4).normal(2, Padding((1, int(used_BS[row].sum()))), 6)
     assert_close(together, alone, rtol=0, atol=0)
 
 
 def test_another_example_step_or_draw_has_other_noise() -> None:
-    padding, chance = Padding((1, 4)), Chance(make_keys([[5, 1]]))
-    others = [Chance(make_keys([[5, 2]])), Chance(make_keys([[1, 5]])), chance.at(1), chance.at(2)]
+    padding, chance = Padding((1, 4)), NoiseSource(make_keys([[5, 1]]))
+    others = [NoiseSource(make_keys([[5, 2]])), NoiseSource(make_keys([[1, 5]])), chance.at(1), chance.at(2)]
     drawn = [each.normal(1, padding, 8) for each in (chance, *others)] + [chance.normal(2, padding, 8)]
     assert len({tuple(each.flatten().tolist()) for each in drawn}) == len(drawn)
 
 
 def test_noise_between_steps_is_added_to_every_latent() -> None:
     zeros = {name: torch.zeros(3, 6, 512) for name in ("z_h", "z_l")}
-    chance = Chance(make_keys([[0, 5, 1], [0, 6, 1], [1, 5, 1]]), noise=0.3)
+    chance = NoiseSource(make_keys([[0, 5, 1], [0, 6, 1], [1, 5, 1]]), noise=0.3)
     noisy = chance.at(2).disturb(zeros)
-    alone = Chance(chance.keys_B[1:2], 0.3).at(2).disturb({name: z[1:2] for name, z in zeros.items()})
+    alone = NoiseSource(chance.keys_B[1:2], 0.3).at(2).disturb({name: z[1:2] for name, z in zeros.items()})
     for name in zeros:
         assert_close(alone[name][0], noisy[name][1], rtol=0, atol=0)
     later = chance.at(3).disturb(zeros)
@@ -59,8 +59,8 @@ def test_noise_between_steps_is_added_to_every_latent() -> None:
 
 
 def test_noise_is_added_before_every_supervision_step() -> None:
-    model, table, batch = make_model(), IdTable(2, 16), make_batch([4, 4])
-    chance, latents = Chance(make_keys([[1], [2]]), noise=0.5), model.initial_latents(2, 4)
+    model, table, batch = make_model(), PuzzleEmbedding(2, 16), make_batch([4, 4])
+    chance, latents = NoiseSource(make_keys([[1], [2]]), noise=0.5), model.initial_latents(2, 4)
     for step, output in enumerate(predict_steps(model, table, batch, 3, chance), 1):
         with torch.no_grad():
             by_hand = model(chance.at(step).disturb(latents), batch, table.lookup(batch.puzzles_B))

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from solver.model.config import ModelConfig, OptimizerName
 from solver.model.model import RecursiveModel
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.ema import MovingAverage
 from solver.training.muon import NorMuon
 from solver.training.optim import (
@@ -232,7 +232,7 @@ def test_state_of_an_unknown_parameter_is_refused() -> None:
 
 
 def test_gradients_of_equal_ids_are_summed_before_the_sign() -> None:
-    table = IdTable(4, 2)
+    table = PuzzleEmbedding(4, 2)
     gradients = torch.tensor([[3.0, 1.0], [-1.0, -2.0], [-1.0, 1.0], [0.0, -5.0]])
     table.sign_sgd_(torch.tensor([1, 1, 1, 2]), gradients, lr=0.1, weight_decay=0.0)
     # Row 1: the sums are 1 and 0; signs summed instead would give -1 and +1.
@@ -240,14 +240,14 @@ def test_gradients_of_equal_ids_are_summed_before_the_sign() -> None:
 
 
 def test_only_the_rows_of_the_batch_decay() -> None:
-    table = IdTable(3, 1)
+    table = PuzzleEmbedding(3, 1)
     table.weights_PI.fill_(1.0)
     table.sign_sgd_(torch.tensor([2, 2]), torch.zeros(2, 1), lr=0.1, weight_decay=0.5)
     assert_close(table.weights_PI[:, 0], torch.tensor([1.0, 1.0, 0.95]))
 
 
 def test_looked_up_vectors_collect_their_own_gradient_and_leave_the_table_alone() -> None:
-    table = IdTable(2, 3)
+    table = PuzzleEmbedding(2, 3)
     ids = table.lookup(torch.tensor([1, 1]))
     (ids * torch.tensor([[1.0], [2.0]])).sum().backward()
     assert_close(ids.grad, torch.tensor([[1.0], [2.0]]).expand(2, 3))

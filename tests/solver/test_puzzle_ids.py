@@ -9,7 +9,7 @@ import torch
 from augment import Augmentation, Draws, PuzzleSet, Selection, SourcedTasks, build_puzzle_set, load_tasks, puzzle_key
 from augment.augmentation import PERMUTATIONS
 from augment.colour_draws import find_fixed
-from solver.data.batches import Batch, Examples, move_cells
+from solver.data.batches import Batch, PuzzleDataset, move_cells
 from solver.data.puzzle_ids import Ids, check_draws, find_rows
 from solver.data.tokens import COLOUR
 
@@ -46,12 +46,12 @@ def test_a_task_has_eight_rows_though_the_set_holds_fewer_of_its_puzzles() -> No
     assert (len(small), len(find_rows(small, "transform")[0])) == (9, 72)
 
 
-def colours_of(examples: Examples, seed: int, step: int, size: int = 64) -> np.ndarray:
+def colours_of(examples: PuzzleDataset, seed: int, step: int, size: int = 64) -> np.ndarray:
     return examples._draw_colours(np.arange(size) % len(examples.tasks), seed, step)
 
 
 def test_fresh_colours_are_a_function_of_seed_step_and_place(puzzle_set: PuzzleSet) -> None:
-    one, other = Examples(puzzle_set, ids="transform"), Examples(puzzle_set, "full", ids="task")
+    one, other = PuzzleDataset(puzzle_set, ids="transform"), PuzzleDataset(puzzle_set, "full", ids="task")
     assert (colours_of(one, 4, 7) == colours_of(other, 4, 7)).all()
     assert (colours_of(one, 4, 7)[:9] == colours_of(one, 4, 7, size=9)).all()
     assert (colours_of(one, 4, 7) != colours_of(one, 4, 8)).any()
@@ -60,7 +60,7 @@ def test_fresh_colours_are_a_function_of_seed_step_and_place(puzzle_set: PuzzleS
 
 @pytest.mark.parametrize("draws", ["outputs", "black"])
 def test_fresh_colours_leave_the_fixed_ones_alone(draws: Any) -> None:
-    examples = Examples(make_set(draws), ids="transform")
+    examples = PuzzleDataset(make_set(draws), ids="transform")
     colours = colours_of(examples, 0, 0, 400)
     for puzzle, drawn in enumerate(colours):
         fixed = find_fixed(examples.puzzle_set.tasks[examples.tasks[puzzle % len(examples.tasks)]], draws)
@@ -71,13 +71,13 @@ def test_fresh_colours_leave_the_fixed_ones_alone(draws: Any) -> None:
 def test_ids_of_puzzles_keep_the_colours_of_their_puzzle() -> None:
     puzzle_set = make_set("distinct")
     for ids in ("augmentation", "shared"):
-        examples = Examples(puzzle_set, ids=ids)
+        examples = PuzzleDataset(puzzle_set, ids=ids)
         assert (colours_of(examples, 1, 2, len(puzzle_set)) == examples.colours).all()
 
 
 @pytest.mark.parametrize("canvas", ["full", "task"])
 def test_parts_of_several_processes_are_the_whole_batch(puzzle_set: PuzzleSet, canvas: Any) -> None:
-    examples = Examples(puzzle_set, canvas, ids="transform")
+    examples = PuzzleDataset(puzzle_set, canvas, ids="transform")
     samplers = [examples.sampler(4) for _ in range(3)]
     for _ in range(4):
         whole = examples.training_batch(samplers[0], 11)
@@ -90,7 +90,7 @@ def test_parts_of_several_processes_are_the_whole_batch(puzzle_set: PuzzleSet, c
 
 
 def test_a_resumed_sampler_draws_the_same_colours(puzzle_set: PuzzleSet) -> None:
-    examples = Examples(puzzle_set, ids="task")
+    examples = PuzzleDataset(puzzle_set, ids="task")
     sampler, again = examples.sampler(2, keep_rest=True), examples.sampler(2, keep_rest=True)
     for size in (7, 3):
         examples.training_batch(sampler, size)
@@ -101,7 +101,7 @@ def test_a_resumed_sampler_draws_the_same_colours(puzzle_set: PuzzleSet) -> None
 
 
 def test_all_transforms_come_equally_often(puzzle_set: PuzzleSet) -> None:
-    examples = Examples(puzzle_set, ids="transform")
+    examples = PuzzleDataset(puzzle_set, ids="transform")
     sampler = examples.sampler(0)
     drawn = torch.cat([examples.training_batch(sampler, 64).transforms_B for _ in range(60)])
     assert torch.bincount(drawn, minlength=8).min() > 0.8 * len(drawn) / 8
@@ -110,7 +110,7 @@ def test_all_transforms_come_equally_often(puzzle_set: PuzzleSet) -> None:
 @pytest.mark.parametrize("ids", get_args(Ids))
 def test_an_example_names_its_row_transform_and_symbols(ids: Ids) -> None:
     puzzle_set = make_set("outputs" if ids in ("transform", "task") else "distinct")
-    examples = Examples(puzzle_set, ids=ids)
+    examples = PuzzleDataset(puzzle_set, ids=ids)
     puzzles = np.arange(len(puzzle_set))
     batch = examples.render(puzzles, np.zeros_like(puzzles))
     assert batch.puzzles_B.tolist() == examples.id_rows.tolist()
@@ -121,12 +121,12 @@ def test_an_example_names_its_row_transform_and_symbols(ids: Ids) -> None:
         shown = {int(token) + COLOUR for grid in grids for token in np.unique(augmentation.apply(grid))}
         assert int(batch.transforms_B[row]) == augmentation.dihedral
         assert set(batch.symbols_BV[row].nonzero()[:, 0].tolist()) == {0, 1} | shown
-    assert Examples(puzzle_set, ids=ids, palette="all").render(puzzles, np.zeros_like(puzzles)).symbols_BV.all()
+    assert PuzzleDataset(puzzle_set, ids=ids, palette="all").render(puzzles, np.zeros_like(puzzles)).symbols_BV.all()
 
 
 def test_no_test_output_is_in_a_palette() -> None:
     puzzle_set = make_set()
-    for examples in (Examples(puzzle_set), Examples(puzzle_set, ids="transform")):
+    for examples in (PuzzleDataset(puzzle_set), PuzzleDataset(puzzle_set, ids="transform")):
         for number, (task, role) in enumerate(zip(puzzle_set.tasks, puzzle_set.roles, strict=True)):
             public = [grid for pair in task.demonstrations for grid in pair.grids()]
             public += [grid for pair in task.tests for grid in (pair.grids() if role == "train" else (pair.input,))]
@@ -135,7 +135,7 @@ def test_no_test_output_is_in_a_palette() -> None:
 
 
 def test_symbols_hold_all_that_is_trained_on(puzzle_set: PuzzleSet) -> None:
-    examples = Examples(puzzle_set, ids="task")
+    examples = PuzzleDataset(puzzle_set, ids="task")
     sampler = examples.sampler(1)
     for _ in range(5):
         batch = examples.training_batch(sampler, 32)
@@ -144,7 +144,7 @@ def test_symbols_hold_all_that_is_trained_on(puzzle_set: PuzzleSet) -> None:
 
 
 def test_a_board_moved_takes_its_symbols_along(puzzle_set: PuzzleSet) -> None:
-    examples = Examples(puzzle_set, "full")
+    examples = PuzzleDataset(puzzle_set, "full")
     batch = examples.render(np.arange(6), np.zeros(6, np.int64))
     colours_BK = np.stack([np.random.default_rng(row).permutation(10) for row in range(6)])
     moved = move_cells(batch, np.tile(np.arange(144), (6, 1)), colours_BK)
@@ -167,4 +167,4 @@ def test_a_set_of_the_wrong_kind_is_refused() -> None:
         with pytest.raises(ValueError, match=rf"--ids {ids} --fixed-colours black, or set puzzles.ids=augmentation"):
             check_draws(distinct, ids, "black")
         with pytest.raises(ValueError, match="need a set of transforms"):
-            Examples(distinct, ids=ids)
+            PuzzleDataset(distinct, ids=ids)

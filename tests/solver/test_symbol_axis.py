@@ -12,7 +12,7 @@ from solver.model.config import ModelConfig
 from solver.model.equations import UNIVERSAL
 from solver.model.model import RecursiveModel
 from solver.model.output import Output
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.model.symbol_axis import NEVER
 from solver.training.loss import losses
 from tests.helpers.symbol_model import CONFIG, SIDE, VOCABULARY
@@ -126,7 +126,7 @@ def test_the_canvas_may_lie_anywhere_on_the_board() -> None:
 
 
 def test_the_values_that_a_task_shares_learn_from_all_of_its_puzzles() -> None:
-    table = IdTable(4, 5, 3, torch.tensor([0, 0, 1, 1]))
+    table = PuzzleEmbedding(4, 5, 3, torch.tensor([0, 0, 1, 1]))
     gradients_BI = torch.tensor([[1.0, -1, 3, 3, 0], [1, 1, -1, -4, 0]])
     table.sign_sgd_(torch.tensor([0, 1]), gradients_BI, 0.1, 0.0)
     assert_close(table.lookup(torch.tensor([0, 1, 2])).detach(), torch.tensor(

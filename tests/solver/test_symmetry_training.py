@@ -12,16 +12,16 @@ from augment.logic_puzzles.sudoku import is_solution
 from augment.logic_puzzles.symmetry import Symmetries
 from pipeline.config.run_config import ConfigError, override
 from pipeline.recipes.registry import recipe
-from solver.data.batches import Examples, move_cells
+from solver.data.batches import PuzzleDataset, move_cells
 from solver.data.tokens import COLOUR
 from tests.helpers.commands import run
 
 
-def make_examples(source: str, name: str, count: int = 50) -> Examples:
+def make_examples(source: str, name: str, count: int = 50) -> PuzzleDataset:
     (task,) = load_tasks(source)
     side = len(task.tests[0].input)
     puzzle_set = build_puzzle_set([SourcedTasks(source, "scored", [task])], 0, 0, 1, side)
-    return Examples(puzzle_set, "full", symmetries=Symmetries(name, count, side))  # type: ignore[arg-type]
+    return PuzzleDataset(puzzle_set, "full", symmetries=Symmetries(name, count, side))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

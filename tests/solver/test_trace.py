@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from solver.model.equations import DIRECT, SINGLE, TRM, multi_scale
-from solver.model.puzzle_embedding import IdTable
-from solver.model.trace import Movement, Trace, relative
+from solver.model.puzzle_embedding import PuzzleEmbedding
+from solver.model.trace import Movement, TraceRecorder, relative
 from solver.training.deep_supervision import predict_steps
 from tests.helpers.small_model import CONFIG, make_batch, make_learner, make_model
 
 
 def test_a_trace_is_what_direct_calls_of_the_model_give() -> None:
     """Row 1 of three, padded: its unused positions do not count."""
-    model, table = make_model(replace(CONFIG, h_cycles=2, l_cycles=2)), IdTable(3, CONFIG.id_length)
+    model, table = make_model(replace(CONFIG, h_cycles=2, l_cycles=2)), PuzzleEmbedding(3, CONFIG.id_length)
     batch, steps = make_batch([4, 3, 2]), 3
-    trace = Trace(model, batch, np.array([1, 2]))
+    trace = TraceRecorder(model, batch, np.array([1, 2]))
     for output in predict_steps(model, table, batch, steps, watch=trace.watch):
         trace.add(output)
     shown = trace.examples()
@@ -52,8 +52,8 @@ def test_a_trace_is_what_direct_calls_of_the_model_give() -> None:
 def test_every_model_of_the_family_can_be_followed(recursion: object, answer: int, others: int) -> None:
     model = make_model(replace(CONFIG, h_cycles=2, l_cycles=2, recursion=recursion))
     batch = make_batch([4, 2])
-    trace = Trace(model, batch, np.array([0]))
-    for output in predict_steps(model, IdTable(2, CONFIG.id_length), batch, 3, watch=trace.watch):
+    trace = TraceRecorder(model, batch, np.array([0]))
+    for output in predict_steps(model, PuzzleEmbedding(2, CONFIG.id_length), batch, 3, watch=trace.watch):
         trace.add(output)
     (shown,) = trace.examples()
     assert shown.answer_moved.shape == (3, answer)
@@ -62,8 +62,8 @@ def test_every_model_of_the_family_can_be_followed(recursion: object, answer: in
 
 
 def test_following_nobody_is_allowed() -> None:
-    model, table, batch = make_model(), IdTable(2, CONFIG.id_length), make_batch([4, 4])
-    trace = Trace(model, batch, np.zeros(0, np.int64))
+    model, table, batch = make_model(), PuzzleEmbedding(2, CONFIG.id_length), make_batch([4, 4])
+    trace = TraceRecorder(model, batch, np.zeros(0, np.int64))
     for output in predict_steps(model, table, batch, 2, watch=trace.watch):
         trace.add(output)
     assert trace.examples() == []

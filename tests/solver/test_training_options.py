@@ -13,12 +13,12 @@ from torch.testing import assert_close
 
 from solver.data.batches import Batch
 from solver.model.equations import GRAM
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.deep_supervision import halts_by_chance, predict_steps
 from solver.training.learner import Learner
 from solver.training.learner_config import LearnerConfig
 from solver.training.loss import log_probabilities
-from solver.training.process_group import Processes, own_part
+from solver.training.process_group import ProcessGroup, own_part
 from tests.helpers.small_model import CONFIG, gradients_of, make_batch, make_learner, make_model
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -34,13 +34,13 @@ OPTIONS["together"] = {name: value for options in OPTIONS.values() for name, val
 OF_MODEL = {"halting", "exploration", "dropout"}
 
 
-def learner_with(name: str, processes: Processes | None = None) -> Learner:
+def learner_with(name: str, processes: ProcessGroup | None = None) -> Learner:
     """In float64, with ID rows that are not zero."""
     options = OPTIONS[name]
     of_model = {key: options[key] for key in options.keys() & OF_MODEL}
     model = make_model(replace(CONFIG, **{"board_side": 30, "max_steps": 4, "exploration": 0.5} | of_model)).double()
     model.precision = torch.float64
-    table = IdTable(64, 16)
+    table = PuzzleEmbedding(64, 16)
     table.weights_PI = torch.randn(64, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     settings = {"lr": 1e-3, "warmup": 0, "total_steps": 300} | {key: options[key] for key in options.keys() - OF_MODEL}
     return Learner(model, table, LearnerConfig(**settings), processes)
@@ -69,7 +69,7 @@ def test_a_state_goes_on_bit_for_bit(name: str) -> None:
     assert ("id_optimizer" in straight.tensors()) == ("id_optimizer" in OPTIONS[name])
 
 
-class Threads(Processes):
+class Threads(ProcessGroup):
     """One of several processes, played by threads of one."""
 
     def __init__(self, index: int, count: int, barrier: threading.Barrier, shared: dict[int, Tensor]):
@@ -201,7 +201,7 @@ def test_what_is_not_asked_for_changes_nothing() -> None:
 
 def test_a_value_is_still_judged_where_halting_is_random() -> None:
     model = make_model(replace(CONFIG, recursion=GRAM, halting="random"))
-    batch, table = make_batch([4, 3]), IdTable(2, CONFIG.id_length)
+    batch, table = make_batch([4, 3]), PuzzleEmbedding(2, CONFIG.id_length)
     output = model(model.initial_latents(2, 4), batch, table.lookup(batch.puzzles_B))
     assert output.value_B.isfinite().all()
     assert output.halt_B.isfinite().all()

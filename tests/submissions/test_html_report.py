@@ -19,7 +19,7 @@ from submissions.report.html_report import write_report
 from submissions.report.svg_grid import Sheet, find_boxes, mark_cells
 from submissions.report.views import TaskView, read_canvas, view_task, view_tile, write_canvas
 from submissions.score import score_submission
-from submissions.submission_file import filler_submission, make_submission
+from submissions.submission_file import make_submission, placeholder_submission
 from submissions.vote import Candidate
 from tests.helpers.html_page import INPUT, OTHER, SMALL, TASK, TRUTH, Page, candidates, grid, recursion
 
@@ -85,7 +85,7 @@ def test_what_is_not_known_is_simply_absent(tmp_path: Path) -> None:
 
 
 def test_hidden_tasks_get_a_page_without_a_score(tmp_path: Path) -> None:
-    write_report(tmp_path / "r.html", [TASK.hidden()], filler_submission([TASK]), title="hidden")
+    write_report(tmp_path / "r.html", [TASK.hidden()], placeholder_submission([TASK]), title="hidden")
     page = Page((tmp_path / "r.html").read_text())
     assert "nothing is scored" in page.words
     assert "pass@2" not in page.words
@@ -106,7 +106,7 @@ def test_the_page_holds_the_wall_and_a_blob_for_each_task(tmp_path: Path) -> Non
 
 def test_an_id_cannot_leave_the_script_it_stands_in(tmp_path: Path) -> None:
     task = replace(TASK, id="</script><script>alert(1)</script><!--<script>")
-    write_report(tmp_path / "r.html", [task], filler_submission([task]), title="</title><script>")
+    write_report(tmp_path / "r.html", [task], placeholder_submission([task]), title="</title><script>")
     page = Page((tmp_path / "r.html").read_text())
     assert json.loads(page.scripts["tiles"])["tiles"][0]["id"] == task.id
     assert unpack(page.scripts["blob-0"])["id"] == task.id
@@ -117,7 +117,7 @@ def test_an_id_cannot_leave_the_script_it_stands_in(tmp_path: Path) -> None:
 def test_the_folder_holds_the_same_and_its_files_have_safe_names(tmp_path: Path) -> None:
     task = replace(TASK, id="../up")
     for form in ("file", "folder"):
-        write_report(tmp_path / form, [TASK, task], filler_submission([TASK, task]), title="here", form=form)
+        write_report(tmp_path / form, [TASK, task], placeholder_submission([TASK, task]), title="here", form=form)
     whole, index = (Page(path.read_text()) for path in (tmp_path / "file", tmp_path / "folder" / "index.html"))
     assert whole.scripts["tiles"] == index.scripts["tiles"]
     found = {path.relative_to(tmp_path / "folder").as_posix(): path for path in (tmp_path / "folder").rglob("*.*")}
@@ -128,11 +128,11 @@ def test_the_folder_holds_the_same_and_its_files_have_safe_names(tmp_path: Path)
 
 def test_a_report_replaces_an_older_one_and_nothing_else(tmp_path: Path) -> None:
     for tasks in ([TASK, replace(TASK, id="b")], [TASK]):
-        write_report(tmp_path / "new", tasks, filler_submission(tasks), title="here", form="folder")
+        write_report(tmp_path / "new", tasks, placeholder_submission(tasks), title="here", form="folder")
     assert [path.name for path in (tmp_path / "new" / "tasks").iterdir()] == ["0.js"]
     (tmp_path / "new" / "mine.txt").write_text("keep")
     with pytest.raises(ValueError, match="something else than a report"):
-        write_report(tmp_path / "new", [TASK], filler_submission([TASK]), title="here", form="folder")
+        write_report(tmp_path / "new", [TASK], placeholder_submission([TASK]), title="here", form="folder")
     assert (tmp_path / "new" / "mine.txt").exists()
 
 

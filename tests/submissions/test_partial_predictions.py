@@ -4,24 +4,24 @@ from pathlib import Path
 
 import numpy as np
 
-from submissions.prediction_files import read_parts, write_part
-from submissions.predictions import Answers, Part, Prediction, make_predictions
+from submissions.prediction_files import read_shards, write_shard
+from submissions.predictions import Prediction, PredictionRows, Shard, make_predictions
 
 TASKS = ("a", "b", "c")
 
 
-def part(task: str, *colours: int) -> Part:
+def part(task: str, *colours: int) -> Shard:
     rows = [Prediction(task, 0, "t0|||0123456789", np.array([[colour]], np.uint8), 0.0) for colour in colours]
     made = make_predictions({}, rows)
     place = np.full(len(rows), TASKS.index(task), np.int32)
-    return Part(Answers(**{**vars(made.answers), "task": place}), made.grids)
+    return Shard(PredictionRows(**{**vars(made.answers), "task": place}), made.grids)
 
 
 def test_parts_are_joined_as_far_as_they_are_there(tmp_path: Path) -> None:
-    assert read_parts(tmp_path, TASKS, {}) is None
-    write_part(tmp_path, 0, part("c", 3, 4), TASKS)
-    write_part(tmp_path, 2, part("a", 4, 5, 4), TASKS)
-    found = read_parts(tmp_path, TASKS, {"step": 7})
+    assert read_shards(tmp_path, TASKS, {}) is None
+    write_shard(tmp_path, 0, part("c", 3, 4), TASKS)
+    write_shard(tmp_path, 2, part("a", 4, 5, 4), TASKS)
+    found = read_shards(tmp_path, TASKS, {"step": 7})
     assert found is not None
     assert (found.tasks, found.metadata) == (TASKS, {"step": 7})
     assert [TASKS[task] for task in found.answers.task] == ["c", "c", "a", "a", "a"]
@@ -29,10 +29,10 @@ def test_parts_are_joined_as_far_as_they_are_there(tmp_path: Path) -> None:
 
 
 def test_a_damaged_part_is_passed_over(tmp_path: Path) -> None:
-    write_part(tmp_path, 0, part("c", 3), TASKS)
-    write_part(tmp_path, 1, part("b", 4), TASKS)
+    write_shard(tmp_path, 0, part("c", 3), TASKS)
+    write_shard(tmp_path, 1, part("b", 4), TASKS)
     (tmp_path / "000000.answers.parquet").write_bytes(b"PAR1")
     (tmp_path / "000002.answers.parquet").write_bytes(b"")
-    found = read_parts(tmp_path, TASKS, {})
+    found = read_shards(tmp_path, TASKS, {})
     assert found is not None
     assert [found.grids[number].item() for number in found.answers.grid] == [4]

@@ -11,21 +11,21 @@ from submissions.prediction_files import (
     GRIDS_FILE,
     METADATA_FILE,
     add_scores,
-    find_parts,
-    join_parts,
-    read_part,
+    find_shards,
+    join_shards,
     read_predictions,
-    write_part,
+    read_shard,
     write_predictions,
+    write_shard,
 )
 from submissions.predictions import (
     NO_GRID,
-    Answers,
-    Part,
     Prediction,
+    PredictionRows,
     Predictions,
-    Scores,
-    current_answers,
+    ScoreRows,
+    Shard,
+    current_predictions,
     make_predictions,
     merge_predictions,
 )
@@ -51,7 +51,7 @@ def plain(predictions: Predictions) -> list[tuple]:
     """Every answer as plain values, its task and grid spelled out."""
     answers, found = predictions.answers, []
     for row in range(len(answers)):
-        values = {field.name: getattr(answers, field.name)[row].item() for field in fields(Answers)}
+        values = {field.name: getattr(answers, field.name)[row].item() for field in fields(PredictionRows)}
         number = values.pop("grid")
         values["task"] = predictions.tasks[values["task"]]
         grid = None if number == NO_GRID else predictions.grids[number].tolist()
@@ -140,14 +140,14 @@ def test_another_format_is_refused(folder, version):
         read_predictions(folder)
 
 
-def halves(predictions: Predictions) -> list[Part]:
-    return [Part(predictions.answers.take(slice(*span)), predictions.grids) for span in ((0, 2), (2, None))]
+def halves(predictions: Predictions) -> list[Shard]:
+    return [Shard(predictions.answers.take(slice(*span)), predictions.grids) for span in ((0, 2), (2, None))]
 
 
 def test_joined_parts_are_the_whole(folder, tmp_path):
     predictions = read_predictions(folder)
     parts = halves(predictions)
-    join_parts(tmp_path / "joined", parts, predictions.tasks, METADATA)
+    join_shards(tmp_path / "joined", parts, predictions.tasks, METADATA)
     joined = read_predictions(tmp_path / "joined")
     assert plain(joined) == given(ROWS)
     assert len(joined.grids) == 2
@@ -156,19 +156,19 @@ def test_joined_parts_are_the_whole(folder, tmp_path):
 def test_parts_are_kept_one_by_one(folder, tmp_path):
     predictions = read_predictions(folder)
     for number, part in enumerate(halves(predictions)):
-        write_part(tmp_path, 3 * number, part, predictions.tasks)
-    assert find_parts(tmp_path) == {0, 3}
-    assert find_parts(tmp_path, Scores) == set()
-    read = [read_part(tmp_path, number, predictions.tasks) for number in (0, 3)]
-    join_parts(tmp_path / "joined", read, predictions.tasks, {})
+        write_shard(tmp_path, 3 * number, part, predictions.tasks)
+    assert find_shards(tmp_path) == {0, 3}
+    assert find_shards(tmp_path, ScoreRows) == set()
+    read = [read_shard(tmp_path, number, predictions.tasks) for number in (0, 3)]
+    join_shards(tmp_path / "joined", read, predictions.tasks, {})
     assert plain(read_predictions(tmp_path / "joined")) == given(ROWS)
 
 
 def test_a_part_that_lost_its_end_does_not_count(folder, tmp_path):
     predictions = read_predictions(folder)
-    write_part(tmp_path, 5, halves(predictions)[0], predictions.tasks)
+    write_shard(tmp_path, 5, halves(predictions)[0], predictions.tasks)
     (tmp_path / "000005.answers.parquet").rename(tmp_path / "000005.answers.unfinished")
-    assert find_parts(tmp_path) == set()
+    assert find_shards(tmp_path) == set()
 
 
 def test_recursions_and_scores_come_back(folder, tmp_path):
@@ -178,9 +178,9 @@ def test_recursions_and_scores_come_back(folder, tmp_path):
     predictions = replace(read_predictions(folder), recursions={("b", 1): shown})
     write_predictions(tmp_path / "shown", predictions)
     places = {task: place for place, task in enumerate(predictions.tasks)}
-    rows = Scores(np.array([places["b"]], np.int32), np.zeros(1, np.int32), np.array([5], np.uint32),
+    rows = ScoreRows(np.array([places["b"]], np.int32), np.zeros(1, np.int32), np.array([5], np.uint32),
                   np.array([1], np.int32), np.array([-2.5], np.float32))  # fmt: skip
-    add_scores(tmp_path / "shown", [Part(rows, predictions.grids)], predictions.tasks)
+    add_scores(tmp_path / "shown", [Shard(rows, predictions.grids)], predictions.tasks)
     again = read_predictions(tmp_path / "shown")
     assert plain(again) == given(ROWS)
     ((key, found),) = again.recursions.items()
@@ -194,9 +194,9 @@ def test_recursions_and_scores_come_back(folder, tmp_path):
 
 def test_scores_cut_short_by_a_kill_cost_no_answers(folder, monkeypatch):
     predictions = read_predictions(folder)
-    rows = Scores(np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint32), np.zeros(1, np.int32),
+    rows = ScoreRows(np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint32), np.zeros(1, np.int32),
                   np.zeros(1, np.float32))  # fmt: skip
-    part = Part(rows, predictions.grids)
+    part = Shard(rows, predictions.grids)
     add_scores(folder, [part], predictions.tasks)
     seal, calls = prediction.seal, []
 
@@ -221,7 +221,7 @@ def test_answers_of_the_whole_board_replace_those_of_the_canvas():
         Prediction("a", 1, SAME, other, 0.0),
         Prediction("a", 0, SAME, whole, 0.0, board=True),
     ]
-    answers = current_answers(make_predictions({}, rows).answers)
+    answers = current_predictions(make_predictions({}, rows).answers)
     assert list(zip(answers.test.tolist(), answers.board.tolist(), strict=True)) == [(1, False), (0, True)]
 
 

@@ -11,7 +11,7 @@ from augment.augmentation import Augmentation
 from augment.grid import Grid
 from augment.task import Pair, Task
 from submissions import RANKERS, find_ranker
-from submissions.predictions import Prediction, Predictions, Scores, make_predictions, merge_predictions
+from submissions.predictions import Prediction, Predictions, ScoreRows, make_predictions, merge_predictions
 from submissions.vote import Candidate, vote
 
 A, B, C = (np.full((1, 1), colour, np.uint8) for colour in (1, 2, 3))
@@ -102,7 +102,7 @@ def rescored(rows: dict[str, list[float]]) -> Predictions:
     views, grids, values = zip(*listed, strict=True)
     zeros = np.zeros(len(listed), np.int32)
     columns = np.array(views, np.uint32), np.array(grids, np.int32), np.array(values, np.float32)
-    return replace(predictions, scores=Scores(zeros, zeros, *columns))
+    return replace(predictions, scores=ScoreRows(zeros, zeros, *columns))
 
 
 def test_product_orders_by_log_probability_under_every_augmentation():
@@ -175,7 +175,7 @@ def test_scores_of_other_tasks_are_left_out():
     rows = [Prediction("other", 0, Augmentation.from_number(0).name, A, 0.0), answer(None, 0.5)]
     predictions = make_predictions({}, rows)
     one = np.zeros(1, np.int32)
-    scores = Scores(one, one, one.astype(np.uint32), one, np.zeros(1, np.float32))
+    scores = ScoreRows(one, one, one.astype(np.uint32), one, np.zeros(1, np.float32))
     assert len(candidates(replace(predictions, scores=scores), "product")) == 0
 
 

@@ -26,7 +26,7 @@ from submissions.score import (
     score_predictions,
     score_submission,
 )
-from submissions.submission_file import FILLER, SubmissionError, filler_submission, make_submission
+from submissions.submission_file import PLACEHOLDER, SubmissionError, make_submission, placeholder_submission
 from submissions.vote import Candidate, vote
 from tests.helpers.strategies import grids
 
@@ -79,7 +79,7 @@ def test_a_perfect_submission():
     assert score.pass_2.micro_interval == score.pass_2.all_or_nothing_interval == score.pass_2.macro_interval
 
 
-@pytest.mark.parametrize("submission", [{}, {"one": [], "two": []}, filler_submission(TASKS)])
+@pytest.mark.parametrize("submission", [{}, {"one": [], "two": []}, placeholder_submission(TASKS)])
 def test_an_empty_submission_counts_every_output(submission):
     score = score_submission(submission, TASKS, "here")
     assert (score.tasks, score.outputs) == (3, 6)
@@ -157,11 +157,11 @@ def test_the_rank_is_the_place_of_the_equal_grid(truth, offered):
 
 
 def test_json_has_the_promised_names_and_predictions_only_when_there_are():
-    plain = score_submission(filler_submission(TASKS), TASKS, "here").to_json()
+    plain = score_submission(placeholder_submission(TASKS), TASKS, "here").to_json()
     assert set(plain) == {"source", "tasks", "outputs", "trained_on", "merged", "kinds", "pass@1", "pass@2"}
     names = ("macro", "micro", "all_or_nothing")
     assert set(plain["pass@2"]) == {*names, *(f"{name}_interval" for name in names)}
-    full = score_submission(filler_submission(TASKS), TASKS, "here", {}).to_json()
+    full = score_submission(placeholder_submission(TASKS), TASKS, "here", {}).to_json()
     added = {"coverage", "rank", "pass@K", "selection", "selection_interval", "malformed"}
     assert set(full) - set(plain) == added
     assert json.loads(json.dumps(full))["kinds"][0] == {
@@ -268,7 +268,7 @@ def test_kaggles_and_the_arc_prizes_formulas_on_the_same_submission():
 
 
 def test_second_attempts_count_only_at_two():
-    submission = {"one": [{"attempt_1": FILLER, "attempt_2": [[1]]}]}
+    submission = {"one": [{"attempt_1": PLACEHOLDER, "attempt_2": [[1]]}]}
     score = score_submission(submission, TASKS[:1], "here")
     assert (score.pass_1.macro, score.pass_2.macro) == (0, 1)
 

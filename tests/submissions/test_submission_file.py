@@ -5,11 +5,11 @@ import pytest
 
 from augment.task import Pair, Task
 from submissions.submission_file import (
-    FILLER,
+    PLACEHOLDER,
     SubmissionError,
     check_grids,
-    filler_submission,
     make_submission,
+    placeholder_submission,
     read_submission,
     validate_submission,
     write_submission,
@@ -27,7 +27,7 @@ def candidate(colour: int) -> Candidate:
     return Candidate(np.full((1, 2), colour, np.uint8), 1, 0.5)
 
 
-def entry(first: object = FILLER, second: object = FILLER) -> dict:
+def entry(first: object = PLACEHOLDER, second: object = PLACEHOLDER) -> dict:
     return {"attempt_1": first, "attempt_2": second}
 
 
@@ -44,7 +44,7 @@ def test_the_first_two_candidates_are_the_attempts():
 
 
 def test_filler_is_complete_and_valid():
-    submission = filler_submission(TASKS)
+    submission = placeholder_submission(TASKS)
     assert submission == {"a": [entry()], "b": [entry(), entry()]}
     assert validate_submission(submission, TASKS) == (2, 3)
 
@@ -60,10 +60,10 @@ def test_a_written_submission_is_sorted_plain_json_and_reads_back(tmp_path):
 
 def test_a_malformed_submission_never_replaces_a_good_one(tmp_path):
     path = tmp_path / "submission.json"
-    write_submission(path, filler_submission(TASKS))
+    write_submission(path, placeholder_submission(TASKS))
     with pytest.raises(SubmissionError, match="non-empty list of rows"):
         write_submission(path, {"a": [entry([])]})
-    assert read_submission(path) == filler_submission(TASKS)
+    assert read_submission(path) == placeholder_submission(TASKS)
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_a_malformed_submission_never_replaces_a_good_one(tmp_path):
         (broken(c=[entry()]), "task c is not wanted"),
         (broken(b=[entry()]), "task b has 1 entries: give one per test input, 2"),
         (broken(b=[entry()] * 3), "task b has 3 entries"),
-        (broken(a={"attempt_1": FILLER}), "task a is not a list"),
-        (broken(a=[FILLER]), "task a, entry 0 is not an object"),
-        (broken(a=[{"attempt_1": FILLER}]), "task a, entry 0: attempt_2 is missing"),
-        (broken(a=[entry() | {"attempt_3": FILLER}]), "attempt_3 is not an attempt"),
+        (broken(a={"attempt_1": PLACEHOLDER}), "task a is not a list"),
+        (broken(a=[PLACEHOLDER]), "task a, entry 0 is not an object"),
+        (broken(a=[{"attempt_1": PLACEHOLDER}]), "task a, entry 0: attempt_2 is missing"),
+        (broken(a=[entry() | {"attempt_3": PLACEHOLDER}]), "attempt_3 is not an attempt"),
         (broken(a=[entry([])]), "task a, entry 0, attempt_1"),
         (broken(a=[entry([[]])]), "task a, entry 0, attempt_1"),
-        (broken(a=[entry(FILLER, None)]), "task a, entry 0, attempt_2"),
-        (broken(a=[entry(FILLER, [[1, 2], [3]])]), "task a, entry 0, attempt_2: row 1"),
+        (broken(a=[entry(PLACEHOLDER, None)]), "task a, entry 0, attempt_2"),
+        (broken(a=[entry(PLACEHOLDER, [[1, 2], [3]])]), "task a, entry 0, attempt_2: row 1"),
         (broken(b=[entry(), entry([[10]])]), "task b, entry 1, attempt_1: row 0, column 0 is 10"),
         (broken(a=[entry([[-1]])]), "is -1"),
         (broken(a=[entry([[1.0]])]), "is 1.0"),
@@ -112,7 +112,7 @@ def test_all_problems_are_counted_and_the_first_ten_shown():
 
 def test_check_grids_minds_what_is_there_not_what_is_missing():
     check_grids({"a": []})
-    check_grids({"a": [{"attempt_1": FILLER}]})
+    check_grids({"a": [{"attempt_1": PLACEHOLDER}]})
     with pytest.raises(SubmissionError):
         check_grids({"a": [{"attempt_1": [[11]]}]})
 

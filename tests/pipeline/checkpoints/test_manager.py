@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch.testing import assert_close
 
 from pipeline.checkpoints.checkpoint import load_checkpoint
-from pipeline.checkpoints.manager import Keeper, TrainingState
+from pipeline.checkpoints.manager import CheckpointManager, TrainingState
 from tests.helpers.checkpoints import harm
 from tests.helpers.paths import ROOT
 from tests.helpers.training_states import KEYS, make_keeper, make_state
@@ -24,7 +24,7 @@ from tests.helpers.training_states import KEYS, make_keeper, make_state
 FILES = ["model", "average", "ids", "optimizer", "random", "slots_0000"]
 
 
-def saved(keeper: Keeper, *steps: int) -> list[TrainingState]:
+def saved(keeper: CheckpointManager, *steps: int) -> list[TrainingState]:
     states = [make_state(step) for step in steps]
     for state in states:
         keeper.save(state)
@@ -63,8 +63,8 @@ def test_prediction_can_read_it_too(tmp_path: Path) -> None:
 def test_training_goes_on_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written is the state at the time, however late the file is."""
     begin = threading.Event()
-    write = Keeper._write
-    monkeypatch.setattr(Keeper, "_write", lambda keeper, state: begin.wait(10) and write(keeper, state))
+    write = CheckpointManager._write
+    monkeypatch.setattr(CheckpointManager, "_write", lambda keeper, state: begin.wait(10) and write(keeper, state))
     keeper, state = make_keeper(tmp_path), make_state(3)
     keeper.save(state)
     assert not (tmp_path / "step_0000003").exists()
@@ -150,7 +150,7 @@ def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: p
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if stage == "put":
-        monkeypatch.setattr(Keeper, "_put_in_place", fail)
+        monkeypatch.setattr(CheckpointManager, "_put_in_place", fail)
     else:
         monkeypatch.setattr(f"pipeline.checkpoints.manager.{stage}", fail)
     keeper.save(make_state(2))

@@ -20,7 +20,7 @@ from pipeline.experiments.equal_flop import training_flop
 from pipeline.experiments.model_zoo import MEMBERS, count_parameters
 from pipeline.experiments.paper_tables import TABLES, Claim, Row
 from pipeline.experiments.plots import Series, draw_series
-from pipeline.experiments.run_table import Order, choose_rows, make_trials, run_table
+from pipeline.experiments.run_table import TableRequest, choose_rows, make_trials, run_table
 from pipeline.experiments.scales import SCALES, base_config
 from pipeline.experiments.trial import Trial, run_trial
 from pipeline.experiments.verdicts import Results, judge, make_line
@@ -31,8 +31,8 @@ from tests.helpers.process_family import wait_until
 SMOKE = "smoke"
 
 
-def order(name: str, out: Path, **changes: Any) -> Order:
-    return Order(**({"name": name, "scale": SMOKE, "seeds": 1, "jobs": 1, "out": out} | changes))
+def order(name: str, out: Path, **changes: Any) -> TableRequest:
+    return TableRequest(**({"name": name, "scale": SMOKE, "seeds": 1, "jobs": 1, "out": out} | changes))
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from augment import Pair, Task
-from augment.sources.lenient import Unread
+from augment.sources.lenient import UnreadableTask
 from pipeline.kaggle import best_submission as standing
-from pipeline.kaggle.best_submission import Standing
+from pipeline.kaggle.best_submission import BestSubmission
 from submissions.submission_file import read_submission
 from submissions.vote import Candidate
 
@@ -27,11 +27,11 @@ def candidates(colour: int, count: int) -> list[Candidate]:
 
 
 @pytest.fixture
-def begun(tmp_path: Path) -> Standing:
+def begun(tmp_path: Path) -> BestSubmission:
     said: list[str] = []
-    made = Standing(
+    made = BestSubmission(
         [task("a", 2), task("b", 1)],
-        [Unread("c", 3, "no task")],
+        [UnreadableTask("c", 3, "no task")],
         [tmp_path / "s.json", tmp_path / "t.json"],
         said.append,
     )
@@ -40,7 +40,7 @@ def begun(tmp_path: Path) -> Standing:
     return made
 
 
-def test_the_filler_covers_everything_in_every_file(begun: Standing) -> None:
+def test_the_filler_covers_everything_in_every_file(begun: BestSubmission) -> None:
     for file in begun.files:
         found = read_submission(file)
         assert {name: len(entries) for name, entries in found.items()} == {"a": 2, "b": 1, "c": 3}
@@ -48,7 +48,7 @@ def test_the_filler_covers_everything_in_every_file(begun: Standing) -> None:
     assert (begun.answered, begun.inputs) == (0, 6)
 
 
-def test_an_answer_stays_until_as_many_votes_are_in(begun: Standing) -> None:
+def test_an_answer_stays_until_as_many_votes_are_in(begun: BestSubmission) -> None:
     begun.improve({"a": [candidates(3, 4), []], "b": [candidates(4, 4)]})
     assert begun.answered == 2
     begun.improve({"a": [candidates(5, 3), candidates(6, 1)], "b": [candidates(7, 4)]})
@@ -58,26 +58,28 @@ def test_an_answer_stays_until_as_many_votes_are_in(begun: Standing) -> None:
     assert found["c"][0]["attempt_1"] == [[0]]
 
 
-def test_a_pass_that_is_done_replaces_one_with_more_votes(begun: Standing) -> None:
+def test_a_pass_that_is_done_replaces_one_with_more_votes(begun: BestSubmission) -> None:
     begun.improve({"a": [candidates(3, 4), candidates(3, 4)], "b": [candidates(4, 4)]})
     begun.improve({"a": [candidates(5, 1), []], "b": [candidates(7, 1)]}, complete=True)
     found = read_submission(begun.files[0])
     assert [entry["attempt_1"] for entry in found["a"]] == [[[5]], [[3]]]
 
 
-def test_a_run_that_goes_on_keeps_what_it_had(begun: Standing) -> None:
+def test_a_run_that_goes_on_keeps_what_it_had(begun: BestSubmission) -> None:
     begun.improve({"a": [candidates(3, 4), []], "b": [candidates(4, 4)]})
-    again = Standing(begun.tasks, [Unread("c", 3, "no task")], begun.files, print)
+    again = BestSubmission(begun.tasks, [UnreadableTask("c", 3, "no task")], begun.files, print)
     again.begin()
     assert again.answered == 2
     again.improve({"b": [candidates(9, 100)]})
     assert again.submission["b"][0]["attempt_1"] == [[4]], "a part of a pass replaces no answers of a whole one"
-    other = Standing(begun.tasks, [], begun.files, print)  # another file was asked before
+    other = BestSubmission(begun.tasks, [], begun.files, print)  # another file was asked before
     other.begin()
     assert other.answered == 0
 
 
-def test_a_file_that_cannot_be_written_keeps_what_it_held(begun: Standing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_written_keeps_what_it_held(
+    begun: BestSubmission, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -94,7 +96,7 @@ def test_a_file_that_cannot_be_written_keeps_what_it_held(begun: Standing, monke
 
 @pytest.mark.parametrize("content", [{"a": []}, {"id": 5}, {"a": [5, 6], "b": [7], "c": [1, 2, 3]}, []])
 @pytest.mark.parametrize("place", [0, 1])
-def test_what_others_write_there_is_not_valid(begun: Standing, content: object, place: int) -> None:
+def test_what_others_write_there_is_not_valid(begun: BestSubmission, content: object, place: int) -> None:
     begun.files[place].write_text(json.dumps(content))
     assert not begun.is_valid()
     begun.begin()

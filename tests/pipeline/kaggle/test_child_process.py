@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 
 from pipeline.kaggle import child_process as children
-from pipeline.kaggle.child_process import Child, Ended
+from pipeline.kaggle.child_process import ChildProcess, ChildResult
 from pipeline.runtime.launcher import count_gpus, launch_command
 from tests.helpers.paths import ROOT
 from tests.helpers.process_family import is_gone, process_family, wait_until
 
 
-def start(monkeypatch: pytest.MonkeyPatch, script: str) -> tuple[Child, list[str]]:
+def start(monkeypatch: pytest.MonkeyPatch, script: str) -> tuple[ChildProcess, list[str]]:
     """A child that runs this script in place of a stage, and what it says."""
     monkeypatch.setattr(children, "launch_command", lambda *_: [sys.executable, "-c", script])
     said: list[str] = []
-    return Child([], 1, said.append), said
+    return ChildProcess([], 1, said.append), said
 
 
-def wait(child: Child, seconds: float = 20.0, patience: float = 20.0, stop_after: float = 1e9) -> Ended:
+def wait(child: ChildProcess, seconds: float = 20.0, patience: float = 20.0, stop_after: float = 1e9) -> ChildResult:
     begun = time.monotonic()
     return child.wait(begun + seconds, patience, lambda: time.monotonic() - begun > stop_after)
 
@@ -88,7 +88,7 @@ def test_work_that_goes_on_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch, tm
     beat = tmp_path / ".alive"
     script = f"import time, pathlib\nfor _ in range(8): pathlib.Path({str(beat)!r}).touch(); time.sleep(0.4)"
     monkeypatch.setattr(children, "launch_command", lambda *_: [sys.executable, "-c", script])
-    assert wait(Child([], 1, print, beat), patience=1.5).well
+    assert wait(ChildProcess([], 1, print, beat), patience=1.5).well
 
 
 def test_it_may_finish_when_the_run_is_asked_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def test_it_may_finish_when_the_run_is_asked_to_end(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_what_it_lacked_is_understood(line: str, memory: bool, space: bool) -> None:
-    ended = Ended(2, "ended", ("train 3/9", line))
+    ended = ChildResult(2, "ended", ("train 3/9", line))
     assert (ended.out_of_memory, ended.out_of_space) == (memory, space)
     assert line[:50] in ended.describe()
 

@@ -5,45 +5,45 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.run_config import UnattendedSettings
-from pipeline.kaggle.schedule import LEAST_MARGIN, SECONDS_TO_END, Plan, Speed
+from pipeline.kaggle.schedule import LEAST_MARGIN, SECONDS_TO_END, PassSchedule, Speed
 
 SETTINGS = UnattendedSettings(margin=0.02, passes=(0.1, 0.4), first_views=4, predict_share=0.25)
 
 
 def test_an_unknown_speed_keeps_the_whole_share() -> None:
-    plan = Plan(1000, SETTINGS, 129)
+    plan = PassSchedule(1000, SETTINGS, 129)
     assert plan.finish == 980
     assert plan.last_pass(0).begin == pytest.approx(980 - SECONDS_TO_END - 250)
     assert plan.last_pass(0).views == 129
 
 
 def test_a_known_speed_keeps_what_it_needs() -> None:
-    fast = Plan(1000, SETTINGS, 129, Speed(start=10, view=0.5))
+    fast = PassSchedule(1000, SETTINGS, 129, Speed(start=10, view=0.5))
     assert fast.last_pass(100).views == 129
     assert fast.last_pass(100).begin == pytest.approx(980 - SECONDS_TO_END - 1.2 * (10 + 129 * 0.5))
-    slow = Plan(1000, SETTINGS, 129, Speed(start=10, view=20))
+    slow = PassSchedule(1000, SETTINGS, 129, Speed(start=10, view=20))
     assert slow.last_pass(100).views == int((250 / 1.2 - 10) / 20) == 9
     assert slow.last_pass(100).begin >= 980 - SECONDS_TO_END - 250
 
 
 def test_training_on_each_task_is_paid_from_the_same_share() -> None:
-    plan = Plan(1000, SETTINGS, 129, Speed(start=10, view=2.0, extra=100))
+    plan = PassSchedule(1000, SETTINGS, 129, Speed(start=10, view=2.0, extra=100))
     assert plan.last_pass(0).views == int(((250 - 120) / 1.2 - 10) / 2)
-    dear = Plan(1000, SETTINGS, 129, Speed(start=10, view=2.0), last_cost=2.0)
+    dear = PassSchedule(1000, SETTINGS, 129, Speed(start=10, view=2.0), last_cost=2.0)
     assert dear.last_pass(0).views == int((250 / 1.2 - 10) / 4), "candidates are rescored"
-    too_much = Plan(1000, SETTINGS, 129, Speed(start=10, view=2.0, extra=300))
+    too_much = PassSchedule(1000, SETTINGS, 129, Speed(start=10, view=2.0, extra=300))
     assert plan.affords_extra()
-    assert Plan(60, SETTINGS, 129, Speed(start=60)).affords_extra(), "where there is none"
+    assert PassSchedule(60, SETTINGS, 129, Speed(start=60)).affords_extra(), "where there is none"
     assert not too_much.affords_extra()
     assert too_much.last_pass(0).views == int((250 / 1.2 - 10) / 2), "it is left out, and costs nothing"
 
 
 def test_a_cheap_pass_comes_by_half_time_and_early_ones_only_in_long_runs() -> None:
-    assert Plan(42_600, SETTINGS, 129).cheap_passes() == [4260, 17_040]
-    assert Plan(60, SETTINGS, 129).cheap_passes() == [24]
-    first = Plan(1000, SETTINGS, 129).cheap_pass(100)
+    assert PassSchedule(42_600, SETTINGS, 129).cheap_passes() == [4260, 17_040]
+    assert PassSchedule(60, SETTINGS, 129).cheap_passes() == [24]
+    first = PassSchedule(1000, SETTINGS, 129).cheap_pass(100)
     assert (first.views, first.until) == (4, 200)
-    later = Plan(1000, SETTINGS, 129, Speed(start=10, view=1.0)).cheap_pass(400)
+    later = PassSchedule(1000, SETTINGS, 129, Speed(start=10, view=1.0)).cheap_pass(400)
     assert later.views == int(50 / 1.2 - 10)
 
 
@@ -55,7 +55,7 @@ def test_everything_ends_before_the_margin(
     budget: float, most: int, margin: float, share: float, start: float, view: float | None, extra: float, passed: float
 ) -> None:
     settings = UnattendedSettings(margin=margin, predict_share=share)
-    plan = Plan(budget, settings, most, Speed(start, view, extra))
+    plan = PassSchedule(budget, settings, most, Speed(start, view, extra))
     now = passed * budget
     last = plan.last_pass(now)
     assert plan.finish <= budget - max(LEAST_MARGIN, margin * budget)

@@ -15,14 +15,14 @@ from pipeline.checkpoints.checkpoint import fingerprint
 from pipeline.config.run_config import ConfigError, PredictSettings, build_config
 from pipeline.prediction.predict import predict
 from pipeline.prediction.predictor import Predictor
-from pipeline.prediction.time_estimate import seconds_needed
-from pipeline.prediction.workload import Asked, Questions
-from pipeline.runtime.distributed import join_processes
-from solver.data.batches import Examples
+from pipeline.prediction.time_estimate import estimate_seconds
+from pipeline.prediction.workload import Queries, Workload
+from pipeline.runtime.distributed import join_process_group
+from solver.data.batches import PuzzleDataset
 from solver.data.tokens import decode
 from solver.model.model import RecursiveModel
 from solver.model.output import Output
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.deep_supervision import last_output, predict_steps
 from submissions import read_predictions
 from submissions.predictions import NO_GRID
@@ -48,9 +48,9 @@ def test_every_answer_is_what_the_model_says_to_that_example_alone(puzzle_set: P
     made, checkpoint = read_predictions(plain), make_checkpoint(puzzle_set)
     model = RecursiveModel(MODEL)
     model.load_state_dict(checkpoint.weights)
-    table = IdTable(len(puzzle_set), MODEL.id_length)
+    table = PuzzleEmbedding(len(puzzle_set), MODEL.id_length)
     table.weights_PI.copy_(checkpoint.id_rows)
-    examples = Examples(puzzle_set, "task")
+    examples = PuzzleDataset(puzzle_set, "task")
     assert len(made.answers) == len(examples.test_inputs()[0])
     keys = {key: row for row, key in enumerate(puzzle_set.keys())}
     answers, found = made.answers, 0
@@ -117,7 +117,7 @@ def test_a_kill_while_parts_are_joined_loses_nothing(
         raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.prediction.predict.join_parts", crash)
+        patch.setattr("pipeline.prediction.predict.join_shards", crash)
         with pytest.raises(Crash):
             ask(puzzle_set, tmp_path / "out")
     with monkeypatch.context() as patch:
@@ -261,18 +261,20 @@ def test_the_recursion_of_every_test_input_is_kept(puzzle_set: PuzzleSet, plain:
 
 def test_the_time_needed_is_that_of_every_row(puzzle_set: PuzzleSet, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a clock that a row moves on by as many seconds as it has cells."""
-    config, processes, clock = build_config(make_checkpoint(puzzle_set).config), join_processes(), [0.0]
-    questions = Questions(puzzle_set, "task")
+    config, processes, clock = build_config(make_checkpoint(puzzle_set).config), join_process_group(), [0.0]
+    questions = Workload(puzzle_set, "task")
     cells = int(questions.examples.widths(questions.puzzles).sum())
 
-    def answer(predictor: Predictor, asked: Asked, memory: object) -> None:
+    def answer(predictor: Predictor, asked: Queries, memory: object) -> None:
         clock[0] += len(asked) * predictor.width(asked)
 
     monkeypatch.setattr(Predictor, "answer", answer)
     monkeypatch.setattr("pipeline.prediction.predict.time.monotonic", lambda: clock[0])
 
     def seconds(**settings: Any) -> float:
-        return seconds_needed(config.model_copy(update={"predict": PredictSettings(**settings)}), puzzle_set, processes)
+        return estimate_seconds(
+            config.model_copy(update={"predict": PredictSettings(**settings)}), puzzle_set, processes
+        )
 
     assert seconds(second_pass=False) == pytest.approx(2 + 1.2 * cells)
     inputs = set(zip(*questions.inputs_of(questions.puzzles, questions.pairs), strict=True))

@@ -51,12 +51,12 @@ LOSE_ONE = """
 import os, signal, sys
 from pipeline import parts
 from pipeline.__main__ import main
-write = parts.write_part
+write = parts.write_shard
 def killed(folder, number, *rest):
     if number >= 3 and os.environ["RANK"] == "1":
         os.kill(os.getpid(), signal.SIGKILL)
     write(folder, number, *rest)
-parts.write_part = killed
+parts.write_shard = killed
 main(sys.argv[1:])
 """
 

@@ -15,11 +15,11 @@ from pipeline.checkpoints.load_model import load_model
 from pipeline.config.run_config import PredictSettings, build_config, override
 from pipeline.prediction.predict import predict
 from pipeline.prediction.rescore import rescore
-from solver.data.batches import Examples
+from solver.data.batches import PuzzleDataset
 from solver.data.tokens import encode
 from solver.model.config import LossName
 from solver.model.model import RecursiveModel
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.deep_supervision import last_output, predict_steps
 from solver.training.loss import log_probabilities, stablemax_cross_entropy
 from submissions import Predictions, read_predictions, vote
@@ -91,7 +91,7 @@ def test_scores_are_those_of_each_candidate_by_itself(puzzle_set: PuzzleSet, sco
     boards = {(made.tasks[task], int(test)) for task, test, board in zip(
         made.answers.task, made.answers.test, made.answers.board, strict=True
     ) if board}  # fmt: skip
-    model, table = RecursiveModel(MODEL), IdTable(len(puzzle_set), MODEL.id_length)
+    model, table = RecursiveModel(MODEL), PuzzleEmbedding(len(puzzle_set), MODEL.id_length)
     model.load_state_dict(checkpoint.weights)
     table.weights_PI.copy_(checkpoint.id_rows)
     given = {
@@ -104,7 +104,7 @@ def test_scores_are_those_of_each_candidate_by_itself(puzzle_set: PuzzleSet, sco
     expected, shapes = {}, set()
     for (task, test), grids in best_of(made, puzzle_set).items():
         place = [each.id for each in puzzle_set.tasks].index(task)
-        examples = Examples(puzzle_set, "full" if (task, test) in boards else "task")
+        examples = PuzzleDataset(puzzle_set, "full" if (task, test) in boards else "task")
         for puzzle in range(puzzle_set.starts[place], puzzle_set.starts[place + 1]):
             one, pair = np.array([puzzle]), np.array([examples.trained[place] + test])
             logits = last_output(predict_steps(model, table, examples.render(one, pair))).logits_BCV[0]
@@ -206,7 +206,7 @@ def test_log_probabilities_follow_the_loss_of_the_checkpoint(
     made = read_predictions(folder)
     assert made.scores is not None
     model, table = load_model(trained, puzzle_set)
-    examples = Examples(puzzle_set, "task")
+    examples = PuzzleDataset(puzzle_set, "task")
     place = int(made.scores.task[0])
     task = [each.id for each in puzzle_set.tasks].index(made.tasks[place])
     one = puzzle_set.starts[task : task + 1]

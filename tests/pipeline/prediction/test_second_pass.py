@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from augment import PuzzleSet
 from pipeline.config.run_config import PredictSettings
 from pipeline.prediction.predict import predict
-from pipeline.prediction.workload import Questions
+from pipeline.prediction.workload import Workload
 from solver.model.model import RecursiveModel
 from solver.model.output import Output
 from submissions import vote
@@ -97,7 +97,7 @@ def test_a_stage_killed_in_the_second_pass_goes_on(
 ) -> None:
     fill_canvas(puzzle_set, {task.id: 1.0 for task in puzzle_set.tasks[:4]}, monkeypatch)
     ask(puzzle_set, tmp_path / "whole", second_pass=True)
-    first = Questions(puzzle_set, "task").ask_all()
+    first = Workload(puzzle_set, "task").ask_all()
     with monkeypatch.context() as patch:
         crash_after(len(first) + 1, patch)
         with pytest.raises(Crash):

@@ -14,11 +14,16 @@ import torch
 from augment import PuzzleSet, open_puzzle_set, write_puzzle_set
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from pipeline.config.run_config import PredictSettings, build_config, override
-from pipeline.prediction.batch_size import Memory
+from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.predict import make_predictor, predict
-from pipeline.prediction.test_time_training import Specialist, for_one_task, seconds_to_specialise, specialise
-from pipeline.prediction.workload import Questions
-from pipeline.runtime.distributed import join_processes
+from pipeline.prediction.test_time_training import (
+    TestTimeTrainer,
+    estimate_test_time_training,
+    one_task_config,
+    train_and_predict_tasks,
+)
+from pipeline.prediction.workload import Workload
+from pipeline.runtime.distributed import join_process_group
 from solver.training.deep_supervision import last_output, predict_steps
 from solver.training.learner import Learner
 from solver.training.step_result import NotFiniteError, StepResult
@@ -53,7 +58,7 @@ def make_trained(puzzle_set: PuzzleSet, **train: Any) -> Checkpoint:
 def plain(puzzle_set: PuzzleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Specialised predictions that nothing happened to."""
     folder = tmp_path_factory.mktemp("predictions") / "plain"
-    specialise(make_trained(puzzle_set), puzzle_set, ONCE, folder, Notes())
+    train_and_predict_tasks(make_trained(puzzle_set), puzzle_set, ONCE, folder, Notes())
     return folder
 
 
@@ -65,16 +70,16 @@ def answers_of(made: Predictions, task: str) -> dict[str, list[Any]]:
     return {"grid": grids} | {name: np.nan_to_num(getattr(rows, name), nan=1).tolist() for name in names}
 
 
-def make_specialist(trained: Checkpoint, puzzle_set: PuzzleSet) -> Specialist:
-    predictor = make_predictor(trained, puzzle_set, ONCE, join_processes(), Notes())
+def make_specialist(trained: Checkpoint, puzzle_set: PuzzleSet) -> TestTimeTrainer:
+    predictor = make_predictor(trained, puzzle_set, ONCE, join_process_group(), Notes())
     config = build_config(trained.config)
-    return Specialist(predictor, Memory(config.model, 4, Notes().log), for_one_task(config), Notes().log)
+    return TestTimeTrainer(predictor, BatchSize(config.model, 4, Notes().log), one_task_config(config), Notes().log)
 
 
 # What is learnt, and what is not.
 
 
-def loss_on(specialist: Specialist, task: int) -> float:
+def loss_on(specialist: TestTimeTrainer, task: int) -> float:
     """On the task's demonstrations under all of its augmentations."""
     starts, examples = specialist.predictor.questions.puzzle_set.starts, specialist.examples
     count = int(examples.trained[task])
@@ -138,9 +143,9 @@ def test_no_more_slots_than_examples(puzzle_set: PuzzleSet, monkeypatch: pytest.
 
 def test_the_schedule_is_cut_to_the_steps_of_a_task(puzzle_set: PuzzleSet) -> None:
     chosen = {"task_steps": 40, "curriculum": [[0.5, 1, 2]], "ids_only": 0.3, "warmup": 2000, "average": 0.999}
-    train = for_one_task(build_config(make_trained(puzzle_set, **chosen).config)).train
+    train = one_task_config(build_config(make_trained(puzzle_set, **chosen).config)).train
     assert (train.steps, train.warmup, train.curriculum, train.ids_only, train.average) == (40, 4, (), 0, None)
-    assert for_one_task(build_config(make_trained(puzzle_set, warmup=0).config)).train.warmup == 0
+    assert one_task_config(build_config(make_trained(puzzle_set, warmup=0).config)).train.warmup == 0
 
 
 # Answers.
@@ -166,11 +171,15 @@ def test_a_task_alone_is_answered_as_among_others(
 ) -> None:
     """In whatever order they come, some were trained on before it."""
     chosen, trained = PredictSettings(**settings), make_trained(puzzle_set)
-    many = specialise(trained, puzzle_set, chosen, tmp_path / "many", Notes()) if settings else read_predictions(plain)
+    many = (
+        train_and_predict_tasks(trained, puzzle_set, chosen, tmp_path / "many", Notes())
+        if settings
+        else read_predictions(plain)
+    )
     for task in puzzle_set.tasks:
         write_puzzle_set(make_set(7, tasks=(task.id,)), tmp_path / task.id)
         alone = open_puzzle_set(tmp_path / task.id)
-        one = specialise(trained, alone, chosen, tmp_path / f"{task.id} alone", Notes())
+        one = train_and_predict_tasks(trained, alone, chosen, tmp_path / f"{task.id} alone", Notes())
         assert answers_of(one, task.id) == answers_of(many, task.id)
 
 
@@ -179,7 +188,7 @@ def test_without_steps_the_answers_are_those_of_the_shared_weights(puzzle_set: P
         make_trained(puzzle_set, task_steps=0),
         PredictSettings(second_pass=False, trajectories=2, noise=0.1),
     )
-    own = specialise(trained, puzzle_set, settings, tmp_path / "own", Notes())
+    own = train_and_predict_tasks(trained, puzzle_set, settings, tmp_path / "own", Notes())
     shared = predict(trained, puzzle_set, settings, tmp_path / "shared", Notes())
     for task in puzzle_set.tasks:
         ours, theirs = answers_of(own, task.id), answers_of(shared, task.id)
@@ -202,7 +211,7 @@ def test_a_task_whose_training_breaks_is_answered_by_the_shared_weights(
 
     shared = predict(make_trained(puzzle_set), puzzle_set, PredictSettings(second_pass=False), tmp_path / "s", Notes())
     monkeypatch.setattr(Learner, "step", patched)
-    made = specialise(make_trained(puzzle_set), puzzle_set, ONCE, tmp_path / "out", notes)
+    made = train_and_predict_tasks(make_trained(puzzle_set), puzzle_set, ONCE, tmp_path / "out", notes)
     task, other = puzzle_set.tasks[1].id, puzzle_set.tasks[2].id
     assert notes.said(f"task {task}: the loss or a gradient of step 3 is not finite; it is answered by the weights of")
     assert answers_of(made, task)["halt_logit"] == pytest.approx(answers_of(shared, task)["halt_logit"], abs=1e-5)
@@ -215,13 +224,13 @@ def test_a_task_whose_training_breaks_is_answered_by_the_shared_weights(
 @pytest.fixture
 def trained_tasks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The tasks, by number, that are trained on from now on."""
-    train, found = Specialist._train, []
+    train, found = TestTimeTrainer._train, []
 
-    def patched(specialist: Specialist, task: int, *rest: Any) -> None:
+    def patched(specialist: TestTimeTrainer, task: int, *rest: Any) -> None:
         found.append(task)
         train(specialist, task, *rest)
 
-    monkeypatch.setattr(Specialist, "_train", patched)
+    monkeypatch.setattr(TestTimeTrainer, "_train", patched)
     return found
 
 
@@ -232,15 +241,15 @@ def test_the_cheapest_tasks_come_first_and_a_killed_stage_makes_only_what_is_mis
     with monkeypatch.context() as patch:
         crash_after(3, patch)
         with pytest.raises(Crash):
-            specialise(trained, puzzle_set, ONCE, tmp_path / "out", Notes())
+            train_and_predict_tasks(trained, puzzle_set, ONCE, tmp_path / "out", Notes())
     begun = trained_tasks.copy()
-    specialise(trained, puzzle_set, ONCE, tmp_path / "out", notes)
+    train_and_predict_tasks(trained, puzzle_set, ONCE, tmp_path / "out", notes)
     assert notes.said("3 parts were made before")
     assert trained_tasks[len(begun) :][0] == begun[-1], "the one that was not written is trained on again"
     assert sorted([*begun[:-1], *trained_tasks[len(begun) :]]) == list(range(5))
     same_files(tmp_path / "out", plain)
     assert not (tmp_path / "out.parts").exists()
-    questions = Questions(puzzle_set, "task")
+    questions = Workload(puzzle_set, "task")
     widths = questions.examples.widths(puzzle_set.starts[[*begun[:-1], *trained_tasks[len(begun) :]]]).tolist()
     assert widths == sorted(widths)
     assert widths[0] < widths[-1]
@@ -251,7 +260,7 @@ def test_what_decides_the_answers_is_told_apart(
 ) -> None:
     def made_again(trained: Checkpoint, **settings: Any) -> bool:
         trained_tasks.clear()
-        specialise(trained, puzzle_set, PredictSettings(**settings), tmp_path / "out", Notes())
+        train_and_predict_tasks(trained, puzzle_set, PredictSettings(**settings), tmp_path / "out", Notes())
         return bool(trained_tasks)
 
     trained = make_trained(puzzle_set)
@@ -270,13 +279,13 @@ from pathlib import Path
 from augment import open_puzzle_set
 from pipeline.checkpoints.checkpoint import load_checkpoint
 from pipeline.config.run_config import PredictSettings
-from pipeline.runtime.distributed import leave_processes
+from pipeline.runtime.distributed import leave_process_group
 from pipeline.runtime.run_folder import Console
-from pipeline.prediction.test_time_training import specialise
+from pipeline.prediction.test_time_training import train_and_predict_tasks
 folder = Path(sys.argv[1])
 trained, puzzle_set = load_checkpoint(folder / "checkpoint"), open_puzzle_set(folder / "set")
-specialise(trained, puzzle_set, PredictSettings(), folder / "out", Console())
-leave_processes()
+train_and_predict_tasks(trained, puzzle_set, PredictSettings(), folder / "out", Console())
+leave_process_group()
 """
 
 
@@ -303,7 +312,7 @@ def test_the_time_needed_is_that_of_every_step(puzzle_set: PuzzleSet, monkeypatc
 
     monkeypatch.setattr(Learner, "step", patched)
     monkeypatch.setattr("pipeline.prediction.test_time_training.time.monotonic", lambda: clock[0])
-    expected = seconds_to_specialise(config, puzzle_set, join_processes())
+    expected = estimate_test_time_training(config, puzzle_set, join_process_group())
     positions.clear()
     specialist = make_specialist(make_trained(puzzle_set, batch_size=500), puzzle_set)
     for task in range(len(puzzle_set.tasks)):
@@ -311,7 +320,7 @@ def test_the_time_needed_is_that_of_every_step(puzzle_set: PuzzleSet, monkeypatc
             pass
     assert expected == pytest.approx(1.2 * sum(positions))
     without = build_config(make_trained(puzzle_set, task_steps=0).config)
-    assert seconds_to_specialise(without, puzzle_set, join_processes()) == 0
+    assert estimate_test_time_training(without, puzzle_set, join_process_group()) == 0
 
 
 def test_solve_answers_each_task_by_weights_of_its_own(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from augment import PuzzleSet
-from pipeline.prediction.workload import FEWEST_ROWS, Asked, Questions
+from pipeline.prediction.workload import FEWEST_ROWS, Queries, Workload
 from tests.helpers.untrained import make_set
 
 
@@ -14,7 +14,7 @@ def puzzle_set() -> PuzzleSet:
     return make_set(augmentations=7, max_side=11, limit=40)
 
 
-def rows_of(parts: list[Asked]) -> list[tuple[int, int, int]]:
+def rows_of(parts: list[Queries]) -> list[tuple[int, int, int]]:
     return [
         row
         for part in parts
@@ -27,7 +27,7 @@ def rows_of(parts: list[Asked]) -> list[tuple[int, int, int]]:
 def test_every_input_and_augmentation_is_asked_exactly_once(
     puzzle_set: PuzzleSet, processes: int, trajectories: int
 ) -> None:
-    parts = Questions(puzzle_set, "task", trajectories=trajectories).ask_all()
+    parts = Workload(puzzle_set, "task", trajectories=trajectories).ask_all()
     shares = [parts[index::processes] for index in range(processes)]
     asked = [row for share in shares for row in rows_of(share)]
     expected = {
@@ -43,13 +43,13 @@ def test_every_input_and_augmentation_is_asked_exactly_once(
 
 
 def test_fewer_augmentations_are_the_first_ones(puzzle_set: PuzzleSet) -> None:
-    asked = Questions(puzzle_set, "task", augmentations=2)
+    asked = Workload(puzzle_set, "task", augmentations=2)
     places = asked.puzzles - puzzle_set.starts[asked.examples.tasks[asked.puzzles]]
     assert set(places.tolist()) == {0, 1, 2}
 
 
 def test_parts_have_one_width_each_and_the_widest_come_first(puzzle_set: PuzzleSet) -> None:
-    questions, found = Questions(puzzle_set, "task"), []
+    questions, found = Workload(puzzle_set, "task"), []
     parts = questions.ask_all()
     for part in parts:
         assert 0 < len(part) <= FEWEST_ROWS
@@ -64,7 +64,7 @@ def test_parts_have_one_width_each_and_the_widest_come_first(puzzle_set: PuzzleS
 
 def test_rows_of_a_task_keep_the_order_that_settles_ties(puzzle_set: PuzzleSet) -> None:
     """Test input, then puzzle, then trajectory; nothing of another task between them."""
-    questions = Questions(puzzle_set, "task", trajectories=2)
+    questions = Workload(puzzle_set, "task", trajectories=2)
     rows = rows_of(questions.ask_all())
     tasks = questions.examples.tasks[[puzzle for puzzle, _, _ in rows]]
     assert (np.diff(tasks) != 0).sum() == len(puzzle_set.tasks) - 1
@@ -76,7 +76,7 @@ def test_rows_of_a_task_keep_the_order_that_settles_ties(puzzle_set: PuzzleSet) 
 
 
 def test_asking_again_is_on_the_whole_board(puzzle_set: PuzzleSet) -> None:
-    questions = Questions(puzzle_set, "task")
+    questions = Workload(puzzle_set, "task")
     task = next(place for place, task in enumerate(puzzle_set.tasks) if len(task.tests) > 1)
     (part,) = questions.ask_for({(task, 1)}, board=True)
     places, tests = questions.inputs_of(part.puzzles, part.pairs)
@@ -89,5 +89,5 @@ def test_asking_again_is_on_the_whole_board(puzzle_set: PuzzleSet) -> None:
 
 
 def test_nothing_is_cut_off_on_the_whole_board(puzzle_set: PuzzleSet) -> None:
-    assert Questions(puzzle_set, "task").may_be_cut_off()
-    assert not Questions(puzzle_set, "full").may_be_cut_off()
+    assert Workload(puzzle_set, "task").may_be_cut_off()
+    assert not Workload(puzzle_set, "full").may_be_cut_off()

@@ -9,7 +9,7 @@ from pipeline.config.run_config import RunConfig, override
 from pipeline.data.build import build
 from pipeline.recipes.registry import recipe
 from pipeline.training.setup import learner_config
-from solver.data.batches import Examples
+from solver.data.batches import PuzzleDataset
 from solver.model.model import RecursiveModel
 from solver.training.learner import Learner
 
@@ -36,7 +36,7 @@ def small_sources(config: RunConfig) -> list[SourcedTasks]:
 def test_a_long_recipe_trains_once_it_is_made_small(name: str) -> None:
     config = override(recipe(name), SHRUNK)
     puzzle_set = build(small_sources(config), config.puzzles, config.seed, config.model.board_side)
-    examples = Examples(puzzle_set, config.model.canvas, ids=config.puzzles.ids, redraw=not config.model.symbols)
+    examples = PuzzleDataset(puzzle_set, config.model.canvas, ids=config.puzzles.ids, redraw=not config.model.symbols)
     torch.manual_seed(0)
     model, table = RecursiveModel(config.model), new_table(examples.row_keys, config.model)
     learner, sampler = Learner(model, table, learner_config(config)), examples.sampler(config.seed)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.prediction.batch_size import FEWEST_BOARDS, Memory, grow
+from pipeline.prediction.batch_size import FEWEST_BOARDS, BatchSize, grow
 from solver.model.config import ModelConfig
 
 CONFIG = ModelConfig(hidden=16, heads=2, id_slots=4, board_side=6)
@@ -11,7 +11,7 @@ CONFIG = ModelConfig(hidden=16, heads=2, id_slots=4, board_side=6)
 
 
 def test_a_batch_has_no_more_positions_than_so_many_full_boards() -> None:
-    memory = Memory(CONFIG, 3, print)
+    memory = BatchSize(CONFIG, 3, print)
     assert list(memory.batches(70, 1, lambda rows: (rows.start, rows.stop))) == [(0, 24), (24, 48), (48, 70)]
     assert list(memory.batches(4, 36, lambda rows: rows.stop)) == [3, 4]
     assert list(memory.batches(2, 500, lambda rows: rows.stop)) == [1, 2], "one example at least"
@@ -27,7 +27,7 @@ def test_what_does_not_fit_is_halved_and_stays_so() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return list(range(rows.start, rows.stop))
 
-    memory = Memory(CONFIG, 2, said.append)
+    memory = BatchSize(CONFIG, 2, said.append)
     done = [row for rows in memory.batches(20, 1, work) for row in rows]
     assert done == list(range(20))
     assert tried == [16, 8, 4, 4, 4, 4, 4]
@@ -39,7 +39,7 @@ def test_a_single_example_that_does_not_fit_ends_in_words() -> None:
         raise MemoryError("no memory")
 
     with pytest.raises(ValueError, match=r"out of memory with a single example \(no memory\): free memory"):
-        list(Memory(CONFIG, 8, print).batches(5, 36, work))
+        list(BatchSize(CONFIG, 8, print).batches(5, 36, work))
 
 
 def test_other_errors_are_not_taken_for_it() -> None:
@@ -47,7 +47,7 @@ def test_other_errors_are_not_taken_for_it() -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        list(Memory(CONFIG, 1, print).batches(5, 36, work))
+        list(BatchSize(CONFIG, 1, print).batches(5, 36, work))
 
 
 @pytest.mark.parametrize(("room", "most", "expected"), [(1000, 4096, 512), (19, 4096, 8), (1e9, 64, 64), (1e9, 50, 64)])

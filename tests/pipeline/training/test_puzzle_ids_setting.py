@@ -14,10 +14,10 @@ from augment.augmentation import PERMUTATIONS, parse_puzzle_keys
 from pipeline.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.checkpoints.load_model import load_model
 from pipeline.config.run_config import ConfigError, build_config, override
-from pipeline.prediction.test_time_training import seconds_to_specialise
-from pipeline.prediction.time_estimate import seconds_needed
+from pipeline.prediction.test_time_training import estimate_test_time_training
+from pipeline.prediction.time_estimate import estimate_seconds
 from pipeline.recipes.registry import recipe
-from pipeline.runtime.distributed import join_processes
+from pipeline.runtime.distributed import join_process_group
 from pipeline.scoring.unreachable_colours import describe_unreachable
 from solver.training.learner import Learner
 from submissions.prediction_files import read_predictions
@@ -134,8 +134,8 @@ def test_the_time_is_estimated_with_fewer_puzzles_than_rows() -> None:
     config = override(recipe("smoke"), changes)
     tasks = load_tasks(config.source, config.selection.selection())
     puzzle_set = build_puzzle_set([SourcedTasks("a", "scored", tasks)], 0, 0, board_side=8, draws=config.puzzles.draws)
-    assert seconds_needed(config, puzzle_set, join_processes()) > 0
-    assert seconds_to_specialise(config, puzzle_set, join_processes()) > 0
+    assert estimate_seconds(config, puzzle_set, join_process_group()) > 0
+    assert estimate_test_time_training(config, puzzle_set, join_process_group()) > 0
 
 
 # One mode from another.

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from pipeline.checkpoints.manager import Keeper
+from pipeline.checkpoints.manager import CheckpointManager
 from pipeline.runtime.stop_signals import StopSignals
 from solver.training.learner import Learner
 from tests.helpers.commands import launch, run
@@ -214,12 +214,12 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_batch(
         with torch.no_grad():
             learners[0].model.cell_head.weight[3] = torch.nan
 
-    def put_in_place_late(keeper: Keeper, *places: Path) -> None:
+    def put_in_place_late(keeper: CheckpointManager, *places: Path) -> None:
         time.sleep(0.5)  # the step that fails is made meanwhile
         put_in_place(keeper, *places)
 
-    put_in_place = Keeper._put_in_place
-    monkeypatch.setattr(Keeper, "_put_in_place", put_in_place_late)
+    put_in_place = CheckpointManager._put_in_place
+    monkeypatch.setattr(CheckpointManager, "_put_in_place", put_in_place_late)
     monkeypatch.setattr(Learner, "__init__", remember)
     monkeypatch.setattr(Learner, "step", after(9, spoil))
     assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run") == 2
@@ -247,15 +247,15 @@ def test_a_full_disk_ends_in_words_with_the_last_checkpoint_whole(
     puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
-    check = Keeper._check_space
+    check = CheckpointManager._check_space
 
-    def no_room(keeper: Keeper, groups: list) -> None:
+    def no_room(keeper: CheckpointManager, groups: list) -> None:
         if keeper.last_step == 8:
             raise keeper._no_space("it takes 9 MB, and 1 MB are free")
         check(keeper, groups)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "_check_space", no_room)
+        patch.setattr(CheckpointManager, "_check_space", no_room)
         assert run(*command) == 2
     assert "The last one, of step 8, is whole" in " ".join(capsys.readouterr().err.split())
     assert run(*command) == 0

@@ -13,7 +13,7 @@ from pipeline.config.run_config import RunConfig, TrainSettings, override
 from pipeline.recipes.small import smoke
 from pipeline.training.setup import learner_config
 from solver.model.packing import Layout
-from solver.model.puzzle_embedding import IdTable
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.learner_config import LearnerConfig
 from tests.helpers.commands import SHORT, run
 from tests.helpers.small_model import make_model
@@ -58,7 +58,7 @@ def test_the_defaults_of_training_are_those_of_the_learner() -> None:
 
 def test_a_model_knows_by_what_loss_it_is_trained() -> None:
     model = make_model()
-    prepare_model(model, IdTable(2, 16), TrainSettings(loss="softmax"), CPU)
+    prepare_model(model, PuzzleEmbedding(2, 16), TrainSettings(loss="softmax"), CPU)
     assert model.loss == "softmax"
 
 
@@ -68,14 +68,14 @@ def test_compiling_is_off_on_the_cpu_unless_asked_for(
 ) -> None:
     compiled: list[dict] = []
     monkeypatch.setattr("solver.model.layers.Block.compile_parts", lambda _, **options: compiled.append(options))
-    said = prepare_model(make_model(), IdTable(2, 16), TrainSettings(compile=compile_it), CPU)
+    said = prepare_model(make_model(), PuzzleEmbedding(2, 16), TrainSettings(compile=compile_it), CPU)
     assert len(compiled) == expected
     assert said == "float32 on cpu, padded attention" + (", compiled" if expected else "")
 
 
 def test_varlen_attention_is_refused_where_it_cannot_be() -> None:
     with pytest.raises(ValueError, match=r"train\.attention=varlen: torch .* cannot do it in torch\.float32 on cpu"):
-        prepare_model(make_model(), IdTable(2, 16), TrainSettings(attention="varlen"), CPU)
+        prepare_model(make_model(), PuzzleEmbedding(2, 16), TrainSettings(attention="varlen"), CPU)
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(1.0, True), (1.1, False)])
