@@ -1,6 +1,6 @@
 """Does a run that nobody watches keep its promises, left alone and hurt in seven ways?
 
-    python -m benchmarks.bench_kaggle [--trunk FOLDER] [--only NAME,NAME] [--out FILE]
+    python -m benchmarks.bench_kaggle [--backbone FOLDER] [--only NAME,NAME] [--out FILE]
 
 Each run is `solve --recipe kaggle` in the simulated Kaggle of `tests/kaggle_simulation`: network cut, read-only input,
 small disk, hidden tasks whose outputs only the judge has. Eight are left alone, at budgets of 1 to 4 minutes; each hurt
@@ -20,7 +20,7 @@ import typer
 
 from pipeline.runtime.provenance import processor, versions
 from tests.kaggle_simulation.injected_faults import HURTS
-from tests.kaggle_simulation.simulation import EVALUATION_TASKS, Outcome, shipped_trunk, simulate
+from tests.kaggle_simulation.simulation import EVALUATION_TASKS, Outcome, shipped_backbone, simulate
 from tests.kaggle_simulation.watch import Look
 
 UNDISTURBED = "undisturbed"
@@ -28,7 +28,7 @@ MINUTES = (1, 1, 2, 2, 3, 3, 4, 4)
 TIMES_HURT = 2
 HEAD = (
     "run", "budget, s", "used, s", "left over, s", "margin, s", "exit", "valid at looks", "answered", "solved",
-    "hurt at, s", "solved then", "trouble", "broken promises",
+    "hurt at, s", "solved then", "incident", "broken promises",
 )  # fmt: skip
 
 
@@ -39,14 +39,14 @@ def plan_runs(only: list[str]) -> list[tuple[str, int, float]]:
     return [run for run in (*alone, *hurt) if not only or run[0] in only]
 
 
-def run_once(name: str, number: int, budget: float, trunk: Path, folder: Path) -> Outcome:
+def run_once(name: str, number: int, budget: float, backbone: Path, folder: Path) -> Outcome:
     """What became of one run; read where it was made before."""
     root = folder / f"{name.replace(' ', '_')}_{number}"
     file = root / "outcome.json"
     if file.exists():
         return read_outcome(file)
     shutil.rmtree(root, ignore_errors=True)  # what a benchmark that was ended has left
-    outcome = simulate(root.resolve(), budget, HURTS.get(name), trunk)
+    outcome = simulate(root.resolve(), budget, HURTS.get(name), backbone)
     file.write_text(json.dumps(asdict(outcome)))
     return outcome
 
@@ -78,7 +78,7 @@ def describe(outcomes: list[Outcome], command: str) -> str:
         "|" + "---|" * len(HEAD),
         *map(describe_outcome, outcomes),
         "",
-        *(f"- {outcome.name}: {text}" for outcome in outcomes for text in outcome.trouble),
+        *(f"- {outcome.name}: {text}" for outcome in outcomes for text in outcome.incidents),
         "",
         f"{processor()}. Commit {made['commit']}, torch {made['torch']}, Python {made['python']}.",
     ]
@@ -97,14 +97,16 @@ def describe_outcome(outcome: Outcome) -> str:
     cells = [
         outcome.name, f"{outcome.budget:.0f}", f"{outcome.used:.1f}", f"{outcome.kept:.1f}", f"{outcome.margin:.1f}",
         str(outcome.exit), f"{valid} of {len(outcome.looks)}", f"{outcome.answered} of {outcome.inputs}",
-        f"{outcome.solved} of {outcome.judged}", *hurt, str(len(outcome.trouble)),
+        f"{outcome.solved} of {outcome.judged}", *hurt, str(len(outcome.incidents)),
         "; ".join(outcome.complaints()).replace("\n", " ") or "none",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
 
 def main(
-    trunk: Annotated[Path | None, typer.Option(help="A checkpoint to start from; by default the one shipped")] = None,
+    backbone: Annotated[
+        Path | None, typer.Option(help="A checkpoint to start from; by default the one shipped")
+    ] = None,
     only: Annotated[str, typer.Option(help=f"Of {UNDISTURBED}, {', '.join(HURTS)}")] = "",
     folder: Annotated[Path, typer.Option("--runs", help="Where the runs lie")] = Path("runs/kaggle"),
     out: Annotated[Path | None, typer.Option(help="Write the text here too")] = None,
@@ -115,7 +117,7 @@ def main(
         raise typer.BadParameter(f"{', '.join(unknown)}: no such run")
     outcomes = []
     for name, number, budget in plan_runs(names):
-        outcomes.append(run_once(name, number, budget, trunk or shipped_trunk(), folder))
+        outcomes.append(run_once(name, number, budget, backbone or shipped_backbone(), folder))
         print(describe_outcome(outcomes[-1]), flush=True)
     text = describe(outcomes, f"python -m benchmarks.bench_kaggle {shlex.join(sys.argv[1:])}".strip())
     print(text)

@@ -130,7 +130,16 @@ class Run:
     def __init__(self, path: Path, steps: int, program: list[str]):
         self.path, self.checkpoints, self.metrics = path, path / "checkpoints", path / "metrics.jsonl"
         settings = [f"--set={name}={value}" for name, value in (SETTINGS | {"train.steps": steps}).items()]
-        words = ["train", "--recipe", "smoke", "--puzzles", str(path.parent / "puzzles"), "--run", str(path), *settings]
+        words = [
+            "train",
+            "--recipe",
+            "smoke",
+            "--puzzles",
+            str(path.parent / "puzzles"),
+            "--run-dir",
+            str(path),
+            *settings,
+        ]
         self.command = [sys.executable, *program, *words]
         self.process: subprocess.Popen[bytes] | None = None
         self._said, self._stamp = 0, (0, 0)

@@ -33,7 +33,7 @@ def run_seed(recipe: str, seed: int, folder: Path, processes: int | None = None,
     chosen = [f"--set={text}" for text in (f"seed={seed}", *settings)]
     shared = () if processes is None else ("--processes", str(processes))
     start = time.monotonic()
-    run_command("solve", "--recipe", recipe, "--run", folder, *shared, *chosen)
+    run_command("solve", "--recipe", recipe, "--run-dir", folder, *shared, *chosen)
     return last_metrics(folder) | {
         "seed": seed, "seconds": time.monotonic() - start, "score": read_json(folder / "score.json")
     }  # fmt: skip

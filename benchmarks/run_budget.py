@@ -1,14 +1,14 @@
 """What M minutes buy: the whole pipeline on ARC-AGI-1's public evaluation, from files to score, within a time.
 
-    python -m benchmarks.run_budget --minutes 20 --run DIR [--out FILE]                               one GPU
-    python -m benchmarks.run_budget --minutes 20 --recipe cpu --max-side 10 --run DIR [--out FILE]    two cores
+    python -m benchmarks.run_budget --minutes 20 --run-dir DIR [--out FILE]                               one GPU
+    python -m benchmarks.run_budget --minutes 20 --recipe cpu --max-side 10 --run-dir DIR [--out FILE]    two cores
 
 A short trial measures the pace, then steps and augmentations are planned to fit. Written are the score, what it cost
 of the device, and the learning curve. To compare: mdlARC, a transformer of 75M parameters, reaches 44% in 2 hours on
 one RTX 5090, training included. TRM, URM and GRAM on one GPU, eight minutes each, with the same seed and data:
 
     for recipe in arc1_fast arc1_fast_trm arc1_fast_urm arc1_fast_gram; do
-        python -m benchmarks.run_budget --minutes 8 --recipe $recipe --run runs/$recipe --out $recipe.md
+        python -m benchmarks.run_budget --minutes 8 --recipe $recipe --run-dir runs/$recipe --out $recipe.md
     done
 """
 
@@ -129,7 +129,7 @@ def curve(folder: Path) -> list[str]:
 
 def main(
     minutes: Annotated[float, typer.Option(help="For everything")],
-    run: Annotated[Path, typer.Option(help="The run's new folder")],
+    run: Annotated[Path, typer.Option("--run-dir", help="The run's new folder")],
     recipe: Annotated[str, typer.Option(help="Whose settings")] = "arc1_fast",
     limit: Annotated[int | None, typer.Option(help="Only the first N tasks that are left")] = None,
     max_side: Annotated[int | None, typer.Option(help="Only tasks that fit this side")] = None,

@@ -23,7 +23,7 @@ export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=100 # seconds for the last checkpoint; the
 arguments=(
     --multi_gpu --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * SLURM_GPUS_ON_NODE))"
     --main_process_ip "$first_node" --main_process_port "$((20000 + SLURM_JOB_ID % 20000))"
-    -m pipeline train --puzzles "${PUZZLES:?}" --run "${RUN:?}" --recipe "${RECIPE:?}" "$@"
+    -m pipeline train --puzzles "${PUZZLES:?}" --run-dir "${RUN:?}" --recipe "${RECIPE:?}" "$@"
 )
 
 # srun passes the signal on to each node's launcher (exec: no shell stands between), and the launcher to its processes.

@@ -1,6 +1,6 @@
-"""From train sources to a trunk: what `pretrain` does, in order.
+"""From train sources to a backbone: what `pretrain` does, in order.
 
-In: a config, whose scored source stays unseen, and a run's folder. Out: the trunk's folder
+In: a config, whose scored source stays unseen, and a run's folder. Out: the backbone's folder
 (`pipeline.checkpoints.backbone`).
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from augment import PuzzleSet, SeenTasks, Selection, SourcedTasks, Task, load_tasks, open_puzzle_set
 from augment.storage import read_json
-from pipeline.checkpoints.backbone import describe_training, refuse_old, write_trunk
+from pipeline.checkpoints.backbone import describe_training, refuse_old, write_backbone
 from pipeline.config.run_config import ConfigError, RunConfig
 from pipeline.config.setting_names import differences
 from pipeline.data.build import gather, prepare, within
@@ -25,9 +25,9 @@ from pipeline.training.trainer import train
 
 
 def pretrain(config: RunConfig, path: Path, out: Path) -> None:
-    """Train on every pair of the train sources but for what is unseen, and write the trunk.
+    """Train on every pair of the train sources but for what is unseen, and write the backbone.
 
-    The same call goes on with a run that was stopped, and replaces the trunk that an earlier part of it left. Of
+    The same call goes on with a run that was stopped, and replaces the backbone that an earlier part of it left. Of
     several processes (`torchrun`, `accelerate launch`) all train, and the first does the rest.
 
     Raises:
@@ -49,20 +49,21 @@ def pretrain(config: RunConfig, path: Path, out: Path) -> None:
         run.log(line)
     trained = train(config, puzzle_set, run, budget)
     if processes.index == 0:
-        shutil.rmtree(out, ignore_errors=True)  # the trunk of an earlier part of this run
-        size = write_trunk(trained, out, _card(config, puzzle_set, len(unseen)) | describe_training(path))
+        shutil.rmtree(out, ignore_errors=True)  # the backbone of an earlier part of this run
+        size = write_backbone(trained, out, _card(config, puzzle_set, len(unseen)) | describe_training(path))
         run.log(f"done in {format_duration(budget.used())}: {out}, {size:,} bytes")
 
 
 def check(config: RunConfig, out: Path) -> None:
-    """ValueError for what cannot be pretrained, and where `out` is there and no trunk of this run."""
+    """ValueError for what cannot be pretrained, and where `out` is there and no backbone of this run."""
     if not config.train_sources:
         raise ConfigError("pretrain: there is nothing to train on; name a source with --train")
     if config.ensemble > 1:
-        raise ConfigError(f"pretrain: a trunk is one model, and ensemble is {config.ensemble}; set ensemble=1")
+        raise ConfigError(f"pretrain: a backbone is one model, and ensemble is {config.ensemble}; set ensemble=1")
     if config.checkpoint:
         raise ConfigError(
-            "pretrain: a trunk is trained from scratch, so that it is known what it has seen; leave the checkpoint out"
+            "pretrain: a backbone is trained from scratch, so that it is known what it has seen; leave the "
+            "checkpoint out"
         )
     try:
         theirs = read_json(out / "checkpoint.json")["config"]
@@ -98,7 +99,7 @@ def leave_out(
 
 
 def _card(config: RunConfig, puzzle_set: PuzzleSet, unseen: int) -> dict[str, str]:
-    """What the trunk was trained on."""
+    """What the backbone was trained on."""
     sources = {name: puzzle_set.sources.count(name) for name in sorted(set(puzzle_set.sources))}
     listed = ", ".join(f"{name} ({count:,} tasks)" for name, count in sources.items())
     return {

@@ -1,4 +1,4 @@
-"""A trunk: what training has learnt apart from its puzzles, for training on others to start from.
+"""A backbone: what training has learnt apart from its puzzles, for training on others to start from.
 
 In: a checkpoint. Out: a checkpoint folder (`pipeline.checkpoints.checkpoint`) with the averaged weights in bf16, no ID
 rows, the row from which new ones start, and README.md, its card. The card is not sealed: scores found later may be
@@ -22,7 +22,7 @@ from pipeline.runtime.run_folder import read_metrics
 from pipeline.time_budget import format_duration
 
 CARD = "README.md"
-HEADING = """# A trunk
+HEADING = """# A backbone
 
 Trained weights of a Tiny Recursive Model, and the ID row from which new puzzles start, the mean of those it was trained
 with. It has no rows of its own and answers nothing before it has been trained on the tasks in question:
@@ -32,8 +32,8 @@ with. It has no rows of its own and answers nothing before it has been trained o
 """
 
 
-def write_trunk(checkpoint: Checkpoint, folder: Path, card: Mapping[str, str]) -> int:
-    """Write a checkpoint as a trunk; returns the bytes of its files.
+def write_backbone(checkpoint: Checkpoint, folder: Path, card: Mapping[str, str]) -> int:
+    """Write a checkpoint as a backbone; returns the bytes of its files.
 
     Args:
         folder: a new one.

@@ -4,7 +4,7 @@ A folder of safetensors and JSON that is there whole or not at all (`augment.sto
 
     model.safetensors    parameters and starting latents, as trained
     average.safetensors  their moving average (where one was kept)
-    ids.safetensors      the ID table, "rows" (rows, id size), with a symbol axis "shared" (tasks, size); of a trunk
+    ids.safetensors      the ID table, "rows" (rows, id size), with a symbol axis "shared" (tasks, size); of a backbone
                          (`pipeline.checkpoints.backbone`) also "start" (id size) and "start_shared" (size)
     keys.json            {"tasks": {task ID: [augmentation number, ...]}}: the puzzle that names each row, in order
     seen.json            tasks that were trained on with their test outputs (`augment.contamination`)
@@ -50,9 +50,9 @@ class Checkpoint:
         config: the run's config as plain values.
         seen: the train tasks of every set it was trained on, from the first weights on.
         leaks: scored tasks that one of those sets held as train tasks too, which was allowed.
-        start_row: where new ID rows start (id size,), in a trunk, whose own rows are gone.
+        start_row: where new ID rows start (id size,), in a backbone, whose own rows are gone.
         shared_rows: of a model with a symbol axis, what the rows of a task share (tasks, size), tasks in the order of
-            the keys; start_shared: where new ones start (size,), in a trunk.
+            the keys; start_shared: where new ones start (size,), in a backbone.
     """
 
     weights: dict[str, Tensor]
@@ -72,7 +72,7 @@ class Checkpoint:
         return {**self.weights, **(self.average or {})}
 
     def new_row(self) -> Tensor:
-        """Where new ID rows start (id size,): the start row of a trunk, else the mean of the rows."""
+        """Where new ID rows start (id size,): the start row of a backbone, else the mean of the rows."""
         return mean_row(self.id_rows) if self.start_row is None else self.start_row
 
     def id_tensors(self) -> dict[str, Tensor]:

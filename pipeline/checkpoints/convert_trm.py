@@ -1,7 +1,7 @@
 """Published TRM and HRM checkpoints to this project's tensor names, and back.
 
 In: a .safetensors file or a torch-saved one. Out: weights under our names, with the starting latents, and the
-rows of the ID table; or a trunk (`pipeline.checkpoints.backbone`), where only the mean of these rows is kept.
+rows of the ID table; or a backbone (`pipeline.checkpoints.backbone`), where only the mean of these rows is kept.
 
 Published names may carry the prefixes "_orig_mod.", "model." and "inner.", in that order, each or none.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from augment.augmentation import parse_puzzle_keys, puzzle_keys
 from augment.storage import read_json
-from pipeline.checkpoints.backbone import refuse_old, write_trunk
+from pipeline.checkpoints.backbone import refuse_old, write_backbone
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from pipeline.config.run_config import RunConfig, override
 from pipeline.runtime.console import Console
@@ -190,14 +190,14 @@ def convert(
     identifiers: Path | None,
     overrides: Mapping[str, Any],
     console: Console,
-    trunk_only: bool = False,
+    backbone_only: bool = False,
 ) -> None:
     """Write a published checkpoint as one of ours (`pipeline.checkpoints.checkpoint`).
 
     Args:
         identifiers: the published identifiers.json, which names the ID rows; without it the ID table is left out.
         overrides: settings that the file does not hold, such as {"model.heads": 8} (NOT_IN_THE_FILE).
-        trunk_only: write a trunk: the weights in bf16, and instead of the ID table the mean of its trained rows.
+        backbone_only: write a backbone: the weights in bf16, and instead of the ID table the mean of its trained rows.
 
     Raises:
         ValueError: naming the file, and the tensor or setting that does not fit.
@@ -211,24 +211,24 @@ def convert(
     check_weights(weights, model, file)
     keys, rows = _name_rows(id_rows, identifiers, model)
     converted = Checkpoint(weights, None, rows, keys, 0, config.model_dump(mode="json"))
-    if trunk_only:
-        _write_trunk(converted, id_rows, file, out, console)
+    if backbone_only:
+        _write_backbone(converted, id_rows, file, out, console)
     else:
         save_checkpoint(out, converted)
     assumed = {name: getattr(model, name) for name in NOT_IN_THE_FILE if f"model.{name}" not in overrides}
     for name, value in assumed.items():
         console.log(f"model.{name} is not in the file: taken to be {value} (set it with --set model.{name}=...)")
-    rest = "no ID rows: it is a trunk" if trunk_only else f"{len(keys):,} ID rows"
+    rest = "no ID rows: it is a backbone" if backbone_only else f"{len(keys):,} ID rows"
     console.log(f"{out}: {sum(tensor.numel() for tensor in weights.values()):,} values, {rest}")
 
 
-def _write_trunk(converted: Checkpoint, id_rows: Tensor | None, file: Path, out: Path, console: Console) -> None:
+def _write_backbone(converted: Checkpoint, id_rows: Tensor | None, file: Path, out: Path, console: Console) -> None:
     """The mean is that of all rows but the blank one, which comes first, whether they are named or not."""
     rows = converted.id_rows if id_rows is None else id_rows[1:]
     if not rows.any():
         console.log(f"{file} has no trained ID rows: new ones start at zero")
     card = {"converted from": file.name, "training": "as published; the file does not say how long"}
-    write_trunk(replace(converted, id_rows=rows, keys=[]), out, card)
+    write_backbone(replace(converted, id_rows=rows, keys=[]), out, card)
 
 
 def _name_rows(id_rows: Tensor | None, identifiers: Path | None, model: ModelConfig) -> tuple[list[str], Tensor]:

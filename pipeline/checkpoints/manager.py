@@ -179,7 +179,7 @@ class CheckpointManager:
         )
         return ValueError(
             f"{self.folder}: no room for a checkpoint: {what}. {kept[0].upper()}{kept[1:]}. Free some space and give "
-            "the same command again, which goes on from it, or name a --run on another disk"
+            "the same command again, which goes on from it, or name a --run-dir on another disk"
         )
 
     def _write(self, state: TrainingState) -> None:

@@ -1,4 +1,4 @@
-"""Commands that make a checkpoint to start from: pretrain, trunk, convert."""
+"""Commands that make a checkpoint to start from: pretrain, backbone, convert."""
 
 import os
 from pathlib import Path
@@ -27,32 +27,32 @@ def convert_command(
     identifiers: Annotated[
         Path | None, typer.Option(help="identifiers.json, which names the rows of the ID table")
     ] = None,
-    trunk_only: Annotated[
-        bool, typer.Option("--trunk-only", help="Keep the mean of the ID rows only, from which new rows start")
+    backbone_only: Annotated[
+        bool, typer.Option("--backbone-only", help="Keep the mean of the ID rows only, from which new rows start")
     ] = False,
     assignments: Set = None,
 ) -> None:
     """Turn a published checkpoint into one of ours."""
     from pipeline.checkpoints.convert_trm import convert
 
-    convert(file, out, identifiers, parse_assignments(assignments or []), Console(), trunk_only)
+    convert(file, out, identifiers, parse_assignments(assignments or []), Console(), backbone_only)
 
 
 @app.command("pretrain")
 def pretrain_command(
-    out: Annotated[Path, typer.Option(help="The trunk's new folder")],
-    recipe_name: Recipe = "kaggle_trunk",
+    out: Annotated[Path, typer.Option(help="The backbone's new folder")],
+    recipe_name: Recipe = "kaggle_backbone",
     train_sources: Train = None,
     run: Annotated[
         Path | None,
-        typer.Option("--run", "--run-folder", help="The run's folder; by default a new one under runs/"),
+        typer.Option("--run-dir", help="The run's folder; by default a new one under runs/"),
     ] = None,
     budget: BudgetText = None,
     assignments: Set = None,
 ) -> None:
-    """Train a trunk on train sources; the recipe's scored source stays unseen."""
+    """Train a backbone on train sources; the recipe's scored source stays unseen."""
     if run is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("several processes must share one folder: name it with --run-folder")
+        raise ConfigError("several processes must share one folder: name it with --run-dir")
     chosen = recipe(recipe_name)
     sources = (*chosen.train_sources, *(train_sources or []))
     config = configure(chosen, {"train_sources": sources}, assignments, None, budget)
@@ -63,20 +63,20 @@ def pretrain_command(
     leave_process_group()
 
 
-@app.command("trunk")
-def trunk_command(
+@app.command("backbone")
+def backbone_command(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, such as RUN/checkpoints/final")],
-    out: Annotated[Path, typer.Option(help="The trunk's new folder")],
+    out: Annotated[Path, typer.Option(help="The backbone's new folder")],
     notes: Annotated[
         list[str] | None, typer.Option("--note", metavar="NAME=TEXT", help="A line for its card: data, scores ...")
     ] = None,
 ) -> None:
-    """Make a trunk of a checkpoint: averaged weights in bf16, and one row from which new ID rows start."""
-    from pipeline.checkpoints.backbone import describe_training, write_trunk
+    """Make a backbone of a checkpoint: averaged weights in bf16, and one row from which new ID rows start."""
+    from pipeline.checkpoints.backbone import describe_training, write_backbone
     from pipeline.checkpoints.checkpoint import load_checkpoint
 
     card = describe_training(checkpoint.resolve().parent.parent) | parse_notes(notes or [])
-    size = write_trunk(load_checkpoint(checkpoint), out, card)
+    size = write_backbone(load_checkpoint(checkpoint), out, card)
     Console().log(f"written: {out}, {size:,} bytes")
 
 

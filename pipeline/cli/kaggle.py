@@ -12,11 +12,11 @@ from pipeline.runtime.console import Console
 @app.command("bundle")
 def bundle_command(
     out: Annotated[Path, typer.Option(help="The new folder")],
-    trunk: Annotated[Path | None, typer.Option(help="The checkpoint to start from on Kaggle")] = None,
+    backbone: Annotated[Path | None, typer.Option(help="The checkpoint to start from on Kaggle")] = None,
     owner: Annotated[str | None, typer.Option(metavar="NAME", help="Your name on Kaggle")] = None,
     slug: Annotated[str, typer.Option(help="The dataset's name in addresses")] = "arc-trm",
 ) -> None:
     """Make what the Kaggle notebook needs: a dataset to upload, checked with the network off."""
     from pipeline.kaggle.bundle import bundle
 
-    bundle(out, trunk, owner, slug, Console())
+    bundle(out, backbone, owner, slug, Console())

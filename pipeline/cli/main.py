@@ -12,6 +12,7 @@ from typer.models import CommandInfo
 
 from pipeline.cli import backbones, experiments, kaggle, scoring, solve, stages
 from pipeline.cli.app import Debug, app
+from pipeline.cli.old_names import with_new_names
 
 COMMANDS = (solve, stages, scoring, backbones, experiments, kaggle)
 """The modules whose commands `app` has, in the order in which --help lists them."""
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
-        app([word for word in words if word != "--debug"])
+        app(with_new_names([word for word in words if word != "--debug"]))
     except (ValueError, OSError) as error:
         if debug:
             raise

@@ -44,7 +44,7 @@ def solve_command(
     budget: BudgetText = None,
     run: Annotated[
         Path | None,
-        typer.Option("--run", "--run-folder", help="The run's folder; by default a new one under runs/"),
+        typer.Option("--run-dir", help="The run's folder; by default a new one under runs/"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the submission here too, besides RUN/submission.json")] = None,
     processes: Annotated[
@@ -57,7 +57,7 @@ def solve_command(
 ) -> None:
     """Every stage in order: build, train, predict, vote, score, report."""
     if run is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("several processes must share one folder: name it with --run-folder")
+        raise ConfigError("several processes must share one folder: name it with --run-dir")
     chosen = recipe(recipe_name)
     if source and source != chosen.source:
         chosen = chosen.model_copy(update={"source": source, "selection": SelectionSettings()})

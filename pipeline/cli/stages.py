@@ -120,9 +120,7 @@ def _check_build(
 @app.command("train")
 def train_command(
     puzzles: Annotated[Path, typer.Option(help="A puzzle set's folder")],
-    run: Annotated[
-        Path, typer.Option("--run", "--run-folder", help="The run's folder; with torchrun write --run-folder")
-    ],
+    run: Annotated[Path, typer.Option("--run-dir", help="The run's folder")],
     recipe_name: Recipe = "cpu",
     checkpoint: CheckpointFolder = None,
     budget: BudgetText = None,

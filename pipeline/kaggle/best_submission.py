@@ -33,7 +33,7 @@ class BestSubmission:
         tasks: those that are answered.
         unread: those that could not be read, which keep the filler.
         files: where it is written; the first is read when a run goes on.
-        trouble: told what went wrong.
+        report_incident: told what went wrong.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class BestSubmission:
         tasks: Sequence[Task],
         unread: Sequence[UnreadableTask],
         files: Sequence[Path],
-        trouble: Callable[[str], None],
+        report_incident: Callable[[str], None],
     ):
         self.tasks = tasks
         self.unread = unread
         self.files = files
-        self.trouble = trouble
+        self.report_incident = report_incident
         self.submission = placeholder_for(tasks, unread)
         self._answers: dict[tuple[str, int], int] = {}
         self._failed: set[Path] = set()
@@ -91,7 +91,7 @@ class BestSubmission:
                 self._failed.discard(file)
             except OSError as error:
                 if file not in self._failed:
-                    self.trouble(f"{file} could not be written ({error.strerror}) and keeps what it held")
+                    self.report_incident(f"{file} could not be written ({error.strerror}) and keeps what it held")
                 self._failed.add(file)
 
     def is_valid(self) -> bool:

@@ -1,9 +1,9 @@
 """A bundle: all that a Kaggle notebook without internet needs, as a folder to upload.
 
-In: this checkout, its network, perhaps a trunk. Out: a folder that is there whole and checked, or not at all:
+In: this checkout, its network, perhaps a backbone. Out: a folder that is there whole and checked, or not at all:
 
     wheels/                      this package, and what it needs that Kaggle's images lack
-    trunk/                       the checkpoint to start from, where one was given
+    backbone/                       the checkpoint to start from, where one was given
     kaggle_submission.ipynb      the notebook
     dataset-metadata.json        what the Kaggle CLI asks for; README.md says the same to people
 
@@ -50,19 +50,20 @@ dataset and the competition, and turn the internet off. `docs/kaggle.md` of the 
 """
 
 
-def bundle(out: Path, trunk: Path | None, owner: str | None, slug: str, console: Console) -> None:
+def bundle(out: Path, backbone: Path | None, owner: str | None, slug: str, console: Console) -> None:
     """Make the folder `out`, and check it by an installation without network.
 
     Raises:
-        ValueError: where it cannot be made: no checkout, a damaged trunk, a package that cannot be had, a failed check.
+        ValueError: where it cannot be made: no checkout, a damaged backbone, a package that cannot be had, a failed
+            check.
     """
     _refuse(out, owner, slug)
-    trained = _check_trunk(trunk) if trunk else "no trunk: training starts from scratch"
+    trained = _check_backbone(backbone) if backbone else "no backbone: training starts from scratch"
     commit = find_commit()
     with new_folder(out) as folder:
         build_wheels(folder / "wheels", commit)
-        if trunk:
-            shutil.copytree(trunk, folder / "trunk")
+        if backbone:
+            shutil.copytree(backbone, folder / "backbone")
         shutil.copyfile(CHECKOUT / NOTEBOOK, folder / NOTEBOOK.name)
         _describe(folder, commit, trained, owner or NOBODY, slug)
         console.log("checking it: an installation with the network off")
@@ -145,13 +146,15 @@ def _refuse(out: Path, owner: str | None, slug: str) -> None:
         raise ConfigError(f"--owner {owner}: your name as it is in the address of your Kaggle page, letters and digits")
 
 
-def _check_trunk(trunk: Path) -> str:
-    """What the trunk is; ValueError where it is damaged."""
+def _check_backbone(backbone: Path) -> str:
+    """What the backbone is; ValueError where it is damaged."""
     from pipeline.checkpoints.checkpoint import load_checkpoint  # it needs torch
 
-    checkpoint = load_checkpoint(trunk)
-    rows = f", with {len(checkpoint.keys):,} ID rows, which `trunk` leaves out" if checkpoint.keys else ""
-    return f"trunk {trunk.resolve().name}: {checkpoint.step:,} steps of recipe {checkpoint.config['recipe']}{rows}"
+    checkpoint = load_checkpoint(backbone)
+    rows = f", with {len(checkpoint.keys):,} ID rows, which `backbone` leaves out" if checkpoint.keys else ""
+    return (
+        f"backbone {backbone.resolve().name}: {checkpoint.step:,} steps of recipe {checkpoint.config['recipe']}{rows}"
+    )
 
 
 def _describe(folder: Path, commit: str, trained: str, owner: str, slug: str) -> None:

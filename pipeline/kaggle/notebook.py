@@ -23,7 +23,7 @@ from submissions.report.notebook_view import excerpt
 from submissions.report.views import view_task
 from submissions.submission_file import placeholder_for, read_submission, write_submission
 
-KEPT = ("log.txt", "metrics.jsonl", "config.json", "versions.json", "trouble.json", "score.json", "report.html")
+KEPT = ("log.txt", "metrics.jsonl", "config.json", "versions.json", "incidents.json", "score.json", "report.html")
 PRETENDS_TERMINAL = ("FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE")
 """Set by a notebook's kernel; a command that believes it redraws its progress bar for twelve hours."""
 
@@ -86,7 +86,7 @@ def keep(run: Path, folder: Path) -> None:
 
 
 def describe_run(run: Path) -> str:
-    """The score, where it is known, and the trouble there was."""
+    """The score, where it is known, and the incidents."""
     lines = []
     if (run / "score.json").exists():
         score = read_json(run / "score.json")
@@ -94,8 +94,8 @@ def describe_run(run: Path) -> str:
         lines.append(f"{score['source']}: {counted}, macro pass@2 {score['pass@2']['macro']:.1%}")
     else:
         lines.append("no score: the solutions are not known, or the run ended early")
-    troubles = read_json(run / "trouble.json") if (run / "trouble.json").exists() else []
-    return "\n".join([*lines, *(f"trouble: {line}" for line in troubles or ["none"])])
+    incidents = read_json(run / "incidents.json") if (run / "incidents.json").exists() else []
+    return "\n".join([*lines, *(f"incident: {line}" for line in incidents or ["none"])])
 
 
 def pictures(run: Path, most: int = 4) -> str:

@@ -30,13 +30,13 @@ class PassMonitor:
         puzzle_set: PuzzleSet,
         config: RunConfig,
         standing: BestSubmission,
-        trouble: Callable[[str], None],
+        report_incident: Callable[[str], None],
     ):
         self.run = run
         self.out = out
         self.config = config
         self.standing = standing
-        self.trouble = trouble
+        self.report_incident = report_incident
         self.parts = shards_folder(out)
         roles = zip(puzzle_set.tasks, puzzle_set.roles, strict=True)
         self.tasks = [task.id for task, role in roles if role == "scored"]
@@ -67,7 +67,7 @@ class PassMonitor:
             try:
                 found = read_predictions(self.out)
             except (ValueError, OSError) as error:
-                self.trouble(f"{error}")
+                self.report_incident(f"{error}")
         self._vote(name, found or self._read_parts(), complete=found is not None)
         return self.found
 
@@ -99,7 +99,7 @@ class PassMonitor:
         try:
             ballot = vote(found, self.standing.tasks, chosen)
         except ValueError as error:
-            self.trouble(f"{error}; votes are counted instead")
+            self.report_incident(f"{error}; votes are counted instead")
             ballot = vote(found, self.standing.tasks)
         self.standing.improve(ballot, complete)
         answered = self.standing.answered

@@ -3,7 +3,7 @@
 In: how each child ended. Out: options for the next one. The same start is tried again first; out of memory halves what
 is computed at once, and so does being killed twice without a measured step in between, since the system's own killer
 leaves no words; a full disk is cleared of what can be spared; checkpoints that twice could not be read are put aside,
-and training begins anew from the trunk; and the last try is made in one process.
+and training begins anew from the backbone; and the last try is made in one process.
 """
 
 import json
@@ -30,14 +30,14 @@ UNREADABLE = re.compile(r"no checkpoint of this run is whole|cut short or altere
 class RestartPolicy:
     """What was learnt from the deaths of one run's stages.
 
-    trouble: told of each death and of what is done about it
+    report_incident: told of each death and of what is done about it
     """
 
-    def __init__(self, config: RunConfig, run: RunFolder, trouble: Callable[[str], None]):
+    def __init__(self, config: RunConfig, run: RunFolder, report_incident: Callable[[str], None]):
         assert config.unattended is not None
         self.config = config
         self.run = run
-        self.trouble = trouble
+        self.report_incident = report_incident
         self.most = config.unattended.restarts
         self.restarts = Counter[Stage]()
         self.boards = dict[Stage, int]()
@@ -82,7 +82,7 @@ class RestartPolicy:
         killed_again = same_again and ended.killed
         if self.restarts[stage] >= self.most:
             self.given_up.add(stage)
-            self.trouble(
+            self.report_incident(
                 f"{NAMES[stage]} died: {ended.describe()}; it is given up, and the run goes on with what it has"
             )
             return
@@ -96,7 +96,7 @@ class RestartPolicy:
             self.anew = True
             done = "it begins anew"
         said = f"{NAMES[stage]} died: {ended.describe()}"
-        self.trouble(
+        self.report_incident(
             f"{said}; {done or 'it goes on from its last checkpoint' if stage == 'train' else done or 'again'}"
         )
         self.run.log(f"restarting {NAMES[stage]} ({self.restarts[stage]} of {self.most})")

@@ -4,8 +4,8 @@
 
 This process never imports torch: it writes, builds and votes, and has the stages run as processes of their own
 (`pipeline.worker`), which it watches, restarts and ends in time (`pipeline.kaggle.child_process`,
-`pipeline.kaggle.schedule`). What goes wrong is trouble: it is listed at the end and in trouble.json, and the run goes
-on with what it has.
+`pipeline.kaggle.schedule`). What goes wrong is an incident: listed at the end and in incidents.json; the run continues
+with what it has.
 """
 
 import shutil
@@ -69,7 +69,7 @@ def solve_unattended(
     Args:
         out: where the submission is written too, besides RUN/submission.json.
         processes: how many share training and prediction; by default one for each GPU.
-        lost: trouble there was before it began.
+        lost: incidents before it began.
 
     Raises:
         ValueError: where nothing can be begun: no such source, no budget, a folder that holds something else.
@@ -78,20 +78,20 @@ def solve_unattended(
         raise ConfigError("a run that nobody watches keeps to a budget: name it with --budget, for example 11h50m")
     conductor = Supervisor(config, path, out, processes)
     for each in lost:
-        conductor.trouble(each)
+        conductor.report_incident(each)
     with conductor.stop.watched():
         try:
             conductor.work()
         except Stopped:
-            conductor.trouble("the run was asked to end and ends with what it has")
+            conductor.report_incident("the run was asked to end and ends with what it has")
         except Exception as error:  # a valid submission stands, and nobody is there to start it again
-            conductor.trouble(f"unexpected: {type(error).__name__}: {error}")
+            conductor.report_incident(f"unexpected: {type(error).__name__}: {error}")
             conductor.run.log(traceback.format_exc())
         return conductor.end()
 
 
 class Supervisor:
-    """One run: its time, its submission, its trouble, and the stages in their order."""
+    """One run: its time, its submission, its incidents, and the stages in their order."""
 
     def __init__(self, config: RunConfig, path: Path, out: Path | None, processes: int | None):
         assert config.unattended is not None
@@ -103,16 +103,16 @@ class Supervisor:
         tasks, unread = load_readable_tasks(config.source, config.selection.selection())
         self.run = RunFolder(path, config)
         self.stop = StopSignals()
-        self.troubles = list[str]()
+        self.incidents = list[str]()
         self.tasks = tasks
         files = [self.run.submission, *([out] if out else [])]
-        self.standing = BestSubmission(tasks, unread, files, self.trouble)
+        self.standing = BestSubmission(tasks, unread, files, self.report_incident)
         self.standing.begin()
         self.run.log(f"filler submission: {', '.join(map(str, files))}, {self.standing.inputs} test inputs")
         for each in unread:
-            self.trouble(f"task {each.task} cannot be read and gets the filler ({each.why})")
+            self.report_incident(f"task {each.task} cannot be read and gets the filler ({each.why})")
         self.plan = PassSchedule(config.budget, config.unattended, 1)
-        self.recovery = RestartPolicy(config, self.run, self.trouble)
+        self.recovery = RestartPolicy(config, self.run, self.report_incident)
         self.processes = processes or max(1, count_gpus())
         self.predictions: Predictions | None = None
         self._seconds_to_stop = LEAST_SECONDS_TO_STOP
@@ -124,17 +124,17 @@ class Supervisor:
         """Seconds since the start of this process."""
         return time.monotonic() - self.started
 
-    def trouble(self, what: str) -> None:
+    def report_incident(self, what: str) -> None:
         """Note what went wrong."""
-        self.troubles.append(what)
-        self.run.log(f"trouble: {what}")
+        self.incidents.append(what)
+        self.run.log(f"incident: {what}")
         with suppress(OSError):
-            write_json(self.run.path / "trouble.json", self.troubles)
+            write_json(self.run.path / "incidents.json", self.incidents)
 
     def work(self) -> None:
         """Everything between the filler and the end."""
         with suppress(OSError):
-            write_json(self.run.path / "trouble.json", self.troubles)
+            write_json(self.run.path / "incidents.json", self.incidents)
         if not self.tasks:
             return
         self.puzzle_set = self._build()
@@ -161,7 +161,7 @@ class Supervisor:
         except Stopped:
             raise
         except Exception as error:
-            self.trouble(f"unexpected: {type(error).__name__}: {error}")
+            self.report_incident(f"unexpected: {type(error).__name__}: {error}")
             self.run.log(traceback.format_exc())
 
     def has_learnt(self) -> bool:
@@ -175,7 +175,7 @@ class Supervisor:
             try:
                 sources.append(SourcedTasks(find_source_label(name), "train", load_tasks(name)))
             except ValueError as error:
-                self.trouble(f"{error}; it is not trained on")
+                self.report_incident(f"{error}; it is not trained on")
         settings = self.config.puzzles
         run = self.run
         try:
@@ -183,7 +183,7 @@ class Supervisor:
         except ValueError as error:
             if not run.puzzles.exists():
                 raise
-            self.trouble(f"{error}; it is built again")
+            self.report_incident(f"{error}; it is built again")
             shutil.rmtree(run.puzzles)
             puzzle_set = prepare(run.puzzles, sources, settings, self.config.seed, self.config.model.board_side)
         run.show(describe(puzzle_set))
@@ -197,7 +197,7 @@ class Supervisor:
         while self.recovery.may("train") and self.now() < begin - shortest:
             ended = self._start_training(begin)
             if ended.why == "late":
-                self.trouble("training did not stop in time and was ended; the checkpoint before it is used")
+                self.report_incident("training did not stop in time and was ended; the checkpoint before it is used")
             if ended.well or ended.why == "late":
                 return
             self.recovery.learn("train", ended)
@@ -217,9 +217,9 @@ class Supervisor:
     def predict(self, name: str, out: Path, planned: Pass, last: bool = False) -> None:
         """Have every test input answered, and vote what is there while it comes."""
         if not self.has_learnt():
-            self.trouble(f"{name} is left out: nothing has been learnt yet")
+            self.report_incident(f"{name} is left out: nothing has been learnt yet")
             return
-        watch = PassMonitor(self.run, out, self.puzzle_set, self.config, self.standing, self.trouble)
+        watch = PassMonitor(self.run, out, self.puzzle_set, self.config, self.standing, self.report_incident)
         words = ["predict", str(self.run.path), "--out", str(out), "--views", str(planned.views)]
         words += ["--until", f"{self.started + planned.until:.3f}", *self._words_for_last(last)]
         self.recovery.begin_pass(watch.parts)
@@ -238,7 +238,7 @@ class Supervisor:
                 break
             self.recovery.learn("predict", ended)
         if ended is not None and ended.why == "late":
-            self.trouble(f"{name} was not done in time and was ended; what it had answered counts")
+            self.report_incident(f"{name} was not done in time and was ended; what it had answered counts")
         self._take(watch, name, planned, None if self.recovery.restarts["predict"] else begun)
         if not last:
             self.say_plan()
@@ -248,7 +248,7 @@ class Supervisor:
         unknown = self.config.train.task_steps and not self.plan.speed.extra
         if not last or (self.plan.affords_extra() and not unknown):
             return ["--last"] if last else []
-        self.trouble(
+        self.report_incident(
             "training on each task by itself is left out: "
             + ("its pace is not known" if unknown else f"it would take {format_duration(self.plan.speed.extra)}")
         )
@@ -259,7 +259,7 @@ class Supervisor:
         """Vote what the pass gave, and learn from how long it took, if it was begun once."""
         found = watch.finish(name)
         if found is None:
-            self.trouble(f"{name} gave no answers; the submission stays as it was")
+            self.report_incident(f"{name} gave no answers; the submission stays as it was")
             return
         self.predictions = found
         if begun is not None:
@@ -284,10 +284,10 @@ class Supervisor:
         return ended
 
     def _hear(self, line: str) -> None:
-        """What a stage says; its warnings are trouble."""
+        """What a stage says; its warnings are incidents."""
         self.run.say(line)
         if line.startswith("warning: "):
-            self.trouble(line.removeprefix("warning: "))
+            self.report_incident(line.removeprefix("warning: "))
 
     def _watch_training(self) -> None:
         """Say the plan when the pace is known, and again from time to time."""
@@ -317,20 +317,20 @@ class Supervisor:
         return steps, (lines[-1]["seconds"] - lines[0]["seconds"]) / (steps - lines[0]["step"])
 
     def end(self) -> bool:
-        """Score and report where there is time; whether a complete and valid submission stands, with all trouble."""
+        """Score and report where there is time; whether a complete and valid submission stands, with all incidents."""
         self.standing.write()
         if self.tasks and self.plan.finish - self.now() > SECONDS_FOR_REPORT:
             try:
                 self._report()
             except Exception as error:  # the submission stands; a picture less is no reason to fail
-                self.trouble(f"no report: {type(error).__name__}: {error}")
+                self.report_incident(f"no report: {type(error).__name__}: {error}")
         valid = self.standing.is_valid()
         state = "is complete and valid" if valid else "IS NOT VALID"
         used = f"{format_duration(self.now())} of {format_duration(self.plan.budget)}"
         answered = f"{self.standing.answered} of {self.standing.inputs} test inputs answered"
         self.run.log(f"done in {used}: {self.run.submission} {state}, {answered}")
-        for line in self.troubles:
-            self.run.log(f"  trouble: {line}")
+        for line in self.incidents:
+            self.run.log(f"  incident: {line}")
         return valid
 
     def _report(self) -> None:

@@ -149,15 +149,15 @@ def arc1_fast_gram() -> RunConfig:
 
 
 def kaggle() -> RunConfig:
-    """Hidden tasks within a time limit: learn their demonstrations from a pretrained trunk, answer them, and end.
+    """Hidden tasks within a time limit: learn their demonstrations from a pretrained backbone, answer them, and end.
 
-    python -m pipeline solve --recipe kaggle --checkpoint TRUNK --budget 11h50m FILE         4 L4; not run there by us
+    python -m pipeline solve --recipe kaggle --checkpoint BACKBONE --budget 11h50m FILE     4 L4; not run there by us
 
     How to do it on Kaggle is in `docs/kaggle.md`. The steps are what fits into the time. Published by others for this
-    way of training, from their own trunks, on ARC-AGI-2's hidden tasks: NVARC 7.5 and 10.0% (2000 and 4000 epochs,
+    way of training, from their own backbones, on ARC-AGI-2's hidden tasks: NVARC 7.5 and 10.0% (2000 and 4000 epochs,
     batch 128, 1e-4, warm-up 200, 128 augmentations, 10 steps at prediction), Trelis 6.67% (batch 384, IDs only for the
-    first quarter). The network, its loss and which puzzles share an ID row are the trunk's; without one it trains the
-    published network from scratch.
+    first quarter). The network, its loss and which puzzles share an ID row are the backbone's; without one it trains
+    the published network from scratch.
     """
     return RunConfig(
         recipe="kaggle",
@@ -177,22 +177,22 @@ def kaggle() -> RunConfig:
     )
 
 
-def kaggle_trunk() -> RunConfig:
-    """The trunk that the recipe `kaggle` starts from: every pair of ARC-AGI-2's training set and ConceptARC.
+def kaggle_backbone() -> RunConfig:
+    """The backbone that the recipe `kaggle` starts from: every pair of ARC-AGI-2's training set and ConceptARC.
 
-    python -m pipeline pretrain --recipe kaggle_trunk --out TRUNK     about 5 hours on an H100, at 300 TFLOP/s
+    python -m pipeline pretrain --recipe kaggle_backbone --out BACKBONE     about 5 hours on an H100, at 300 TFLOP/s
 
     Not run by us; the hours are arithmetic: with a symbol axis 256 GFLOP an example; 26,000 steps of 768 are 5.1e18
     FLOP and visit each of the 5,215 pairs 3,830 times, as `arc1_fast` does. Tasks of one's own come beside them with
     --train FOLDER, and take more steps (--set train.steps=N) in proportion. On several GPUs:
-    `accelerate launch -m pipeline pretrain ... --run-folder RUN`.
+    `accelerate launch -m pipeline pretrain ... --run-dir RUN`.
 
     Kaggle's public evaluation stays unseen, as does every train task that holds one of its tasks, so that
-    `solve kaggle-2025/evaluation --recipe kaggle --checkpoint TRUNK` is a fair rehearsal. As a recipe of `solve` it
+    `solve kaggle-2025/evaluation --recipe kaggle --checkpoint BACKBONE` is a fair rehearsal. As a recipe of `solve` it
     learns that evaluation's demonstrations beside all the rest, as `arc2` does.
     """
     return RunConfig(
-        recipe="kaggle_trunk",
+        recipe="kaggle_backbone",
         source="kaggle-2025/evaluation",
         train_sources=("kaggle-2025/training", "concept"),
         puzzles=PuzzleSettings(ids="transform", augmentations=7),

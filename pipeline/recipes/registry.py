@@ -17,7 +17,7 @@ _FUNCTIONS: tuple[Callable[[], RunConfig], ...] = (
     small_recipes.cpu,
     small_recipes.cpu_trm,
     small_recipes.cpu_hour,
-    small_recipes.kaggle_trunk_small,
+    small_recipes.kaggle_backbone_small,
     gpu_recipes.arc1,
     gpu_recipes.arc2,
     gpu_recipes.arc1_fast,
@@ -25,15 +25,20 @@ _FUNCTIONS: tuple[Callable[[], RunConfig], ...] = (
     gpu_recipes.arc1_fast_urm,
     gpu_recipes.arc1_fast_gram,
     gpu_recipes.kaggle,
-    gpu_recipes.kaggle_trunk,
+    gpu_recipes.kaggle_backbone,
 )
 
 RECIPES = {function.__name__: function for function in _FUNCTIONS}
 """By name, in the order in which they are listed."""
 
 
+OLD_NAMES = {"kaggle_trunk": "kaggle_backbone", "kaggle_trunk_small": "kaggle_backbone_small"}
+"""Names of version 0.1, which keep working until version 0.3."""
+
+
 def recipe(name: str) -> RunConfig:
     """The recipe's config; ConfigError listing the recipes where there is none of that name."""
+    name = OLD_NAMES.get(name, name)
     if name not in RECIPES:
         raise ConfigError(f"--recipe {name}: no such recipe; there are {', '.join(RECIPES)}")
     return RECIPES[name]()

@@ -202,18 +202,18 @@ def cpu_trm() -> RunConfig:
     )
 
 
-def kaggle_trunk_small() -> RunConfig:
-    """A trunk for small tasks, made on a plain machine: ARC-AGI-1's training set and ConceptARC up to 10x10.
+def kaggle_backbone_small() -> RunConfig:
+    """A backbone for small tasks, made on a plain machine: ARC-AGI-1's training set and ConceptARC up to 10x10.
 
-    python -m pipeline pretrain --recipe kaggle_trunk_small --out TRUNK         about an hour on one core
+    python -m pipeline pretrain --recipe kaggle_backbone_small --out BACKBONE         about an hour on one core
 
     The tasks of the recipe `cpu_trm` stay unseen, with every task that holds one of them, so that learning these from
-    the trunk can be compared with learning them from scratch. The network is that recipe's.
+    the backbone can be compared with learning them from scratch. The network is that recipe's.
     """
     scratch = cpu_trm()
     return scratch.model_copy(
         update={
-            "recipe": "kaggle_trunk_small",
+            "recipe": "kaggle_backbone_small",
             "train_sources": ("arc-agi-1/training", "concept"),
             "budget": None,
             "puzzles": PuzzleSettings(augmentations=15, pairs=1000, duplicates="drop", max_side=10),

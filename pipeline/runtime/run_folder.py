@@ -109,7 +109,7 @@ class RunFolder(Console):
 def _refuse_other_content(path: Path) -> None:
     """ValueError where a folder without config.json holds more than a run that was killed while it began."""
     if any(entry.name != "versions.json" and entry.suffix != ".unfinished" for entry in path.iterdir()):
-        raise ValueError(f"{path}: exists and is not a run folder; name another with --run")
+        raise ValueError(f"{path}: exists and is not a run folder; name another with --run-dir")
 
 
 def _with_defaults(values: Any) -> Any:

@@ -32,7 +32,7 @@ def explain(error: Exception, last_step: int | None, folder: Path | None = None)
     if isinstance(error, NotFiniteError):
         return (
             f"{error}; its batch and the weights before it are in {folder}, and {kept}. Lower train.lr, or try "
-            "train.precision=fp32, in a new --run that starts from that --checkpoint"
+            "train.precision=fp32, in a new --run-dir that starts from that --checkpoint"
         )
     return (
         f"out of memory, with nothing left to split ({str(error).splitlines()[0][:200]}); {kept}. Free memory, "

@@ -158,7 +158,7 @@ def test_a_canvas_is_run_and_its_figures_are_read(tmp_path: Path, monkeypatch: p
 
     def solve(command: list[str], **_: object) -> subprocess.CompletedProcess:
         commands.append(command)
-        folder = Path(command[command.index("--run") + 1])
+        folder = Path(command[command.index("--run-dir") + 1])
         write_predictions(folder / "predictions", make_predictions({}, rows))
         (folder / "metrics.jsonl").write_text('{"step": 9, "exact": 0.25}\n')
         score = {"outputs": 31, "pass@2": {"macro": 0.3, "micro": 10 / 31}, "coverage": {"micro": 12 / 31}}

@@ -94,15 +94,15 @@ SEVERAL = ("solve", "--recipe", "smoke", "--set", "ensemble=2", "--processes", "
 def test_a_run_of_several_processes_refuses_before_it_writes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "arc-agi-1/training" in refuse(capsys, *SEVERAL, "arc-agi-1/trainig", "--run", tmp_path / "run")
-    assert "nobody" in refuse(capsys, *SEVERAL, "--set", "predict.ranker=nobody", "--run", tmp_path / "run")
+    assert "arc-agi-1/training" in refuse(capsys, *SEVERAL, "arc-agi-1/trainig", "--run-dir", tmp_path / "run")
+    assert "nobody" in refuse(capsys, *SEVERAL, "--set", "predict.ranker=nobody", "--run-dir", tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_launched_process_refuses_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The exit code is that of the process, and the launcher adds nothing."""
     leaking = ("arc-agi-1/evaluation", "--train", "arc-agi-1/training", "--set", "puzzles.on_leak=stop")
-    said = refuse(capfd, *SEVERAL, *leaking, "--run", tmp_path / "run")
+    said = refuse(capfd, *SEVERAL, *leaking, "--run-dir", tmp_path / "run")
     assert "070dd51e = 40853293" in said
     assert said.count("error:") == 1
 
@@ -115,7 +115,7 @@ def test_an_extension_takes_its_settings_from_the_old_set(tmp_path: Path, capsys
 
 def test_nothing_that_exists_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_folder(tmp_path / "mine", a=GOOD)
-    assert "mine" in refuse(capsys, "solve", "--recipe", "smoke", "--run", folder)
+    assert "mine" in refuse(capsys, "solve", "--recipe", "smoke", "--run-dir", folder)
     assert "mine" in refuse(capsys, "build", "--score", folder, "--out", folder)
     assert [path.name for path in folder.iterdir()] == ["a.json"]
 
@@ -145,7 +145,7 @@ def test_files_that_are_not_there_are_named(tmp_path: Path, capsys: pytest.Captu
     for words in (
         ("validate", gone, "arc-agi-1/training"),
         ("score", gone, "arc-agi-1/training"),
-        ("train", "--puzzles", gone, "--run", tmp_path / "run"),
+        ("train", "--puzzles", gone, "--run-dir", tmp_path / "run"),
         ("predict", "--puzzles", gone, "--checkpoint", gone, "--out", tmp_path / "out"),
         ("vote", gone, "arc-agi-1/training", "--out", tmp_path / "out"),
         ("report", gone),

@@ -24,7 +24,7 @@ def test_a_leak_that_was_allowed_marks_the_set_the_checkpoint_and_the_score(
     assert run(*words) == 0
     assert f"{SECOND.id} = other" in capsys.readouterr().out
     assert read(tmp_path, "set", "puzzle_set.json")["leaks"] == leaked
-    assert run(*TRAIN, "--puzzles", tmp_path / "set", "--run", tmp_path / "run") == 0
+    assert run(*TRAIN, "--puzzles", tmp_path / "set", "--run-dir", tmp_path / "run") == 0
     checkpoint = tmp_path / "run" / "checkpoints" / "final"
     assert read(checkpoint, "checkpoint.json")["leaks"] == leaked
     assert read(checkpoint, "seen.json")["tasks"].keys() == {"other", THIRD.id}
@@ -45,9 +45,9 @@ def test_training_on_from_a_marked_checkpoint_keeps_the_mark(tmp_path: Path) -> 
     leaky = (*BUILD, "--score", scored, "--train", train, "--out", tmp_path / "leaky", "--on-leak", "allow")
     clean = (*BUILD, "--score", scored, "--out", tmp_path / "clean")
     assert run(*leaky) == run(*clean) == 0
-    assert run(*TRAIN, "--puzzles", tmp_path / "leaky", "--run", tmp_path / "a") == 0
+    assert run(*TRAIN, "--puzzles", tmp_path / "leaky", "--run-dir", tmp_path / "a") == 0
     first, again = (tmp_path / name / "checkpoints" / "final" for name in "ab")
-    assert run(*TRAIN, "--puzzles", tmp_path / "clean", "--checkpoint", first, "--run", tmp_path / "b") == 0
+    assert run(*TRAIN, "--puzzles", tmp_path / "clean", "--checkpoint", first, "--run-dir", tmp_path / "b") == 0
     assert read(again, "checkpoint.json")["leaks"] == [[SECOND.id, "other", True]]
     assert read(again, "seen.json")["tasks"].keys() == {"other"}
 
@@ -57,10 +57,10 @@ def test_training_from_a_checkpoint_remembers_what_it_had_seen(tmp_path: Path) -
     later = write_source(tmp_path / "later", disguise(SECOND, 2, "later"), THIRD)
     seen_before = write_source(tmp_path / "before", SECOND)
     start = ("solve", "--recipe", "smoke", *SHORT, "--set", "puzzles.augmentations=1")
-    assert run(*start, first, "--train", seen_before, "--run", tmp_path / "a") == 0
+    assert run(*start, first, "--train", seen_before, "--run-dir", tmp_path / "a") == 0
     assert read(tmp_path, "a", "score.json")["trained_on"] == []
     checkpoint = tmp_path / "a" / "checkpoints" / "final"
-    assert run(*start, later, "--checkpoint", checkpoint, "--run", tmp_path / "b") == 0
+    assert run(*start, later, "--checkpoint", checkpoint, "--run-dir", tmp_path / "b") == 0
     assert read(tmp_path, "b", "score.json")["trained_on"] == ["later"]
     assert "NO SCORE ON UNSEEN TASKS" in (tmp_path / "b" / "report.html").read_text()
     assert read(tmp_path, "b", "checkpoints", "final", "seen.json")["tasks"].keys() == {SECOND.id}
@@ -69,7 +69,7 @@ def test_training_from_a_checkpoint_remembers_what_it_had_seen(tmp_path: Path) -
 def test_a_run_drops_what_would_leak_and_says_so(tmp_path: Path) -> None:
     scored = write_source(tmp_path / "scored", FIRST)
     train = write_source(tmp_path / "train", disguise(FIRST, 3, "other"), THIRD)
-    words = ("solve", scored, "--recipe", "smoke", *SHORT, "--train", train, "--run", tmp_path / "run")
+    words = ("solve", scored, "--recipe", "smoke", *SHORT, "--train", train, "--run-dir", tmp_path / "run")
     assert run(*words) == 0
     assert f"tasks that hold a scored task (1): other = {FIRST.id}" in (tmp_path / "run" / "log.txt").read_text()
     assert read(tmp_path, "run", "score.json")["trained_on"] == []

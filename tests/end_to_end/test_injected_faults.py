@@ -10,7 +10,7 @@ import pytest
 
 from tests.kaggle_simulation.injected_faults import HURTS
 from tests.kaggle_simulation.sandbox import CHECKOUT
-from tests.kaggle_simulation.simulation import shipped_trunk, simulate, simulate_notebook
+from tests.kaggle_simulation.simulation import shipped_backbone, simulate, simulate_notebook
 
 pytestmark = pytest.mark.slow
 
@@ -21,9 +21,9 @@ LONE_RUNS = 2
 def test_left_alone_it_solves_some_tasks_in_time(tmp_path: Path) -> None:
     solved = 0
     for number in range(LONE_RUNS):
-        outcome = simulate(tmp_path / f"kaggle_{number}", 240, trunk=shipped_trunk())
+        outcome = simulate(tmp_path / f"kaggle_{number}", 240, backbone=shipped_backbone())
         assert outcome.complaints() == []
-        assert outcome.trouble == []
+        assert outcome.incidents == []
         assert outcome.answered > 0.9 * outcome.inputs, "an input whose grids all lack an end mark has no answer"
         if solved := outcome.solved:
             break
@@ -32,7 +32,7 @@ def test_left_alone_it_solves_some_tasks_in_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", HURTS)
 def test_hurt_it_ends_in_time_with_what_it_had_reached(name: str, tmp_path: Path) -> None:
-    outcome = simulate(tmp_path / "kaggle", HURTS[name].budget, HURTS[name], shipped_trunk())
+    outcome = simulate(tmp_path / "kaggle", HURTS[name].budget, HURTS[name], shipped_backbone())
     assert outcome.complaints() == []
     assert outcome.asked_last if HURTS[name].from_scratch else outcome.answered > 0
 
@@ -40,7 +40,7 @@ def test_hurt_it_ends_in_time_with_what_it_had_reached(name: str, tmp_path: Path
 def test_one_of_two_processes_is_killed_and_both_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two with two threads each would mostly wait for each other
     killed = replace(HURTS["trainer killed"], leaves="one of its processes was killed")
-    outcome = simulate(tmp_path / "kaggle", killed.budget, killed, shipped_trunk(), processes=2)
+    outcome = simulate(tmp_path / "kaggle", killed.budget, killed, shipped_backbone(), processes=2)
     assert outcome.complaints() == []
     assert outcome.answered > 0
     assert (tmp_path / "kaggle" / "said.txt").read_text(encoding="utf-8").count("processes: 2") > 2
@@ -50,7 +50,7 @@ def test_one_of_two_processes_is_killed_and_both_go_on(tmp_path: Path, monkeypat
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a user uploads, made by the command for that."""
     folder = tmp_path_factory.mktemp("upload") / "bundle"
-    words = ["bundle", "--out", str(folder), "--trunk", str(shipped_trunk())]
+    words = ["bundle", "--out", str(folder), "--backbone", str(shipped_backbone())]
     subprocess.run([sys.executable, "-m", "pipeline", *words], cwd=CHECKOUT, check=True)
     return folder
 

@@ -28,7 +28,7 @@ from tests.kaggle_simulation.injected_faults import (
     kill_trainer,
     stop_predictor,
     take_memory,
-    truncate_trunk,
+    truncate_backbone,
 )
 from tests.kaggle_simulation.layout import COMPETITION, hidden_tasks, lay_out, learnable_tasks
 from tests.kaggle_simulation.sandbox import Sandbox, namespaces_allowed
@@ -182,7 +182,7 @@ GOOD = Outcome("", 60.0, exit=0, used=50.0, looks=[Look(1.0, "", 0, 0), Look(50.
         ({"struck": False}, "never came"),
         ({"left": 1}, "left behind"),
         ({"unfelt": "killed"}, "it does not say 'killed'"),
-        ({"trouble": ["a checkpoint was damaged"]}, ""),
+        ({"incidents": ["a checkpoint was damaged"]}, ""),
     ],
 )
 def test_every_promise_is_checked(change: dict, complaint: str) -> None:
@@ -302,14 +302,14 @@ def test_not_a_byte_is_left(tmp_path: Path, tasks: list[Task]) -> None:
 
 
 def test_what_is_attached_and_asked_is_damaged_before_the_start(tmp_path: Path, tasks: list[Task]) -> None:
-    trunk = tmp_path / "trunk"
-    trunk.mkdir()
-    (trunk / "model.safetensors").write_bytes(bytes(100))
-    kaggle = lay_out(tmp_path / "kaggle", tasks, trunk)
-    truncate_trunk(kaggle)
+    backbone = tmp_path / "backbone"
+    backbone.mkdir()
+    (backbone / "model.safetensors").write_bytes(bytes(100))
+    kaggle = lay_out(tmp_path / "kaggle", tasks, backbone)
+    truncate_backbone(kaggle)
     break_task(kaggle)
-    assert (kaggle.trunk / "model.safetensors").stat().st_size == 50
-    assert (trunk / "model.safetensors").stat().st_size == 100, "only the copy"
+    assert (kaggle.backbone / "model.safetensors").stat().st_size == 50
+    assert (backbone / "model.safetensors").stat().st_size == 100, "only the copy"
     changed = json.loads(kaggle.challenges.read_text())
     assert changed.keys() == {task.id for task in tasks}
     assert changed[tasks[12].id]["train"][0]["input"] == [[1, 2, 3], [4]]
@@ -345,7 +345,7 @@ def test_the_benchmark_does_every_hurt_twice_and_keeps_what_it_has(
     assert len(set(runs)) == 22
     made: list[str] = []
 
-    def simulate(root: Path, budget: float, hurt: Hurt | None, trunk: Path) -> Outcome:
+    def simulate(root: Path, budget: float, hurt: Hurt | None, backbone: Path) -> Outcome:
         root.mkdir(parents=True)
         made.append(root.name)
         return replace(GOOD, name=hurt.name if hurt else "undisturbed", budget=budget, solved_then=6 if hurt else 0)

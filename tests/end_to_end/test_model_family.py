@@ -46,12 +46,12 @@ def test_a_member_solves_and_goes_on_where_it_was_stopped(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen: Sequence[str] = (*MEMBERS[name], "--set", "train.steps=9", "--set", "train.checkpoint_every=4")
-    assert run("solve", *chosen, "--run", tmp_path / "whole") == 0
+    assert run("solve", *chosen, "--run-dir", tmp_path / "whole") == 0
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", after(6, crash))
         with pytest.raises(Crash):
-            run("solve", *chosen, "--run", tmp_path / "stopped")
-    assert run("solve", *chosen, "--run", tmp_path / "stopped") == 0
+            run("solve", *chosen, "--run-dir", tmp_path / "stopped")
+    assert run("solve", *chosen, "--run-dir", tmp_path / "stopped") == 0
     assert "resumed at step 4" in (tmp_path / "stopped" / "log.txt").read_text()
     one, other = (tensors(tmp_path / run / "checkpoints" / "final") for run in ("whole", "stopped"))
     assert_close(one, other, rtol=0, atol=0)
@@ -70,13 +70,13 @@ def test_a_member_solves_and_goes_on_where_it_was_stopped(
 
 def test_noise_on_what_is_not_carried_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--set", "model.recursion.carry=reset", "--set", "predict.noise=0.2", "--set", "predict.trajectories=2")
-    assert run("solve", "--recipe", "smoke", *words, "--run", tmp_path / "run") == 2
+    assert run("solve", "--recipe", "smoke", *words, "--run-dir", tmp_path / "run") == 2
     assert "predict.noise: this model begins every supervision step from its start" in capsys.readouterr().err
 
 
 def test_puzzles_that_share_an_id_row_have_it_in_every_checkpoint(tmp_path: Path) -> None:
     words = ("--set", "puzzles.ids=shared", "--set", "train.steps=6", "--set", "train.checkpoint_every=3")
-    assert run("solve", "--recipe", "smoke", *words, "--run", tmp_path / "run") == 0
+    assert run("solve", "--recipe", "smoke", *words, "--run-dir", tmp_path / "run") == 0
     folders = sorted((tmp_path / "run" / "checkpoints").iterdir())
     assert [folder.name for folder in folders] == ["final", "step_0000003", "step_0000006"]
     for folder in folders:
@@ -104,13 +104,13 @@ def test_the_recipes_are_the_models_they_are_named_after() -> None:
 
 
 def test_another_network_is_refused_as_a_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("solve", "--recipe", "smoke_hrm", "--set", "train.steps=1", "--run", tmp_path / "hrm") == 0
+    assert run("solve", "--recipe", "smoke_hrm", "--set", "train.steps=1", "--run-dir", tmp_path / "hrm") == 0
     start = tmp_path / "hrm" / "checkpoints" / "final"
-    assert run("solve", "--recipe", "smoke", "--checkpoint", start, "--run", tmp_path / "trm") == 2
+    assert run("solve", "--recipe", "smoke", "--checkpoint", start, "--run-dir", tmp_path / "trm") == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "model.recursion.networks is ('f_l', 'f_h') there and ('f',) here" in said
     gradient = ("--set", "model.recursion.gradient=cycle", "--set", "train.steps=1")
-    chosen = ("--recipe", "smoke_hrm", *gradient, "--checkpoint", start, "--run", tmp_path / "other")
+    chosen = ("--recipe", "smoke_hrm", *gradient, "--checkpoint", start, "--run-dir", tmp_path / "other")
     assert run("solve", *chosen) == 0, "gradients may start elsewhere, as cycles may change"
 
 
@@ -123,14 +123,14 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_what_a_recursion_says_of_itself_is_in_the_metrics(name: str, tmp_path: Path) -> None:
-    assert run("solve", *MEMBERS[name], "--set", "train.steps=5", "--run", tmp_path / "run") == 0
+    assert run("solve", *MEMBERS[name], "--set", "train.steps=5", "--run-dir", tmp_path / "run") == 0
     last, plain = lines(tmp_path / "run")[-1], {"kl", "prior_width", "posterior_width", "residual", "iterations"}
     assert last.keys() & (plain | {"adjoint_residual"}) == FIGURES[name]
     assert all(last[figure] >= 0 for figure in FIGURES[name])
 
 
 def test_trajectories_of_learnt_noise_are_voted_and_ranked_by_value(tmp_path: Path) -> None:
-    chosen = (*MEMBERS["gram"], "--set", "train.steps=5", "--run", tmp_path / "run")
+    chosen = (*MEMBERS["gram"], "--set", "train.steps=5", "--run-dir", tmp_path / "run")
     assert run("solve", *chosen, "--set", "predict.ranker=value") == 0
     answers = read_predictions(tmp_path / "run" / "predictions").answers
     assert sorted(set(answers.trajectory.tolist())) == [0, 1, 2]
@@ -156,5 +156,5 @@ def test_trajectories_of_learnt_noise_are_voted_and_ranked_by_value(tmp_path: Pa
 def test_what_cannot_be_is_refused(
     words: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("solve", *words, "--run", tmp_path / "run") == 2
+    assert run("solve", *words, "--run-dir", tmp_path / "run") == 2
     assert said in " ".join(capsys.readouterr().err.split())

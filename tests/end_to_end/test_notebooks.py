@@ -47,7 +47,7 @@ def shown(found: NotebookNode) -> str:
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "smoke"
     with pytest.raises(SystemExit) as ended:
-        main([*SMOKE, "--run", str(run)])
+        main([*SMOKE, "--run-dir", str(run)])
     assert not ended.value.code
     return run
 
@@ -77,7 +77,7 @@ def test_train_and_score_tells_the_story_that_solve_tells(tmp_path: Path, monkey
     assert "arc-agi-1/evaluation" in text
     words = ["solve", "arc-agi-1/evaluation", "--recipe", "smoke", "--max-side", "4", "--budget", "1m"]
     with pytest.raises(SystemExit):
-        main([*words, *(f"--set={each}" for each in asked), "--run", str(tmp_path / "solved")])
+        main([*words, *(f"--set={each}" for each in asked), "--run-dir", str(tmp_path / "solved")])
     told, solved = tmp_path / "told", tmp_path / "solved"
     assert read_submission(told / "submission.json") == read_submission(solved / "submission.json")
     assert read_json(told / "score.json") == read_json(solved / "score.json")
@@ -123,7 +123,7 @@ def test_inputs_are_found_wherever_they_are_mounted(
     found = find_inputs()
     assert found["CHALLENGES"] == hidden
     assert found["WHEEL"].parent == bundle / "wheels"
-    assert found["TRUNK"] == bundle / "t"
+    assert found["BACKBONE"] == bundle / "t"
     assert f"not taken: {other.relative_to(tmp_path)}" in capsys.readouterr().out
 
 
@@ -143,10 +143,10 @@ def test_what_is_not_attached_is_said(
     with pytest.raises(FileNotFoundError, match="python -m pipeline bundle"):
         find_inputs()
     put(tmp_path / "arc_trm-0.1.0-py3-none-any.whl")
-    assert find_inputs()["TRUNK"] is None
-    assert "without a trunk" in capsys.readouterr().out
+    assert find_inputs()["BACKBONE"] is None
+    assert "without a backbone" in capsys.readouterr().out
     monkeypatch.setenv("ARC_TRM_CHECKPOINT", str(tmp_path))
-    assert find_inputs()["TRUNK"] == tmp_path
+    assert find_inputs()["BACKBONE"] == tmp_path
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_run_is_kept_described_and_drawn(smoke_run: Path, tmp_path: Path) -> N
 def test_a_run_that_ended_early_is_described_and_drawn_too(smoke_run: Path, tmp_path: Path) -> None:
     for name in ("config.json", "submission.json"):
         (tmp_path / name).write_bytes((smoke_run / name).read_bytes())
-    (tmp_path / "trouble.json").write_text('["the disk was full"]')
+    (tmp_path / "incidents.json").write_text('["the disk was full"]')
     assert notebook.describe_run(tmp_path).splitlines()[0].startswith("no score")
-    assert "trouble: the disk was full" in notebook.describe_run(tmp_path)
+    assert "incident: the disk was full" in notebook.describe_run(tmp_path)
     assert notebook.pictures(tmp_path).count("<h3>") == 4

@@ -13,7 +13,7 @@ from tests.helpers.commands import SHORT, SMALL, run
 def solved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished smoke run."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
-    assert run("solve", "--recipe", "smoke", "--run", folder) == 0
+    assert run("solve", "--recipe", "smoke", "--run-dir", folder) == 0
     assert "its score means nothing" in (folder / "log.txt").read_text()
     return folder
 
@@ -94,7 +94,7 @@ def test_perfect_empty_and_half_right_submissions(
 
 def test_the_same_run_again_repeats_nothing(solved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (solved / "submission.json").read_bytes()
-    assert run("solve", "--recipe", "smoke", "--run", solved) == 0
+    assert run("solve", "--recipe", "smoke", "--run-dir", solved) == 0
     said = capsys.readouterr().out
     assert "already done" in said
     assert "already made" in said
@@ -103,7 +103,7 @@ def test_the_same_run_again_repeats_nothing(solved: Path, capsys: pytest.Capture
 
 def test_another_config_does_not_touch_the_run(solved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in solved.rglob("*") if path.is_file()}
-    assert run("solve", "--recipe", "smoke", "--run", solved, "--set", "train.lr=0.5") == 2
+    assert run("solve", "--recipe", "smoke", "--run-dir", solved, "--set", "train.lr=0.5") == 2
     assert "train.lr: 0.001 -> 0.5" in " ".join(capsys.readouterr().err.split())
     assert {path: path.read_bytes() for path in solved.rglob("*") if path.is_file()} == before
 
@@ -111,7 +111,7 @@ def test_another_config_does_not_touch_the_run(solved: Path, capsys: pytest.Capt
 def test_the_same_seed_gives_the_same_submission(tmp_path: Path) -> None:
     submissions = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        assert run("solve", "--recipe", "smoke", "--run", tmp_path / name, *SMALL, "--set", f"seed={seed}") == 0
+        assert run("solve", "--recipe", "smoke", "--run-dir", tmp_path / name, *SMALL, "--set", f"seed={seed}") == 0
         submissions.append((tmp_path / name / "predictions" / "answers.parquet").read_bytes())
     assert submissions[0] == submissions[1] != submissions[2]
 
@@ -121,7 +121,7 @@ def test_the_stages_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str
     puzzles, trained, answers, out = (tmp_path / name for name in ("set", "run", "answers", "submission.json"))
     source = "arc-agi-1/evaluation"
     assert run("build", "--score", source, *chosen, "--out", puzzles, "--augmentations", "2", "--workers", "2") == 0
-    assert run("train", "--puzzles", puzzles, "--recipe", "smoke", "--run", trained, *SHORT) == 0
+    assert run("train", "--puzzles", puzzles, "--recipe", "smoke", "--run-dir", trained, *SHORT) == 0
     checkpoint = trained / "checkpoints" / "final"
     assert run("predict", "--puzzles", puzzles, "--checkpoint", checkpoint, "--out", answers) == 0
     assert run("vote", answers, source, *chosen, "--out", out) == 0
@@ -133,16 +133,16 @@ def test_the_stages_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_training_goes_on_from_a_checkpoint(solved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ("--max-side", "3", "--limit", "6", "--checkpoint", solved / "checkpoints" / "final")
-    assert run("solve", "--recipe", "smoke", "--run", tmp_path / "more", *more, *SHORT) == 0
+    assert run("solve", "--recipe", "smoke", "--run-dir", tmp_path / "more", *more, *SHORT) == 0
     assert "16 matched by key, 8 new" in " ".join(capsys.readouterr().out.split())
 
 
 def test_another_network_or_board_is_refused(solved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    start = ("--checkpoint", solved / "checkpoints" / "final", "--run", tmp_path / "run")
+    start = ("--checkpoint", solved / "checkpoints" / "final", "--run-dir", tmp_path / "run")
     assert run("solve", "--recipe", "smoke", *start, "--set", "model.heads=4") == 2
     assert "model.heads is 2 there and 4 here" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-    board = ("--recipe", "smoke", "--set", "model.board_side=20", "--run", tmp_path / "board")
+    board = ("--recipe", "smoke", "--set", "model.board_side=20", "--run-dir", tmp_path / "board")
     assert run("train", "--puzzles", solved / "puzzles", *board) == 2
     assert "--board-side 20" in capsys.readouterr().err
 
@@ -157,7 +157,7 @@ def test_untrained_puzzles_are_refused(solved: Path, tmp_path: Path, capsys: pyt
 
 def test_a_budget_ends_training_with_a_valid_submission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     long = ("--set", "train.steps=1000000", "--budget", "5s")
-    assert run("solve", "--recipe", "smoke", "--run", tmp_path / "run", *long) == 0
+    assert run("solve", "--recipe", "smoke", "--run-dir", tmp_path / "run", *long) == 0
     assert "the budget ended training" in capsys.readouterr().out
     chosen = ("--max-side", "3", "--limit", "4")
     assert run("validate", tmp_path / "run" / "submission.json", "arc-agi-1/training", *chosen) == 0
@@ -165,17 +165,17 @@ def test_a_budget_ends_training_with_a_valid_submission(tmp_path: Path, capsys: 
 
 def test_accuracy_on_held_out_demonstrations_is_measured(tmp_path: Path) -> None:
     held = ("--set", "train.hold_out=2", "--set", "train.log_every=2")
-    assert run("solve", "--recipe", "smoke", "--run", tmp_path / "run", *SHORT, *held) == 0
+    assert run("solve", "--recipe", "smoke", "--run-dir", tmp_path / "run", *SHORT, *held) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4]
     assert all(line["held_out_exact"] in (0, 0.5, 1) for line in lines)
     too_many = ("--set", "train.hold_out=5")
-    assert run("solve", "--recipe", "smoke", "--run", tmp_path / "other", *SHORT, *too_many) == 2
+    assert run("solve", "--recipe", "smoke", "--run-dir", tmp_path / "other", *SHORT, *too_many) == 2
 
 
 def test_hidden_tasks_get_a_submission_without_a_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chosen = ("--max-side", "4", "--limit", "3")
-    assert run("solve", "kaggle-2025/test", "--recipe", "smoke", "--run", tmp_path / "run", *chosen, *SMALL) == 0
+    assert run("solve", "kaggle-2025/test", "--recipe", "smoke", "--run-dir", tmp_path / "run", *chosen, *SMALL) == 0
     assert run("validate", tmp_path / "run" / "submission.json", "kaggle-2025/test", *chosen) == 0
     assert not (tmp_path / "run" / "score.json").exists()
     assert (tmp_path / "run" / "report.html").exists()
@@ -185,7 +185,7 @@ def test_hidden_tasks_get_a_submission_without_a_score(tmp_path: Path, capsys: p
 
 @pytest.mark.slow
 def test_kaggles_test_set_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("solve", "kaggle-2025/test", "--recipe", "smoke", "--run", tmp_path / "k") == 0
+    assert run("solve", "kaggle-2025/test", "--recipe", "smoke", "--run-dir", tmp_path / "k") == 0
     capsys.readouterr()
     assert run("validate", tmp_path / "k" / "submission.json", "kaggle-2025/test") == 0
     assert "240 tasks, 259 entries" in capsys.readouterr().out
@@ -194,7 +194,7 @@ def test_kaggles_test_set_whole(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.slow
 def test_the_cpu_recipe_learns_real_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert run("solve", "--recipe", "cpu", "--run", tmp_path / "cpu") == 0
+    assert run("solve", "--recipe", "cpu", "--run-dir", tmp_path / "cpu") == 0
     score = json.loads((tmp_path / "cpu" / "score.json").read_text())
     assert (score["tasks"], score["outputs"]) == (25, 31)
     # Five seeds solved 15 to 18; single models 11 to 17, and on two threads 10 (docs/lab_notebook.md). A network that

@@ -35,7 +35,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 
 def launch(processes: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """torchrun, which takes --run for one of its own options."""
+    """The command line in several processes, started by torchrun."""
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "-m", "pipeline"]
     return subprocess.run([*words, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300)
 

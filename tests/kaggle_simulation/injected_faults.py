@@ -68,7 +68,7 @@ class Hurt:
 
     leaves: what the run says of it
     budget: seconds that show it: until its moment, and long enough to go on from it
-    from_scratch: whether it takes the trunk away; what a minute teaches without one answers nothing yet
+    from_scratch: whether it takes the backbone away; what a minute teaches without one answers nothing yet
     """
 
     name: str
@@ -117,9 +117,9 @@ def flip_bytes(file: Path, number: int = 16) -> None:
         stream.write(bytes(255 - value for value in bytes_there))
 
 
-def truncate_trunk(kaggle: Kaggle) -> None:
-    """Half of the trunk's weights did not arrive."""
-    for file in kaggle.trunk.glob("*.safetensors"):
+def truncate_backbone(kaggle: Kaggle) -> None:
+    """Half of the backbone's weights did not arrive."""
+    for file in kaggle.backbone.glob("*.safetensors"):
         with file.open("r+b") as stream:
             stream.truncate(file.stat().st_size // 2)
 
@@ -144,7 +144,7 @@ HURTS = {
         Hurt("out of memory", "half as much", strike=take_memory),
         Hurt("disk full", "space", strike=fill_disk),
         Hurt("checkpoint corrupt", "cut short or altered", strike=corrupt_checkpoint),
-        Hurt("trunk truncated", "the trunk cannot be used", 60.0, before=truncate_trunk, from_scratch=True),
+        Hurt("backbone truncated", "the backbone cannot be used", 60.0, before=truncate_backbone, from_scratch=True),
         Hurt("task malformed", "cannot be read", 60.0, before=break_task),
         Hurt("clock runs out", "not done in time", moment=Going.predicts_last, strike=stop_predictor),
     )

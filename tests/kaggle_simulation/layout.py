@@ -38,7 +38,7 @@ class Kaggle:
     working = property(lambda self: self.root / "working")
     scratch = property(lambda self: self.root / "tmp")
     challenges = property(lambda self: self.input / COMPETITION / CHALLENGES)
-    trunk = property(lambda self: self.input / "datasets" / "somebody" / "arc-trm" / "trunk")
+    backbone = property(lambda self: self.input / "datasets" / "somebody" / "arc-trm" / "backbone")
 
     def environment(self, rerun: bool, **knobs: str) -> dict[str, str]:
         """What Kaggle sets, and the notebook's knobs as ARC_TRM_...; rerun: it is the scored run."""
@@ -47,12 +47,14 @@ class Kaggle:
         return places | kaggle | {f"ARC_TRM_{name.upper()}": value for name, value in knobs.items()}
 
 
-def lay_out(root: Path, hidden: Sequence[Task] = (), trunk: Path | None = None, bundle: Path | None = None) -> Kaggle:
+def lay_out(
+    root: Path, hidden: Sequence[Task] = (), backbone: Path | None = None, bundle: Path | None = None
+) -> Kaggle:
     """Make the folders under `root`.
 
     Args:
         hidden: tasks that take the place of the public test file's, as in the scored run.
-        trunk: a checkpoint's folder to attach.
+        backbone: a checkpoint's folder to attach.
         bundle: a folder of `python -m pipeline bundle` to attach instead.
     """
     files = dict(competition_files())
@@ -64,10 +66,10 @@ def lay_out(root: Path, hidden: Sequence[Task] = (), trunk: Path | None = None, 
         folder.mkdir(parents=True)
     for name, text in files.items():
         (kaggle.input / COMPETITION / name).write_text(text, encoding="utf-8")
-    if trunk:
-        shutil.copytree(trunk, kaggle.trunk)
+    if backbone:
+        shutil.copytree(backbone, kaggle.backbone)
     if bundle:
-        shutil.copytree(bundle, kaggle.trunk.parent)
+        shutil.copytree(bundle, kaggle.backbone.parent)
     return kaggle
 
 

@@ -65,7 +65,7 @@ class Outcome:
     solved_then: int = 0
     asked_last: bool = False
     passed_since: bool = False
-    trouble: list[str] = field(default_factory=list)
+    incidents: list[str] = field(default_factory=list)
     unfelt: str = ""
     due: float = FIRST_WITHIN
     struck: bool = True
@@ -86,9 +86,9 @@ class Outcome:
         """Looks at which the submission was not complete and valid."""
         return [look for look in self.looks if look.problem]
 
-    def trouble_in(self, stage: str) -> bool:
-        """Whether some trouble names this."""
-        return any(stage in line for line in self.trouble)
+    def has_incident_in(self, stage: str) -> bool:
+        """Whether some incident names this."""
+        return any(stage in line for line in self.incidents)
 
     def complaints(self) -> list[str]:
         """Each promise that was not kept, in words."""
@@ -108,13 +108,13 @@ class Outcome:
 
 
 def simulate(
-    root: Path, budget: float, hurt: Hurt | None = None, trunk: Path | None = None, processes: int | None = None
+    root: Path, budget: float, hurt: Hurt | None = None, backbone: Path | None = None, processes: int | None = None
 ) -> Outcome:
     """Lay out a scored run under a new folder, let `solve --recipe kaggle` work on it, hurt it, and judge.
 
     What was said is kept in ROOT/said.txt, and the run's small files in ROOT/kept.
     """
-    kaggle = lay_out(root, hidden_tasks(EVALUATION_TASKS), trunk)
+    kaggle = lay_out(root, hidden_tasks(EVALUATION_TASKS), backbone)
     if hurt and hurt.before:
         hurt.before(kaggle)
     outcome = Outcome(hurt.name if hurt else "undisturbed", budget, unfelt=hurt.leaves if hurt else "")
@@ -147,25 +147,25 @@ def simulate_notebook(root: Path, notebook: Path, bundle: Path, budget: float, r
         words = [str(RUNNER), str(notebook), str(root / "executed.ipynb")]
         process = sandbox.start(words, kaggle.environment(rerun, **knobs), root / SAID, checkout=False)
         follow(process, Going(psutil.Process(process.pid), scratch, scratch), watch, outcome, None)
-        for file in list(scratch.rglob("trouble.json"))[:1]:
+        for file in list(scratch.rglob("incidents.json"))[:1]:
             keep(file.parent, root / KEPT)
     judge(watch, outcome, root)
     return outcome
 
 
-def shipped_trunk() -> Path:
-    """The trunk that a user finds in the repository."""
+def shipped_backbone() -> Path:
+    """The backbone that a user finds in the repository."""
     found = sorted((CHECKOUT / "weights").rglob("checkpoint.json"))
     if not found:
-        raise ValueError("there is no trunk under weights/: name one with --trunk")
+        raise ValueError("there is no backbone under weights/: name one with --backbone")
     return found[0].parent
 
 
 def solve_words(kaggle: Kaggle, budget: float, run: Path, out: Path) -> list[str]:
     """What Python is told: the command that the notebook gives, with settings for minutes."""
     words = ["-m", "pipeline", "solve", str(kaggle.challenges), "--recipe", "kaggle", "--budget", f"{budget:g}s"]
-    words += ["--run", str(run), "--out", str(out)]
-    words += ["--checkpoint", str(kaggle.trunk)] if kaggle.trunk.exists() else []
+    words += ["--run-dir", str(run), "--out", str(out)]
+    words += ["--checkpoint", str(kaggle.backbone)] if kaggle.backbone.exists() else []
     return [*words, *(f"--set={text}" for text in setting_texts())]
 
 
@@ -214,14 +214,14 @@ def keep(run: Path, kept: Path) -> None:
 
 
 def judge(watch: Watch, outcome: Outcome, root: Path) -> None:
-    """Put into the outcome what was seen, and the trouble that the run lists, paths being those under ROOT."""
+    """Put into the outcome what was seen, and the incidents that the run lists, paths being those under ROOT."""
     outcome.looks, outcome.answered, outcome.solved = watch.looks, watch.last.answered, watch.last.solved
     outcome.inputs, outcome.judged = (sum(len(task.tests) for task in tasks) for tasks in (watch.tasks, watch.judged))
-    file = root / KEPT / "trouble.json"
+    file = root / KEPT / "incidents.json"
     if file.exists():
-        outcome.trouble = json.loads(file.read_text(encoding="utf-8").replace(str(root), "ROOT"))
+        outcome.incidents = json.loads(file.read_text(encoding="utf-8").replace(str(root), "ROOT"))
     said = (root / SAID).read_text(encoding="utf-8")
     outcome.asked_last = "answered (last pass)" in said
-    outcome.passed_since = outcome.asked_last and not outcome.trouble_in("last pass")
+    outcome.passed_since = outcome.asked_last and not outcome.has_incident_in("last pass")
     if outcome.unfelt in said:
         outcome.unfelt = ""

@@ -21,7 +21,7 @@ SMALL = ("--recipe", "smoke_symbols", "--limit", "3", "--set", "train.steps=30")
 def solve(folder: Path, *settings: str) -> int:
     """In this process."""
     chosen = (word for text in settings for word in ("--set", text))
-    return run("solve", *SMALL, "--run", folder, "--processes", "1", *chosen)
+    return run("solve", *SMALL, "--run-dir", folder, "--processes", "1", *chosen)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_the_score_says_that_answers_are_pooled(pair: Path, capsys: pytest.Captu
 def test_train_says_that_it_makes_one_of_them(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = [word for text in ("ensemble=2", "train.steps=1") for word in ("--set", text)]
     chosen = ("--puzzles", pair / "puzzles", "--recipe", "smoke_symbols", *settings)
-    assert run("train", *chosen, "--run", tmp_path / "run") == 0
+    assert run("train", *chosen, "--run-dir", tmp_path / "run") == 0
     assert "model 1 of 2, seed 0: `train` makes this one only" in capsys.readouterr().out
 
 
@@ -93,7 +93,7 @@ def test_each_process_trains_models_alone_and_all_share_the_rest(pair: Path, tmp
 
     Up to rounding: functions of float32 may have another last bit in a process that did other things before.
     """
-    words = ("solve", *SMALL, "--set", "ensemble=3", "--run-folder", tmp_path / "run")
+    words = ("solve", *SMALL, "--set", "ensemble=3", "--run-dir", tmp_path / "run")
     done = launch(2, *words)
     assert done.returncode == 0, done.stderr[-2000:]
     for model in ("", "ensemble/1"):
@@ -113,7 +113,7 @@ def test_without_gpus_there_is_a_process_for_each_model(tmp_path: Path, monkeypa
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    words = ("solve", *SMALL, "--set", "train.steps=4", "--run", tmp_path / "run")
+    words = ("solve", *SMALL, "--set", "train.steps=4", "--run-dir", tmp_path / "run")
     assert run(*words, "--set", "ensemble=3") == 0
     said = [(tmp_path / "run" / model / "log.txt").read_text() for model in ("", "ensemble/1", "ensemble/2")]
     assert [text.count("processes: 1") for text in said] == [2, 2, 0]
@@ -122,7 +122,7 @@ def test_without_gpus_there_is_a_process_for_each_model(tmp_path: Path, monkeypa
 
 def test_a_process_waits_for_another_that_trains_longer(tmp_path: Path) -> None:
     """Where the first has its model already, and the second has none."""
-    words = ("solve", *SMALL, "--run-folder", tmp_path / "run")
+    words = ("solve", *SMALL, "--run-dir", tmp_path / "run")
     assert launch(1, *words).returncode == 0
     done = launch(2, *words, "--set", "ensemble=2")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -135,7 +135,7 @@ def test_an_ensemble_is_refused_where_one_model_is_meant(other: dict) -> None:
         override(recipe("smoke"), {"ensemble": 2, **other})
 
 
-def test_a_trunk_is_one_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("--recipe", "smoke", "--train", "concept", "--set", "ensemble=2", "--run", tmp_path / "run")
-    assert run("pretrain", *words, "--out", tmp_path / "trunk") == 2
-    assert "a trunk is one model" in " ".join(capsys.readouterr().err.split())
+def test_a_backbone_is_one_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--recipe", "smoke", "--train", "concept", "--set", "ensemble=2", "--run-dir", tmp_path / "run")
+    assert run("pretrain", *words, "--out", tmp_path / "backbone") == 2
+    assert "a backbone is one model" in " ".join(capsys.readouterr().err.split())

@@ -88,11 +88,11 @@ def test_a_run_that_is_killed_on_either_side_of_the_border_goes_on_the_same(
     few = ("--score", "arc-agi-1/training", "--max-side", "3", "--limit", "4", "--augmentations", "2")
     assert run("build", *few, "--out", tmp_path / "set") == 0
     words = ("train", "--puzzles", tmp_path / "set", *TRAIN, *SEVENTEEN_STEPS, "--set", "train.ids_only=0.5")
-    assert run(*words, "--run", tmp_path / "alone") == 0
+    assert run(*words, "--run-dir", tmp_path / "alone") == 0
     for step in (7, 10):
         with monkeypatch.context() as patch:
             patch.setattr(Learner, "step", after(step, crash))
             with pytest.raises(Crash):
-                run(*words, "--run", tmp_path / "killed")
-    assert run(*words, "--run", tmp_path / "killed") == 0
+                run(*words, "--run-dir", tmp_path / "killed")
+    assert run(*words, "--run-dir", tmp_path / "killed") == 0
     same_run(tmp_path / "alone", tmp_path / "killed")

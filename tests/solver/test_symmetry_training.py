@@ -109,6 +109,6 @@ def test_a_sudoku_source_goes_the_whole_way(tmp_path: Path) -> None:
         "train.shift": "false", "train.steps": "60",
     }  # fmt: skip
     chosen = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    assert run("solve", "sudoku-4x4/50+20", "--recipe", "smoke", *chosen, "--run", tmp_path / "run") == 0
+    assert run("solve", "sudoku-4x4/50+20", "--recipe", "smoke", *chosen, "--run-dir", tmp_path / "run") == 0
     assert (tmp_path / "run" / "report.html").is_file()
     assert '"outputs": 20' in (tmp_path / "run" / "score.json").read_text()

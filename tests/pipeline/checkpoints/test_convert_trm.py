@@ -1,5 +1,5 @@
 """Published checkpoints: names go back and forth, settings are found, what does not fit is named; golden weights, saved
-as the published code saves them, predict what they should once they are converted, and become trunks."""
+as the published code saves them, predict what they should once they are converted, and become backbones."""
 
 import json
 from dataclasses import replace
@@ -194,29 +194,31 @@ def test_a_converted_checkpoint_predicts_what_the_published_code_does(
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_a_trunk_is_the_weights_and_the_mean_of_the_trained_rows(golden: Golden, prefix: str, tmp_path: Path) -> None:
+def test_a_backbone_is_the_weights_and_the_mean_of_the_trained_rows(
+    golden: Golden, prefix: str, tmp_path: Path
+) -> None:
     """The blank row, which comes first, and rows that were never trained do not count; names are not needed."""
     tensors = golden_tensors(golden)
     tensors[TABLE][0], tensors[TABLE][3] = 100.0, 0.0
     file = save_published(tensors, prefix, tmp_path / "step_518226")
-    assert run("convert", file, "--trunk-only", "--out", tmp_path / "trunk", *settings_of(golden)) == 0
-    trunk = load_checkpoint(tmp_path / "trunk")
-    assert (trunk.keys, len(trunk.id_rows)) == ([], 0)
+    assert run("convert", file, "--backbone-only", "--out", tmp_path / "backbone", *settings_of(golden)) == 0
+    backbone = load_checkpoint(tmp_path / "backbone")
+    assert (backbone.keys, len(backbone.id_rows)) == ([], 0)
     trained = [row for row in tensors[TABLE][1:] if row.any()]
     assert len(trained) < len(tensors[TABLE]) - 1
-    assert_close(match_rows(trunk, ["new"])[0].weights_PI[0], torch.stack(trained).mean(dim=0))
-    for name, value in to_published(trunk.weights).items():
+    assert_close(match_rows(backbone, ["new"])[0].weights_PI[0], torch.stack(trained).mean(dim=0))
+    for name, value in to_published(backbone.weights).items():
         assert value.dtype == torch.float32
         assert_close(value, tensors[name], rtol=2**-8, atol=0)
-    assert "step_518226" in (tmp_path / "trunk" / "README.md").read_text()
+    assert "step_518226" in (tmp_path / "backbone" / "README.md").read_text()
 
 
 def test_without_an_id_table_new_rows_start_at_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tensors = published(ATTENTION)
     del tensors[TABLE]
     settings = SETTINGS | {"model.id_size": 8}
-    convert(write(tensors, tmp_path), tmp_path / "trunk", None, settings, Console(), trunk_only=True)
-    assert not match_rows(load_checkpoint(tmp_path / "trunk"), ["new"])[0].weights_PI.any()
+    convert(write(tensors, tmp_path), tmp_path / "backbone", None, settings, Console(), backbone_only=True)
+    assert not match_rows(load_checkpoint(tmp_path / "backbone"), ["new"])[0].weights_PI.any()
     assert "new ones start at zero" in capsys.readouterr().out
 
 

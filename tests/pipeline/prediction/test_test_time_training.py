@@ -325,7 +325,7 @@ def test_the_time_needed_is_that_of_every_step(puzzle_set: PuzzleSet, monkeypatc
 
 def test_solve_answers_each_task_by_weights_of_its_own(tmp_path: Path) -> None:
     chosen = ("solve", "--recipe", "smoke", "--set", "train.steps=2", "--set", "train.task_steps=2", "--budget", "5m")
-    assert run(*chosen, "--run", tmp_path / "run") == 0
+    assert run(*chosen, "--run-dir", tmp_path / "run") == 0
     made = read_predictions(tmp_path / "run" / "predictions")
     assert made.metadata["made_from"]["each_task"]["task_steps"] == 2
     assert (tmp_path / "run" / "submission.json").exists()

@@ -32,7 +32,7 @@ def small_sources(config: RunConfig) -> list[SourcedTasks]:
     return [SourcedTasks(name, role, load_tasks(name, few)) for name, role in roles.items()]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", [*LONG, "kaggle_trunk"])
+@pytest.mark.parametrize("name", [*LONG, "kaggle_backbone"])
 def test_a_long_recipe_trains_once_it_is_made_small(name: str) -> None:
     config = override(recipe(name), SHRUNK)
     puzzle_set = build(small_sources(config), config.puzzles, config.seed, config.model.board_side)
@@ -56,21 +56,21 @@ def test_a_long_recipe_predicts_public_evaluation_and_trains_beside_it(name: str
     assert config.train_sources == (f"{benchmark}/training", "concept")
 
 
-ARC1_PAIRS, TRUNK_PAIRS = 3985, 5215
+ARC1_PAIRS, BACKBONE_PAIRS = 3985, 5215
 """Pairs trained on: of ARC-AGI-1 with ConceptARC, and of ARC-AGI-2's training set with ConceptARC."""
 
 
 def test_recipes_visit_pairs_as_often_as_their_docstrings_say() -> None:
     visits = {}
-    for name, pairs in (("arc1_fast_trm", ARC1_PAIRS), ("arc1_fast", ARC1_PAIRS), ("kaggle_trunk", TRUNK_PAIRS)):
+    for name, pairs in (("arc1_fast_trm", ARC1_PAIRS), ("arc1_fast", ARC1_PAIRS), ("kaggle_backbone", BACKBONE_PAIRS)):
         config = recipe(name)
         visits[name] = config.train.steps * config.train.batch_size / pairs
-    assert visits == pytest.approx({"arc1_fast_trm": 30_800, "arc1_fast": 3_850, "kaggle_trunk": 3_830}, rel=0.005)
+    assert visits == pytest.approx({"arc1_fast_trm": 30_800, "arc1_fast": 3_850, "kaggle_backbone": 3_830}, rel=0.005)
 
 
-def test_the_small_trunk_has_the_network_of_the_recipe_it_is_compared_with_and_leaves_its_tasks_unseen() -> None:
-    trunk, scratch = recipe("kaggle_trunk_small"), recipe("cpu_trm")
-    assert (trunk.model, trunk.source, trunk.selection) == (scratch.model, scratch.source, scratch.selection)
+def test_the_small_backbone_has_the_network_of_the_recipe_it_is_compared_with_and_leaves_its_tasks_unseen() -> None:
+    backbone, scratch = recipe("kaggle_backbone_small"), recipe("cpu_trm")
+    assert (backbone.model, backbone.source, backbone.selection) == (scratch.model, scratch.source, scratch.selection)
 
 
 def test_cpu_hour_is_of_the_tasks_that_its_docstring_says() -> None:

@@ -46,7 +46,7 @@ STEPS = ("--set", "train.steps=8", "--set", "train.checkpoint_every=3", "--set",
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A mode, and a finished run in it."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    assert run("solve", *SMALL, *MODES[request.param], *STEPS, "--run", folder) == 0
+    assert run("solve", *SMALL, *MODES[request.param], *STEPS, "--run-dir", folder) == 0
     return request.param, folder
 
 
@@ -73,7 +73,7 @@ def test_a_stopped_run_goes_on_with_the_same_bits(
     whole: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids, folder = whole
-    command = ("solve", *SMALL, *MODES[ids], *STEPS, "--run", tmp_path / "run")
+    command = ("solve", *SMALL, *MODES[ids], *STEPS, "--run-dir", tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", after(5, crash))
         with pytest.raises(Crash):
@@ -101,8 +101,8 @@ def puzzles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_train_what_one_does(ids: str, puzzles: Path, tmp_path: Path) -> None:
     chosen = ("train", "--puzzles", puzzles, *SMALL, *MODES[ids])
     chosen = (*chosen, "--set", "train.steps=6", "--set", "train.batch_size=13", "--set", "train.precision=fp64")
-    assert run(*chosen, "--run", tmp_path / "1") == 0
-    done = launch(2, *chosen, "--run-folder", tmp_path / "2")
+    assert run(*chosen, "--run-dir", tmp_path / "1") == 0
+    done = launch(2, *chosen, "--run-dir", tmp_path / "2")
     assert done.returncode == 0, done.stderr[-2000:]
     ours, theirs = (tensors(tmp_path / name / "checkpoints" / "final") for name in ("1", "2"))
     assert ours["ids/rows"].shape[0] == (4 if ids == "task" else 32)
@@ -113,7 +113,7 @@ def test_two_processes_train_what_one_does(ids: str, puzzles: Path, tmp_path: Pa
 def test_each_task_is_trained_on_by_itself_in_every_mode(tmp_path: Path) -> None:
     for ids, words in MODES.items():
         chosen = ("solve", *SMALL, *words, "--set", "train.steps=2", "--set", "train.task_steps=2")
-        assert run(*chosen, "--run", tmp_path / ids) == 0
+        assert run(*chosen, "--run-dir", tmp_path / ids) == 0
         made = read_predictions(tmp_path / ids / "predictions")
         assert made.metadata["made_from"]["each_task"]["task_steps"] == 2
 
@@ -121,7 +121,7 @@ def test_each_task_is_trained_on_by_itself_in_every_mode(tmp_path: Path) -> None
 def test_candidates_are_rescored_and_the_board_is_asked_with_the_same_rows(puzzles: Path, tmp_path: Path) -> None:
     chosen = ("train", "--puzzles", puzzles, "--recipe", "smoke", "--set", "puzzles.ids=transform")
     chosen = (*chosen, "--set", "model.board_side=8", "--set", "train.steps=2", "--set", "train.hold_out=2")
-    assert run(*chosen, "--run", tmp_path / "run") == 0
+    assert run(*chosen, "--run-dir", tmp_path / "run") == 0
     final = tmp_path / "run" / "checkpoints" / "final"
     assert run("predict", "--puzzles", puzzles, "--checkpoint", final, "--rescore", "2", "--out", tmp_path / "out") == 0
     scores = read_predictions(tmp_path / "out").scores
@@ -148,16 +148,16 @@ def test_a_checkpoint_of_one_mode_starts_another(
     start = load_checkpoint(folder / "checkpoints" / "final")
     other = "transform" if ids == "shared" else "shared"
     if ids in ("task", "symbols"):  # whose networks have what those of other modes have not
-        words = (*MODES[other], "--checkpoint", folder / "checkpoints" / "final", "--run", tmp_path / "other")
+        words = (*MODES[other], "--checkpoint", folder / "checkpoints" / "final", "--run-dir", tmp_path / "other")
         assert run("solve", *SMALL, *words) == 2
         named = "transform_vectors" if ids == "task" else "symbols"
         assert f"model.{named} is True there and False here" in capsys.readouterr().err
         return
-    assert run("trunk", folder / "checkpoints" / "final", "--out", tmp_path / "trunk") == 0
-    for name, matched in ((folder / "checkpoints" / "final", 4), (tmp_path / "trunk", 0)):
+    assert run("backbone", folder / "checkpoints" / "final", "--out", tmp_path / "backbone") == 0
+    for name, matched in ((folder / "checkpoints" / "final", 4), (tmp_path / "backbone", 0)):
         words = (*MODES[other], "--set", "train.steps=1", "--set", "train.id_lr=1e-9", "--checkpoint", name)
         capsys.readouterr()
-        assert run("solve", *SMALL, *words, "--run", tmp_path / f"from {name.name}") == 0
+        assert run("solve", *SMALL, *words, "--run-dir", tmp_path / f"from {name.name}") == 0
         rows = 32 if other == "transform" else 4
         assert f"ID rows: {matched} matched by key, {rows - matched} new ones" in capsys.readouterr().out
     made = load_checkpoint(tmp_path / "from final" / "checkpoints" / "final")
@@ -202,7 +202,7 @@ def test_a_set_of_another_kind_is_refused(
         other = tmp_path / "set"
         chosen = ("--score", "arc-agi-1/training", "--max-side", "3", "--limit", "4", "--augmentations", "3")
         assert run("build", *chosen, "--board-side", "8", "--out", other) == 0
-    assert run("train", "--puzzles", other, *SMALL, "--set", f"puzzles.ids={ids}", "--run", tmp_path / "run") == 2
+    assert run("train", "--puzzles", other, *SMALL, "--set", f"puzzles.ids={ids}", "--run-dir", tmp_path / "run") == 2
     said = " ".join(capsys.readouterr().err.split())
     assert f"build the set with --ids {ids}" in said
     puzzle_set = sets("distinct" if ids == "transform" else "outputs")
@@ -271,7 +271,7 @@ def test_a_leak_marks_the_score(ids: str, tmp_path: Path, capsys: pytest.Capture
     assert run(*words, "--out", tmp_path / "stopped") == 2
     assert run(*words, "--on-leak", "allow", "--out", tmp_path / "set") == 0
     chosen = ("--set", f"puzzles.ids={ids}", *(VECTORS if ids == "task" else ()), "--set", "train.steps=2")
-    assert run("train", *SMALL, *chosen, "--puzzles", tmp_path / "set", "--run", tmp_path / "run") == 0
+    assert run("train", *SMALL, *chosen, "--puzzles", tmp_path / "set", "--run-dir", tmp_path / "run") == 0
     final, answers = tmp_path / "run" / "checkpoints" / "final", tmp_path / "answers"
     assert read(final, "seen.json")["tasks"].keys() == {"other", THIRD.id}
     assert run("predict", "--puzzles", tmp_path / "set", "--checkpoint", final, "--out", answers) == 0
@@ -296,15 +296,15 @@ def test_outputs_in_a_colour_that_is_nowhere_public_are_told_of() -> None:
     assert describe_unreachable(every, [told]) is None
 
 
-def test_a_symbol_axis_starts_from_its_trunk(tmp_path: Path) -> None:
+def test_a_symbol_axis_starts_from_its_backbone(tmp_path: Path) -> None:
     """What a task's puzzles share starts at the mean over the tasks that had been trained."""
     chosen = ("solve", *SMALL, *MODES["symbols"], *STEPS)
-    assert run(*chosen, "--run", tmp_path / "run") == 0
+    assert run(*chosen, "--run-dir", tmp_path / "run") == 0
     final = tmp_path / "run" / "checkpoints" / "final"
-    assert run("trunk", final, "--out", tmp_path / "trunk") == 0
+    assert run("backbone", final, "--out", tmp_path / "backbone") == 0
     words = ("--set", "train.steps=1", "--set", "train.id_lr=1e-9", "--limit", "2")
-    assert run(*chosen, *words, "--checkpoint", tmp_path / "trunk", "--run", tmp_path / "other") == 0
-    trained, started = (load_checkpoint(tmp_path / name) for name in ("trunk", "other/checkpoints/final"))
+    assert run(*chosen, *words, "--checkpoint", tmp_path / "backbone", "--run-dir", tmp_path / "other") == 0
+    trained, started = (load_checkpoint(tmp_path / name) for name in ("backbone", "other/checkpoints/final"))
     assert trained.start_shared is not None
     assert trained.start_shared.any()
     assert started.shared_rows is not None

@@ -34,7 +34,7 @@ def puzzles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(puzzles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to."""
     folder = tmp_path_factory.mktemp("runs") / "alone"
-    assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", folder) == 0
+    assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", folder) == 0
     return folder
 
 
@@ -47,7 +47,7 @@ def test_a_signal_ends_training_with_a_checkpoint(
     capsys: pytest.CaptureFixture[str],
     number: signal.Signals,
 ) -> None:
-    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", after(7, lambda: signal.raise_signal(number)))
         assert run(*command) == 128 + number
@@ -70,7 +70,7 @@ def test_only_a_second_ctrl_c_is_not_waited_for() -> None:
 def test_a_crash_between_checkpoints_changes_nothing(
     puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run")
     for step, expected in ((2, None), (11, None), (13, 8)):
         with monkeypatch.context() as patch:
             patch.setattr(Learner, "step", after(step, crash))
@@ -94,21 +94,21 @@ def test_optional_ways_of_learning_go_on_after_a_crash(
     puzzles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, *(word for each in OPTIONAL for word in ("--set", each)))
-    assert run(*chosen, "--run", tmp_path / "alone") == 0
+    assert run(*chosen, "--run-dir", tmp_path / "alone") == 0
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", after(11, crash))
         with pytest.raises(Crash):
-            run(*chosen, "--run", tmp_path / "run")
+            run(*chosen, "--run-dir", tmp_path / "run")
     state = load_file(tmp_path / "run" / "checkpoints" / "step_0000008" / "id_optimizer.safetensors")
     assert state.keys() == {"rows/mean", "rows/square", "rows/steps"}
-    assert run(*chosen, "--run", tmp_path / "run") == 0
+    assert run(*chosen, "--run-dir", tmp_path / "run") == 0
     same_run(tmp_path / "alone", tmp_path / "run")
 
 
 def test_a_run_goes_on_that_is_older_than_a_setting(
     puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", after(5, crash))
         with pytest.raises(Crash):
@@ -125,7 +125,7 @@ def test_a_run_goes_on_that_is_older_than_a_setting(
 def test_a_crash_before_the_final_checkpoint_changes_nothing(
     puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.training.trainer.save_checkpoint", lambda *_: crash())
         with pytest.raises(Crash):
@@ -139,7 +139,7 @@ def test_a_crash_before_the_final_checkpoint_changes_nothing(
 def test_a_damaged_end_is_made_again(
     puzzles: Path, alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run")
     assert run(*command) == 0
     (tmp_path / "run" / "checkpoints" / "final" / "ids.safetensors").unlink()
     capsys.readouterr()
@@ -151,7 +151,7 @@ def test_a_damaged_end_is_made_again(
 def test_a_damaged_checkpoint_is_passed_over(
     puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", after(10, crash))
         with pytest.raises(Crash):
@@ -168,7 +168,7 @@ def test_a_damaged_checkpoint_is_passed_over(
 def test_the_end_of_a_budget_writes_a_checkpoint_and_more_budget_goes_on(
     puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run")
     left = iter([1.0] * 6 + [0.0])
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.time_budget.Budget.left", lambda *_: next(left))
@@ -189,7 +189,7 @@ def test_another_puzzle_set_is_not_taken_for_the_same(
 ) -> None:
     copy, chosen = tmp_path / "set", ("--score", "arc-agi-1/training", "--max-side", "4", "--augmentations", "3")
     assert run("build", *chosen, "--limit", "6", "--out", copy) == 0
-    command = ("train", "--puzzles", copy, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    command = ("train", "--puzzles", copy, *TRAIN, *STEPS, "--run-dir", tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", after(5, crash))
         with pytest.raises(Crash):
@@ -222,7 +222,7 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_batch(
     monkeypatch.setattr(CheckpointManager, "_put_in_place", put_in_place_late)
     monkeypatch.setattr(Learner, "__init__", remember)
     monkeypatch.setattr(Learner, "step", after(9, spoil))
-    assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run") == 2
+    assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run") == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "step 10 is not finite" in said
     assert "the last checkpoint, of step 8, is whole" in said
@@ -239,14 +239,14 @@ def test_out_of_memory_ends_in_words_where_nothing_smaller_is_left(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
 
     monkeypatch.setattr("solver.model.model.RecursiveModel.forward", fail)
-    assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run") == 2
+    assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run") == 2
     assert "with nothing left to split (CUDA out of memory" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_full_disk_ends_in_words_with_the_last_checkpoint_whole(
     puzzles: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run", tmp_path / "run")
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run")
     check = CheckpointManager._check_space
 
     def no_room(keeper: CheckpointManager, groups: list) -> None:
@@ -267,7 +267,7 @@ def test_a_run_grows_onto_other_tasks(alone: Path, tmp_path: Path, capsys: pytes
     assert run("build", *chosen, "--limit", "8", "--out", larger) == 0
     final = alone / "checkpoints" / "final"
     grown = ("train", "--puzzles", larger, *TRAIN, "--set", "train.steps=1", "--set", "train.id_lr=1e-9")
-    assert run(*grown, "--checkpoint", final, "--run", tmp_path / "run") == 0
+    assert run(*grown, "--checkpoint", final, "--run-dir", tmp_path / "run") == 0
     assert "ID rows: 24 matched by key, 8 new ones start at the mean" in " ".join(capsys.readouterr().out.split())
     before, rows = tensors(final)["ids/rows"], tensors(tmp_path / "run" / "checkpoints" / "final")["ids/rows"]
     found = (rows[:, None] - before[None]).abs().amax(2).min(1).values < 1e-6
@@ -286,12 +286,12 @@ def test_any_number_of_processes_trains_the_same(puzzles: Path, tmp_path: Path, 
     """
     chosen = ("--puzzles", puzzles, *TRAIN, "--set", "train.batch_size=14", "--set", "train.precision=fp64")
     chosen = (*chosen, "--set", f"train.feed={feed}", "--set", "train.hold_out=3")
-    assert run("train", *chosen, "--set", "train.steps=1", "--run", tmp_path / "start") == 0
+    assert run("train", *chosen, "--set", "train.steps=1", "--run-dir", tmp_path / "start") == 0
     chosen = (*chosen, "--set", "train.steps=20", "--checkpoint", tmp_path / "start" / "checkpoints" / "final")
-    assert run("train", *chosen, "--run", tmp_path / "1") == 0
+    assert run("train", *chosen, "--run-dir", tmp_path / "1") == 0
     for processes in (2, 4) if feed == "all" else (2,):
         folder = tmp_path / str(processes)
-        done = launch(processes, "train", *chosen, "--run-folder", folder)
+        done = launch(processes, "train", *chosen, "--run-dir", folder)
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.count(f"processes: {processes}") == 1
         ours, theirs = (tensors(path / "checkpoints" / "step_0000020") for path in (tmp_path / "1", folder))
@@ -307,10 +307,10 @@ def test_two_processes_train_the_same_in_optional_ways(puzzles: Path, tmp_path: 
     """From the same weights, as above."""
     optional = [word for each in OPTIONAL for word in ("--set", each)]
     chosen = ("--puzzles", puzzles, *TRAIN, *optional, "--set", "train.precision=fp64", "--set", "train.log_every=1")
-    assert run("train", *chosen, "--set", "train.steps=1", "--run", tmp_path / "start") == 0
+    assert run("train", *chosen, "--set", "train.steps=1", "--run-dir", tmp_path / "start") == 0
     chosen = (*chosen, "--set", "train.steps=20", "--checkpoint", tmp_path / "start" / "checkpoints" / "final")
-    assert run("train", *chosen, "--run", tmp_path / "1") == 0
-    done = launch(2, "train", *chosen, "--run-folder", tmp_path / "2")
+    assert run("train", *chosen, "--run-dir", tmp_path / "1") == 0
+    done = launch(2, "train", *chosen, "--run-dir", tmp_path / "2")
     assert done.returncode == 0, done.stderr[-2000:]
     for one, other in zip(lines(tmp_path / "1"), lines(tmp_path / "2"), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], abs=1e-9), f"at step {one['step']}"
@@ -323,11 +323,11 @@ def test_processes_change_from_one_stretch_to_the_next(
 ) -> None:
     """Two processes go on where one was stopped, and the other way round."""
     chosen = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--set", "train.precision=fp64")
-    assert run(*chosen, "--run", tmp_path / "alone") == 0
+    assert run(*chosen, "--run-dir", tmp_path / "alone") == 0
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", after(7, lambda: signal.raise_signal(signal.SIGTERM)))
-        assert run(*chosen, "--run", tmp_path / "run") == 143
-    done = launch(2, *chosen, "--run-folder", tmp_path / "run")
+        assert run(*chosen, "--run-dir", tmp_path / "run") == 143
+    done = launch(2, *chosen, "--run-dir", tmp_path / "run")
     assert "resumed at step 7" in done.stdout, done.stderr[-2000:]
     for name in ("final", "step_0000017"):
         one, other = (tensors(tmp_path / run_name / "checkpoints" / name) for run_name in ("alone", "run"))
@@ -336,7 +336,7 @@ def test_processes_change_from_one_stretch_to_the_next(
 
 def test_fewer_processes_than_launched_is_refused(puzzles: Path, tmp_path: Path) -> None:
     """As where a launcher starts one process although more were asked for."""
-    words = [sys.executable, "-m", "pipeline", "train", "--puzzles", puzzles, *TRAIN, "--run", tmp_path / "run"]
+    words = [sys.executable, "-m", "pipeline", "train", "--puzzles", puzzles, *TRAIN, "--run-dir", tmp_path / "run"]
     environment = {**os.environ, "WORLD_SIZE": "2"}
     done = subprocess.run(list(map(str, words)), cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 2, done.stderr[-2000:]
@@ -358,7 +358,7 @@ main(sys.argv[1:])
 
 
 def test_a_lost_process_ends_in_words_and_nothing_is_lost(puzzles: Path, alone: Path, tmp_path: Path) -> None:
-    chosen = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-folder", tmp_path / "run")
+    chosen = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run")
     (tmp_path / "lose.py").write_text(LOSE_ONE)
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", tmp_path / "lose.py", *chosen]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

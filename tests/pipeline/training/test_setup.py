@@ -104,7 +104,7 @@ def _raise() -> None:
 
 def test_a_run_sends_its_metrics_to_tensorboard(tmp_path: Path) -> None:
     chosen = ("--set", 'train.trackers=["tensorboard"]', "--set", "train.log_every=2")
-    assert run("solve", "--recipe", "smoke", *SHORT, *chosen, "--run", tmp_path / "run") == 0
+    assert run("solve", "--recipe", "smoke", *SHORT, *chosen, "--run-dir", tmp_path / "run") == 0
     events = EventAccumulator(str(tmp_path / "run" / "arc-trm")).Reload()
     assert [event.step for event in events.Scalars("loss")] == [2, 4]
 
@@ -113,6 +113,6 @@ def test_a_tracker_that_is_not_there_is_refused_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = ("--set", 'train.trackers=["tensorbord"]')
-    assert run("solve", "--recipe", "smoke", *chosen, "--run", tmp_path / "run") == 2
+    assert run("solve", "--recipe", "smoke", *chosen, "--run-dir", tmp_path / "run") == 2
     assert "tensorbord" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

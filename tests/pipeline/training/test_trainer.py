@@ -77,5 +77,5 @@ def test_training_samples_as_the_settings_say(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(PuzzleDataset, "sampler", record)
     weights = '[["arc-agi-1/training", 2.5]]'
     settings = (*SHORT, "--set", "seed=3", "--set", f"train.feed={feed}", "--set", f"train.source_weights={weights}")
-    assert run("solve", "--recipe", "smoke", *settings, "--run", tmp_path / "run") == 0
+    assert run("solve", "--recipe", "smoke", *settings, "--run-dir", tmp_path / "run") == 0
     assert asked == [((3, (("arc-agi-1/training", 2.5),), feed == "halted", "tasks"), {})]
