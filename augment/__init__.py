@@ -1,4 +1,4 @@
-"""ARC tasks in, puzzle set out: grids, tasks, augmentations and the puzzle set they are stored in."""
+"""Load ARC tasks and build puzzle sets from them: grids, tasks, augmentations and storage."""
 
 from augment.augmentation import IDENTITY, Augmentation, decode_numbers, parse_puzzle_key, puzzle_key
 from augment.build import build_puzzle_set, extend_puzzle_set

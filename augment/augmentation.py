@@ -1,8 +1,8 @@
-"""Augmentations and puzzles as numbers and as names, each way back beside the way there.
+"""Encode augmentations as numbers and names, and puzzles as keys; each encoder has its inverse next to it.
 
-An augmentation is a dihedral transform and a permutation of the nine colours besides black. Its number is
-dihedral * 9! + lexicographic rank of the permutation; number 0 changes nothing. A puzzle is a task under one
-augmentation; its key is its published name.
+An augmentation is a dihedral transform and a permutation of the nine colours other than black. Its number is
+dihedral * 9! + lexicographic rank of the permutation; number 0 is the identity. A puzzle is a task under one
+augmentation. Its key is its published name.
 """
 
 import re
@@ -28,7 +28,7 @@ _NAME = re.compile(r"t([0-7])\|\|\|(0[1-9]{9})")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A dihedral transform (0-7) and where each colour goes (10 numbers, black stays 0)."""
+    """A dihedral transform (0-7) and the new colour of each colour (10 numbers; black stays 0)."""
 
     dihedral: int
     colours: tuple[int, ...]
@@ -41,30 +41,30 @@ class Augmentation:
 
     @property
     def number(self) -> int:
-        """dihedral * 9! + lexicographic rank of colours[1:]."""
+        """Number of the augmentation: dihedral * 9! + lexicographic rank of colours[1:]."""
         return self.dihedral * PERMUTATIONS + int(rank_choice(np.array(self.colours[1:], dtype=np.uint8)))
 
     @classmethod
     def from_number(cls, number: int) -> "Augmentation":
-        """The augmentation with this number (0 to 8 * 9! - 1)."""
+        """Return the augmentation with this number (0 to 8 * 9! - 1)."""
         dihedrals, colours = decode_numbers(np.array([number]))
         return cls(int(dihedrals[0]), tuple(colours[0].tolist()))
 
     @property
     def name(self) -> str:
-        """Published form, for example "t3|||0981543267": digit c is the new colour of c."""
+        """Published name, for example "t3|||0981543267": digit c is the new colour of colour c."""
         return f"t{self.dihedral}{KEY_SEPARATOR}{''.join(map(str, self.colours))}"
 
     @classmethod
     def from_name(cls, name: str) -> "Augmentation":
-        """The augmentation with this name."""
+        """Return the augmentation with this name; raises ValueError for any other text."""
         match = _NAME.fullmatch(name)
         if match is None:
-            raise ValueError(f"{name!r} is no augmentation; the form is t3|||0981543267 (0, then 1-9 in any order)")
+            raise ValueError(f"{name!r} is not an augmentation; the form is t3|||0981543267 (0, then 1-9 in any order)")
         return cls(int(match[1]), tuple(map(int, match[2])))
 
     def apply(self, grid: Grid) -> Grid:
-        """The augmented grid."""
+        """Return the augmented grid."""
         return apply(grid, self.dihedral, np.array(self.colours, dtype=np.uint8))
 
     def invert(self, grid: Grid) -> Grid:
@@ -76,22 +76,22 @@ IDENTITY = Augmentation(0, tuple(range(COLOURS)))
 
 
 def decode_numbers(numbers: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Dihedrals (n,) and colours (n, 10) of the augmentations with these numbers (n,)."""
+    """Return the dihedrals (n,) and colours (n, 10) of the augmentations with these numbers (n,)."""
     if len(numbers) and not (numbers.min() >= 0 and numbers.max() < AUGMENTATIONS):
         raise ValueError(
-            f"augmentation numbers run from 0 to {AUGMENTATIONS - 1}; got {numbers.min()} to {numbers.max()}"
+            f"augmentation numbers run from 0 to {AUGMENTATIONS - 1}; these are {numbers.min()} to {numbers.max()}"
         )
     dihedrals, ranks = np.divmod(numbers.astype(np.int64), PERMUTATIONS)
     return dihedrals.astype(np.uint8), _unrank_all(ranks)
 
 
 def puzzle_key(task_id: str, number: int) -> str:
-    """Published name of a puzzle: task ID|||name of the augmentation, for number 0 the task ID alone."""
+    """Return the key of a puzzle: task ID|||name of the augmentation, or the task ID alone for number 0."""
     return task_id if number == 0 else f"{task_id}{KEY_SEPARATOR}{Augmentation.from_number(number).name}"
 
 
 def puzzle_keys(task_ids: Iterable[str], numbers: NDArray[np.integer]) -> list[str]:
-    """Published names of many puzzles, given each one's task ID and augmentation number (n,)."""
+    """Return the keys of many puzzles, from the task ID and the augmentation number (n,) of each."""
     dihedrals, colours = decode_numbers(numbers)
     digits = (colours + _DIGIT).view(f"S{COLOURS}").ravel().astype(str)
     rows = zip(task_ids, numbers.tolist(), dihedrals.tolist(), digits.tolist(), strict=True)
@@ -102,13 +102,17 @@ def puzzle_keys(task_ids: Iterable[str], numbers: NDArray[np.integer]) -> list[s
 
 
 def parse_puzzle_key(key: str) -> tuple[str, int]:
-    """Task ID and augmentation number of a published puzzle name."""
+    """Return the task ID and the augmentation number of a puzzle key: undo `puzzle_key`."""
     task_id, _, name = key.partition(KEY_SEPARATOR)
     return task_id, Augmentation.from_name(name).number if name else 0
 
 
 def parse_puzzle_keys(keys: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Undo `puzzle_keys`: task IDs, and augmentation numbers (n,)."""
+    """Return the task IDs and the augmentation numbers (n,) of puzzle keys: undo `puzzle_keys`.
+
+    Raises:
+        ValueError: for the first key whose augmentation is invalid.
+    """
     parts = [key.partition(KEY_SEPARATOR) for key in keys]
     names = [name or IDENTITY.name for _, _, name in parts]
     matches = [match for match in map(_NAME.fullmatch, names) if match]
@@ -116,18 +120,19 @@ def parse_puzzle_keys(keys: Sequence[str]) -> tuple[list[str], NDArray[np.int64]
     colours = np.frombuffer(digits, dtype=np.uint8).reshape(-1, COLOURS) - _DIGIT
     if len(matches) < len(names) or (np.sort(colours, axis=1) != np.arange(COLOURS)).any():
         for name in names:
-            Augmentation.from_name(name)  # says what is wrong with the first that is none
+            # Raises the error that describes the first invalid name.
+            Augmentation.from_name(name)
     dihedrals = np.array([int(match[1]) for match in matches], dtype=np.int64)
     return [task_id for task_id, _, _ in parts], dihedrals * PERMUTATIONS + rank_all(colours)
 
 
-# An ordered choice of k of the colours 1-9 has a lexicographic rank below 9!/(9-k)!: its k digits, each the
-# number of smaller colours still free, are read in the falling bases 9, 8, 7, ...
+# The lexicographic rank of an ordered choice of k of the colours 1-9 is below 9!/(9-k)!. It is a number of k digits in
+# the mixed bases 9, 8, 7, ... Each digit is the number of smaller colours that are not used by an earlier place.
 
 
 @njit(cache=True)
 def rank_choice(colours: NDArray[np.uint8]) -> int:
-    """Lexicographic rank of distinct colours (k,) among all ordered choices of k of the colours 1-9."""
+    """Return the lexicographic rank of distinct colours (k,) among all ordered choices of k of the colours 1-9."""
     rank = 0
     for place in range(len(colours)):
         digit = colours[place] - 1
@@ -139,18 +144,18 @@ def rank_choice(colours: NDArray[np.uint8]) -> int:
 
 @njit(cache=True)
 def unrank_choice(rank: int, colours: NDArray[np.uint8]) -> None:
-    """Undo `rank_choice` into `colours` (k,)."""
+    """Undo `rank_choice`: write the choice with this rank to `colours` (k,), in place."""
     for place in range(len(colours) - 1, -1, -1):
         colours[place] = rank % (CHANGEABLE - place) + 1
         rank //= CHANGEABLE - place
-        # What stands here counts free colours; make room for the digit that now takes one of them.
+        # Later places count only free colours. Each one at or above the colour used here moves up by one.
         for later in range(place + 1, len(colours)):
             colours[later] += colours[later] >= colours[place]
 
 
 @njit(cache=True)
 def rank_all(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Ranks (n,) of full permutations (n, 10), black first."""
+    """Return the ranks (n,) of full permutations (n, 10), which have black first."""
     ranks = np.empty(len(colours), dtype=np.int64)
     for index in range(len(colours)):
         ranks[index] = rank_choice(colours[index, 1:])
@@ -159,7 +164,7 @@ def rank_all(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 @njit(cache=True)
 def _unrank_all(ranks: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Full permutations (n, 10), black first, of these ranks (n,)."""
+    """Return the full permutations (n, 10), black first, with these ranks (n,)."""
     colours = np.zeros((len(ranks), COLOURS), dtype=np.uint8)
     for index in range(len(ranks)):
         unrank_choice(ranks[index], colours[index, 1:])

@@ -1,7 +1,7 @@
-"""From tasks to a puzzle set: tasks by source and role come in, every task's augmentations go out.
+"""Build a puzzle set: merge the tasks of all sources and draw each task's augmentations.
 
-Each task draws from a random stream of its own, keyed by (seed, task ID), so the set does not depend on the
-number of workers, the order of the sources, or the other tasks; and a set can be extended without moving what it has.
+Each task has its own random generator, keyed by (seed, task ID). Therefore a task's augmentations do not depend on the
+number of workers, the order of the sources, or the other tasks. A set can be extended without changing its puzzles.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from augment.rng import task_rng
 from augment.task import Task
 
 TASKS_PER_JOB = 40
+"""Tasks per joblib job, so that starting a job costs little compared with its work."""
 Numbers = NDArray[np.uint32]
 
 
@@ -37,18 +38,24 @@ def build_puzzle_set(
     duplicates: Duplicates = "keep",
     draws: Draws = "distinct",
 ) -> PuzzleSet:
-    """The tasks sorted by ID, each unchanged and under up to `augmentations` augmentations.
+    """Build a puzzle set of the tasks sorted by ID, each unchanged and under up to `augmentations` augmentations.
 
     Args:
-        max_pairs: of a train task without tests, a long list of pairs, at most so many are drawn and kept in order.
-        on_leak: a train task that holds a scored one (`augment.contamination`) stops the build, is dropped, or is
-            allowed and listed in the set's `leaks`.
-        duplicates: whether a train task with the pairs of another, under another ID, is kept.
+        sources: the tasks of each source, with their role.
+        augmentations: number of augmentations per task, not counting the unchanged task; fewer if a task has fewer.
+        seed: seed of all random draws.
+        workers: number of parallel processes; it does not affect the result.
+        board_side: side of the board that all grids must fit.
+        max_pairs: number of pairs drawn from a train task without tests that is a longer list of pairs. The drawn
+            pairs keep their order.
+        on_leak: what to do about a train task that contains a scored task (`augment.contamination`): stop the build,
+            drop the train task, or allow it and list the overlap in the set's `leaks`.
+        duplicates: whether to keep a train task that has the pairs of another train task under another ID.
         draws: distinct augmentations, or the 8 transforms under colour draws (`augment.colour_draws`).
 
     Raises:
-        LeakError: listing every leak, where `on_leak` is "stop".
-        ValueError: for settings that cannot be, a task scored twice, and no tasks at all.
+        LeakError: if `on_leak` is "stop" and there are overlaps; the message lists all of them.
+        ValueError: for invalid settings, a task scored twice, a grid larger than the board, or no tasks at all.
     """
     settings = _Settings(augmentations, seed, board_side, max_pairs, draws)
     return _draw_set(merge(_entries(sources, settings), on_leak, duplicates), {}, settings, workers)
@@ -62,17 +69,19 @@ def extend_puzzle_set(
     on_leak: OnLeak = "stop",
     duplicates: Duplicates = "keep",
 ) -> PuzzleSet:
-    """The set with more tasks, built with its own settings; the tasks it has keep their keys and draws.
+    """Add tasks to a puzzle set, with the settings it was built with; its tasks keep their keys and augmentations.
 
-    Only `on_leak` "drop" takes an old train task out, where it holds a task that is now scored. Leaks that the set was
-    built to allow stay, and stay marked.
+    An old train task is removed only if `on_leak` is "drop" and it contains a task that is now scored. Overlaps that
+    were allowed when the set was built stay in it and stay marked.
+
+    The arguments and errors are those of `build_puzzle_set`.
     """
     settings = _Settings(old.requested, old.seed, old.board_side, old.max_pairs, old.draws)
-    had = [
+    old_entries = [
         Entry(source, role, task, whole=task, old=True)
         for source, role, task in zip(old.sources, old.roles, old.tasks, strict=True)
     ]
-    merged = merge([*had, *_entries(sources, settings)], on_leak, duplicates, old.leaks)
+    merged = merge([*old_entries, *_entries(sources, settings)], on_leak, duplicates, old.leaks)
     merged = replace(merged, dropped=tuple(sorted({*old.dropped, *merged.dropped})))
     numbers = dict(zip((task.id for task in old.tasks), np.split(old.augmentations, old.starts[1:-1]), strict=True))
     return _draw_set(merged, numbers, settings, workers)
@@ -80,7 +89,7 @@ def extend_puzzle_set(
 
 @dataclass(frozen=True)
 class _Settings:
-    """What a set is built by, and extended by."""
+    """The settings that a set is built with, and extended with; see `build_puzzle_set`."""
 
     augmentations: int
     seed: int
@@ -98,7 +107,10 @@ class _Settings:
 
 
 def _entries(sources: Sequence[SourcedTasks], settings: _Settings) -> list[Entry]:
-    """Every task as its role has it: test outputs of scored ones go no further."""
+    """Prepare the tasks of all sources for their roles: hide test outputs of scored tasks, draw pairs of train tasks.
+
+    No later step sees the test outputs of a scored task.
+    """
     return [
         Entry(source.source, source.role, task.hidden(), whole=task.hidden())
         if source.role == "scored"
@@ -109,26 +121,35 @@ def _entries(sources: Sequence[SourcedTasks], settings: _Settings) -> list[Entry
 
 
 def _draw_pairs(task: Task, settings: _Settings) -> Task:
-    """Of a task that is a list of pairs at most `max_pairs`, in its order; any other task as it is."""
+    """Draw at most `max_pairs` pairs, in their order, of a task that is a list of pairs; return other tasks
+    unchanged."""
     count = len(task.demonstrations)
     if task.tests or count <= settings.max_pairs:
         return task
-    drawn = task_rng(settings.seed, task.id, "pairs").choice(count, size=settings.max_pairs, replace=False)
-    return replace(task, demonstrations=tuple(task.demonstrations[number] for number in sorted(drawn)))
+    numbers = task_rng(settings.seed, task.id, "pairs").choice(count, size=settings.max_pairs, replace=False)
+    return replace(task, demonstrations=tuple(task.demonstrations[number] for number in sorted(numbers)))
 
 
-def _draw_set(merged: MergedSources, drawn: dict[str, Numbers], settings: _Settings, workers: int) -> PuzzleSet:
-    """The set of these tasks; what is `drawn` already, by ID of the old tasks, stays."""
+def _draw_set(merged: MergedSources, numbers_by_id: dict[str, Numbers], settings: _Settings, workers: int) -> PuzzleSet:
+    """Draw the augmentations of the new tasks and assemble the puzzle set.
+
+    Args:
+        merged: the merged tasks.
+        numbers_by_id: augmentation numbers of the old tasks, by task ID.
+        settings: settings of the set.
+        workers: number of parallel processes.
+    """
     entries = merged.entries
     if not entries:
         raise ValueError("there are no tasks to build from; give at least one source to score or to train on")
     if workers < 1:
         raise ValueError(f"workers is {workers}; give at least 1")
+    # Before the draws, which take long, because a grid that is larger than the board raises an error here.
     canvases = np.array([task_canvas(entry.task, settings.board_side) for entry in entries], dtype=np.uint8)
-    new = [entry.task for entry in entries if not entry.old]
-    fresh = _draw_all(new, settings, workers)
-    drawn = drawn | dict(zip((task.id for task in new), fresh, strict=True))
-    numbers = [drawn[entry.task.id] for entry in entries]
+    new_tasks = [entry.task for entry in entries if not entry.old]
+    new_numbers = _draw_all(new_tasks, settings, workers)
+    numbers_by_id = numbers_by_id | dict(zip((task.id for task in new_tasks), new_numbers, strict=True))
+    numbers = [numbers_by_id[entry.task.id] for entry in entries]
     return PuzzleSet(
         tasks=tuple(entry.task for entry in entries),
         roles=tuple(entry.role for entry in entries),
@@ -147,6 +168,7 @@ def _draw_set(merged: MergedSources, drawn: dict[str, Numbers], settings: _Setti
 
 
 def _draw_all(tasks: list[Task], settings: _Settings, workers: int) -> list[Numbers]:
+    """Draw the augmentation numbers of each task, in parallel."""
     jobs = [tasks[start : start + TASKS_PER_JOB] for start in range(0, len(tasks), TASKS_PER_JOB)]
     results: Any = Parallel(n_jobs=workers)(delayed(_draw_job)(job, settings) for job in jobs)
     return list(chain.from_iterable(results))
@@ -157,7 +179,7 @@ def _draw_job(tasks: list[Task], settings: _Settings) -> list[Numbers]:
 
 
 def _draw(task: Task, settings: _Settings) -> Numbers:
-    """What tells a task's puzzles apart is every pair, hidden outputs as hidden."""
+    """Draw a task's augmentation numbers; all pairs, hidden outputs included, decide which puzzles are distinct."""
     count = settings.augmentations
     seed = settings.seed
     if settings.draws == "distinct":

@@ -1,7 +1,8 @@
-"""The 8 transforms of a task under one colour draw after another: a task comes in, augmentation numbers go out.
+"""Draw colour permutations of a task and combine each with the 8 dihedral transforms, as augmentation numbers.
 
-What a puzzle set holds where puzzles of one transform share an ID row and training draws colours anew at each visit
-(`puzzles.ids` is "transform" or "task"). `augment.distinct` draws what it holds otherwise.
+A puzzle set contains these augmentations if puzzles with the same transform share a puzzle embedding (`puzzles.ids` is
+"transform" or "task"). Training then draws new colours at each visit of a puzzle. Otherwise a set contains the
+augmentations of `augment.distinct`.
 """
 
 from math import perm
@@ -17,30 +18,34 @@ from augment.task import Task
 
 FixedColours = Literal["outputs", "black"]
 Draws = Literal["distinct", "outputs", "black"]
-"""What a set's puzzles are: distinct augmentations (`augment.distinct`), or the 8 transforms under colour draws that
-leave alone black and the colours of outputs alone ("outputs"), or black only ("black")."""
+"""How a set's augmentations are drawn.
+
+"distinct": distinct augmentations (`augment.distinct`). "outputs": the 8 transforms under colour draws that do not
+change black and the colours that occur only in outputs. "black": the same, but only black does not change.
+"""
 
 
 def find_colours(task: Task) -> NDArray[np.bool_]:
-    """Which colours the inputs hold, and the outputs that are known: (2, 10)."""
-    found = np.zeros((2, COLOURS), bool)
+    """Return which colours occur in the inputs (row 0) and in the known outputs (row 1): (2, 10)."""
+    has_colour = np.zeros((2, COLOURS), bool)
     for pair in (*task.demonstrations, *task.tests):
-        found[0, np.unique(pair.input)] = True
+        has_colour[0, np.unique(pair.input)] = True
         if pair.output is not None:
-            found[1, np.unique(pair.output)] = True
-    return found
+            has_colour[1, np.unique(pair.output)] = True
+    return has_colour
 
 
 def shown_colours(task: Task) -> NDArray[np.bool_]:
-    """Which colours (10,) the grids that are known show."""
+    """Return which colours (10,) occur in the inputs or the known outputs."""
     inputs, outputs = find_colours(task)
     return inputs | outputs
 
 
 def find_fixed(task: Task, rule: FixedColours) -> NDArray[np.bool_]:
-    """Which colours (10,) a draw leaves alone: black, and with "outputs" those of outputs that no input holds.
+    """Return which colours (10,) a draw does not change.
 
-    Nothing in an input tells the latter, so a model cannot know where a draw took them.
+    These are black and, with the rule "outputs", the colours of outputs that occur in no input. An input does not show
+    these colours, so a model could not know to which colours a draw had mapped them.
     """
     inputs, outputs = find_colours(task)
     fixed = outputs & ~inputs if rule == "outputs" else np.zeros(COLOURS, bool)
@@ -49,19 +54,24 @@ def find_fixed(task: Task, rule: FixedColours) -> NDArray[np.bool_]:
 
 
 def draw_transforms(task: Task, count: int, rule: FixedColours, rng: np.random.Generator) -> NDArray[np.uint32]:
-    """Numbers of 1 + `count` augmentations: the 8 transforms with colours as they are, then under a second draw ...
+    """Draw 1 + `count` augmentations: the 8 transforms with unchanged colours, then under a second draw, and so on.
 
-    Draws differ in where they take the colours that the task uses; unused colours are filled in ascending. Where there
-    are no more such draws the task has fewer puzzles. A task that looks the same turned or flipped has the same puzzle
-    under several transforms.
+    Draws differ in the new colours of the colours that the task uses; unused colours are assigned in ascending order.
+    If there are not enough different draws, the task has fewer puzzles. A task that is symmetric under a rotation or
+    flip has equal puzzles under several transforms.
 
     Args:
-        task: with the outputs that may be known; others are None.
-        count: puzzles besides the unchanged task; 7 gives the 8 transforms.
-        rule: which colours every draw leaves alone (`find_fixed`).
+        task: the task; outputs that must not be known are None.
+        count: number of puzzles, not counting the unchanged task; 7 gives the 8 transforms.
+        rule: which colours no draw changes (`find_fixed`).
+        rng: the random generator of the draws.
+
+    Returns:
+        Augmentation numbers (at most 1 + count,), in which number 0 (the unchanged task) comes first.
     """
     fixed = find_fixed(task, rule)
     used = shown_colours(task) & ~fixed
+    # Round up: the last draw may have fewer than 8 transforms.
     draws = -(-(count + 1) // DIHEDRALS)
     ranks = rank_all(_draw_colours(np.flatnonzero(used), np.flatnonzero(~fixed), draws, rng))
     numbers = np.arange(DIHEDRALS) * PERMUTATIONS + ranks[:, None]
@@ -69,12 +79,18 @@ def draw_transforms(task: Task, count: int, rule: FixedColours, rng: np.random.G
 
 
 def permute_free(fixed: NDArray[np.bool_], keys: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """A permutation of the colours (n, 10) for each row: the free ones in the order of their keys, which are below 1.
+    """Permute the free colours of each row by sorting random keys; fixed colours do not change.
 
-    fixed, keys: (n, 10). Uniform over all permutations of the free colours where the keys are.
+    Args:
+        fixed: (n, 10) colours that do not change.
+        keys: (n, 10) numbers below 1. If they are uniform, so are the permutations of the free colours.
+
+    Returns:
+        (n, 10) new colour of each colour.
     """
     colours = np.empty(fixed.shape, np.uint8)
     places = np.argsort(fixed, axis=1, kind="stable")
+    # Keys are below 1, so fixed colours sort last; the stable sort keeps them in ascending order, as in `places`.
     order = np.argsort(np.where(fixed, 1.0, keys), axis=1, kind="stable")
     np.put_along_axis(colours, places, order.astype(np.uint8), axis=1)
     return colours
@@ -83,18 +99,25 @@ def permute_free(fixed: NDArray[np.bool_], keys: NDArray[np.float64]) -> NDArray
 def _draw_colours(
     used: NDArray[np.intp], free: NDArray[np.intp], most: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Up to `most` permutations (n, 10), the identity first, that take the used of the free colours elsewhere.
+    """Draw up to `most` permutations (n, 10) that differ in the new colours of the used ones; the identity is first.
 
-    A draw is an ordered choice of len(used) of the free colours, of which there are perm(len(free), len(used)).
+    A draw is an ordered choice of len(used) of the free colours; there are perm(len(free), len(used)) of them.
+
+    Args:
+        used: the free colours that the task uses, ascending.
+        free: all colours that a draw may change, ascending.
+        most: maximum number of permutations.
+        rng: the random generator.
     """
     total = perm(len(free), len(used))
     identity = _rank(np.searchsorted(free, used), len(free))
+    # Draw without replacement from all ranks but the identity's, which is skipped by shifting the ranks above it.
     others = rng.choice(total - 1, size=min(most, total) - 1, replace=False)
     ranks = np.append(identity, others + (others >= identity))
     choices = _unrank(ranks, len(used), len(free))
-    taken = np.zeros((len(ranks), len(free)), bool)
-    np.put_along_axis(taken, choices, True, axis=1)
-    rest = np.argsort(taken, axis=1, kind="stable")[:, : len(free) - len(used)]
+    is_chosen = np.zeros((len(ranks), len(free)), bool)
+    np.put_along_axis(is_chosen, choices, True, axis=1)
+    rest = np.argsort(is_chosen, axis=1, kind="stable")[:, : len(free) - len(used)]
     colours = np.tile(np.arange(COLOURS, dtype=np.uint8), (len(ranks), 1))
     colours[:, used] = free[choices]
     colours[:, np.setdiff1d(free, used)] = free[rest]
@@ -102,7 +125,7 @@ def _draw_colours(
 
 
 def _rank(choice: NDArray[np.intp], among: int) -> int:
-    """Lexicographic rank of an ascending choice (k,) of the numbers below `among`, among all ordered choices of k."""
+    """Return the lexicographic rank of an ascending choice (k,) of numbers below `among` among all ordered choices."""
     rank = 0
     for place, number in enumerate(choice.tolist()):
         rank = rank * (among - place) + number - place
@@ -110,7 +133,7 @@ def _rank(choice: NDArray[np.intp], among: int) -> int:
 
 
 def _unrank(ranks: NDArray[np.int64], chosen: int, among: int) -> NDArray[np.int64]:
-    """The ordered choices (n, chosen) of the numbers below `among` that have these ranks (n,)."""
+    """Return the ordered choices (n, chosen) of the numbers below `among` with these ranks (n,)."""
     choices = np.zeros((len(ranks), chosen), np.int64)
     for place in reversed(range(chosen)):
         ranks, choices[:, place] = np.divmod(ranks, among - place)

@@ -1,7 +1,15 @@
-"""The eight dihedral transforms of a grid with a change of colours: a grid goes in, a new grid comes out.
+"""Apply and invert the eight dihedral transforms of a grid, combined with a permutation of colours.
 
-Numbered as in the published TRM: 0 identity, 1 to 3 that many quarter turns counter-clockwise, 4 left-right
-flip, 5 up-down flip, 6 transpose, 7 left-right flip of 1. Colours change first, then the cells move.
+Transforms are numbered as in the published TRM:
+
+- 0: identity
+- 1, 2, 3: one, two or three quarter turns counter-clockwise
+- 4: left-right flip
+- 5: up-down flip
+- 6: transpose
+- 7: transform 1, then a left-right flip
+
+Colours are changed first, then cells are moved.
 """
 
 import numpy as np
@@ -26,12 +34,12 @@ DIHEDRAL_PRODUCT = np.array(
     ],
     dtype=np.uint8,
 )
-"""(8, 8): [a, b] is the transform that equals b first, then a."""
+"""(8, 8): element [a, b] is the transform that is equal to b followed by a."""
 
 TRANSPOSES = (False, True, False, True, False, False, True, True)
-"""Per dihedral: does it swap height and width?"""
+"""For each dihedral transform, whether it swaps height and width."""
 
-# Every transform is: flip the rows or not, flip the columns or not, then transpose or not.
+# Each transform is a composition of three optional parts, in this order: flip rows, flip columns, transpose.
 _TRANSPOSES = np.array(TRANSPOSES)
 _FLIPS_ROWS = np.array([False, False, True, True, False, True, False, True])
 _FLIPS_COLUMNS = np.array([False, True, True, False, True, False, False, True])
@@ -39,7 +47,7 @@ _FLIPS_COLUMNS = np.array([False, True, True, False, True, False, False, True])
 
 @njit(cache=True)
 def source_cell(dihedral: int, row: int, column: int, height: int, width: int) -> tuple[int, int]:
-    """Which cell of the original (height x width) grid lands on (row, column) of the transformed grid."""
+    """Return the cell of the original (height, width) grid that moves to (row, column) of the transformed grid."""
     if _TRANSPOSES[dihedral]:
         row, column = column, row
     if _FLIPS_ROWS[dihedral]:
@@ -50,9 +58,15 @@ def source_cell(dihedral: int, row: int, column: int, height: int, width: int) -
 
 
 def apply(grid: Grid, dihedral: int, colours: NDArray[np.uint8]) -> Grid:
-    """The grid with every colour c replaced by colours[c] (shape (10,)), then moved by the transform.
+    """Replace every colour c by colours[c], then move the cells by the transform.
 
-    (height, width) -> (height, width), or (width, height) where TRANSPOSES[dihedral].
+    Args:
+        grid: (height, width).
+        dihedral: number of the transform, 0 to 7.
+        colours: (10,) new colour of each colour.
+
+    Returns:
+        A new grid (height, width), or (width, height) if TRANSPOSES[dihedral].
     """
     return _transform(np.ascontiguousarray(grid), dihedral, colours)
 

@@ -1,14 +1,17 @@
-"""Distinct augmentations of a task: its pairs come in, augmentations that give different puzzles go out.
+"""Count a task's distinct augmentations, and draw a random sample of them.
 
-Two puzzles are the same where their sets of (input, output) pairs are equal. They are counted and drawn
-without rendering any: a task that uses k colours besides black has 8 * 9!/(9-k)! *variants* (dihedral, where
-each used colour goes), numbered dihedral * 9!/(9-k)! + rank of the choice. The task's own symmetries form a
-group that cuts the variants into cosets of equal size; each coset is one puzzle, named here by its smallest
-variant.
+The input is the list of a task's pairs; the output is an array of augmentation numbers, each of which gives a
+different puzzle. Two puzzles are equal if their sets of (input, output) pairs are equal.
 
-The group is put together from a few of its members. Those that leave the cells in place and keep the first
-used colours make a chain of smaller and smaller groups; one member for each colour that the next used colour can
-go to, times the smaller group, is the larger one. One member for each dihedral transform makes the whole.
+Puzzles are counted and drawn without rendering them. A task that uses k non-black colours has 8 * 9!/(9-k)!
+*variants*. A variant is a dihedral transform and the ordered choice of the k new colours; its number is
+dihedral * 9!/(9-k)! + rank of the choice. The task's symmetries form a group, which partitions the variants into
+cosets of equal size. Each coset is one puzzle and is represented by its smallest variant.
+
+The symmetry group is built from a few of its members, with a stabiliser chain. Level i of the chain contains the
+symmetries that leave all cells in place and fix the first i used colours. Level i is the product of level i + 1 and
+a set of coset representatives: one symmetry for each colour to which the next used colour can be mapped. One
+symmetry for each possible dihedral transform completes the group.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,71 +30,74 @@ from augment.task import Pair
 _UNMOVED = np.arange(COLOURS, dtype=np.int8)
 _BITS = 1 << np.arange(COLOURS)
 _OPEN = np.int8(-1)
-"""Stands in a colour map for a colour that is not mapped yet."""
+"""Value in a colour map for a colour that is not mapped yet."""
 
 
 def stabiliser(pairs: Sequence[Pair]) -> list[Augmentation]:
-    """The task's own symmetries: the augmentations that map its set of pairs to itself, the identity first.
+    """Return the task's symmetries: the augmentations that map its set of pairs to itself, identity first.
 
-    A hidden output matches only a hidden output. Colours the pairs do not use stay in place.
+    A hidden output matches only a hidden output. Colours that the pairs do not use are mapped to themselves.
     """
     dihedrals, colours = _find_symmetries(_describe(pairs))
     return [Augmentation(*symmetry) for symmetry in zip(dihedrals.tolist(), map(tuple, colours.tolist()), strict=True)]
 
 
 def count_distinct(pairs: Sequence[Pair]) -> int:
-    """How many different puzzles the pairs have under all augmentations, the unchanged one included."""
+    """Return how many different puzzles the pairs have under all augmentations, including the unchanged one."""
     pair_set = _describe(pairs)
     return DIHEDRALS * perm(CHANGEABLE, len(pair_set.used)) // len(_find_symmetries(pair_set)[0])
 
 
 def draw_augmentations(pairs: Sequence[Pair], count: int, rng: np.random.Generator) -> NDArray[np.uint32]:
-    """Numbers of 1 + `count` augmentations that give different puzzles, number 0 (the unchanged task) first.
+    """Draw 1 + `count` augmentations that give different puzzles; number 0 (the unchanged task) comes first.
 
-    Fewer where the task has fewer; then all of them, in random order.
+    Returns:
+        Augmentation numbers (1 + count,). If the task has fewer distinct puzzles, all of them, in random order.
     """
     pair_set = _describe(pairs)
     used = np.array(pair_set.used, dtype=np.uint8)
     (dihedrals, colours) = _find_symmetries(pair_set)
     choices = perm(CHANGEABLE, len(used))
     variants = DIHEDRALS * choices
-    puzzles = variants // len(dihedrals)
-    found = np.empty(min(count + 1, puzzles), dtype=np.int64)
+    distinct = variants // len(dihedrals)
+    cosets = np.empty(min(count + 1, distinct), dtype=np.int64)
     seen = np.zeros(choices, dtype=np.uint8)
-    # The unchanged task: the used colours in ascending order, the smallest variant of its coset.
+    # Start with the unchanged task: its used colours are in ascending order, so it is the smallest of its coset.
     batch = np.array([rank_choice(used)])
     filled = 0
-    while (filled := _add_unseen(batch, found, filled, seen, used, dihedrals, colours)) < len(found):
-        # Drawing would mostly meet what it has met when half of all puzzles or more are wanted: then list them.
-        listed = 2 * count >= puzzles
-        batch = rng.permutation(variants) if listed else rng.integers(variants, size=2 * count)
-    return _complete(found, used, choices).astype(np.uint32)
+    while (filled := _add_unseen(batch, cosets, filled, seen, used, dihedrals, colours)) < len(cosets):
+        # If at least half of all puzzles are needed, random draws would mostly repeat earlier ones: list all instead.
+        list_all = 2 * count >= distinct
+        batch = rng.permutation(variants) if list_all else rng.integers(variants, size=2 * count)
+    return _complete(cosets, used, choices).astype(np.uint32)
 
 
 @dataclass(frozen=True)
 class _PairSet:
-    """The different pairs of a task, and what narrows the search for their symmetries."""
+    """The different pairs of a task, with the data that narrows the search for their symmetries."""
 
     pairs: dict[object, Pair]
-    """By content."""
+    """Pairs by content, without repetitions."""
     used: list[int]
-    """The k colours used besides black, ascending."""
+    """The k non-black colours that the pairs use, ascending."""
     kinds: NDArray[np.int8]
-    """(10,): a symmetry takes each colour to one of its own kind."""
+    """(10,): the class of each colour. A symmetry maps each colour to a colour of the same class."""
     steps: list[tuple[Pair, list[Pair]]]
-    """Pairs that hold all used colours together, each with the pairs whose colours are known once it is matched."""
+    """Pairs that together contain all used colours, each with the pairs whose last unmapped colours it maps."""
 
 
 def _describe(pairs: Sequence[Pair]) -> _PairSet:
+    """Collect the different pairs, their colours and the order in which the search matches them."""
     by_content = {_content(pair.input, pair.output): pair for pair in pairs}
-    different = list(by_content.values())
-    counts = np.array([_count_cells(pair) for pair in different])
+    unique_pairs = list(by_content.values())
+    counts = np.array([_count_cells(pair) for pair in unique_pairs])
+    # Two colours can be exchanged only if they have the same cell counts over the pairs, in any order of the pairs.
     columns = [column.tobytes() for column in np.sort(counts, axis=0).T]
     return _PairSet(
         by_content,
         (np.flatnonzero(counts[:, 1:].any(axis=0)) + 1).tolist(),
         np.array([columns.index(column) for column in columns], dtype=np.int8),
-        _plan_steps(different, ((counts > 0) @ _BITS).tolist()),
+        _plan_steps(unique_pairs, ((counts > 0) @ _BITS).tolist()),
     )
 
 
@@ -100,7 +106,7 @@ def _content(*grids: Grid | None) -> object:
 
 
 def _count_cells(pair: Pair) -> NDArray[np.int64]:
-    """(10,): how often the pair has each colour, its input and its output kept apart in one number."""
+    """Count the pair's cells of each colour (10,): those of the input in the high 32 bits, of the output in the low."""
     inputs, outputs = (
         np.bincount(() if grid is None else grid.ravel(), minlength=COLOURS) for grid in (pair.input, pair.output)
     )
@@ -108,61 +114,73 @@ def _count_cells(pair: Pair) -> NDArray[np.int64]:
 
 
 def _plan_steps(pairs: list[Pair], colours: list[int]) -> list[tuple[Pair, list[Pair]]]:
-    """The steps of a _PairSet, `colours` being the colours of each pair as bits. Most new colours come first."""
+    """Choose the steps of a _PairSet greedily: the pair with the most new colours comes first.
+
+    Args:
+        pairs: the different pairs of the task.
+        colours: the colours of each pair as a bit set, black included.
+    """
     steps = []
-    known = 0
-    while any(held & ~known for held in colours):
-        best = max(range(len(pairs)), key=lambda number: (colours[number] & ~known).bit_count())
-        before = known
-        known = known | colours[best]
-        settled = [pair for pair, held in zip(pairs, colours, strict=True) if held & ~before and not held & ~known]
-        steps.append((pairs[best], settled))
+    mapped_bits = 0
+    while any(bits & ~mapped_bits for bits in colours):
+        best = max(range(len(pairs)), key=lambda number: (colours[number] & ~mapped_bits).bit_count())
+        earlier_bits = mapped_bits
+        mapped_bits = mapped_bits | colours[best]
+        complete_pairs = [
+            pair for pair, bits in zip(pairs, colours, strict=True) if bits & ~earlier_bits and not bits & ~mapped_bits
+        ]
+        steps.append((pairs[best], complete_pairs))
     return steps
 
 
 def _find_symmetries(pair_set: _PairSet) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Dihedrals (m,) and colours (m, 10) of all symmetries, the identity first."""
+    """Return the dihedrals (m,) and colours (m, 10) of all symmetries, identity first."""
     group = _UNMOVED[None]
     for place in reversed(range(len(pair_set.used))):
         if movers := _find_movers(pair_set, place):
             group = np.concatenate([group, *(mover[group] for mover in movers)])
     start = _map_colours([], [])
-    found = {dihedral: _find_symmetry(pair_set, dihedral, start) for dihedral in range(1, DIHEDRALS)}
-    members = {0: _UNMOVED} | {dihedral: member for dihedral, member in found.items() if member is not None}
+    symmetries = {dihedral: _find_symmetry(pair_set, dihedral, start) for dihedral in range(1, DIHEDRALS)}
+    members = {0: _UNMOVED} | {dihedral: member for dihedral, member in symmetries.items() if member is not None}
     dihedrals = np.repeat(np.array(list(members), dtype=np.uint8), len(group))
     return dihedrals, np.concatenate([member[group] for member in members.values()]).astype(np.uint8)
 
 
 def _find_movers(pair_set: _PairSet, place: int) -> list[NDArray[np.int8]]:
-    """For each colour used[place] can go to, one symmetry of colours alone that keeps the used colours before it."""
+    """Find a symmetry for each colour to which used[place] can move with cells and earlier used colours in place."""
     colour = pair_set.used[place]
-    kept = pair_set.used[:place]
+    fixed = pair_set.used[:place]
     later = pair_set.used[place + 1 :]
-    alike = [goes_to for goes_to in later if pair_set.kinds[goes_to] == pair_set.kinds[colour]]
-    starts = [_map_colours([*kept, colour], [*kept, goes_to]) for goes_to in alike]
+    candidates = [image for image in later if pair_set.kinds[image] == pair_set.kinds[colour]]
+    starts = [_map_colours([*fixed, colour], [*fixed, image]) for image in candidates]
     movers = [_find_symmetry(pair_set, 0, start) for start in starts]
     return [mover for mover in movers if mover is not None]
 
 
-def _map_colours(colours: list[int], go_to: list[int]) -> NDArray[np.int8]:
-    mapped = np.full(COLOURS, _OPEN)
-    mapped[[0, *colours]] = [0, *go_to]
-    return mapped
+def _map_colours(colours: list[int], images: list[int]) -> NDArray[np.int8]:
+    """Return a partial colour map (10,) that maps black to black and `colours` to `images`."""
+    colour_map = np.full(COLOURS, _OPEN)
+    colour_map[[0, *colours]] = [0, *images]
+    return colour_map
 
 
 def _find_symmetry(
     pair_set: _PairSet, dihedral: int, colours: NDArray[np.int8], step: int = 0
 ) -> NDArray[np.int8] | None:
-    """A symmetry with this transform that extends the colour map `colours`, or None."""
+    """Search for a symmetry with this transform that extends the colour map `colours`; None if there is none.
+
+    Backtracks over the pair to which each step's pair is mapped.
+    """
     if step == len(pair_set.steps):
         return np.where(colours == _OPEN, _UNMOVED, colours)
-    source, settled = pair_set.steps[step]
+    source, complete_pairs = pair_set.steps[step]
     for target in pair_set.pairs.values():
-        extended = colours.copy()
-        if _match_pair(source, target, dihedral, extended, pair_set.kinds) and all(
-            _content(*_move(pair, dihedral, extended)) in pair_set.pairs for pair in settled
+        # `_match_pair` writes to the map even if it fails, so each target gets a copy.
+        extension = colours.copy()
+        if _match_pair(source, target, dihedral, extension, pair_set.kinds) and all(
+            _content(*_move(pair, dihedral, extension)) in pair_set.pairs for pair in complete_pairs
         ):
-            symmetry = _find_symmetry(pair_set, dihedral, extended, step + 1)
+            symmetry = _find_symmetry(pair_set, dihedral, extension, step + 1)
             if symmetry is not None:
                 return symmetry
     return None
@@ -188,7 +206,7 @@ def _match_grid(source: Grid, target: Grid, dihedral: int, colours: NDArray[np.i
 
 @njit(cache=True)
 def _match_cells(source: Grid, target: Grid, dihedral: int, colours: NDArray[np.int8], kinds: NDArray[np.int8]) -> bool:
-    """Extend the colour map in place so that it takes the transformed source to the target, if one can."""
+    """Extend the colour map in place to map the transformed source to the target; False if that is impossible."""
     height, width = source.shape
     for row in range(target.shape[0]):
         for column in range(target.shape[1]):
@@ -205,30 +223,39 @@ def _match_cells(source: Grid, target: Grid, dihedral: int, colours: NDArray[np.
 @njit(cache=True)
 def _add_unseen(
     variants: NDArray[np.int64],
-    found: NDArray[np.int64],
+    puzzles: NDArray[np.int64],
     filled: int,
     seen: NDArray[np.uint8],
     used: NDArray[np.uint8],
     dihedrals: NDArray[np.uint8],
     symmetries: NDArray[np.uint8],
 ) -> int:
-    """Put the smallest variant of each unseen coset that `variants` (n,) meets behind the `filled` ones of `found`.
+    """Append the smallest variant of each coset in `variants` that was not seen before to `puzzles`, in place.
 
-    Stops when `found` is full; returns how many it holds. `seen` (variants per dihedral,) has a bit for each
-    dihedral. `dihedrals` (m,) and `symmetries` (m, 10): the task's own symmetries, the identity first.
+    Args:
+        variants: (n,) variant numbers to try, in order. Stops early when `puzzles` is full.
+        puzzles: (capacity,) smallest variants of the cosets; the first `filled` are already set.
+        filled: how many elements of `puzzles` are set.
+        seen: (variants per dihedral,) one bit for each dihedral: whether the variant's coset is in `puzzles`.
+        used: (k,) the used colours, ascending.
+        dihedrals: (m,) dihedral transforms of the task's symmetries, identity first.
+        symmetries: (m, 10) colour maps of the task's symmetries.
+
+    Returns:
+        How many elements of `puzzles` are set now.
     """
     choices = len(seen)
     colours = np.zeros(COLOURS, dtype=np.uint8)
     choice = np.empty(len(used), dtype=np.uint8)
     for variant in variants:
-        if filled == len(found):
+        if filled == len(puzzles):
             break
         if seen[variant % choices] >> (variant // choices) & 1:
             continue
         unrank_choice(variant % choices, choice)
         for place in range(len(used)):
             colours[used[place]] = choice[place]
-        found[filled] = variant
+        puzzles[filled] = variant
         seen[variant % choices] |= 1 << (variant // choices)
         for symmetry in range(1, len(dihedrals)):
             for place in range(len(used)):
@@ -236,14 +263,14 @@ def _add_unseen(
             dihedral = DIHEDRAL_PRODUCT[variant // choices, dihedrals[symmetry]]
             rank = rank_choice(choice)
             seen[rank] |= 1 << dihedral
-            found[filled] = min(found[filled], dihedral * choices + rank)
+            puzzles[filled] = min(puzzles[filled], dihedral * choices + rank)
         filled += 1
     return filled
 
 
 @njit(cache=True)
 def _complete(variants: NDArray[np.int64], used: NDArray[np.uint8], choices: int) -> NDArray[np.int64]:
-    """Augmentation numbers of the variants (n,)."""
+    """Return the augmentation numbers (n,) of the variants (n,); unused colours are assigned in ascending order."""
     numbers = np.empty(len(variants), dtype=np.int64)
     choice = np.empty(len(used), dtype=np.uint8)
     colours = np.zeros(CHANGEABLE, dtype=np.uint8)
@@ -259,7 +286,7 @@ def _complete(variants: NDArray[np.int64], used: NDArray[np.uint8], choices: int
 
 @njit(cache=True)
 def _fill_ascending(colours: NDArray[np.uint8]) -> None:
-    """Put the colours that are not there yet into the empty (0) places, in ascending order."""
+    """Fill the empty (0) places of `colours` (9,) with the missing colours in ascending order, in place."""
     free = np.ones(COLOURS, dtype=np.bool_)
     for colour in colours:
         free[colour] = False

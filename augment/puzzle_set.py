@@ -1,8 +1,8 @@
-"""The puzzle set, in memory and on disk: a built set goes into a folder, a checked one comes back.
+"""The puzzle set in memory, and its folder on disk: write it, and read it with all checksums verified.
 
-A puzzle is stored as a recipe (task, augmentation number), never as pixels: a million of them take a few
-megabytes. The folder holds `tasks.parquet` (grids, role, source, canvas), `puzzles.parquet` (task row,
-augmentation number) and `puzzle_set.json` (settings, sources, checksums). The same build gives the same bytes.
+A puzzle is stored as (task, augmentation number) and not as rendered grids: a million puzzles take a few megabytes.
+The folder contains `tasks.parquet` (grids, role, source, canvas), `puzzles.parquet` (task row, augmentation number)
+and `puzzle_set.json` (settings, sources, checksums). The same build always writes the same bytes.
 """
 
 import json
@@ -55,64 +55,63 @@ _PUZZLES = pa.schema({"task": pa.int32(), "augmentation": pa.uint32()})
 
 @dataclass(frozen=True, eq=False)
 class PuzzleSet:
-    """Tasks sorted by ID and their puzzles; a puzzle is a row, task i owns rows starts[i] to starts[i + 1].
+    """Tasks sorted by ID, and their puzzles, one per row. Task i has the rows starts[i] to starts[i + 1] - 1.
 
-    Each task's first puzzle is the unchanged task (augmentation 0). Tasks with the role "scored" hold no test
-    outputs.
+    Each task's first puzzle is the unchanged task (augmentation 0). Tasks with the role "scored" have no test outputs.
     """
 
     tasks: tuple[Task, ...]
     roles: tuple[Role, ...]
-    """Per task: "scored" (demonstrations are trained on) or "train" (every pair is)."""
+    """Per task: "scored" (only its demonstrations are training data) or "train" (every pair is)."""
     sources: tuple[str, ...]
     """Per task: the source it came from."""
     canvases: NDArray[np.uint8]
-    """(tasks, 2): rows and columns of the board each task needs."""
+    """(tasks, 2): rows and columns of the board that each task needs (`augment.canvas`)."""
     starts: NDArray[np.int64]
-    """(tasks + 1,): first puzzle row of each task, then the number of puzzles."""
+    """(tasks + 1,): the first puzzle row of each task, then the number of puzzles."""
     augmentations: NDArray[np.uint32]
-    """(puzzles,): augmentation numbers."""
+    """(puzzles,): augmentation number of each puzzle (`augment.augmentation`)."""
     seed: int
     requested: int
-    """Augmentations asked for per task, besides the unchanged one."""
+    """Augmentations requested per task, not counting the unchanged task; a task may have fewer."""
     board_side: int
     max_pairs: int = MAX_PAIRS
-    """Of a train task that is a long list of pairs (RE-ARC), so many were drawn."""
+    """Number of pairs drawn from a train task that is a long list of pairs (RE-ARC)."""
     dropped: tuple[DroppedTask, ...] = ()
-    """Tasks that were left out, and why."""
+    """Tasks that were left out, each with the reason."""
     draws: Draws = "distinct"
-    """What each task's puzzles are."""
+    """How each task's augmentations were drawn (`augment.colour_draws.Draws`)."""
     leaks: tuple[Overlap, ...] = ()
-    """Scored tasks with the train task that holds each, which was allowed: a score on them means nothing."""
+    """The allowed overlaps: scored tasks, each with the train task that contains it. A score on them is meaningless."""
     digest: str = ""
-    """SHA-256 of everything in the folder that the set was read from."""
+    """SHA-256 over the whole folder that the set was read from; "" for a set that was not read from disk."""
 
     def __len__(self) -> int:
-        """Number of puzzles."""
+        """Return the number of puzzles."""
         return len(self.augmentations)
 
     def task_of(self, row: int) -> int:
-        """Index of the task that the puzzle in this row augments."""
+        """Return the index of the task to which the puzzle in this row belongs; IndexError if there is no such row."""
         if not 0 <= row < len(self):
-            raise IndexError(f"puzzle row {row} of {len(self)}")
+            raise IndexError(f"puzzle row {row} is out of range; the set has rows 0 to {len(self) - 1}")
         return bisect_right(self.starts, row) - 1
 
     def key(self, row: int) -> str:
-        """Published name of the puzzle in this row."""
+        """Return the key (published name) of the puzzle in this row."""
         return puzzle_key(self.tasks[self.task_of(row)].id, int(self.augmentations[row]))
 
     def keys(self) -> list[str]:
-        """Published names of all puzzles, in row order."""
+        """Return the keys (published names) of all puzzles, in row order."""
         task_ids = np.repeat(np.array([task.id for task in self.tasks], dtype=object), np.diff(self.starts))
         return puzzle_keys(task_ids, self.augmentations)
 
     @cached_property
     def seen(self) -> SeenTasks:
-        """The train tasks, to recognise them by: whoever trains on this set has seen their test outputs."""
-        return SeenTasks.remember(t for t, role in zip(self.tasks, self.roles, strict=True) if role == "train")
+        """Fingerprints of the train tasks: a model that is trained on this set has seen their test outputs."""
+        return SeenTasks.remember(task for task, role in zip(self.tasks, self.roles, strict=True) if role == "train")
 
     def training_pairs(self, task: int) -> tuple[Pair, ...]:
-        """The pairs of task number `task` to train on: of a scored task the demonstrations only."""
+        """Return the training pairs of the task with index `task`: for a scored task, only its demonstrations."""
         pairs = self.tasks[task].demonstrations
         if self.roles[task] == "train":
             pairs += tuple(pair for pair in self.tasks[task].tests if pair.output is not None)
@@ -120,7 +119,7 @@ class PuzzleSet:
 
 
 def write_puzzle_set(puzzle_set: PuzzleSet, folder: Path | str) -> None:
-    """Write the set into a new folder, whole or not at all; an existing folder raises ValueError."""
+    """Write the set to a new folder atomically; raises ValueError if the folder exists."""
     with new_folder(Path(folder)) as unfinished:
         pq.write_table(_task_table(puzzle_set), unfinished / TASKS_FILE, compression="zstd")
         pq.write_table(_puzzle_table(puzzle_set), unfinished / PUZZLES_FILE, compression="zstd")
@@ -128,26 +127,33 @@ def write_puzzle_set(puzzle_set: PuzzleSet, folder: Path | str) -> None:
 
 
 def open_puzzle_set(folder: Path | str) -> PuzzleSet:
-    """Read what `write_puzzle_set` wrote; anything missing or altered raises ValueError naming the file."""
+    """Read a folder written by `write_puzzle_set`.
+
+    Raises:
+        ValueError: if a file is missing, damaged or of another format; the message names the file.
+    """
     folder = Path(folder)
     summary = unseal(folder / SUMMARY_FILE, "puzzle set", FORMAT, "build the set again")
     tasks = _read_table(folder / TASKS_FILE)
     puzzles = _read_table(folder / PUZZLES_FILE)
-    parts = (_decode_pairs(tasks[name]) for name in ("demonstrations", "tests"))
+    pair_columns = (_decode_pairs(tasks[name]) for name in ("demonstrations", "tests"))
     return PuzzleSet(
-        tasks=tuple(map(Task, tasks["id"].to_pylist(), *parts)),
+        tasks=tuple(map(Task, tasks["id"].to_pylist(), *pair_columns)),
         roles=tuple(tasks["role"].to_pylist()),
         sources=tuple(tasks["source"].to_pylist()),
         canvases=np.stack([tasks["canvas_rows"].to_numpy(), tasks["canvas_columns"].to_numpy()], axis=1),
+        # Rows are sorted by task, so the first row of each task can be found by binary search.
         starts=np.searchsorted(puzzles["task"].to_numpy(), np.arange(len(tasks) + 1)).astype(np.int64),
+        # The column is a read-only view of the memory-mapped file.
         augmentations=puzzles["augmentation"].to_numpy().copy(),
         seed=summary["seed"],
         requested=summary["requested"],
         board_side=summary["board_side"],
         max_pairs=summary["max_pairs"],
+        # Sets of distinct augmentations do not store `draws` (see `summarise`).
         draws=summary.get("draws", "distinct"),
-        dropped=tuple(DroppedTask(*given) for given in summary["dropped"]),
-        leaks=tuple(Overlap(*given) for given in summary["leaks"]),
+        dropped=tuple(DroppedTask(*fields) for fields in summary["dropped"]),
+        leaks=tuple(Overlap(*fields) for fields in summary["leaks"]),
         digest=summary["sha256"],
     )
 
@@ -175,11 +181,11 @@ def _read_table(path: Path) -> pa.Table:
         return file.read()
 
 
-# Whole columns are made and read at once: a grid at a time would take minutes for 100,000 tasks.
+# The functions below convert whole columns at once: one grid at a time would take minutes for 100,000 tasks.
 
 
 def _encode_pairs(parts: Sequence[tuple[Pair, ...]]) -> pa.Array:
-    """A list of pairs per task."""
+    """Encode each task's pairs as one list of the column."""
     pairs = list(chain.from_iterable(parts))
     sides = [_encode_grids([pair.input for pair in pairs]), _encode_grids([pair.output for pair in pairs])]
     starts = np.cumsum([0, *map(len, parts)], dtype=np.int32)
@@ -187,6 +193,7 @@ def _encode_pairs(parts: Sequence[tuple[Pair, ...]]) -> pa.Array:
 
 
 def _encode_grids(grids: list[Grid | None]) -> pa.Array:
+    """Encode grids as structs of height, width and cells; a hidden grid (None) becomes null."""
     shapes = np.array([(0, 0) if grid is None else grid.shape for grid in grids], dtype=np.uint8).reshape(-1, 2)
     cells = pa.array([b"" if grid is None else grid.tobytes() for grid in grids], pa.binary())
     columns = [pa.array(np.ascontiguousarray(shapes[:, 0])), pa.array(np.ascontiguousarray(shapes[:, 1])), cells]
@@ -201,7 +208,7 @@ def _decode_pairs(column: pa.ChunkedArray) -> list[tuple[Pair, ...]]:
 
 
 def _decode_grids(column: pa.StructArray) -> list[Any]:
-    """Views into one block of cells; None where a grid is hidden."""
+    """Decode grids as views into one block of cells; a hidden grid is None."""
     heights, widths, cells = column.flatten()
     block = np.frombuffer(b"".join(cells.drop_null().to_pylist()), dtype=np.uint8).copy()
     heights, widths = (side.fill_null(0).to_numpy(zero_copy_only=False).astype(int) for side in (heights, widths))
@@ -211,7 +218,10 @@ def _decode_grids(column: pa.StructArray) -> list[Any]:
 
 
 def summarise(puzzle_set: PuzzleSet) -> dict[str, Any]:
-    """What the set was made of and how, as plain values; sets of distinct augmentations do not name their draws."""
+    """Return the set's settings, sources and library versions as JSON values.
+
+    Sets of distinct augmentations have no key "draws". It was added later, and their files must keep the same bytes.
+    """
     return {
         "format": FORMAT,
         "tasks": len(puzzle_set.tasks),
@@ -229,7 +239,7 @@ def summarise(puzzle_set: PuzzleSet) -> dict[str, Any]:
 
 
 def _source_summary(puzzle_set: PuzzleSet) -> list[dict[str, Any]]:
-    """Each source in each role: how many tasks, and the SHA-256 of their IDs and pairs."""
+    """Return the number of tasks of each source in each role, and the SHA-256 of their IDs and pairs."""
     groups: dict[tuple[str, str], list[Task]] = {}
     for source, role, task in zip(puzzle_set.sources, puzzle_set.roles, puzzle_set.tasks, strict=True):
         groups.setdefault((source, role), []).append(task)
@@ -240,10 +250,14 @@ def _source_summary(puzzle_set: PuzzleSet) -> list[dict[str, Any]]:
 
 
 def _digest_tasks(tasks: Iterable[Task]) -> str:
-    """SHA-256 of the tasks' IDs and pairs, demonstrations and tests apart, each in order."""
+    """Return the SHA-256 of the tasks' IDs and pairs in order; it distinguishes demonstrations from tests."""
     digest = sha256()
     for task in tasks:
-        parts = [[[bytes(grid.shape).hex() + grid.tobytes().hex() for grid in pair.grids()] for pair in part]
-                 for part in (task.demonstrations, task.tests)]  # fmt: skip
+        parts = [[_encode_hex(pair) for pair in part] for part in (task.demonstrations, task.tests)]
         digest.update(json.dumps([task.id, *parts]).encode())
     return digest.hexdigest()
+
+
+def _encode_hex(pair: Pair) -> list[str]:
+    """Write each known grid of the pair as a hex string: height, width (one byte each) and cells."""
+    return [bytes(grid.shape).hex() + grid.tobytes().hex() for grid in pair.grids()]

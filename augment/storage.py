@@ -1,8 +1,8 @@
-"""Files and folders that are there whole or not at all, and folders that know when they were altered.
+"""Write files and folders atomically, and protect folders with checksums.
 
-In: what should be on disk. Out: the finished file or folder, written beside its place, synced, then renamed, so that a
-crash half way leaves what was there before. A sealed folder has one JSON file that holds the SHA-256 of all the others
-and of itself.
+A file or folder is written under a temporary name in the same parent folder, synced to disk, and then renamed. A crash
+before the rename leaves the previous state. A sealed folder has one JSON file with the SHA-256 of all other files and
+of itself.
 """
 
 import json
@@ -15,90 +15,107 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
+from augment.errors import DamagedError
+
 
 def write_file(path: Path, text: str) -> None:
-    """Write `text` (UTF-8) to `path`, replacing a file that is already there in one step."""
+    """Write `text` (UTF-8) to `path` atomically; an existing file is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = _beside(path)
+    temporary = _temporary_path(path)
     try:
-        unfinished.write_text(text, encoding="utf-8", newline="")
-        sync(unfinished)
-        unfinished.replace(path)
+        temporary.write_text(text, encoding="utf-8", newline="")
+        sync(temporary)
+        temporary.replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     sync(path.parent)
 
 
 @contextmanager
 def new_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty folder to fill: it becomes `folder` when the block ends well, else it is removed.
+    """Yield an empty folder to fill; it is renamed to `folder` at the end of the block, or removed after an exception.
 
-    A process killed between the two renames of a replacement leaves neither the old nor the new one in place, so
-    replace only what can be made again.
+    A replacement needs two renames. A process that is killed between them leaves neither the old nor the new folder in
+    place, so replace only folders that can be created again.
+
+    Args:
+        folder: path of the folder to create.
+        replace: whether to replace an existing folder.
 
     Raises:
-        ValueError: where `folder` exists and is not to be replaced.
+        ValueError: if `folder` exists and `replace` is False.
     """
     if folder.exists() and not replace:
         raise ValueError(f"{folder} already exists and is not overwritten: name another folder or remove it")
-    unfinished = _beside(folder)
-    old = _beside(folder)
-    unfinished.mkdir(parents=True)
+    temporary = _temporary_path(folder)
+    backup = _temporary_path(folder)
+    temporary.mkdir(parents=True)
     try:
-        yield unfinished
-        for path in [*unfinished.rglob("*"), unfinished]:
+        yield temporary
+        for path in [*temporary.rglob("*"), temporary]:
             sync(path)
         if folder.exists():
-            folder.rename(old)
-        unfinished.rename(folder)
+            folder.rename(backup)
+        temporary.rename(folder)
+    # Not only Exception: the folder must also be cleaned up after KeyboardInterrupt or SystemExit.
     except BaseException:
-        if old.exists():
-            old.rename(folder)
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if backup.exists():
+            backup.rename(folder)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(backup, ignore_errors=True)
     sync(folder.parent)
 
 
 def seal(folder: Path, name: str, about: dict[str, Any], but: str = "") -> None:
-    """Write `about` to the file `name`, with the SHA-256 of itself and of every other file in the folder, `but` one."""
+    """Write the file that seals the folder: `about`, its own SHA-256 and that of every other file in the folder.
+
+    Args:
+        folder: the folder to seal.
+        name: name of the JSON file to write.
+        about: JSON object to store.
+        but: name of a file that is left out of the seal.
+    """
     files = {path.name: _digest_file(path) for path in sorted(folder.iterdir()) if path.name not in (name, but)}
+    # The round trip turns tuples into lists and keys into strings, so that the digest is that of the value read back.
     sealed = json.loads(json.dumps(about | {"files": files}))
     text = json.dumps(sealed | {"sha256": _digest_json(sealed)}, indent=2) + "\n"
     write_file(folder / name, text)
 
 
 def unseal(file: Path, kind: str, version: int, fix: str) -> dict[str, Any]:
-    """What `seal` was given, once every file of the folder is checked.
+    """Check every file of a sealed folder, and return the JSON object with which it was sealed.
 
     Args:
         file: the JSON file that seals its folder.
-        kind: what the folder is, for messages.
-        version: the "format" that it must say.
-        fix: what to do about a damaged one.
+        kind: the kind of folder, for messages.
+        version: the required value of "format".
+        fix: what the user should do about a damaged folder, for messages.
 
     Raises:
-        ValueError: naming the file that is missing, cut short, altered, or of another format.
+        DamagedError: if a file is missing, cut short, altered, or of another format; the message names the file.
     """
     if not file.is_file():
-        raise ValueError(f"{file} does not exist: {file.parent} is no {kind}; {fix}")
+        raise DamagedError(f"{file} does not exist: {file.parent} is not a {kind}", fix)
     try:
         about = json.loads(file.read_bytes())
-        found = about["format"]
-        whole = _digest_json({key: value for key, value in about.items() if key != "sha256"}) == about["sha256"]
+        format_ = about["format"]
+        is_intact = _digest_json({key: value for key, value in about.items() if key != "sha256"}) == about["sha256"]
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        raise ValueError(f"{file} was cut short or altered; {fix}") from None
-    if found != version:
-        raise ValueError(f"{file} has format {found}, and this version reads {version}; {fix}")
-    if not whole:
-        raise ValueError(f"{file} was cut short or altered; {fix}")
+        raise DamagedError(f"{file} was cut short or altered", fix) from None
+    # The format comes before the digest: another version may compute the digest differently.
+    if format_ != version:
+        raise DamagedError(f"{file} has format {format_}, but this version reads format {version}", fix)
+    if not is_intact:
+        raise DamagedError(f"{file} was cut short or altered", fix)
     for name, digest in about["files"].items():
         if not (file.parent / name).is_file() or _digest_file(file.parent / name) != digest:
-            raise ValueError(f"{file.parent / name} is missing, cut short or altered; {fix}")
+            raise DamagedError(f"{file.parent / name} is missing, cut short or altered", fix)
     return about
 
 
-def _beside(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
+    """Return a hidden, random name in the same folder, so that a rename stays within one file system."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
 
 
@@ -112,7 +129,7 @@ def _digest_json(value: Any) -> str:
 
 
 def sync(path: Path) -> None:
-    """Have a file or folder reach the disk."""
+    """Flush a file or folder to disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -121,18 +138,22 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all."""
+    """Write a JSON file atomically."""
     write_file(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON object or list; ValueError with file, line and column where it is none."""
+    """Read a JSON object or list from a file.
+
+    Raises:
+        ValueError: if the file does not exist or contains anything else; the message names file, line and column.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
+        raise ValueError(f"{path} does not exist; check the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); it is damaged or was cut short") from None
+        raise ValueError(f"{path} is not valid JSON ({error}); create it again") from None
     if not isinstance(value, dict | list):
-        raise ValueError(f"{path}: holds neither an object nor a list; it is damaged")
+        raise ValueError(f"{path} contains neither an object nor a list; create it again")
     return value

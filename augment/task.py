@@ -1,23 +1,24 @@
-"""Tasks: the JSON value of a task comes in, checked pairs of grids go out."""
+"""Define tasks and pairs, parse them from JSON values, and select tasks by ID, size and number."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
+from augment.errors import UserError
 from augment.grid import MAX_SIDE, Grid, parse_grid
 
 KEY_SEPARATOR = "|||"
-"""Stands between the parts of a puzzle's name, so no task ID may hold it."""
+"""Separates the parts of a puzzle's key; a task ID must not contain it."""
 
 COPY_SEPARATOR = "~"
-"""Another task with the ID "a" is called "a~2", so no task ID of a source may end like that."""
+"""A second task with the ID "a" is renamed to "a~2"; a task ID of a source must not end like that."""
 
 MAX_ID = 200
-"""Characters of a task ID: file systems allow names of about 255."""
+"""Maximum length of a task ID, which becomes part of file names; file systems allow about 255 characters."""
 
 
-class TaskError(ValueError):
-    """A value that is not a task, or a selection no task meets; the message names file, task and fix."""
+class TaskError(UserError):
+    """A value that is not a task, or a selection that matches no task; the message names file, task and fix."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class Pair:
     output: Grid | None
 
     def grids(self) -> Iterator[Grid]:
-        """The input and, unless it is hidden, the output."""
+        """Yield the input and, unless it is hidden, the output."""
         yield self.input
         if self.output is not None:
             yield self.output
@@ -38,7 +39,7 @@ class Pair:
 class Task:
     """Demonstration pairs (outputs always known) and test pairs (outputs known or hidden).
 
-    There is at least one demonstration. Tasks to train on may have no test pairs.
+    There is at least one demonstration. A training task may have no test pairs.
     """
 
     id: str
@@ -46,14 +47,17 @@ class Task:
     tests: tuple[Pair, ...]
 
     def hidden(self) -> "Task":
-        """The same task with every test output hidden."""
+        """Return the same task with every test output hidden."""
         return replace(self, tests=tuple(Pair(pair.input, None) for pair in self.tests))
 
     @property
     def max_side(self) -> int:
-        """Largest side of the demonstrations' grids and the test inputs; test outputs never count."""
-        shown = [grid for pair in self.demonstrations for grid in pair.grids()]
-        return max(max(grid.shape) for grid in [*shown, *(pair.input for pair in self.tests)])
+        """Largest side of the demonstrations' grids and the test inputs.
+
+        Test outputs do not count, so that the value does not depend on whether they are hidden.
+        """
+        demonstration_grids = [grid for pair in self.demonstrations for grid in pair.grids()]
+        return max(max(grid.shape) for grid in [*demonstration_grids, *(pair.input for pair in self.tests)])
 
     @property
     def has_solutions(self) -> bool:
@@ -62,9 +66,15 @@ class Task:
 
 
 def parse_task(task_id: str, value: object, where: str) -> Task:
-    """The task written as {"train": [{input, output}...], "test": [{input, output?}...]}.
+    """Parse a task of the form {"train": [{input, output}...], "test": [{input, output?}...]}.
 
-    `where` names the file for the TaskError or GridError that anything else raises.
+    Args:
+        task_id: ID of the task.
+        value: the JSON value; its grids may be arrays.
+        where: name of the file, for error messages.
+
+    Raises:
+        TaskError, GridError: if the ID, the value or one of its grids is invalid.
     """
     where = _place_task(task_id, where)
     if not isinstance(value, dict):
@@ -77,28 +87,31 @@ def parse_task(task_id: str, value: object, where: str) -> Task:
 
 
 def parse_pair_list(task_id: str, value: object, where: str) -> Task:
-    """The task written as [{input, output}...], as RE-ARC writes them: demonstrations only, no tests."""
+    """Parse a task of the form [{input, output}...], as in RE-ARC: it has demonstrations only and no tests.
+
+    The arguments and errors are those of `parse_task`.
+    """
     return Task(task_id, _parse_pairs(value, "pairs", outputs_required=True, where=_place_task(task_id, where)), ())
 
 
 def name_copy(task_id: str, number: int) -> str:
-    """What another task with the same ID is called: "007bbfb7~2"."""
+    """Return the ID of another task with the same original ID, for example "007bbfb7~2"."""
     return f"{task_id}{COPY_SEPARATOR}{number}"
 
 
 def original_id(task_id: str) -> str:
-    """The ID that a task has in its source: undo `name_copy`."""
+    """Return the ID that a task has in its source: undo `name_copy`."""
     original, separator, number = task_id.rpartition(COPY_SEPARATOR)
     return original if separator and number.isdecimal() else task_id
 
 
 def _place_task(task_id: str, where: str) -> str:
-    """The task's place for messages, once its ID will do as the name of files, keys and rows."""
+    """Check that the ID can be part of file names and puzzle keys; return the task's place for error messages."""
     bad = KEY_SEPARATOR in task_id or len(task_id) > MAX_ID or not task_id.isprintable()
     if bad or not task_id or original_id(task_id) != task_id:
         raise TaskError(
-            f"{where}: task {task_id[:80]!a}: a task ID has 1 to {MAX_ID} printable characters, does not hold "
-            f"{KEY_SEPARATOR!r} and does not end in {COPY_SEPARATOR} and a number; rename the task"
+            f"{where}: task {task_id[:80]!a}: a task ID has 1 to {MAX_ID} printable characters, does not contain "
+            f"{KEY_SEPARATOR!r} and does not end in {COPY_SEPARATOR} followed by a number; rename the task"
         )
     return f"{where}: task {task_id}"
 
@@ -124,7 +137,13 @@ def _parse_pair(pair: object, output_required: bool, where: str) -> Pair:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which tasks to take: of those with these IDs (empty: all) and no longer side, the first `limit`."""
+    """Which tasks of a source to take.
+
+    Attributes:
+        tasks: IDs to choose from; empty for all.
+        max_side: largest allowed `Task.max_side`; None for all.
+        limit: maximum number of tasks, taken in order of their IDs; None for all.
+    """
 
     tasks: tuple[str, ...] = ()
     max_side: int | None = None
@@ -132,31 +151,38 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.max_side is not None and not 1 <= self.max_side <= MAX_SIDE:
-            raise ValueError(f"max_side is {self.max_side}; give a side from 1 to {MAX_SIDE}, or nothing for all tasks")
+            raise ValueError(f"max_side is {self.max_side}; give a side from 1 to {MAX_SIDE}, or omit it for all tasks")
         if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit is {self.limit}; give at least 1, or nothing for all tasks")
+            raise ValueError(f"limit is {self.limit}; give at least 1, or omit it for all tasks")
 
 
-def select_tasks(tasks: Sequence[Task], selection: Selection, source: str = "the tasks given") -> list[Task]:
-    """The selected tasks, sorted by ID. Unknown IDs and a selection that leaves nothing raise TaskError."""
+def select_tasks(tasks: Sequence[Task], selection: Selection, source: str = "the task list") -> list[Task]:
+    """Return the selected tasks, sorted by ID.
+
+    Raises:
+        TaskError: if an ID is unknown or no task remains; `source` names the tasks in the message.
+    """
     by_id = {task.id: task for task in sorted(tasks, key=lambda task: task.id)}
     _refuse_unknown(selection.tasks, list(by_id), source)
-    wanted = set(selection.tasks) or set(by_id)
+    task_ids = set(selection.tasks) or set(by_id)
     side = selection.max_side or MAX_SIDE
-    left = [task for task in by_id.values() if task.id in wanted and task.max_side <= side]
-    if not left:
-        raise TaskError(f"{source}: none of the {len(wanted)} tasks asked for has sides up to {side}; raise max_side")
-    return left[: selection.limit]
+    selected = [task for task in by_id.values() if task.id in task_ids and task.max_side <= side]
+    if not selected:
+        raise TaskError(
+            f"{source}: none of the {len(task_ids)} tasks requested has only sides up to {side}; raise max_side"
+        )
+    return selected[: selection.limit]
 
 
-def _refuse_unknown(wanted: Sequence[str], known: Sequence[str], source: str) -> None:
-    present = set(known)
-    unknown = [task_id for task_id in wanted if task_id not in present]
+def _refuse_unknown(requested_ids: Sequence[str], all_ids: Sequence[str], source: str) -> None:
+    """Raise TaskError for requested IDs that the source does not have, with close matches."""
+    known_ids = set(all_ids)
+    unknown = [task_id for task_id in requested_ids if task_id not in known_ids]
     if not unknown:
         return
-    matches = [match for task_id in unknown[:5] for match in get_close_matches(task_id, known, n=2)]
+    matches = [match for task_id in unknown[:5] for match in get_close_matches(task_id, all_ids, n=2)]
     hint = (
-        f"close matches: {', '.join(dict.fromkeys(matches))}" if matches else f"it starts with {', '.join(known[:3])}"
+        f"close matches: {', '.join(dict.fromkeys(matches))}" if matches else f"it starts with {', '.join(all_ids[:3])}"
     )
     more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-    raise TaskError(f"{source} has no task {', '.join(unknown[:5])}{more} ({len(known)} tasks; {hint})")
+    raise TaskError(f"{source} has no task {', '.join(unknown[:5])}{more} ({len(all_ids)} tasks; {hint})")

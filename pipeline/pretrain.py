@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from augment import PuzzleSet, SeenTasks, Selection, SourcedTasks, Task, load_tasks, open_puzzle_set
+from augment.errors import UserError
 from augment.storage import read_json
 from pipeline.checkpoints.backbone import describe_training, refuse_old, write_backbone
 from pipeline.config.run_config import ConfigError, RunConfig
@@ -57,13 +58,13 @@ def pretrain(config: RunConfig, path: Path, out: Path) -> None:
 def check(config: RunConfig, out: Path) -> None:
     """ValueError for what cannot be pretrained, and where `out` is there and no backbone of this run."""
     if not config.train_sources:
-        raise ConfigError("pretrain: there is nothing to train on; name a source with --train")
+        raise ConfigError("pretrain: there is nothing to train on", "name a source with --train")
     if config.ensemble > 1:
-        raise ConfigError(f"pretrain: a backbone is one model, and ensemble is {config.ensemble}; set ensemble=1")
+        raise ConfigError(f"pretrain: a backbone is one model, and ensemble is {config.ensemble}", "set ensemble=1")
     if config.checkpoint:
         raise ConfigError(
-            "pretrain: a backbone is trained from scratch, so that it is known what it has seen; leave the "
-            "checkpoint out"
+            "pretrain: a backbone is trained from scratch, so that it is known what it has seen",
+            "leave the checkpoint out",
         )
     try:
         theirs = read_json(out / "checkpoint.json")["config"]
@@ -94,7 +95,7 @@ def leave_out(
             console.log(f"left out of {source.source}, tasks with a side over {max_side}: {large}")
         kept.append(small)
     if not any(source.tasks for source in kept):
-        raise ValueError("pretrain: no task is left to train on; raise puzzles.max_side or name another --train")
+        raise UserError("pretrain: no task is left to train on", "raise puzzles.max_side or name another --train")
     return kept
 
 

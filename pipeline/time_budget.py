@@ -7,6 +7,8 @@ import re
 import time
 from typing import Any
 
+from augment.errors import UserError
+
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
@@ -18,7 +20,7 @@ def parse_duration(value: Any) -> Any:
         return float(value)
     parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", value.strip())
     if not parts or "".join(number + unit for number, unit in parts) != value.strip():
-        raise ValueError(f"{value!r} is not a duration: write 11h50m, 10m, 90s or seconds")
+        raise UserError(f"{value!r} is not a duration: write 11h50m, 10m, 90s or seconds")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 

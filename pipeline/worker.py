@@ -21,12 +21,15 @@ from pipeline.prediction.predict import predict
 from pipeline.prediction.rescore import rescore
 from pipeline.prediction.test_time_training import train_and_predict_tasks
 from pipeline.runtime.distributed import leave_process_group
+from pipeline.runtime.events import report_error
+from pipeline.runtime.exit_codes import CheckpointError, OutOfMemoryError
 from pipeline.runtime.launcher import PARENT, is_first
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import end_with
 from pipeline.solve import solve
 from pipeline.time_budget import Budget
 from pipeline.training.trainer import TrainingWindow, train
+from solver.training.micro_batches import ran_out_of_memory
 
 DAMAGED_PREFIX = "checkpoints.damaged-"
 
@@ -67,10 +70,10 @@ def newest_checkpoint(run: RunFolder) -> Checkpoint:
         for folder in [place / "final", *sorted(place.glob("step_[0-9]*"), reverse=True)]:
             try:
                 found += [load_checkpoint(folder)] if folder.exists() else []
-            except (ValueError, OSError) as error:
-                run.log(f"warning: {str(error).partition(';')[0]}; another checkpoint is used")
+            except CheckpointError as error:
+                run.warn(f"{error.summary}; another checkpoint is used")
     if not found:
-        raise ValueError(f"{run.checkpoints}: no checkpoint can be read, so there is nothing to predict with")
+        raise CheckpointError(f"{run.checkpoints}: no checkpoint can be read, so there is nothing to predict with")
     return max(found, key=lambda checkpoint: checkpoint.step)
 
 
@@ -111,7 +114,7 @@ def read_words(words: list[str]) -> argparse.Namespace:
 
 
 def main(words: list[str]) -> None:
-    """Run one stage; what goes wrong is said in one line, and the exit code is 2."""
+    """Run one stage; an error that is no bug is reported in one line and by the exit code."""
     leave_with_parent()
     given = read_words(words)
     config = build_config(read_json(given.run / "config.json"))
@@ -122,9 +125,11 @@ def main(words: list[str]) -> None:
             run = RunFolder(given.run, config, first=is_first())
             {"train": train_stage, "predict": predict_stage}[given.stage](config, run, given)
         leave_process_group()
-    except (ValueError, OSError, MemoryError) as error:
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not ran_out_of_memory(error):
+            raise
+        failure = OutOfMemoryError(str(error).splitlines()[0]) if ran_out_of_memory(error) else error
+        sys.exit(report_error(failure))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Batches in, logits out: recursive model, loss, optimizers, supervision. Knows no files."""
+"""Data rendering, the recursive model and its training: from puzzle sets to logits and weights. Accesses no files."""

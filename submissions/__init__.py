@@ -1,4 +1,4 @@
-"""From predictions to a submission and its score: predictions -> ballot -> submission -> score and report."""
+"""Turn predictions into a submission, a score and a report: predictions -> ballot -> submission -> score, report."""
 
 from submissions.grid_table import Grids
 from submissions.prediction_files import read_predictions, write_predictions

@@ -1,7 +1,7 @@
-"""Which kinds of test outputs are solved: by shape, size, colours and number of candidates.
+"""Break solve rates down by the shape, size, colours and number of candidates of the test outputs.
 
-In: tasks, and per test output whether it is solved, whether it is covered and how many candidates it has.
-Out: a Kind for each that there are outputs of.
+Input: tasks and, for each test output, whether it is solved, whether it is covered and its number of candidates.
+Output: one `Kind` for each category that has any test outputs.
 """
 
 from bisect import bisect_left
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from augment.task import Task
 
+# Each tuple of labels has one more entry than its tuple of upper bounds (which are inclusive).
 SHAPES = ("same as the input's", "not the input's")
 SIDES = (5, 10, 20)
 SIZES = ("up to 5", "6 to 10", "11 to 20", "21 to 30")
@@ -24,10 +25,16 @@ CANDIDATES = ("none", "1", "2 to 10", "11 to 100", "more than 100")
 
 @dataclass(frozen=True)
 class Kind:
-    """The test outputs of one kind: how many there are, are solved (pass@2) and are covered (None: not known).
+    """The test outputs of one kind.
 
-    Groups: "shape", that of the output; "size", its larger side; "colours", how many it has, black counted too;
-    "candidates", how many different grids were predicted for it.
+    Attributes:
+        group: what the kind is defined by. "shape": whether the output has the shape of its input. "size": the longer
+            side of the output. "colours": its number of colours, including black. "candidates": the number of different
+            grids predicted for it.
+        label: the value or range within the group.
+        outputs: number of test outputs of this kind.
+        solved: how many of them are solved (pass@2).
+        covered: how many of them are covered; None if unknown.
     """
 
     group: str
@@ -43,18 +50,27 @@ def find_kinds(
     covered: NDArray[np.bool_] | None = None,
     candidates: Sequence[int] | None = None,
 ) -> tuple[Kind, ...]:
-    """The kinds that there are, group by group. Values are per test output, in the tasks' order."""
+    """Count test outputs by kind, group by group; kinds without outputs are omitted.
+
+    Args:
+        tasks: the tasks; test outputs that are not known are skipped.
+        solved: (outputs,), whether each test output is solved, in the order of the tasks.
+        covered: (outputs,), whether each test output is covered; None if unknown.
+        candidates: number of candidates of each test output; None if unknown.
+    """
     pairs = [(pair.input, pair.output) for task in tasks for pair in task.tests if pair.output is not None]
     places = {
-        "shape": (SHAPES, [int(asked.shape != truth.shape) for asked, truth in pairs]),
+        "shape": (SHAPES, [int(grid.shape != truth.shape) for grid, truth in pairs]),
         "size": (SIZES, [bisect_left(SIDES, max(truth.shape)) for _, truth in pairs]),
         "colours": (COLOURS, [bisect_left(NUMBERS, len(np.unique(truth))) for _, truth in pairs]),
     }
     if candidates is not None:
         places["candidates"] = (CANDIDATES, [bisect_left(COUNTS, count) for count in candidates])
-    return tuple(
-        Kind(group, label, len(rows), int(solved[rows].sum()), None if covered is None else int(covered[rows].sum()))
-        for group, (labels, numbers) in places.items()
-        for place, label in enumerate(labels)
-        if (rows := [row for row, number in enumerate(numbers) if number == place])
-    )
+    kinds = []
+    for group, (labels, numbers) in places.items():
+        for place, label in enumerate(labels):
+            rows = [row for row, number in enumerate(numbers) if number == place]
+            if rows:
+                covered_count = None if covered is None else int(covered[rows].sum())
+                kinds.append(Kind(group, label, len(rows), int(solved[rows].sum()), covered_count))
+    return tuple(kinds)

@@ -1,6 +1,9 @@
-"""Many grids in few arrays, each different one once, numbered and with an ID that is the same everywhere.
+"""Deduplicated grids stored in a few arrays, with numbers and 64-bit content hashes as IDs.
 
-In: grids one by one, or as rows of cells. Out: `Grids`, which gives them back by number, and their Parquet columns.
+Grids come in one by one or as rows of cells. The result is a `Grids`, which returns each grid by its number and
+converts to and from Parquet columns. The ID of a grid depends only on its content, so it is the same in every file.
+
+Shape symbols: G different grids, n input rows.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +26,8 @@ SCHEMA = pa.schema(
     ]
 )
 
-# FNV-1a (Fowler, Noll, Vo) with 64 bits, then the finaliser of SplitMix64 (Steele et al. 2014).
+# The hash is 64-bit FNV-1a (Fowler, Noll, Vo), then the finaliser of SplitMix64 (Steele et al. 2014). The IDs are
+# stored in files, so neither the constants nor the order of the operations may change.
 _FNV_START = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -35,10 +39,13 @@ _S31 = np.uint64(31)
 
 @dataclass(frozen=True, eq=False)
 class Grids:
-    """Different grids, by number.
+    """Different grids, numbered from 0.
 
-    ids: uint64 (G,), decided by the grid alone; heights, widths: uint8 (G,); cells: uint8, all grids end to end;
-    starts: int64 (G + 1,), where each begins
+    Attributes:
+        ids: uint64 (G,), content hash of each grid.
+        heights, widths: uint8 (G,).
+        starts: int64 (G + 1,), offset of each grid in `cells`, and the total number of cells at the end.
+        cells: uint8, the cells of all grids, concatenated.
     """
 
     ids: NDArray[np.uint64]
@@ -48,28 +55,28 @@ class Grids:
     cells: NDArray[np.uint8]
 
     def __len__(self) -> int:
-        """How many."""
+        """Return the number of grids."""
         return len(self.ids)
 
     def __getitem__(self, number: int) -> Grid:
-        """The grid with this number, as a view."""
+        """Return the grid with this number, as a view of `cells`."""
         cells = self.cells[self.starts[number] : self.starts[number + 1]]
         return cells.reshape(self.heights[number], self.widths[number])
 
     def take(self, numbers: NDArray[np.integer]) -> "Grids":
-        """Some of them, numbered from 0 in the order given."""
+        """Return the grids with these numbers, renumbered from 0 in this order."""
         heights = self.heights[numbers]
         widths = self.widths[numbers]
-        starts = _ends(heights, widths)
+        starts = _offsets(heights, widths)
         return Grids(self.ids[numbers], heights, widths, starts, _copy_cells(self.cells, self.starts[numbers], starts))
 
 
 def collect_grids(grids: Iterable[Grid]) -> tuple[Grids, NDArray[np.int32]]:
-    """The different ones among `grids`, in the order first seen, and the number of each given."""
-    given = list(grids)
-    heights, widths = np.array([grid.shape for grid in given], np.uint8).reshape(-1, 2).T
-    cells = np.zeros((len(given), MAX_CELLS), np.uint8)
-    for row, grid in zip(cells, given, strict=True):
+    """Return the different grids among `grids`, in order of first appearance, and the number of each input (n,)."""
+    grid_list = list(grids)
+    heights, widths = np.array([grid.shape for grid in grid_list], np.uint8).reshape(-1, 2).T
+    cells = np.zeros((len(grid_list), MAX_CELLS), np.uint8)
+    for row, grid in zip(cells, grid_list, strict=True):
         row[: grid.size] = grid.ravel()
     return collect_rows(heights, widths, cells)
 
@@ -77,33 +84,42 @@ def collect_grids(grids: Iterable[Grid]) -> tuple[Grids, NDArray[np.int32]]:
 def collect_rows(
     heights: NDArray[np.uint8], widths: NDArray[np.uint8], cells: NDArray[np.uint8]
 ) -> tuple[Grids, NDArray[np.int32]]:
-    """The different grids among rows of cells (n, MAX_CELLS), in the order first seen, and each row's number.
+    """Return the different grids among rows of cells, in order of first appearance, and the number of each row (n,).
 
-    heights, widths: (n,), 0 where a row holds no grid; its number is -1.
+    Args:
+        heights, widths: (n,), 0 for a row without a grid, which gets the number -1.
+        cells: (n, MAX_CELLS), the cells of each grid in row-major order, then padding.
+
+    Raises:
+        ValueError: if two different grids have the same ID.
     """
-    held = np.flatnonzero(heights)
-    starts = _ends(heights[held], widths[held])
-    packed = _copy_cells(cells.reshape(-1), held * cells.shape[1], starts)
-    every = Grids(hash_grids(heights[held], widths[held], packed), heights[held], widths[held], starts, packed)
-    first, number = number_by_first(every.ids)
-    different = every.take(first)
-    _refuse_collisions(every, different, number)
+    rows = np.flatnonzero(heights)
+    starts = _offsets(heights[rows], widths[rows])
+    flat = _copy_cells(cells.reshape(-1), rows * cells.shape[1], starts)
+    grids = Grids(hash_grids(heights[rows], widths[rows], flat), heights[rows], widths[rows], starts, flat)
+    first, number = number_by_first(grids.ids)
+    unique = grids.take(first)
+    _refuse_collisions(grids, unique, number)
     numbers = np.full(len(heights), -1, np.int32)
-    numbers[held] = number
-    return different, numbers
+    numbers[rows] = number
+    return unique, numbers
 
 
 def join_grids(parts: Sequence[Grids]) -> tuple[Grids, list[NDArray[np.int32]]]:
-    """The different grids of all parts, in the order first seen; and for each part its grids' numbers among them."""
+    """Return the different grids of all parts, in order of first appearance, and the new numbers of each part's grids.
+
+    Grids with the same ID are taken to be equal.
+    """
     heights, widths = (np.concatenate([getattr(part, name) for part in parts]) for name in ("heights", "widths"))
     cells, ids = (np.concatenate([getattr(part, name) for part in parts]) for name in ("cells", "ids"))
-    every = Grids(ids, heights, widths, _ends(heights, widths), cells)
+    grids = Grids(ids, heights, widths, _offsets(heights, widths), cells)
     first, number = number_by_first(ids)
-    return every.take(first), np.split(number.astype(np.int32), np.cumsum([len(part) for part in parts])[:-1])
+    return grids.take(first), np.split(number.astype(np.int32), np.cumsum([len(part) for part in parts])[:-1])
 
 
 def to_columns(grids: Grids) -> pa.Table:
-    """As a Parquet table."""
+    """Return the grids as a table with the columns of SCHEMA."""
+    # Built from buffers, because `starts` and `cells` already are an Arrow binary array's offsets and data.
     starts = pa.py_buffer(grids.starts.astype(np.int32).tobytes())
     cells = pa.Array.from_buffers(pa.binary(), len(grids), [None, starts, pa.py_buffer(grids.cells)])
     arrays = [pa.array(grids.ids), pa.array(grids.heights), pa.array(grids.widths), cells]
@@ -111,29 +127,34 @@ def to_columns(grids: Grids) -> pa.Table:
 
 
 def from_columns(table: pa.Table) -> Grids:
-    """Undo `to_columns`."""
+    """Return the grids of a table made by `to_columns`."""
     ids, heights, widths = (table.column(name).to_numpy() for name in ("id", "height", "width"))
     chunks = table.column("cells").chunks
     cells = [np.frombuffer(chunk.buffers()[2] or b"", np.uint8)[_extent(chunk)] for chunk in chunks]
     flat = np.concatenate(cells) if cells else np.zeros(0, np.uint8)
-    return Grids(ids, heights, widths, _ends(heights, widths), flat)
+    return Grids(ids, heights, widths, _offsets(heights, widths), flat)
 
 
 def _extent(chunk: pa.BinaryArray) -> slice:
-    """Which bytes of its buffer a chunk uses."""
+    """Return which bytes of its data buffer a chunk uses; a sliced chunk shares the buffer of the whole."""
     offsets = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
     return slice(int(offsets[0]), int(offsets[-1])) if len(offsets) else slice(0, 0)
 
 
-def _ends(heights: NDArray[np.uint8], widths: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Where each grid begins when they stand end to end, and at last where the last one ends."""
+def _offsets(heights: NDArray[np.uint8], widths: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the offset (n + 1,) of each grid in an array of concatenated cells, and the total at the end."""
     starts = np.zeros(len(heights) + 1, np.int64)
     np.cumsum(heights.astype(np.int64) * widths, out=starts[1:])
     return starts
 
 
 def number_by_first(ids: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Number the different values in the order first seen: (where each is first, the number of every value)."""
+    """Number the different values in order of first appearance.
+
+    Returns:
+        The index at which each different value first appears.
+        The number of every value (len(ids),).
+    """
     _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     order = np.argsort(first)
     numbers = np.empty(len(order), np.int64)
@@ -141,12 +162,10 @@ def number_by_first(ids: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArra
     return first[order], numbers[inverse.reshape(-1)]
 
 
-def _refuse_collisions(every: Grids, different: Grids, number: NDArray[np.int64]) -> None:
-    """ValueError where two different grids have one ID: one in 10^19 pairs."""
-    if not _all_same(
-        every.heights, every.cells, every.starts, different.heights, different.cells, different.starts, number
-    ):
-        raise ValueError("two different grids have the same 64-bit ID: leave one of their tasks out and predict again")
+def _refuse_collisions(grids: Grids, unique: Grids, number: NDArray[np.int64]) -> None:
+    """Raise ValueError if two different grids have the same ID, as about one in 10^19 pairs has."""
+    if not _all_same(grids.heights, grids.cells, grids.starts, unique.heights, unique.cells, unique.starts, number):
+        raise ValueError("two different grids have the same 64-bit ID: leave out one of their tasks and predict again")
 
 
 @njit(cache=True, nogil=True)
@@ -163,14 +182,14 @@ def _all_same(heights, cells, starts, other_heights, other_cells, other_starts, 
 
 
 def grid_id(grid: Grid) -> np.uint64:
-    """The ID that a grid has everywhere."""
+    """Return the ID of a grid."""
     height, width = (np.array([side], np.uint8) for side in grid.shape)
     return hash_grids(height, width, grid.ravel())[0]
 
 
 @njit(cache=True, nogil=True)
 def hash_grids(heights, widths, cells):
-    """IDs, uint64 (n,), of grids that stand end to end in `cells`."""
+    """Return the IDs, uint64 (n,), of grids whose cells are concatenated in `cells`."""
     ids = np.empty(len(heights), np.uint64)
     place = 0
     for row in range(len(heights)):
@@ -188,9 +207,9 @@ def hash_grids(heights, widths, cells):
 
 @njit(cache=True, nogil=True)
 def _copy_cells(cells, starts, new_starts):
-    """The cells that begin at `starts`, end to end as `new_starts` says."""
-    copied = np.empty(new_starts[-1], np.uint8)
+    """Return the runs of cells that begin at `starts`, concatenated at the offsets `new_starts`."""
+    new_cells = np.empty(new_starts[-1], np.uint8)
     for row in range(len(starts)):
         length = new_starts[row + 1] - new_starts[row]
-        copied[new_starts[row] : new_starts[row + 1]] = cells[starts[row] : starts[row] + length]
-    return copied
+        new_cells[new_starts[row] : new_starts[row + 1]] = cells[starts[row] : starts[row] + length]
+    return new_cells

@@ -1,14 +1,13 @@
-"""What the model answered: grids back in the task's own frame, each with how sure the model was of it.
+"""Write and read the predictions folder, and the shards that the prediction stage writes before it.
 
-In: parts, as the prediction stage makes them one after the other, perhaps in several processes. Out: a sealed folder
+The prediction stage produces shards one after the other, possibly in several processes. Each shard is stored in a
+separate folder until all are joined, so that a killed stage can resume. Joining them writes a sealed folder:
 
-    answers.parquet     a row per answer, in the order that settles ties
-    grids.parquet       every different grid once
-    recursion.parquet   per test input, what the latents held after each supervision step
+    answers.parquet     one row per prediction; candidates that rank equal stay in this order
+    grids.parquet       each different grid once
+    recursion.parquet   for each test input, the latents as read by the output head after each supervision step
     scores.parquet      with rescoring: the log-probability of candidates under every augmentation
-    predictions.json    where they came from, and the SHA-256 of the files above
-
-and the same read back. Parts lie in a folder beside it until they are joined, so that a killed stage goes on.
+    predictions.json    metadata, and the SHA-256 of the files above
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,14 +23,14 @@ from augment.storage import new_folder, seal, sync, unseal
 from submissions import grid_table
 from submissions.grid_table import Grids, join_grids
 from submissions.predictions import (
-    _ANSWERS,
-    _SCORES,
+    _PREDICTION_TYPES,
+    _SCORE_TYPES,
     NO_GRID,
     PredictionRows,
     Predictions,
     ScoreRows,
     Shard,
-    _same_places,
+    _align_tasks,
     renumbered,
 )
 from submissions.recursion_trace import recursion_table, recursions_of
@@ -43,22 +42,27 @@ METADATA_FILE = "predictions.json"
 RECURSION_FILE = "recursion.parquet"
 SCORES_FILE = "scores.parquet"
 QUICK = {"use_dictionary": ["task"], "write_statistics": False}
-"""How Parquet is written: numbers and cells hardly repeat, and looking for repetitions takes longer than the rest."""
+"""Options of the Parquet writer. Only tasks use a dictionary: other values rarely repeat, and searching for repetitions
+takes longer than all other work."""
 
 
 def _schema(types: dict[str, type]) -> pa.Schema:
-    """On disk a task is its ID and a grid is its ID, null where there is none."""
-    own = {"task": pa.dictionary(pa.int32(), pa.string()), "grid": pa.uint64()}
-    kinds = {name: own.get(name, pa.from_numpy_dtype(kind)) for name, kind in types.items()}
+    """Return the schema on disk, where tasks and grids are stored as IDs; the ID of NO_GRID is null."""
+    id_types = {"task": pa.dictionary(pa.int32(), pa.string()), "grid": pa.uint64()}
+    kinds = {name: id_types.get(name, pa.from_numpy_dtype(kind)) for name, kind in types.items()}
     return pa.schema([pa.field(name, kind, nullable=name == "grid") for name, kind in kinds.items()])
 
 
 def write_predictions(folder: str | Path, predictions: Predictions, replace: bool = False) -> None:
-    """Write a predictions folder, whole or not at all. ValueError if `folder` exists and is not to be replaced."""
+    """Write a predictions folder atomically.
+
+    Raises:
+        ValueError: if `folder` exists and `replace` is false.
+    """
     places = {task: place for place, task in enumerate(predictions.tasks)}
-    recursions = {(places[task], test): shown for (task, test), shown in predictions.recursions.items()}
-    part = Shard(predictions.answers, predictions.grids, recursions)
-    join_shards(Path(folder), [part], predictions.tasks, predictions.metadata, replace)
+    recursions = {(places[task], test): recursion for (task, test), recursion in predictions.recursions.items()}
+    shard = Shard(predictions.answers, predictions.grids, recursions)
+    join_shards(Path(folder), [shard], predictions.tasks, predictions.metadata, replace)
     if predictions.scores is not None:
         add_scores(Path(folder), [Shard(predictions.scores, predictions.grids)], predictions.tasks)
 
@@ -66,48 +70,54 @@ def write_predictions(folder: str | Path, predictions: Predictions, replace: boo
 def join_shards(
     folder: Path, parts: Iterable[Shard], tasks: Sequence[str], metadata: dict[str, Any], replace: bool = False
 ) -> None:
-    """Write the predictions folder from parts, one in memory at a time; their order is that of the answers."""
+    """Write the predictions folder from shards, in their order, with one shard in memory at a time."""
     with new_folder(folder, replace) as unfinished:
         counts = _write_tables(unfinished, parts, tasks)
         seal(unfinished, METADATA_FILE, {"format": FORMAT, **counts, "metadata": metadata})
 
 
 def add_scores(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) -> None:
-    """Write the rescoring beside the answers it belongs to."""
-    about = _unseal(folder)
+    """Add the rescoring to an existing predictions folder."""
+    description = _unseal(folder)
     unfinished = folder.with_name(f".{folder.name}.{SCORES_FILE}.unfinished")
-    with pq.ParquetWriter(unfinished, _schema(_SCORES), compression="zstd", **QUICK) as writer:
+    with pq.ParquetWriter(unfinished, _schema(_SCORE_TYPES), compression="zstd", **QUICK) as writer:
         for part in parts:
             writer.write_table(_to_table(part, tasks))
     sync(unfinished)
-    about = {name: value for name, value in about.items() if name not in ("files", "sha256")}
-    seal(folder, METADATA_FILE, about, but=SCORES_FILE)  # a kill before the next seal leaves a folder without scores
+    description = {name: value for name, value in description.items() if name not in ("files", "sha256")}
+    # Sealed twice: if the process is killed before the second seal, the folder is valid and has no scores.
+    seal(folder, METADATA_FILE, description, but=SCORES_FILE)
     unfinished.replace(folder / SCORES_FILE)
-    seal(folder, METADATA_FILE, about)
+    seal(folder, METADATA_FILE, description)
 
 
 def read_predictions(folder: str | Path) -> Predictions:
-    """Read a predictions folder. ValueError names a file that is missing, altered or of another format."""
+    """Read a predictions folder.
+
+    Raises:
+        ValueError: if a file is missing, altered or of another format version; the message names the file.
+    """
     folder = Path(folder)
-    about = _unseal(folder)
+    description = _unseal(folder)
     grids = grid_table.from_columns(_read(folder / GRIDS_FILE))
     tasks, answers = _from_table(_read(folder / ANSWERS_FILE), grids, PredictionRows)
     recursions = {}
     scores = None
-    if RECURSION_FILE in about["files"]:
+    if RECURSION_FILE in description["files"]:
         recursions = recursions_of(_read(folder / RECURSION_FILE))
-    if SCORES_FILE in about["files"]:
-        scored, scores = _from_table(_read(folder / SCORES_FILE), grids, ScoreRows)
-        tasks, (answers, scores) = _same_places([(tasks, answers), (scored, scores)])
-    return Predictions(about["metadata"], tasks, answers, grids, recursions, scores)
+    if SCORES_FILE in description["files"]:
+        score_tasks, scores = _from_table(_read(folder / SCORES_FILE), grids, ScoreRows)
+        # Each Parquet file has its own dictionary of tasks, so the task indices of the two must be aligned.
+        tasks, (answers, scores) = _align_tasks([(tasks, answers), (score_tasks, scores)])
+    return Predictions(description["metadata"], tasks, answers, grids, recursions, scores)
 
 
-# Parts on their way: NUMBER.grids.parquet, perhaps NUMBER.recursion.parquet, then NUMBER.answers.parquet or
-# NUMBER.scores.parquet, which makes the part count.
+# A shard on disk consists of NUMBER.grids.parquet, optionally NUMBER.recursion.parquet, and then NUMBER.answers.parquet
+# or NUMBER.scores.parquet. The last file is written last and marks the shard as complete.
 
 
 def write_shard(folder: Path, number: int, part: Shard, tasks: Sequence[str]) -> None:
-    """Keep one part on disk; a kill leaves all of it or nothing that counts."""
+    """Write one shard atomically: if the process is killed, `find_shards` reports the whole shard or none of it."""
     tables = {"grids": grid_table.to_columns(part.grids), _name_of(type(part.rows)): _to_table(part, tasks)}
     if part.recursions:
         tables = {"recursion": recursion_table(part.recursions, tasks)} | tables
@@ -122,18 +132,18 @@ def write_shard(folder: Path, number: int, part: Shard, tasks: Sequence[str]) ->
 def read_shard(
     folder: Path, number: int, tasks: Sequence[str], kind: type[PredictionRows] | type[ScoreRows] = PredictionRows
 ) -> Shard:
-    """Undo `write_shard`, given the same tasks."""
+    """Read a shard that `write_shard` wrote with the same `tasks`."""
     grids = grid_table.from_columns(_read(_shard_file(folder, number, "grids")))
-    found, rows = _from_table(_read(_shard_file(folder, number, _name_of(kind))), grids, kind)
-    _, (rows,) = _same_places([(found, rows)], tuple(tasks))
-    recursion = _shard_file(folder, number, "recursion")
-    shown = recursions_of(_read(recursion)) if recursion.exists() else {}
+    shard_tasks, rows = _from_table(_read(_shard_file(folder, number, _name_of(kind))), grids, kind)
+    _, (rows,) = _align_tasks([(shard_tasks, rows)], tuple(tasks))
+    recursion_file = _shard_file(folder, number, "recursion")
+    recursions = recursions_of(_read(recursion_file)) if recursion_file.exists() else {}
     places = {task: place for place, task in enumerate(tasks)}
-    return Shard(rows, grids, {(places[task], test): each for (task, test), each in shown.items()})
+    return Shard(rows, grids, {(places[task], test): recursion for (task, test), recursion in recursions.items()})
 
 
 def find_shards(folder: Path, kind: type[PredictionRows] | type[ScoreRows] = PredictionRows) -> set[int]:
-    """The numbers of the parts that are there whole."""
+    """Return the numbers of the complete shards in a folder."""
     return {int(path.name.split(".")[0]) for path in folder.glob(f"*.{_name_of(kind)}.parquet")}
 
 
@@ -150,26 +160,26 @@ def _unseal(folder: Path) -> dict[str, Any]:
 
 
 def _write_tables(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) -> dict[str, int]:
-    """The Parquet files of a predictions folder; returns counts of what is in them."""
+    """Write the Parquet files of a predictions folder; return the numbers of predictions, malformed ones and grids."""
     counts = {"answers": 0, "malformed": 0}
-    written = set[int]()
+    written_ids = set[int]()
     recursions = []
-    answers = pq.ParquetWriter(folder / ANSWERS_FILE, _schema(_ANSWERS), compression="zstd", **QUICK)
+    answers = pq.ParquetWriter(folder / ANSWERS_FILE, _schema(_PREDICTION_TYPES), compression="zstd", **QUICK)
     grids = pq.ParquetWriter(folder / GRIDS_FILE, grid_table.SCHEMA, compression="zstd", **QUICK)
     with answers, grids:
         for part in parts:
             ids = part.grids.ids.tolist()
-            fresh = np.flatnonzero([number not in written for number in ids])
-            written.update(ids)
+            new_numbers = np.flatnonzero([grid_id not in written_ids for grid_id in ids])
+            written_ids.update(ids)
             answers.write_table(_to_table(part, tasks))
-            grids.write_table(grid_table.to_columns(part.grids.take(fresh)))
+            grids.write_table(grid_table.to_columns(part.grids.take(new_numbers)))
             if part.recursions:
                 recursions.append(recursion_table(part.recursions, tasks))
             counts["answers"] += len(part.rows)
             counts["malformed"] += int((part.rows.grid == NO_GRID).sum())
     if recursions:
         pq.write_table(pa.concat_tables(recursions), folder / RECURSION_FILE, compression="zstd")
-    return counts | {"grids": len(written)}
+    return counts | {"grids": len(written_ids)}
 
 
 def _read(path: Path) -> pa.Table:
@@ -178,9 +188,9 @@ def _read(path: Path) -> pa.Table:
 
 
 def _to_table(part: Shard, tasks: Sequence[str]) -> pa.Table:
-    """The rows with task IDs and grid IDs."""
+    """Return the rows of a shard as a table with task IDs and grid IDs."""
     rows = part.rows
-    schema = _schema(_ANSWERS if isinstance(part.rows, PredictionRows) else _SCORES)
+    schema = _schema(_PREDICTION_TYPES if isinstance(part.rows, PredictionRows) else _SCORE_TYPES)
     arrays = {name: pa.array(column) for name, column in vars(rows).items()}
     arrays["task"] = pa.DictionaryArray.from_arrays(pa.array(rows.task), pa.array(tasks, pa.string()))
     arrays["grid"] = pa.array(np.append(part.grids.ids, np.uint64(0))[rows.grid], mask=rows.grid == NO_GRID)
@@ -188,7 +198,7 @@ def _to_table(part: Shard, tasks: Sequence[str]) -> pa.Table:
 
 
 def _from_table(table: pa.Table, grids: Grids, kind: Any) -> tuple[tuple[str, ...], Any]:
-    """The tasks that the rows name, and the rows."""
+    """Return the IDs of the tasks in a table, and its rows as a `kind`, whose `task` is an index into these IDs."""
     table = table.unify_dictionaries().combine_chunks()
     column = table.column("task").chunk(0) if table.num_rows else None
     tasks = () if column is None else tuple(column.dictionary.to_pylist())
@@ -200,36 +210,45 @@ def _from_table(table: pa.Table, grids: Grids, kind: Any) -> tuple[tuple[str, ..
 
 
 def _numbers_of(ids: pa.ChunkedArray, grids: Grids) -> NDArray[np.int32]:
-    """Grid numbers for grid IDs; NO_GRID for null."""
+    """Return the grid numbers of grid IDs; NO_GRID for null."""
     order = np.argsort(grids.ids)
-    wanted = ids.fill_null(0).to_numpy()
-    places = np.searchsorted(grids.ids[order], wanted)
-    found = np.append(order, 0)[places].astype(np.int32)
-    missing = np.append(grids.ids, np.uint64(0))[found] != wanted
-    given = ~ids.is_null().to_numpy()
-    if (missing & given).any():
-        raise ValueError("an answer names a grid that is not in grids.parquet; run the predict stage again")
-    return np.where(given, found, np.int32(NO_GRID)).astype(np.int32)
+    queries = ids.fill_null(0).to_numpy()
+    places = np.searchsorted(grids.ids[order], queries)
+    # searchsorted returns len(ids) for an ID larger than all others, so one entry is appended to each array.
+    numbers = np.append(order, 0)[places].astype(np.int32)
+    missing = np.append(grids.ids, np.uint64(0))[numbers] != queries
+    valid = ~ids.is_null().to_numpy()
+    if (missing & valid).any():
+        raise ValueError("a prediction refers to a grid that is not in grids.parquet: run the predict stage again")
+    return np.where(valid, numbers, np.int32(NO_GRID)).astype(np.int32)
 
 
 def read_shards(folder: Path, tasks: Sequence[str], metadata: dict[str, Any]) -> Predictions | None:
-    """What the whole parts in a folder hold; None where there is none, or none that can be read.
+    """Read the complete shards of an unfinished prediction stage.
 
-    tasks: those that are asked, in the order of the puzzle set, as the parts were written with; metadata: as it is
+    Args:
+        folder: the folder with the shards.
+        tasks: the task IDs that the shards were written with, in the order of the puzzle set.
+        metadata: metadata of the returned predictions.
+
+    Returns:
+        The predictions of all shards that can be read; None if there are none.
     """
-    parts = [part for number in sorted(find_shards(folder)) if (part := _read_shard(folder, number, tasks))]
-    if not parts:
+    shards = [shard for number in sorted(find_shards(folder)) if (shard := _read_shard(folder, number, tasks))]
+    if not shards:
         return None
-    grids, numbers = join_grids([part.grids for part in parts])
+    grids, numbers = join_grids([shard.grids for shard in shards])
     answers = PredictionRows.joined(
-        [renumbered(part.rows, number) for part, number in zip(parts, numbers, strict=True)]
+        [renumbered(shard.rows, number) for shard, number in zip(shards, numbers, strict=True)]
     )
-    recursions = {(tasks[place], test): shown for part in parts for (place, test), shown in part.recursions.items()}
+    recursions = {
+        (tasks[place], test): recursion for shard in shards for (place, test), recursion in shard.recursions.items()
+    }
     return Predictions(metadata, tuple(tasks), answers, grids, recursions)
 
 
 def _read_shard(folder: Path, number: int, tasks: Sequence[str]) -> Shard | None:
-    """One part; None where it is damaged, or was joined and removed meanwhile."""
+    """Return one shard; None if it is damaged, or if another process has joined and removed it in the meantime."""
     try:
         return read_shard(folder, number, tasks)
     except (OSError, ValueError, KeyError):

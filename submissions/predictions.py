@@ -1,4 +1,8 @@
-"""What the model predicted, as columns: grids in the task's own frame, each with how sure the model was of it."""
+"""The model's predictions as columns: grids in the task's original frame, with the model's confidence in each.
+
+"Original frame" means that the augmentation under which a grid was predicted has been undone.
+Shape symbols: R prediction rows, N rescoring rows.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -13,48 +17,56 @@ from submissions.grid_table import Grids, collect_grids, join_grids
 from submissions.recursion_trace import Recursion
 
 NO_GRID = -1
+"""The grid number of an empty or malformed prediction."""
 
-
-_ANSWERS = {
+# Column types. Both dictionaries list the fields of their row class in order, and are the Parquet columns too.
+_PREDICTION_TYPES = {
     "task": np.int32, "test": np.int32, "augmentation": np.uint32, "trajectory": np.uint16, "step": np.uint16,
     "last": np.bool_, "board": np.bool_, "edge": np.bool_, "grid": np.int32, "log_prob": np.float32,
     "halt_logit": np.float64, "value": np.float32,
 }  # fmt: skip
 
-
-_SCORES = {
+_SCORE_TYPES = {
     "task": np.int32, "test": np.int32, "augmentation": np.uint32, "grid": np.int32, "log_prob": np.float32
 }  # fmt: skip
 
 
 class Columns:
-    """Arrays of one length, a row of which belongs together."""
+    """A table: arrays of one length, whose entries at the same index form a row."""
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(getattr(self, fields(self)[0].name))  # pyright: ignore[reportArgumentType]
 
     def take(self, rows: Any) -> Any:
-        """Some of the rows: numbers, a slice or a mask."""
+        """Return some of the rows, selected by numbers, a slice or a mask."""
         return replace(self, **{name: column[rows] for name, column in vars(self).items()})  # pyright: ignore[reportArgumentType]
 
     @classmethod
     def joined(cls, parts: Sequence[Any]) -> Any:
-        """The rows of all parts, in order."""
+        """Return the rows of all parts, in order."""
         names = [field.name for field in fields(cls)]  # pyright: ignore[reportArgumentType]
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclass(frozen=True, eq=False)
 class PredictionRows(Columns):
-    """Answers as columns (R,), in the order that settles ties.
+    """Predictions as columns (R,); candidates that rank equal stay in the order of their first row.
 
-    task: its place among the tasks; test: the test input, from 0; augmentation: the number of the one it was seen under
-    trajectory: of several with noise, from 0; step: supervision steps made, and last: these are all of them
-    board: asked on the whole board, after a canvas that was perhaps too small; the earlier answers no longer count
-    edge: it reaches the canvas' edge without an end mark, so it may be cut off
-    grid: number of the grid, NO_GRID where the answer was none; log_prob: mean over its cells and end marks
-    value: share of the cells that the value head thinks right, not a number where the model has none
+    Attributes:
+        task: index of the task in the list of tasks.
+        test: index of the test input, from 0.
+        augmentation: number of the augmentation that the test input was shown under.
+        trajectory: index of the trajectory, from 0, if noise makes several.
+        step: number of supervision steps made.
+        last: whether `step` is the last supervision step.
+        board: whether it was predicted on the whole board because the canvas may have been too small. Rows without
+            `board` for the same test input no longer count.
+        edge: whether the grid reaches the edge of the canvas without an end mark, so that it may be cut off.
+        grid: number of the grid, or NO_GRID for an empty or malformed prediction.
+        log_prob: mean log-probability over the cells and end marks of the grid.
+        halt_logit: output of the halting head.
+        value: share of correct cells that the value head estimates; NaN if the model has no value head.
     """
 
     task: NDArray[np.int32]
@@ -73,7 +85,7 @@ class PredictionRows(Columns):
 
 @dataclass(frozen=True, eq=False)
 class ScoreRows(Columns):
-    """Log-probabilities (N,) of candidates under augmentations, each the sum over cells and end marks of a grid."""
+    """Log-probabilities (N,) of candidates under augmentations, each summed over the cells and end marks of a grid."""
 
     task: NDArray[np.int32]
     test: NDArray[np.int32]
@@ -84,19 +96,20 @@ class ScoreRows(Columns):
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Answers (or scores) with the grids that their numbers mean."""
+    """A part of the predictions (or of the rescoring) with the grids that its grid numbers refer to."""
 
     rows: PredictionRows | ScoreRows
     grids: Grids
     recursions: dict[tuple[int, int], Recursion] = field(default_factory=dict)
-    """by (place of the task, test input)"""
+    """Recursion traces by (index of the task, index of the test input)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One answer by itself, for whoever makes predictions by hand: see `make_predictions`.
+    """A single prediction as an object, from which `make_predictions` builds the columns.
 
-    `grid` is None where the model's answer was empty or malformed; `halt_logit` is the halting head's output.
+    The fields are those of `PredictionRows`, but `task` is the task ID, `augmentation` is a published name and `grid`
+    is the grid itself, or None for an empty or malformed prediction.
     """
 
     task: str
@@ -115,7 +128,16 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """All answers, and where they came from. `recursions` are by (task ID, test input)."""
+    """All predictions of a run, or of several merged runs.
+
+    Attributes:
+        metadata: origin of the predictions, as stored in predictions.json.
+        tasks: the task IDs that the rows refer to by index.
+        answers: the prediction rows.
+        grids: the grids that the rows refer to by number.
+        recursions: recursion traces by (task ID, index of the test input).
+        scores: log-probabilities from rescoring; None without rescoring.
+    """
 
     metadata: dict[str, Any]
     tasks: tuple[str, ...]
@@ -126,43 +148,46 @@ class Predictions:
 
     @property
     def trained_on(self) -> list[str] | None:
-        """Tasks answered whose test outputs the model was trained on; None where that is not known."""
-        found = self.metadata.get("trained_on")
-        return found if found or self.metadata.get("training_known") else None
+        """Predicted tasks whose test outputs the model was trained on; None if that is not known."""
+        tasks = self.metadata.get("trained_on")
+        return tasks if tasks or self.metadata.get("training_known") else None
 
     @property
     def merged(self) -> tuple[str, ...]:
-        """The folders that were pooled on purpose, if any were."""
+        """Names of the predictions that were pooled deliberately, if any."""
         return tuple(self.metadata.get("merged", ()))
 
     @property
     def malformed(self) -> float | None:
-        """Share of the last answers that are no grid; None without answers."""
+        """Share of the predictions at the last supervision step that are not a grid; None without predictions."""
         answers = current_predictions(self.answers)
         return float((answers.grid[answers.last] == NO_GRID).mean()) if answers.last.any() else None
 
 
 def make_predictions(metadata: dict[str, Any], rows: Iterable[Prediction]) -> Predictions:
-    """Predictions from single answers, in the order given."""
+    """Return single predictions as columns, in the same order."""
     rows = list(rows)
     tasks = tuple(dict.fromkeys(row.task for row in rows))
     places = {task: place for place, task in enumerate(tasks)}
-    different, numbers = collect_grids(row.grid for row in rows if row.grid is not None and row.grid.size)
-    held = np.array([row.grid is not None and row.grid.size > 0 for row in rows], bool)
+    grids, numbers = collect_grids(row.grid for row in rows if row.grid is not None and row.grid.size)
+    has_grid = np.array([row.grid is not None and row.grid.size > 0 for row in rows], bool)
     grid = np.full(len(rows), NO_GRID, np.int32)
-    grid[held] = numbers
-    given = {
+    grid[has_grid] = numbers
+    converted = {
         "task": [places[row.task] for row in rows],
         "augmentation": [Augmentation.from_name(row.augmentation).number for row in rows],
         "grid": grid,
     }
-    columns = {name: given[name] if name in given else [getattr(row, name) for row in rows] for name in _ANSWERS}
-    answers = PredictionRows(**{name: np.array(columns[name], kind) for name, kind in _ANSWERS.items()})
-    return Predictions(metadata, tasks, answers, different)
+    columns = {
+        name: converted[name] if name in converted else [getattr(row, name) for row in rows]
+        for name in _PREDICTION_TYPES
+    }
+    answers = PredictionRows(**{name: np.array(columns[name], kind) for name, kind in _PREDICTION_TYPES.items()})
+    return Predictions(metadata, tasks, answers, grids)
 
 
 def current_predictions(answers: PredictionRows) -> PredictionRows:
-    """Without those to test inputs that were asked again on the whole board."""
+    """Return the rows without those replaced by a second prediction of their test input on the whole board."""
     if not answers.board.any():
         return answers
     keys = answers.task.astype(np.int64) << 32 | answers.test
@@ -170,30 +195,32 @@ def current_predictions(answers: PredictionRows) -> PredictionRows:
 
 
 def merge_predictions(several: dict[str, Predictions]) -> Predictions:
-    """Pool the predictions of several models, given by name; the score will say so.
+    """Pool the predictions of several models, given by name; the score of the result reports the pooling.
 
-    Scores of candidates are left out: a mean over the models that scored a candidate would favour those that one model
-    alone has heard of.
+    Rescored log-probabilities are dropped: their mean over the models that scored a candidate would favour a candidate
+    that only one model predicted. A recursion trace is taken from the first model that has one.
     """
-    given = list(several.values())
-    tasks, answers = _same_places([(each.tasks, current_predictions(each.answers)) for each in given])
-    grids, numbers = join_grids([each.grids for each in given])
-    # Each model's own answers on the whole board have replaced its earlier ones, and must not replace the others'.
-    settled = [replace(rows, board=np.zeros_like(rows.board)) for rows in answers]
-    answers = [renumbered(rows, number) for rows, number in zip(settled, numbers, strict=True)]
-    recursions = {key: shown for each in reversed(given) for key, shown in each.recursions.items()}
+    parts = list(several.values())
+    tasks, answers = _align_tasks([(part.tasks, current_predictions(part.answers)) for part in parts])
+    grids, numbers = join_grids([part.grids for part in parts])
+    # A prediction on the whole board replaces earlier ones of the same model only. That has been done above, so the
+    # flag is cleared: otherwise it would replace the predictions of the other models too.
+    cleared = [replace(rows, board=np.zeros_like(rows.board)) for rows in answers]
+    answers = [renumbered(rows, number) for rows, number in zip(cleared, numbers, strict=True)]
+    recursions = {key: recursion for part in reversed(parts) for key, recursion in part.recursions.items()}
     return Predictions(_merge_metadata(several), tasks, PredictionRows.joined(answers), grids, recursions)
 
 
 def _merge_metadata(several: dict[str, Predictions]) -> dict[str, Any]:
-    """What is known of all: every task asked, everything trained on, and the names."""
+    """Return the metadata of pooled predictions: the union of tasks and of training tasks, and the names."""
+    parts = list(several.values())
     sources: dict[str, list[str]] = {}
-    for each in several.values():
-        for source, asked in each.metadata.get("sources", {}).items():
-            sources[source] = sorted({*sources.get(source, []), *asked})
-    trained_on = sorted({task for each in several.values() for task in each.trained_on or ()})
-    known = all(each.metadata.get("training_known") for each in several.values())
-    steps = {bool(each.answers.last.all()) for each in several.values() if len(each.answers)}
+    for part in parts:
+        for source, task_ids in part.metadata.get("sources", {}).items():
+            sources[source] = sorted({*sources.get(source, []), *task_ids})
+    trained_on = sorted({task for part in parts for task in part.trained_on or ()})
+    known = all(part.metadata.get("training_known") for part in parts)
+    steps = {bool(part.answers.last.all()) for part in parts if len(part.answers)}
     return {
         "sources": sources,
         "trained_on": trained_on,
@@ -204,18 +231,19 @@ def _merge_metadata(several: dict[str, Predictions]) -> dict[str, Any]:
 
 
 def renumbered(rows: Any, numbers: NDArray[np.int32]) -> Any:
-    """The rows with their grids' new numbers; NO_GRID stays."""
+    """Return the rows with each grid number n replaced by `numbers[n]`; NO_GRID stays NO_GRID."""
+    # NO_GRID is -1, so the value appended last is the one that it selects.
     return replace(rows, grid=np.append(numbers, np.int32(NO_GRID))[rows.grid])
 
 
-def _same_places(
-    several: Sequence[tuple[tuple[str, ...], Any]], first: tuple[str, ...] = ()
+def _align_tasks(
+    parts: Sequence[tuple[tuple[str, ...], Any]], first: tuple[str, ...] = ()
 ) -> tuple[tuple[str, ...], list[Any]]:
-    """All rows with the places of one list of tasks."""
-    tasks = tuple(dict.fromkeys([*first, *(task for given, _ in several for task in given)]))
+    """Return one list of tasks, which begins with `first`, and the rows of all parts with indices into this list."""
+    tasks = tuple(dict.fromkeys([*first, *(task for part_tasks, _ in parts for task in part_tasks)]))
     places = {task: place for place, task in enumerate(tasks)}
-    moved = []
-    for given, rows in several:
-        new = np.array([places[task] for task in given], np.int32)
-        moved.append(rows if not len(rows) else replace(rows, task=new[rows.task]))
-    return tasks, moved
+    aligned_rows = []
+    for part_tasks, rows in parts:
+        new_places = np.array([places[task] for task in part_tasks], np.int32)
+        aligned_rows.append(rows if not len(rows) else replace(rows, task=new_places[rows.task]))
+    return tasks, aligned_rows

@@ -1,6 +1,7 @@
-"""The recursion on one test input, step by step: what the latents held and how far they moved.
+"""Recursion traces: the decoded latents of a test input, and how far they moved, per supervision step.
 
-In: what the prediction stage saw under the unchanged augmentation. Out: the same as a Parquet table, and back.
+The prediction stage records a trace under the identity augmentation. This module defines the trace and converts traces
+to and from a Parquet table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,14 +30,15 @@ MOVED = ("answer_moved", "reasoning_moved")
 
 @dataclass(frozen=True, eq=False)
 class Recursion:
-    """T supervision steps on one test input, unchanged by augmentation.
+    """The trace of T supervision steps on one test input under the identity augmentation.
 
-    answer, reasoning: uint8 (T, rows, columns), the tokens of the canvas that the output head reads from the answer
-    latent (z_h) and from the reasoning latent (z_l): 0 empty, 1 end mark, colour c is c + 2 (TRM, figure 6). A model
-    without a reasoning latent has no frames of it
-    answer_moved, reasoning_moved: float32 (T, updates), |new - old| / |new| of each latent at each update within a
-    step; of predictions made before updates were followed (T, 1), over the whole step
-    halting: float32 (T,), halting probability
+    Attributes:
+        answer, reasoning: uint8 (T, rows, columns), the tokens that the output head reads from the answer latent (z_H)
+            and from the reasoning latent (z_L): 0 empty, 1 end mark, colour c is c + 2 (TRM, figure 6). `reasoning` has
+            no frames (0, rows, columns) if the model has no reasoning latent.
+        answer_moved, reasoning_moved: float32 (T, updates), |new - old| / |new| of each latent at each update within a
+            supervision step. In older predictions (T, 1), over the whole supervision step.
+        halting: float32 (T,), halting probability.
     """
 
     answer: NDArray[np.uint8]
@@ -47,28 +49,31 @@ class Recursion:
 
 
 def recursion_table(recursions: Mapping[tuple[int, int], Recursion], tasks: Sequence[str]) -> pa.Table:
-    """As a Parquet table, given by (place of the task, test input)."""
-    shown = list(recursions.values())
+    """Return traces, given by (index of the task, index of the test input), as a Parquet table."""
+    traces = list(recursions.values())
     columns = {
         "task": [tasks[place] for place, _ in recursions],
         "test": [test for _, test in recursions],
-        "rows": [each.answer.shape[1] for each in shown],
-        "columns": [each.answer.shape[2] for each in shown],
-        **{name: [getattr(each, name).tobytes() for each in shown] for name in ("answer", "reasoning")},
-        **{name: [getattr(each, name).ravel() for each in shown] for name in (*MOVED, "halting")},
+        "rows": [trace.answer.shape[1] for trace in traces],
+        "columns": [trace.answer.shape[2] for trace in traces],
+        **{name: [getattr(trace, name).tobytes() for trace in traces] for name in ("answer", "reasoning")},
+        **{name: [getattr(trace, name).ravel() for trace in traces] for name in (*MOVED, "halting")},
     }
     return pa.table(columns, schema=RECURSIONS)
 
 
 def recursions_of(table: pa.Table) -> dict[tuple[str, int], Recursion]:
-    """Undo `recursion_table`: by (task ID, test input)."""
-    found = {}
+    """Return the traces of a table made by `recursion_table`, by (task ID, index of the test input)."""
+    traces = {}
     for row in table.to_pylist():
         steps = len(row["halting"])
         frame = (row["rows"], row["columns"])
         answer, reasoning = (np.frombuffer(row[name], np.uint8).reshape(-1, *frame) for name in ("answer", "reasoning"))
-        answers, others = (np.array(row[name], np.float32).reshape(steps, len(row[name]) // steps) for name in MOVED)
-        found[row["task"], row["test"]] = Recursion(
-            answer, reasoning, answers, others, np.array(row["halting"], np.float32)
+        # The shape is explicit because -1 is ambiguous for the empty `reasoning_moved` of a model without that latent.
+        answer_moved, reasoning_moved = (
+            np.array(row[name], np.float32).reshape(steps, len(row[name]) // steps) for name in MOVED
         )
-    return found
+        traces[row["task"], row["test"]] = Recursion(
+            answer, reasoning, answer_moved, reasoning_moved, np.array(row["halting"], np.float32)
+        )
+    return traces

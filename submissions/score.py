@@ -1,9 +1,9 @@
-"""How good a submission is, told three ways, and how much of that the vote left behind.
+"""Score a submission by three figures, and measure how many correct candidates the vote did not select.
 
-In: a submission (and, when there are predictions, the ballot it was made from) and tasks with solutions.
-Out: a Score. Every test output counts, predicted or not. The three figures, each with a 95% interval:
+Input: a submission, tasks with solutions and, if there are predictions, the ballot that the submission was made from.
+Output: a `Score`. Every test output counts, predicted or not. The three figures, each with a 95% interval:
 
-    macro            mean over tasks of (outputs solved / outputs): the leaderboard's
+    macro            mean over tasks of (outputs solved / outputs), as on the leaderboard
     micro            outputs solved / outputs
     all_or_nothing   tasks with every output solved / tasks
 """
@@ -28,17 +28,17 @@ from submissions.submission_file import ATTEMPTS, Submission, SubmissionError, c
 from submissions.vote import ArrayCandidates, Ballot, Candidate
 
 DEEPEST = 1000
-"""The curve of pass@K ends here; coverage is its limit."""
+"""The largest K of the pass@K curve; coverage is the limit of the curve."""
 NOT_FOUND = math.inf
 NO_GRID = np.zeros((0, 0), np.uint8)
 
 Ranks = list[list[float]]
-"""Per task and test output: the place (from 1) of the right grid among those offered, or NOT_FOUND."""
+"""For each task and test output, the rank (from 1) of the correct grid among the grids given, or NOT_FOUND."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Macro, micro and all-or-nothing, fractions between 0 and 1, each with its 95% interval (low, high)."""
+    """The macro, micro and all-or-nothing figures from 0 to 1, each with its 95% interval (low, high)."""
 
     macro: float
     macro_interval: Interval
@@ -50,17 +50,23 @@ class Figures:
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one submission on one source; those from `coverage` to `malformed` are None without predictions.
+    """The score of one submission on one source; `coverage` to `malformed` are None without predictions.
 
-    trained_on: tasks scored here whose test outputs were trained on, so that this is no score on unseen tasks; None
-        where that is not known
-    kinds: solve rates by kind of test output
-    merged: names of the predictions that were pooled on purpose, if any were
-    coverage: the right grid is among the candidates at all
-    rank: over the outputs covered, the median place of the right grid, and how many have it at each place
-    pass_at: macro for the first K candidates, K = "1" to "1000"
-    selection: of the outputs covered, the share that an attempt solves, with its interval; None where none is covered
-    malformed: share of the answers that are no grid
+    Attributes:
+        source: the source of the tasks.
+        tasks: number of tasks.
+        outputs: number of test outputs.
+        pass_1: figures for the first attempt alone.
+        pass_2: figures for both attempts.
+        trained_on: scored tasks whose test outputs the model was trained on (contamination); None if unknown.
+        kinds: solve rates by kind of test output.
+        merged: names of the predictions that were pooled deliberately, if any.
+        coverage: figures for outputs whose correct grid is among the candidates at any rank.
+        rank: for covered outputs, the median rank of the correct grid and the number of outputs at each rank.
+        pass_at: macro for the first K candidates, K = "1" to "1000".
+        selection: share of the covered outputs that an attempt solves; None if no output is covered.
+        selection_interval: 95% interval of `selection`.
+        malformed: share of the predictions that are not a grid.
     """
 
     source: str
@@ -80,13 +86,13 @@ class Score:
 
     @property
     def remark(self) -> str:
-        """What a reader must know: that tasks were trained on, or nobody knows; and that predictions were pooled."""
+        """The warnings that belong with the score: contamination (certain or unknown), and pooled predictions."""
         pooled = f"Pooled from {len(self.merged)} predictions: {', '.join(self.merged)}." if self.merged else ""
         return " ".join(filter(None, (self._training_remark(), pooled)))
 
     def _training_remark(self) -> str:
         if self.trained_on is None:
-            return "What was trained on is not known, so this may be no score on unseen tasks."
+            return "The tasks trained on are not known, so this may not be a score on unseen tasks."
         if not self.trained_on:
             return ""
         return (
@@ -95,7 +101,7 @@ class Score:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """One JSON object with the published names, `pass@1` and `pass@2`."""
+        """Return the score as a JSON object, with the published names `pass@1` and `pass@2`."""
         score: dict[str, Any] = {"source": self.source, "tasks": self.tasks, "outputs": self.outputs}
         score |= {"pass@1": asdict(self.pass_1), "pass@2": asdict(self.pass_2)}
         score["trained_on"] = None if self.trained_on is None else list(self.trained_on)
@@ -117,19 +123,26 @@ def score_submission(
     malformed: float | None = None,
     merged: Iterable[str] = (),
 ) -> Score:
-    """Score `submission` on `tasks`; what is missing from it counts as wrong, what is malformed is refused.
+    """Score `submission` on `tasks`; a missing task or attempt counts as wrong.
 
-    trained_on: IDs of tasks whose test outputs the model was trained on, or None where that is not known
-    malformed, merged: what the predictions say of themselves, see Score
+    Args:
+        submission: the submission to score.
+        tasks: the tasks with their solutions.
+        source: name of the source, for the score and for messages.
+        ballot: the candidates the submission was made from, if known.
+        trained_on: IDs of tasks whose test outputs the model was trained on; None if unknown.
+        malformed, merged: properties of the predictions, see `Score`.
 
-    ValueError for tasks without solutions; SubmissionError for malformed grids, for more entries than a task
-    has test inputs, and for a submission with none of the tasks.
+    Raises:
+        ValueError: if a task has no solutions.
+        SubmissionError: for a malformed grid, for more entries than a task has test inputs, and for a submission
+            with none of the tasks.
     """
     tasks = list(tasks)
     ranks = submission_ranks(submission, tasks, source)
-    marked = None if trained_on is None else tuple(sorted({task.id for task in tasks} & set(trained_on)))
+    overlap = None if trained_on is None else tuple(sorted({task.id for task in tasks} & set(trained_on)))
     score = Score(
-        source, len(tasks), sum(map(len, ranks)), measure(ranks, 1), measure(ranks, len(ATTEMPTS)), marked,
+        source, len(tasks), sum(map(len, ranks)), measure(ranks, 1), measure(ranks, len(ATTEMPTS)), overlap,
         kinds=find_kinds(tasks, found_outputs(ranks)), merged=tuple(merged),
     )  # fmt: skip
     return score if ballot is None else replace(_add_ballot(score, ranks, tasks, ballot), malformed=malformed)
@@ -142,7 +155,7 @@ def score_predictions(
     ballot: Ballot,
     submission: Submission | None = None,
 ) -> Score:
-    """Score the vote of predictions, or the submission that was made of it, with what they say of themselves."""
+    """Score the submission made from the ballot of `predictions` (or the given one), with their metadata."""
     tasks = list(tasks)
     return score_submission(
         make_submission(ballot, tasks) if submission is None else submission, tasks, source, ballot,
@@ -151,20 +164,21 @@ def score_predictions(
 
 
 def share_malformed(predictions: Predictions, tasks: Iterable[Task]) -> float | None:
-    """Share of the answers to these tasks, after the last supervision step, that are no grid."""
-    wanted = {task.id for task in tasks}
+    """Return the share of the predictions for these tasks, at the last supervision step, that are not a grid."""
+    task_ids = {task.id for task in tasks}
     answers = predictions.answers
-    places = [place for place, name in enumerate(predictions.tasks) if name in wanted]
+    places = [place for place, name in enumerate(predictions.tasks) if name in task_ids]
     return replace(predictions, answers=answers.take(np.isin(answers.task, places))).malformed
 
 
-def _add_ballot(score: Score, attempted: Ranks, tasks: list[Task], ballot: Ballot) -> Score:
-    """The score with what the candidates add to it."""
+def _add_ballot(score: Score, attempts: Ranks, tasks: list[Task], ballot: Ballot) -> Score:
+    """Add the figures that need the candidates of the ballot."""
     ranks = [candidate_ranks(ballot, task) for task in tasks]
-    solved = found_outputs(attempted)
+    solved = found_outputs(attempts)
     covered = found_outputs(ranks)
     counts = [len(candidates) for task in tasks for candidates in ballot.get(task.id, [[]] * len(task.tests))]
     places = sorted(int(rank) for rank in chain.from_iterable(ranks) if rank != NOT_FOUND)
+    # The placeholder [[0]] may solve an output without candidates; nothing was selected there, so it does not count.
     selection = (solved & covered).sum() / covered.sum() if covered.any() else None
     return replace(
         score,
@@ -178,26 +192,26 @@ def _add_ballot(score: Score, attempted: Ranks, tasks: list[Task], ballot: Ballo
 
 
 def submission_ranks(submission: Submission, tasks: list[Task], source: str) -> Ranks:
-    """1 or 2 for the first right attempt at each test output, else NOT_FOUND; refuses as `score_submission` does."""
+    """Return for each test output 1 or 2 for the first correct attempt, else NOT_FOUND; raises as in scoring."""
     require_solutions(tasks, source)
     check_grids(submission)
     if submission and not submission.keys() & {task.id for task in tasks}:
-        raise SubmissionError(f"the submission has no task of {source}: score with the source it answers")
+        raise SubmissionError(f"the submission has no task of {source}: score it with the source it was made for")
     return [attempt_ranks(submission, task) for task in tasks]
 
 
 def require_solutions(tasks: Iterable[Task], source: str) -> None:
-    """ValueError, naming the first such task, if the solutions of any task are not known."""
-    hidden = [task.id for task in tasks if not task.has_solutions]
-    if hidden:
+    """Raise ValueError, with the first such task, if the solutions of any task are not known."""
+    unsolved_ids = [task.id for task in tasks if not task.has_solutions]
+    if unsolved_ids:
         raise ValueError(
-            f"{source}: {len(hidden)} tasks (first: {hidden[0]}) have no known outputs to score against: "
-            "put the solutions file beside the challenges, or score another source"
+            f"{source}: {len(unsolved_ids)} tasks (first: {unsolved_ids[0]}) have no known outputs to score against: "
+            "put the solutions file next to the challenges file, or score another source"
         )
 
 
 def attempt_ranks(submission: Submission, task: Task) -> list[float]:
-    """Per test output of `task`: 1 or 2 for the first right attempt, else NOT_FOUND."""
+    """Return for each test output of `task` 1 or 2 for the first correct attempt, else NOT_FOUND."""
     entries = submission.get(task.id, [])
     if len(entries) > len(task.tests):
         raise SubmissionError(
@@ -205,71 +219,72 @@ def attempt_ranks(submission: Submission, task: Task) -> list[float]:
             "score with the source that was predicted"
         )
     entries = entries + [{}] * (len(task.tests) - len(entries))
-    offered = [[np.array(entry.get(name, NO_GRID), np.uint8) for name in ATTEMPTS] for entry in entries]
-    return [_find_rank(pair.output, grids) for pair, grids in zip(task.tests, offered, strict=True)]
+    attempts = [[np.array(entry.get(name, NO_GRID), np.uint8) for name in ATTEMPTS] for entry in entries]
+    return [_find_rank(pair.output, grids) for pair, grids in zip(task.tests, attempts, strict=True)]
 
 
 def candidate_ranks(ballot: Ballot, task: Task) -> list[float]:
-    """Per test output of `task`: the place of the right grid among its candidates, else NOT_FOUND."""
+    """Return for each test output of `task` the rank of the correct grid among its candidates, else NOT_FOUND."""
     lists = ballot.get(task.id, [[]] * len(task.tests))
     return [find_candidate(pair.output, candidates) for pair, candidates in zip(task.tests, lists, strict=True)]
 
 
 def measure(ranks: Ranks, depth: float = math.inf) -> Figures:
-    """The three figures when an output counts as solved whose right grid is among the first `depth`."""
+    """Return the three figures, where an output is solved if its correct grid is among the first `depth`."""
     solved = np.array([sum(rank <= depth and rank != NOT_FOUND for rank in task) for task in ranks])
     outputs = np.array([len(task) for task in ranks])
     macro = solved / outputs
     micro = solved.sum() / outputs.sum()
-    whole = np.mean(solved == outputs)
+    complete = np.mean(solved == outputs)
+    # If all tasks have the same share, every bootstrap resample is equal and the interval would have no width.
     if np.ptp(macro) == 0:
         intervals = (wilson_interval(macro[0], len(ranks)),) * 2
     else:
         intervals = (bootstrap_mean(macro), bootstrap_ratio(solved, outputs))
-    wilson = wilson_interval(whole, len(ranks))
-    return Figures(float(macro.mean()), intervals[0], float(micro), intervals[1], float(whole), wilson)
+    wilson = wilson_interval(complete, len(ranks))
+    return Figures(float(macro.mean()), intervals[0], float(micro), intervals[1], float(complete), wilson)
 
 
 def measure_curve(ranks: Ranks, deepest: int) -> NDArray[np.float64]:
-    """The macro figure for the first 1, 2, ... `deepest` candidates, (deepest,): the published pass@K."""
+    """Return the macro figure for the first 1, 2, ... `deepest` candidates, (deepest,): the published pass@K."""
     shares = np.zeros(deepest)
     for task in ranks:
         for rank in task:
             if rank <= deepest:
                 shares[int(rank) - 1] += 1 / len(task)
-    # Rounded so that equal figures come out equal, whatever the order of the sum.
+    # Rounded so that equal figures are exactly equal in any order of summation.
     return np.cumsum(shares / len(ranks)).round(12)
 
 
 def measure_macro(ranks: Ranks, depth: float) -> float:
-    """The macro figure alone, without its interval."""
+    """Return the macro figure alone, without its interval."""
     return float(solved_shares(ranks, depth).mean())
 
 
 def solved_shares(ranks: Ranks, depth: float) -> NDArray[np.float64]:
-    """Per task the share of its outputs whose right grid is among the first `depth`, (tasks,)."""
+    """Return for each task the share of its outputs whose correct grid is among the first `depth`, (tasks,)."""
     return np.array([float(np.mean([rank <= depth and rank != NOT_FOUND for rank in task])) for task in ranks])
 
 
 def found_outputs(ranks: Ranks) -> NDArray[np.bool_]:
-    """Whether the right grid was offered, for each test output in the order of the tasks, (outputs,)."""
+    """Return whether each test output has a rank, in the order of the tasks, (outputs,)."""
     return np.array([rank != NOT_FOUND for rank in chain.from_iterable(ranks)], bool)
 
 
-def _find_rank(truth: Grid | None, offered: Iterable[Grid]) -> float:
+def _find_rank(truth: Grid | None, grids: Iterable[Grid]) -> float:
     assert truth is not None
     cells = truth.tobytes()
-    for place, grid in enumerate(offered, 1):
-        # The shape first: most wrong grids have another one, or are told apart by their bytes without numpy's detours.
+    for place, grid in enumerate(grids, 1):
+        # The shape is compared first because most wrong grids differ in it; comparing bytes avoids numpy's overhead.
         if grid.shape == truth.shape and grid.tobytes() == cells:
             return place
     return NOT_FOUND
 
 
 def find_candidate(truth: Grid | None, candidates: Sequence[Candidate]) -> float:
-    """The rank of a grid among the candidates of a test input, from 1, or NOT_FOUND."""
+    """Return the rank (from 1) of a grid among the candidates of a test input, or NOT_FOUND."""
     if not isinstance(candidates, ArrayCandidates):
         return _find_rank(truth, (candidate.grid for candidate in candidates))
     assert truth is not None
-    place = candidates.find(truth)  # hundreds of times faster than one by one
+    place = candidates.find(truth)  # hundreds of times faster than comparing candidate by candidate
     return NOT_FOUND if place is None else place + 1

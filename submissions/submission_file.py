@@ -1,7 +1,8 @@
-"""The competition's submission format: making, writing, reading and strictly checking a `submission.json`.
+"""Make, write, read and validate a `submission.json` in the competition's format.
 
-In: a ballot, or a file. Out: {task ID: [{"attempt_1": grid, "attempt_2": grid}, ...]}, one entry per test
-input in their order, grids as lists of rows of whole numbers 0-9, 1 to 30 cells a side.
+A submission is made from a ballot or read from a file. Its format is
+{task ID: [{"attempt_1": grid, "attempt_2": grid}, ...]}, with one entry per test input, in the order of the test
+inputs. A grid is a list of rows of integers 0-9, with 1 to 30 rows and columns.
 """
 
 import json
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from augment.errors import UserError
 from augment.grid import GridError, parse_grid
 from augment.sources.lenient import UnreadableTask
 from augment.storage import write_file
@@ -20,24 +22,28 @@ Submission = dict[str, list[dict[str, list[list[int]]]]]
 
 ATTEMPTS = ("attempt_1", "attempt_2")
 PLACEHOLDER = [[0]]
+"""The attempt for a test input without predictions."""
+EMPTY = {"attempt_1": PLACEHOLDER, "attempt_2": PLACEHOLDER}
+"""The entry for a test input without predictions."""
 PROBLEMS_SHOWN = 10
 
 
-class SubmissionError(ValueError):
-    """A submission that would be refused; the message lists what is wrong with it."""
+class SubmissionError(UserError):
+    """A submission that the competition would reject; the message lists the problems."""
 
 
 class Counts(NamedTuple):
-    """How much a valid submission holds: `entries` is the number of test inputs answered."""
+    """Size of a valid submission: the number of tasks, and of entries (one per test input)."""
 
     tasks: int
     entries: int
 
 
 def make_submission(ballot: Ballot, tasks: Iterable[Task]) -> Submission:
-    """The first two candidates of every test input of `tasks`.
+    """Return the first two candidates of every test input of `tasks` as a submission.
 
-    A single candidate is given twice, as published; without any, both attempts are the filler [[0]].
+    As in the published evaluator, a single candidate is used for both attempts. Without candidates, both attempts are
+    the placeholder [[0]].
     """
     return {
         task.id: [_to_entry(candidates) for candidates in ballot.get(task.id, [[]] * len(task.tests))] for task in tasks
@@ -45,38 +51,48 @@ def make_submission(ballot: Ballot, tasks: Iterable[Task]) -> Submission:
 
 
 def placeholder_submission(tasks: Iterable[Task]) -> Submission:
-    """A complete valid submission that answers nothing."""
+    """Return a complete, valid submission with the placeholder for every test input."""
     return make_submission({}, tasks)
 
 
 def write_submission(path: str | Path, submission: Submission) -> None:
-    """Write `submission` to `path` in one step, tasks sorted by ID; SubmissionError if it is malformed."""
+    """Write `submission` to `path` atomically, tasks sorted by ID; SubmissionError if it is malformed."""
     _refuse(_find_malformed(submission), path)
     write_file(Path(path), json.dumps(dict(sorted(submission.items()))))
 
 
 def read_submission(path: str | Path) -> Submission:
-    """Read a JSON object from `path`; SubmissionError with line and column where it is not one.
+    """Read a submission from `path`; its content is checked by `validate_submission`, or when it is scored.
 
-    What the object holds is checked by `validate_submission`, and by scoring it.
+    Raises:
+        SubmissionError: if the file cannot be read, is not JSON (with line and column) or is not a JSON object.
     """
     try:
         submission = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_refuse_repeated)
     except OSError as error:
-        message = f"{path} cannot be read ({error.strerror}): give an existing submission.json"
+        message = f"{path} cannot be read ({error.strerror}): give the path of an existing submission.json"
         raise SubmissionError(message) from error
     except json.JSONDecodeError as error:
-        where = f"{path}, line {error.lineno}, column {error.colno}"
-        raise SubmissionError(f"{where} is not JSON ({error.msg}): write the file again") from error
+        location = f"{path}, line {error.lineno}, column {error.colno}"
+        raise SubmissionError(f"{location} is not JSON ({error.msg}): write the file again") from error
     except (ValueError, RecursionError) as error:
         raise SubmissionError(f"{path} is not a submission ({error}): write the file again") from error
     if not isinstance(submission, dict):
-        raise SubmissionError(f"{path} is not a submission (no object of task IDs): write the file again")
+        raise SubmissionError(f"{path} is not a submission (not an object with task IDs): write the file again")
     return submission
 
 
 def validate_submission(submission: Submission, tasks: Iterable[Task], file: str | Path = "submission") -> Counts:
-    """Check every rule of the format against `tasks`; SubmissionError lists the problems of `file`."""
+    """Check a submission against `tasks` by every rule of the format.
+
+    Args:
+        submission: the submission to check.
+        tasks: the tasks that it must cover, no more and no fewer.
+        file: the name of the submission in messages.
+
+    Raises:
+        SubmissionError: with the first problems, at most PROBLEMS_SHOWN, and their number.
+    """
     tasks = list(tasks)
     problems = _find_mismatches(submission, tasks) + _find_wrong_names(submission)
     _refuse(problems + _find_malformed(submission), file)
@@ -84,7 +100,7 @@ def validate_submission(submission: Submission, tasks: Iterable[Task], file: str
 
 
 def check_grids(submission: Submission, file: str | Path = "submission") -> None:
-    """Check what is there, not what is missing; SubmissionError lists the malformed parts of `file`."""
+    """Check the entries of a submission, which may be incomplete; SubmissionError lists the malformed ones."""
     _refuse(_find_malformed(submission), file)
 
 
@@ -96,38 +112,39 @@ def _to_entry(candidates: Sequence[Candidate]) -> dict[str, list[list[int]]]:
 def _refuse(problems: list[str], file: str | Path) -> None:
     if not problems:
         return
-    shown = "".join(f"\n  {problem}" for problem in problems[:PROBLEMS_SHOWN])
+    lines = "".join(f"\n  {problem}" for problem in problems[:PROBLEMS_SHOWN])
     more = f"\n  and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
     number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    raise SubmissionError(f"{file} is not a valid submission, {number}:{shown}{more}")
+    raise SubmissionError(f"{file} is not a valid submission, {number}:{lines}{more}")
 
 
 def _find_mismatches(submission: Submission, tasks: list[Task]) -> list[str]:
-    """Task IDs and entries that are missing or too many."""
-    wanted = {task.id: len(task.tests) for task in tasks}
-    problems = [f"task {task_id} is missing: add it" for task_id in wanted.keys() - submission.keys()]
-    problems += [f"task {task_id} is not wanted: remove it" for task_id in submission.keys() - wanted.keys()]
-    for task_id in wanted.keys() & submission.keys():
-        found = len(submission[task_id]) if isinstance(submission[task_id], list) else wanted[task_id]
-        if found != wanted[task_id]:
-            problems.append(f"task {task_id} has {found} entries: give one per test input, {wanted[task_id]}")
+    """Return a message for each task that is missing or unknown or has the wrong number of entries."""
+    counts = {task.id: len(task.tests) for task in tasks}
+    problems = [f"task {task_id} is missing: add it" for task_id in counts.keys() - submission.keys()]
+    problems += [f"task {task_id} is not in the source: remove it" for task_id in submission.keys() - counts.keys()]
+    for task_id in counts.keys() & submission.keys():
+        # Entries that are not a list are reported by _find_malformed.
+        number = len(submission[task_id]) if isinstance(submission[task_id], list) else counts[task_id]
+        if number != counts[task_id]:
+            problems.append(f"task {task_id} has {number} entries: give one per test input ({counts[task_id]})")
     return sorted(problems)
 
 
 def _find_wrong_names(submission: Submission) -> list[str]:
-    """Attempts that are missing or too many in the entries."""
+    """Return a message for each attempt that is missing from an entry, and for each unknown key."""
     problems = []
     for task_id, entries in submission.items():
         for place, entry in enumerate(entries if isinstance(entries, list) else []):
             names = entry.keys() if isinstance(entry, dict) else ATTEMPTS
-            wrong = [f"{name} is missing: add it" for name in ATTEMPTS if name not in names]
-            wrong += [f"{name} is not an attempt: remove it" for name in names if name not in ATTEMPTS]
-            problems += [f"task {task_id}, entry {place}: {what}" for what in wrong]
+            messages = [f"{name} is missing: add it" for name in ATTEMPTS if name not in names]
+            messages += [f"{name} is not an attempt: remove it" for name in names if name not in ATTEMPTS]
+            problems += [f"task {task_id}, entry {place}: {message}" for message in messages]
     return problems
 
 
 def _find_malformed(submission: Submission) -> list[str]:
-    """Entries that are no objects of attempts, and attempts that are no grids."""
+    """Return a message for each entry that is not an object, and for each attempt that is not a grid."""
     problems = []
     for task_id, entries in submission.items():
         if isinstance(entries, list):
@@ -153,30 +170,31 @@ def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         repeated = min(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise ValueError(f"{repeated} is there twice")
+        raise ValueError(f"the key {repeated} occurs more than once")
     return members
-
-
-EMPTY = {"attempt_1": PLACEHOLDER, "attempt_2": PLACEHOLDER}
 
 
 def validate_readable(
     submission: Submission, tasks: Sequence[Task], unread: Sequence[UnreadableTask], file: str | Path = "submission"
 ) -> Counts:
-    """Check every rule of the format against tasks of which some could not be read; SubmissionError lists problems.
+    """Check a submission against `tasks` and the tasks `unread`, which could not be read.
 
-    Those must be there too, well-formed; how many entries they need cannot be told.
+    The unread tasks must be present and well-formed too, but their number of entries is not checked because it is not
+    certain.
+
+    Raises:
+        SubmissionError: with the problems of `file`.
     """
-    unknown = {each.task for each in unread}
-    known = {task: entries for task, entries in submission.items() if task not in unknown}
-    validate_submission(known, tasks, file)
-    if missing := sorted(unknown - submission.keys()):
+    unread_ids = {task.task for task in unread}
+    readable = {task: entries for task, entries in submission.items() if task not in unread_ids}
+    validate_submission(readable, tasks, file)
+    if missing := sorted(unread_ids - submission.keys()):
         raise SubmissionError(f"{file} is not a valid submission: task {missing[0]} is missing: add it")
     check_grids(submission, file)
     return Counts(len(submission), sum(map(len, submission.values())))
 
 
 def placeholder_for(tasks: Sequence[Task], unread: Sequence[UnreadableTask]) -> Submission:
-    """The filler for every test input, those of tasks that could not be read included."""
-    empty = {each.task: [dict(EMPTY) for _ in range(each.tests)] for each in unread}
-    return placeholder_submission(tasks) | empty
+    """Return the placeholder for every test input, including those of tasks that could not be read."""
+    unread_entries = {task.task: [dict(EMPTY) for _ in range(task.tests)] for task in unread}
+    return placeholder_submission(tasks) | unread_entries

@@ -1,7 +1,10 @@
-"""From many predictions of a test input to its candidates, best first.
+"""Pool the predictions for each test input into a ranked list of candidates.
 
-In: predictions, and the tasks they answer. Out: a ballot, for every task one ranked list of candidates per test
-input. Predictions are pooled by the test input itself, as published: two equal test inputs of a task share theirs.
+Input: predictions and the tasks they belong to. Output: a ballot, which maps each task ID to one list of candidates
+per test input, best first. As in the published evaluator, predictions are pooled by the content of the test input:
+two equal test inputs of a task share their predictions.
+
+Shape suffixes: R prediction rows, C candidates, N rescoring rows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,9 +23,14 @@ from submissions.rankers import Ranker, Votes, find_ranker
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A grid, how many answers gave it, and the mean halting probability (0 to 1) of those.
+    """A grid predicted for a test input, with its votes.
 
-    augmentations: under how many different augmentations; log_prob: mean of the answers' mean log-probabilities
+    Attributes:
+        grid: the predicted grid.
+        count: number of predictions equal to this grid.
+        confidence: mean halting probability (0 to 1) of these predictions.
+        augmentations: number of different augmentations among these predictions.
+        log_prob: mean over these predictions of their mean log-probability.
     """
 
     grid: Grid
@@ -33,14 +41,14 @@ class Candidate:
 
 
 Candidates = Sequence[Sequence[Candidate]]
-"""Per test input of a task, best first."""
+"""One list of candidates per test input of a task, best first."""
 
 Ballot = Mapping[str, Candidates]
-"""Every task's candidates."""
+"""The candidates of every task, by task ID."""
 
 
 class ArrayCandidates(Sequence[Candidate]):
-    """The rows `start` to `end` of columns, each a candidate that is made when it is looked at."""
+    """Rows `start` to `end` of the candidate columns; a `Candidate` is created only when its row is read."""
 
     def __init__(self, grids: Grids, columns: list[NDArray[Any]], start: int, end: int):
         self._grids = grids
@@ -48,7 +56,7 @@ class ArrayCandidates(Sequence[Candidate]):
         self._rows = range(start, end)
 
     def __len__(self) -> int:
-        """How many."""
+        """Return the number of candidates."""
         return len(self._rows)
 
     @overload
@@ -56,14 +64,15 @@ class ArrayCandidates(Sequence[Candidate]):
     @overload
     def __getitem__(self, place: slice) -> list[Candidate]: ...
     def __getitem__(self, place: int | slice) -> Candidate | list[Candidate]:
-        """One by its place, or several."""
+        """Return the candidate at a position, or the list of candidates of a slice."""
         if isinstance(place, slice):
             return [self._make(row) for row in self._rows[place]]
         return self._make(self._rows[place])
 
     def find(self, grid: Grid) -> int | None:
-        """The place of this grid, from 0, or None; no candidate is made for it."""
+        """Return the position of `grid` among the candidates, from 0, or None; creates no `Candidate`."""
         numbers_C = self._columns[0][self._rows.start : self._rows.stop]
+        # Different grids may share an ID (a hash collision), so every match is compared cell by cell.
         for place in np.flatnonzero(self._grids.ids[numbers_C] == grid_id(grid)).tolist():
             if np.array_equal(self._grids[numbers_C[place]], grid):
                 return place
@@ -75,10 +84,10 @@ class ArrayCandidates(Sequence[Candidate]):
 
 
 class ArrayBallot(Mapping[str, Candidates]):
-    """A ballot whose candidates are made from arrays when they are looked at.
+    """A ballot stored as arrays, which creates each `Candidate` only when it is read.
 
-    numbers_C: the number of each candidate's grid; order_C: all candidates, by test input, best first; inputs: per
-    task the number of each of its test inputs
+    `numbers_C` is the number of each candidate's grid in `grids`. `order_C` lists all candidates, grouped by test input
+    and best first. `inputs` has, for each task, the number of each of its test inputs.
     """
 
     def __init__(
@@ -102,46 +111,53 @@ class ArrayBallot(Mapping[str, Candidates]):
         self._columns = [column[order_C] for column in columns]
 
     def __getitem__(self, task: str) -> Candidates:
-        """The candidates of each test input."""
+        """Return one list of candidates per test input of the task."""
         borders = [np.searchsorted(self._sorted_inputs, (number, number + 1)) for number in self._inputs[task]]
         return [ArrayCandidates(self._grids, self._columns, *border.tolist()) for border in borders]
 
     def __iter__(self) -> Iterator[str]:
-        """The tasks' IDs."""
+        """Iterate over the task IDs."""
         return iter(self._inputs)
 
     def __len__(self) -> int:
-        """Number of tasks."""
+        """Return the number of tasks."""
         return len(self._inputs)
 
 
 def vote(predictions: Predictions, tasks: Iterable[Task], ranker: str = "count") -> Ballot:
-    """Rank the candidates of every test input of `tasks`; one without predictions gets an empty list.
+    """Rank the candidates of every test input of `tasks`.
 
-    Predictions of other tasks are left out. An empty or malformed crop is never a candidate.
+    A test input without predictions gets an empty list. Predictions of other tasks are ignored. An empty or malformed
+    prediction is never a candidate. `ranker` is the name of a ranker or the path of a .py file that defines one.
 
     Raises:
-        ValueError: where none are left, where an answer is to a test input that its task does not have, where the
-            ranker is not known or needs what was not predicted.
+        ValueError: if no prediction belongs to `tasks`, if a prediction is for a test input that its task does not
+            have, or if the ranker is unknown or needs data that the predictions lack.
     """
-    chosen, inputs, lookup = find_ranker(ranker), *_number_inputs(predictions.tasks, list(tasks))
-    _refuse_missing(predictions, chosen)
-    answers = _answers_that_count(predictions.answers, chosen)
-    _refuse_strangers(predictions, answers, lookup)
+    method = find_ranker(ranker)
+    inputs, lookup = _number_inputs(predictions.tasks, list(tasks))
+    _require_ranker_data(predictions, method)
+    answers = _select_votes(predictions.answers, method)
+    _refuse_unknown_inputs(predictions, answers, lookup)
     votes, numbers_C = tally(predictions, answers, lookup)
-    return ArrayBallot(votes, predictions.grids, numbers_C, rank(votes, chosen), inputs)
+    return ArrayBallot(votes, predictions.grids, numbers_C, rank(votes, method), inputs)
 
 
 def tally(
     predictions: Predictions, answers: PredictionRows, lookup: NDArray[np.int64]
 ) -> tuple[Votes, NDArray[np.int32]]:
-    """The table that rankers see, and the grid number of each candidate.
+    """Return the table of votes that rankers read, and the grid number of each candidate (C,).
 
-    lookup: (tasks, tests), the number of each test input, -1 where it is not voted on
+    Args:
+        predictions: the source of the grids and of the rescoring.
+        answers: the prediction rows that count as votes.
+        lookup: (tasks, tests), the number of each test input, or -1 if it is not voted on.
     """
     input_R = _find_inputs(answers, lookup)
-    answers = answers.take(known := input_R >= 0)
+    known = input_R >= 0
+    answers = answers.take(known)
     input_R = input_R[known]
+    # One integer key per pair of test input and grid: a candidate is a different key, numbered in order of appearance.
     keys_R = input_R * len(predictions.grids) + answers.grid
     first_C, candidate_R = number_by_first(keys_R)
     numbers_C = answers.grid[first_C]
@@ -154,18 +170,18 @@ def tally(
 
 
 def rank(votes: Votes, ranker: Ranker) -> NDArray[np.int64]:
-    """All candidates, those of a test input together and best first; what is not a number ranks last."""
-    falling = [np.where(np.isnan(key), np.inf, -key) for key in _checked(ranker, votes)]
-    # The sort is stable: what is equal keeps the order first seen.
-    return np.lexsort((*reversed(falling), votes.input_C))
+    """Return all candidates (C,), grouped by test input and best first; a NaN key ranks last."""
+    descending_keys = [np.where(np.isnan(key), np.inf, -key) for key in _rank_keys(ranker, votes)]
+    # np.lexsort is stable, so candidates with equal keys stay in the order in which they were first predicted.
+    return np.lexsort((*reversed(descending_keys), votes.input_C))
 
 
-def _checked(ranker: Ranker, votes: Votes) -> list[NDArray[np.float64]]:
-    """What the ranker returns; ValueError where it fails, or returns something else than one value per candidate."""
+def _rank_keys(ranker: Ranker, votes: Votes) -> list[NDArray[np.float64]]:
+    """Return the keys of the ranker; ValueError if it fails or does not return one value per candidate."""
     try:
         keys = ranker.rank(votes)
         columns = [np.asarray(key, np.float64) for key in keys] if isinstance(keys, tuple) else []
-    except Exception as error:
+    except Exception as error:  # rankers are user code, which may raise anything
         raise ValueError(f"the ranker '{ranker.name}' fails: {type(error).__name__}: {error}") from error
     if not columns or any(column.shape != votes.input_C.shape for column in columns):
         raise ValueError(
@@ -175,46 +191,52 @@ def _checked(ranker: Ranker, votes: Votes) -> list[NDArray[np.float64]]:
     return columns
 
 
-def _refuse_missing(predictions: Predictions, ranker: Ranker) -> None:
-    """ValueError where the ranker needs what was not predicted."""
+def _require_ranker_data(predictions: Predictions, ranker: Ranker) -> None:
+    """Raise ValueError if the predictions lack data that the ranker needs."""
     answers = predictions.answers
     if ranker.steps == "all" and answers.last.all() and (answers.step > 1).any():
-        raise ValueError(f"the ranker '{ranker.name}' needs the answers of all steps: run predict with --steps all")
+        raise ValueError(
+            f"the ranker '{ranker.name}' needs the predictions of all supervision steps: run predict with --steps all"
+        )
     if ranker.steps == "all" and predictions.metadata.get("steps_differ"):
         raise ValueError(
-            f"the ranker '{ranker.name}' needs the answers of all steps in each of {', '.join(predictions.merged)}: "
-            "one with the last step only would have fewer votes"
+            f"the ranker '{ranker.name}' needs the predictions of all supervision steps in each of "
+            f"{', '.join(predictions.merged)}, because a model with the last step only would have fewer votes: "
+            "run predict with --steps all for each"
         )
     if ranker.judged and np.isnan(answers.value).any():
         raise ValueError(
-            f"the ranker '{ranker.name}' needs the value head, which only a recursion with noise has; choose 'best', "
-            "which takes the halting head"
+            f"the ranker '{ranker.name}' needs the value head, which only models with a noisy recursion have: "
+            "choose 'best', which uses the halting head"
         )
     if ranker.rescored and predictions.merged:
-        raise ValueError(f"the ranker '{ranker.name}' is for one model's candidates; vote each of those merged alone")
+        raise ValueError(
+            f"the ranker '{ranker.name}' is for one model's predictions: vote on each of the merged predictions alone"
+        )
     if ranker.rescored and predictions.scores is None:
         raise ValueError(
             f"the ranker '{ranker.name}' needs candidates scored under every augmentation: run predict --rescore 10"
         )
 
 
-def _answers_that_count(answers: PredictionRows, ranker: Ranker) -> PredictionRows:
-    """Those with a grid, of the supervision steps that the ranker looks at, but for those asked again."""
+def _select_votes(answers: PredictionRows, ranker: Ranker) -> PredictionRows:
+    """Return the rows that count as votes: current, with a grid, of a supervision step that the ranker uses."""
     answers = current_predictions(answers)
-    counts = answers.grid != NO_GRID
-    return answers.take(counts if ranker.steps == "all" else counts & answers.last)
+    has_grid = answers.grid != NO_GRID
+    return answers.take(has_grid if ranker.steps == "all" else has_grid & answers.last)
 
 
 def _number_inputs(names: Sequence[str], tasks: list[Task]) -> tuple[dict[str, list[int]], NDArray[np.int64]]:
-    """Per task the numbers of its test inputs, equal ones alike; and the same by (place in `names`, test), else -1.
+    """Number the test inputs of `tasks`; equal test inputs of a task get the same number.
 
-    The last column is -1 throughout: it stands for all tests beyond.
+    Returns the numbers by task ID, and as a table (names, tests) which is -1 where there is no such test input.
     """
     numbers: dict[tuple[str, str], int] = {}
     inputs = {
         task.id: [numbers.setdefault((task.id, grid_hash(pair.input)), len(numbers)) for pair in task.tests]
         for task in tasks
     }
+    # One column more than the most test inputs: it stays -1 and represents all indices that are too large.
     lookup = np.full((len(names), 1 + max(map(len, inputs.values()), default=0)), -1, np.int64)
     for row, name in zip(lookup, names, strict=True):
         row[: len(inputs.get(name, ()))] = inputs.get(name, ())
@@ -222,54 +244,56 @@ def _number_inputs(names: Sequence[str], tasks: list[Task]) -> tuple[dict[str, l
 
 
 def _find_inputs(rows: PredictionRows | ScoreRows, lookup: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The number of the test input of each row."""
+    """Return the number of the test input of each row, or -1."""
     return lookup[rows.task, np.minimum(rows.test, lookup.shape[1] - 1)]
 
 
-def _refuse_strangers(predictions: Predictions, answers: PredictionRows, lookup: NDArray[np.int64]) -> None:
-    """ValueError for answers to test inputs that their task does not have, and where no task is answered."""
-    known = (lookup >= 0).sum(axis=1)
-    stray = np.flatnonzero((known[answers.task] > 0) & (answers.test >= known[answers.task]))
+def _refuse_unknown_inputs(predictions: Predictions, answers: PredictionRows, lookup: NDArray[np.int64]) -> None:
+    """Raise ValueError for predictions of missing test inputs, and if no prediction belongs to the tasks."""
+    test_counts = (lookup >= 0).sum(axis=1)
+    stray = np.flatnonzero((test_counts[answers.task] > 0) & (answers.test >= test_counts[answers.task]))
     if len(stray):
         task = answers.task[stray[0]]
         raise ValueError(
-            f"task {predictions.tasks[task]}: a prediction answers test pair {answers.test[stray[0]]}, but the task "
-            f"has {known[task]} test pairs: vote with the source that was predicted"
+            f"task {predictions.tasks[task]}: a prediction is for test input {answers.test[stray[0]]} (the first is "
+            f"0), but the task has {test_counts[task]} test inputs: vote with the source that was predicted"
         )
-    if len(predictions.tasks) and not known.any():
+    if len(predictions.tasks) and not test_counts.any():
         raise ValueError(
             f"none of the {len(predictions.answers)} predictions (first task: {predictions.tasks[0]}) belongs to the "
-            "tasks given: vote with the source that was predicted"
+            "selected tasks: vote with the source that was predicted"
         )
 
 
 def _average_scores(
     predictions: Predictions, lookup: NDArray[np.int64], keys_C: NDArray[np.int64]
 ) -> NDArray[np.float64] | None:
-    """Each candidate's mean log-probability over the augmentations it was rescored under, -inf where it was not."""
+    """Return the mean rescored log-probability of each candidate over its augmentations; -inf without rescoring."""
     scores = predictions.scores
     if scores is None:
         return None
     inputs_N = _find_inputs(scores, lookup)
-    scores = scores.take(known := inputs_N >= 0)
+    known = inputs_N >= 0
+    scores = scores.take(known)
     inputs_N = inputs_N[known]
     keys_N = inputs_N * len(predictions.grids) + scores.grid
     order = np.argsort(keys_C)
     places_N = np.searchsorted(keys_C[order], keys_N)
-    found_N = np.append(keys_C[order], -1)[places_N] == keys_N
-    candidate_N = order[places_N[found_N]]
-    sums, counts = (np.bincount(candidate_N, weights, len(keys_C)) for weights in (scores.log_prob[found_N], None))
+    # searchsorted may return len(keys_C), so -1, which no key equals, is appended.
+    match_N = np.append(keys_C[order], -1)[places_N] == keys_N
+    candidate_N = order[places_N[match_N]]
+    sums, counts = (np.bincount(candidate_N, weights, len(keys_C)) for weights in (scores.log_prob[match_N], None))
     return np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf)
 
 
 def _count_augmentations(votes: Votes) -> NDArray[np.int64]:
-    """Under how many different augmentations each candidate was given."""
+    """Return under how many different augmentations each candidate was predicted."""
     pairs = np.sort(votes.candidate_R << 32 | votes.augmentation_R)
-    different = pairs[np.diff(pairs, prepend=-1) != 0]
-    return np.bincount(different >> 32, minlength=len(votes.input_C))
+    unique_pairs = pairs[np.diff(pairs, prepend=-1) != 0]
+    return np.bincount(unique_pairs >> 32, minlength=len(votes.input_C))
 
 
 def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Halting probabilities; a logit that is not a number is no confidence at all."""
+    """Return halting probabilities; the probability of a NaN logit is 0."""
     with np.errstate(over="ignore"):
         return np.nan_to_num(1 / (1 + np.exp(-logits)), nan=0.0)

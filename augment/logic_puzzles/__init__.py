@@ -1,1 +1,1 @@
-"""Sudokus, mazes and N-Queens as tasks: generated, or read from the published files."""
+"""Generate Sudoku, Maze and N-Queens tasks, or read them from the published files."""

@@ -1,6 +1,6 @@
-"""Mazes: a generator with one shortest path from start to goal, and the check of a path.
+"""Generate mazes with a unique shortest path from start to goal, and check solutions.
 
-A maze is a grid of the colours below; the answer is the maze with the steps between start and goal marked.
+A maze is a grid of the colours below. Its solution is the maze with the cells between start and goal marked as PATH.
 """
 
 import numpy as np
@@ -13,24 +13,26 @@ FREE, WALL, START, GOAL, PATH = range(5)
 
 SIDES = range(5, 31)
 LONGEST_PUBLISHED = 110, 30
-"""Maze-Hard's shortest paths have at least so many steps, at this side."""
+"""(steps, side): the minimum length of Maze-Hard's shortest paths, and the side of its mazes."""
 
 OPENED = 0.04
-"""Share of the inner walls that are opened, so that there is more than one way."""
+"""Share of the wall cells that are opened, so that there is more than one route."""
 
 TRIES = 200
+"""Start cells tried in one maze before another maze is drawn."""
 
 
 def least_steps(side: int) -> int:
-    """The shortest path has at least so many steps: Maze-Hard's 110 in proportion to the area."""
+    """Return the minimum length of the shortest path at this side: Maze-Hard's 110 in proportion to the area."""
     steps, published = LONGEST_PUBLISHED
     return max(3, round(steps * side**2 / published**2))
 
 
 def draw_maze(side: int, rng: np.random.Generator) -> tuple[Grid, Grid]:
-    """A maze and its answer: a random spanning tree of corridors, some walls opened, start and goal far apart.
+    """Draw a maze and its solution, both (side, side).
 
-    The shortest path is the only one of its length, so that an answer is right or wrong.
+    A random spanning tree of corridors is carved, some walls are opened, and start and goal are chosen far apart. The
+    shortest path is the only one of its length, so that there is exactly one correct solution.
     """
     while True:
         cells = _carve(side, rng.integers(2), rng.integers(2), rng.random((side**2, 4)))
@@ -38,16 +40,16 @@ def draw_maze(side: int, rng: np.random.Generator) -> tuple[Grid, Grid]:
         cells.ravel()[rng.choice(walls, int(OPENED * len(walls)), replace=False)] = FREE
         free = np.flatnonzero((cells == FREE).ravel())
         for start in rng.permutation(free)[:TRIES]:
-            distance, ways = _explore(cells, start)
-            far = free[(distance[free] >= least_steps(side)) & (ways[free] == 1)]
-            if len(far):
-                return _mark(cells, start, rng.choice(far), distance)
+            distance, path_counts = _explore(cells, start)
+            goals = free[(distance[free] >= least_steps(side)) & (path_counts[free] == 1)]
+            if len(goals):
+                return _mark(cells, start, rng.choice(goals), distance)
 
 
 def is_answer(maze: Grid, answer: Grid) -> bool:
-    """Whether the answer is the maze with a shortest path from start to goal marked, and nothing else.
+    """Return whether `answer` is the maze with a shortest path from start to goal marked, and no other change.
 
-    A maze has one start and one goal; else nothing is its answer.
+    Always False for a maze that does not have exactly one start and one goal.
     """
     path = answer == PATH
     if any((maze == end).sum() != 1 for end in (START, GOAL)):
@@ -57,28 +59,33 @@ def is_answer(maze: Grid, answer: Grid) -> bool:
     (start,), (goal,) = (np.flatnonzero(maze.ravel() == end) for end in (START, GOAL))
     distance, _ = _explore(np.where(maze == WALL, WALL, FREE).astype(np.uint8), start)
     marked = np.where(path | (maze == START) | (maze == GOAL), FREE, WALL).astype(np.uint8)
-    reached, _ = _explore(marked, start)
-    return bool(reached[goal] == distance[goal] > 0 and path.sum() == distance[goal] - 1)
+    path_distance, _ = _explore(marked, start)
+    return bool(path_distance[goal] == distance[goal] > 0 and path.sum() == distance[goal] - 1)
 
 
 def are_answers(mazes: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """`is_answer` of each (mazes, side, side)."""
+    """Apply `is_answer` to mazes and answers (n, side, side); returns (n,)."""
     return np.array([is_answer(*pair) for pair in zip(mazes, answers, strict=True)], np.bool_)
 
 
 def canonical_form(maze: Grid, turns: NDArray[np.int64]) -> bytes:
-    """The same for two mazes that are alike but for a turn or a reflection; turns: `symmetry.turn_cells`."""
+    """Return the same bytes for all mazes that rotations and reflections map to each other.
+
+    Args:
+        maze: (side, side).
+        turns: (8, side * side), from `symmetry.turn_cells`.
+    """
     return min(map(np.ndarray.tobytes, maze.ravel()[turns]))
 
 
 def count_steps(maze: Grid) -> int:
-    """Length of the shortest path from start to goal, -1 where there is none."""
+    """Return the length of the shortest path from start to goal, or -1 if there is none."""
     (start,), (goal,) = (np.flatnonzero(maze.ravel() == end) for end in (START, GOAL))
     return int(_explore(np.where(maze == WALL, WALL, FREE).astype(np.uint8), start)[0][goal])
 
 
 def _mark(cells: Grid, start: int, goal: int, distance: np.ndarray) -> tuple[Grid, Grid]:
-    """The maze with its ends, and with the path from the goal back to the start."""
+    """Return the maze with start and goal, and the same maze with the path between them marked."""
     maze = cells.copy()
     maze.ravel()[[start, goal]] = START, GOAL
     answer = maze.copy()
@@ -91,13 +98,20 @@ def _mark(cells: Grid, start: int, goal: int, distance: np.ndarray) -> tuple[Gri
 
 def _neighbours(place: int, side: int) -> list[int]:
     row, column = divmod(int(place), side)
-    around = ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1))
-    return [r * side + c for r, c in around if 0 <= r < side and 0 <= c < side]
+    neighbours = ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1))
+    return [r * side + c for r, c in neighbours if 0 <= r < side and 0 <= c < side]
 
 
 @njit(cache=True)
-def _carve(side, top, left, chances):
-    """Corridors of a random depth-first walk over every second cell from (top, left)."""
+def _carve(side, top, left, priorities):
+    """Carve corridors by a random depth-first walk over every second cell from (top, left).
+
+    Args:
+        side: side of the maze.
+        top: row of the first cell.
+        left: column of the first cell.
+        priorities: (cells, 4) random priorities of the four directions at each cell; the highest one comes first.
+    """
     cells = np.full((side, side), WALL, np.uint8)
     stack = np.empty((side * side, 2), np.int64)
     size = 1
@@ -106,17 +120,22 @@ def _carve(side, top, left, chances):
     while size:
         row, column = stack[size - 1]
         best = -1.0
-        way = -1
+        direction = -1
         for number, (down, right) in enumerate(((-2, 0), (2, 0), (0, -2), (0, 2))):
             r = row + down
             c = column + right
-            if 0 <= r < side and 0 <= c < side and cells[r, c] == WALL and chances[row * side + column, number] > best:
-                best = chances[row * side + column, number]
-                way = number
-        if way < 0:
+            if (
+                0 <= r < side
+                and 0 <= c < side
+                and cells[r, c] == WALL
+                and priorities[row * side + column, number] > best
+            ):
+                best = priorities[row * side + column, number]
+                direction = number
+        if direction < 0:
             size -= 1
             continue
-        down, right = ((-2, 0), (2, 0), (0, -2), (0, 2))[way]
+        down, right = ((-2, 0), (2, 0), (0, -2), (0, 2))[direction]
         cells[row + down // 2, column + right // 2] = FREE
         cells[row + down, column + right] = FREE
         stack[size] = row + down, column + right
@@ -126,19 +145,24 @@ def _carve(side, top, left, chances):
 
 @njit(cache=True)
 def _explore(cells, start):
-    """Steps from `start` to every cell (-1: never), and in how many shortest ways (at most 2)."""
+    """Search breadth-first from `start`.
+
+    Returns:
+        The distance to every cell (cells,), -1 if it cannot be reached, and the number of shortest paths to it
+        (cells,), counted up to 2.
+    """
     side = len(cells)
     distance = np.full(side * side, -1, np.int64)
-    ways = np.zeros(side * side, np.int64)
+    path_counts = np.zeros(side * side, np.int64)
     queue = np.empty(side * side, np.int64)
-    size = 1
-    done = 0
+    tail = 1
+    head = 0
     queue[0] = start
     distance[start] = 0
-    ways[start] = 1
-    while done < size:
-        place = queue[done]
-        done += 1
+    path_counts[start] = 1
+    while head < tail:
+        place = queue[head]
+        head += 1
         row = place // side
         column = place % side
         for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
@@ -148,8 +172,8 @@ def _explore(cells, start):
                 other = r * side + c
                 if distance[other] < 0:
                     distance[other] = distance[place] + 1
-                    queue[size] = other
-                    size += 1
+                    queue[tail] = other
+                    tail += 1
                 if distance[other] == distance[place] + 1:
-                    ways[other] = min(2, ways[other] + ways[place])
-    return distance, ways
+                    path_counts[other] = min(2, path_counts[other] + path_counts[place])
+    return distance, path_counts

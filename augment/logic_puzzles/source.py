@@ -1,13 +1,13 @@
-"""Sudoku, Maze and N-Queens as sources: a name or a folder of CSV files comes in, one task goes out.
+"""Generate Sudoku, Maze and N-Queens puzzles, or read them from CSV files, as one task per source.
 
-Its demonstrations are the puzzles to train on, its tests those to solve. Sources:
+The task's demonstrations are the training puzzles and its tests are the test puzzles. Source names:
 
-    sudoku-4x4  sudoku-6x6  sudoku-9x9  maze-5x5 ... maze-30x30    generated; /TRAIN+TEST and @SEED may follow
-    queens-5x5 ... queens-10x10                                    the same; every solution of a puzzle to train on is
-                                                                   a demonstration, and tests have several solutions
+    sudoku-4x4  sudoku-6x6  sudoku-9x9  maze-5x5 ... maze-30x30    generated; optional suffixes /TRAIN+TEST and @SEED
+    queens-5x5 ... queens-10x10                                    the same; every solution of a training puzzle is a
+                                                                   demonstration, and tests have several solutions
     FOLDER                                                         with train.csv and test.csv, as published
-                                                                   (Sudoku-Extreme, Maze-Hard); #TRAIN+TEST and @SEED
-                                                                   may follow
+                                                                   (Sudoku-Extreme, Maze-Hard); optional suffixes
+                                                                   #TRAIN+TEST and @SEED
 """
 
 import re
@@ -32,10 +32,10 @@ from augment.task import Pair, Task
 
 DEFAULT_COUNTS = 1000, 1000
 PUBLISHED_SUDOKUS = 1000
-"""Of a Sudoku's train.csv so many are trained on, as published, unless the source says otherwise."""
+"""Number of puzzles taken from a Sudoku's train.csv, as published, if the source names no counts."""
 
 GIVE_UP = 200
-"""Puzzles drawn one after the other that are all known already until there seem to be no more."""
+"""Generation stops with an error after this many consecutive draws of puzzles that were drawn before."""
 
 SIDES = {"sudoku": sudoku.BOXES, "maze": maze.SIDES, "queens": queens.SIDES}
 BOARD_NAMES = tuple(f"{name}-{n}x{n}" for name, sides in SIDES.items() for n in sides)
@@ -47,14 +47,18 @@ _NAME = re.compile(r"((sudoku|maze|queens)-([0-9]+)x[0-9]+)(?:/([0-9]+)\+([0-9]+
 _FOLDER = re.compile(r"(.*?)(?:#([0-9]+)\+([0-9]+))?(?:@([0-9]+))?", re.DOTALL)
 
 _SYMBOLS = {"sudoku": b".123456789", "maze": b" #SGo"}
-"""What stands for colours 0, 1 ... in CSV files; a blank of a Sudoku may be 0 too."""
+"""The characters for colours 0, 1 ... in CSV files; a blank Sudoku cell may also be written as 0."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What there is to know of one kind of puzzle: draw one, tell it from its like, check answers.
+    """The functions of one kind of puzzle, for one board size.
 
-    complete: all answers of a puzzle, where it may have several
+    Attributes:
+        draw: draws a puzzle and its solution, both (side, side).
+        identify: returns the same bytes for two puzzles exactly if they count as the same puzzle (`_kind`).
+        are_answers: checks solutions (n, side, side) of puzzles (n, side, side); returns (n,).
+        complete: returns all solutions (n, side, side) of a puzzle; None if every puzzle has only one.
     """
 
     draw: Callable[[np.random.Generator], tuple[Grid, Grid]]
@@ -64,31 +68,36 @@ class Kind:
 
 
 def is_logic_puzzle_name(source: str) -> bool:
-    """Whether the source is the name of generated puzzles."""
+    """Return whether the source is the name of generated puzzles."""
     match = _NAME.fullmatch(source)
     return match is not None and match[1] in BOARD_NAMES
 
 
 def is_logic_puzzle_folder(source: str) -> bool:
-    """Whether the source is a folder of CSV files, perhaps with how many of them to take."""
+    """Return whether the source is a folder of CSV files, with or without counts and a seed."""
     return _find_folder(source) is not None
 
 
 def load_logic_puzzles(source: str) -> Task:
-    """The task of a source that `is_logic_puzzle_name` or `is_logic_puzzle_folder`; SourceError for what it cannot
-    give."""
-    if found := _find_folder(source):
-        return _read_folder(*found)
+    """Load the task of a source that satisfies `is_logic_puzzle_name` or `is_logic_puzzle_folder`.
+
+    Raises:
+        SourceError: if the counts are impossible, or a CSV file is missing or invalid.
+    """
+    if folder_source := _find_folder(source):
+        return _read_folder(*folder_source)
     match = _NAME.fullmatch(source)
     assert match is not None
     return _generate(source, match[1], _parse_counts(source, match[4], match[5]) or DEFAULT_COUNTS, int(match[6] or 0))
 
 
 def describe_logic_puzzles(task: Task) -> dict[str, float]:
-    """How hard the test puzzles of such a task are (the training ones where there is no test).
+    """Measure the difficulty of a task's test puzzles, or of its training puzzles if it has no tests.
 
-    Sudoku: "clues, mean" and "backtracks, mean" (median, least, most; `sudoku.difficulty`). Maze: "steps, mean"
-    (median, least, most) of the shortest paths. N-Queens: "solutions" likewise.
+    Returns:
+        Statistics by name. Sudoku: "clues, mean", and the mean, median, least and most "backtracks"
+        (`sudoku.difficulty`). Maze: the same four statistics of "steps", the length of the shortest path. N-Queens:
+        the same four of "solutions", the number of solutions.
     """
     pairs = task.tests or task.demonstrations
     puzzles = [pair.input for pair in pairs]
@@ -101,34 +110,39 @@ def describe_logic_puzzles(task: Task) -> dict[str, float]:
 
 
 def is_queens(task: Task) -> bool:
-    """Whether the task is one of N-Queens."""
+    """Return whether the task is an N-Queens task."""
     return task.id.startswith("queens-") and task.id in BOARD_NAMES
 
 
 def _solves_sudoku(pair: Pair) -> bool:
+    """Return whether the pair is a Sudoku with its solution. Tasks do not store their kind, so the content decides."""
     assert pair.output is not None
     return len(pair.input) in sudoku.BOXES and sudoku.is_solution(pair.input, pair.output)
 
 
 def _spread(name: str, values: list[int]) -> dict[str, float]:
-    figures = {"mean": np.mean(values), "median": np.median(values), "least": np.min(values), "most": np.max(values)}
-    return {f"{name}, {which}": float(value) for which, value in figures.items()}
+    statistics = {"mean": np.mean(values), "median": np.median(values), "least": np.min(values), "most": np.max(values)}
+    return {f"{name}, {statistic}": float(value) for statistic, value in statistics.items()}
 
 
 def _parse_counts(source: str, train: str | None, test: str | None) -> tuple[int, int] | None:
-    """How many to train on and to test with, where the source says so."""
+    """Return the numbers of training and test puzzles that the source names, or None if it names none."""
     if train is None or test is None:
         return None
     if not int(train):
-        raise SourceError(f"{source}: 0 puzzles to train on; write how many to train on and to test, as in 1000+500")
+        raise SourceError(f"{source}: 0 puzzles to train on; give numbers of training and test puzzles, as in 1000+500")
     return int(train), int(test)
 
 
 def _kind(name: str, side: int) -> Kind:
-    """Puzzles are alike where a symmetry of training turns one into the other; at Sudoku 9x9 where they are equal.
+    """Return the functions for puzzles of this name and board side.
 
-    There the canonical form of 3.4 million symmetries would take long, and chance hardly draws two that are alike. At
-    N-Queens too, as published: the few solutions there are turn up in training anyway.
+    Two puzzles count as the same if a training symmetry maps one to the other. There are two exceptions, where only
+    equal puzzles count as the same:
+
+    - Sudoku 9x9: a canonical form over 3.4 million symmetries would take long, and random draws hardly ever give two
+      equivalent puzzles.
+    - N-Queens, as published: there are so few solutions that they occur in training anyway.
     """
     if name == "maze":
         turns = turn_cells(side)
@@ -141,50 +155,57 @@ def _kind(name: str, side: int) -> Kind:
     return Kind(partial(sudoku.draw_puzzle, side), identify, sudoku.are_solutions)
 
 
-def _generate(source: str, plain: str, counts: tuple[int, int], seed: int) -> Task:
-    """A seeded draw of puzzles no two of which are alike (`_kind`).
+def _generate(source: str, base_name: str, counts: tuple[int, int], seed: int) -> Task:
+    """Generate a task of puzzles that are pairwise different in the sense of `_kind`.
 
-    Whether a puzzle is one to train on or to test with is decided by a hash of what it is, for all seeds and counts:
-    no test puzzle of one source is a training puzzle of another. Where puzzles may have several answers, all are
-    demonstrated, and a test has more than one.
+    A hash of the puzzle's identity decides whether it is a training or a test puzzle, for all seeds and counts.
+    Therefore no test puzzle of one source is a training puzzle of another. If puzzles may have several solutions, all
+    solutions of a training puzzle are demonstrations, and only puzzles with more than one solution become tests.
+
+    Args:
+        source: the source as the user wrote it, for messages.
+        base_name: the source's name without counts and seed; also the task's ID.
+        counts: numbers of training and test puzzles.
+        seed: the seed of the random generator.
     """
-    name, side = plain.split("-")
+    name, side = base_name.split("-")
     kind = _kind(name, int(side.split("x")[0]))
-    rng = task_rng(seed, plain, "boards")
+    rng = task_rng(seed, base_name, "boards")
     parts: tuple[list[Pair], list[Pair]] = [], []
-    seen: set[bytes] = set()
-    vain = 0
-    drawn = [0, 0]
-    while any(number < count for number, count in zip(drawn, counts, strict=True)):
+    identities: set[bytes] = set()
+    repeats = 0
+    part_counts = [0, 0]
+    while any(number < count for number, count in zip(part_counts, counts, strict=True)):
         puzzle, answer = kind.draw(rng)
         identity = kind.identify(puzzle)
-        vain = vain + 1 if identity in seen else 0
-        if vain == GIVE_UP:
+        repeats = repeats + 1 if identity in identities else 0
+        if repeats == GIVE_UP:
             raise SourceError(
-                f"{source}: of puzzles that are not alike only {drawn[0]:,} to train on and {drawn[1]:,} to "
-                "test were found; ask for fewer"
+                f"{source}: only {part_counts[0]:,} different training puzzles and {part_counts[1]:,} different test "
+                "puzzles were found; request fewer"
             )
         part = blake2b(identity).digest()[0] % 2
         answers = [answer] if kind.complete is None else kind.complete(puzzle)
-        if not vain and drawn[part] < counts[part] and not (part and kind.complete and len(answers) == 1):
-            drawn[part] += 1
-            parts[part].extend(Pair(puzzle, each) for each in ([answer] if part else answers))
-        seen.add(identity)
-    return Task(plain, *map(tuple, parts))
+        if not repeats and part_counts[part] < counts[part] and not (part and kind.complete and len(answers) == 1):
+            part_counts[part] += 1
+            parts[part].extend(Pair(puzzle, solution) for solution in ([answer] if part else answers))
+        identities.add(identity)
+    return Task(base_name, *map(tuple, parts))
 
 
 def _find_folder(source: str) -> tuple[Path, tuple[int, int] | None, int] | None:
-    """A folder of CSV files with the counts and the seed that follow it, if the source is one."""
+    """Split the source into a folder of CSV files, its counts (or None) and its seed; None if it is no such folder."""
     match = _FOLDER.fullmatch(source)
     assert match is not None
-    if _holds_csv(Path(source)):
+    # The whole source comes first, because the name of a folder may itself contain # or @.
+    if _has_csv(Path(source)):
         return Path(source), None, 0
-    if match[1] and _holds_csv(Path(match[1])):
+    if match[1] and _has_csv(Path(match[1])):
         return Path(match[1]), _parse_counts(source, match[2], match[3]), int(match[4] or 0)
     return None
 
 
-def _holds_csv(folder: Path) -> bool:
+def _has_csv(folder: Path) -> bool:
     return any((folder / f"{part}.csv").is_file() for part in ("train", "test"))
 
 
@@ -194,12 +215,18 @@ def _read_folder(folder: Path, counts: tuple[int, int] | None, seed: int) -> Tas
         rng = task_rng(seed, "boards", part)
         parts.append(_read_csv(folder / f"{part}.csv", counts[number] if counts else None, rng))
     if not parts[0]:
-        raise SourceError(f"{folder / 'train.csv'}: holds no puzzle; there must be one to train on")
+        raise SourceError(f"{folder / 'train.csv'} contains no puzzle; add at least one training puzzle")
     return Task(folder.resolve().name, *parts)
 
 
 def _read_csv(file: Path, count: int | None, rng: np.random.Generator) -> tuple[Pair, ...]:
-    """So many puzzles of a file, drawn by the generator but in the file's order; None: as many as published."""
+    """Read `count` puzzles of a CSV file and check their solutions.
+
+    Args:
+        file: a CSV file with the columns question and answer.
+        count: how many puzzles to draw; None for the published number, which is all but for a Sudoku's train.csv.
+        rng: draws the puzzles; they stay in the file's order.
+    """
     table = _read_table(file)
     if not len(table):
         return ()
@@ -207,13 +234,17 @@ def _read_csv(file: Path, count: int | None, rng: np.random.Generator) -> tuple[
     if count is None:
         count = min(len(table), PUBLISHED_SUDOKUS) if (name, file.stem) == ("sudoku", "train") else len(table)
     if count > len(table):
-        raise SourceError(f"{file}: holds {len(table):,} puzzles, {count:,} were asked for; ask for fewer")
+        raise SourceError(f"{file} contains {len(table):,} puzzles, but {count:,} were requested; request fewer")
+    # A permutation's first elements: with the same seed a smaller count selects a subset of a larger one.
     rows = np.sort(rng.permutation(len(table))[:count]) if count < len(table) else np.arange(count)
     side = _find_side(len(table["question"][0].as_py()), name, file)
     questions, answers = (_parse_column(table[column], rows, side, name, file) for column in ("question", "answer"))
-    wrong = np.flatnonzero(~_kind(name, side).are_answers(questions, answers))
-    if len(wrong):
-        raise SourceError(f"{file}: line {rows[wrong[0]] + 2}: the answer does not solve the question; remove the line")
+    errors = np.flatnonzero(~_kind(name, side).are_answers(questions, answers))
+    if len(errors):
+        # Line 1 is the header and rows count from 0, hence + 2.
+        raise SourceError(
+            f"{file}: line {rows[errors[0]] + 2}: the answer does not solve the question; remove the line"
+        )
     return tuple(map(Pair, questions, answers))
 
 
@@ -223,39 +254,45 @@ def _read_table(file: Path) -> pa.Table:
         options = pa_csv.ConvertOptions(column_types=columns, include_columns=list(columns))
         return pa_csv.read_csv(file, convert_options=options)
     except FileNotFoundError:
-        raise SourceError(f"{file}: no such file; a folder of puzzles holds train.csv and test.csv") from None
+        raise SourceError(f"{file} does not exist; a folder of puzzles must contain train.csv and test.csv") from None
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise SourceError(f"{file}: no CSV file with the columns question and answer ({error})") from None
+        raise SourceError(
+            f"{file} is not a CSV file with the columns question and answer ({error}); correct or replace the file"
+        ) from None
 
 
 def _find_side(cells: int, name: str, file: Path) -> int:
-    """The side of a file's boards, by the number of cells of the first."""
+    """Return the side of a file's boards, given the number of cells of the first board."""
     side = round(cells**0.5)
     if side**2 != cells or side not in (sudoku.BOXES if name == "sudoku" else range(2, MAX_SIDE + 1)):
-        allowed = "81 (or 16, or 36)" if name == "sudoku" else f"as many as a square of side up to {MAX_SIDE}"
-        raise SourceError(f"{file}: line 2: a question of {cells} cells; a {name.capitalize()} has {allowed}")
+        allowed = "81 (or 16, or 36) cells" if name == "sudoku" else f"a square number of cells up to {MAX_SIDE**2}"
+        raise SourceError(
+            f"{file}: line 2: the question has {cells} cells, but a {name.capitalize()} has {allowed}; correct the line"
+        )
     return side
 
 
 def _parse_column(
     column: pa.ChunkedArray, rows: NDArray[np.int64], side: int, name: str, file: Path
 ) -> NDArray[np.uint8]:
-    """The grids (rows, side, side) of some rows of a column of text."""
+    """Parse the text in these rows of a column; return the grids (rows, side, side)."""
     texts = column.take(pa.array(rows)).to_pylist()
     lengths = np.array([len(text) for text in texts])
     if (lengths != side**2).any():
         row = int((lengths != side**2).argmax())
         raise SourceError(
-            f"{file}: line {rows[row] + 2}: {lengths[row]} cells, where the first question has {side**2}; mend the line"
+            f"{file}: line {rows[row] + 2} has {lengths[row]} cells, but the first question has {side**2}; "
+            "correct the line"
         )
     symbols = _SYMBOLS[name]
     colours = np.full(256, 255, np.uint8)
     colours[np.frombuffer(symbols, np.uint8)] = np.arange(len(symbols))
     if name == "sudoku":
         colours[ord("0")] = 0
-    written = np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8)
-    grids = colours[written].reshape(-1, side, side)
+    # "replace" writes "?" for each other character, so that lengths stay and the check below finds it.
+    characters = np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8)
+    grids = colours[characters].reshape(-1, side, side)
     if (grids == 255).any():
         row = int((grids == 255).any((1, 2)).argmax())
-        raise SourceError(f"{file}: line {rows[row] + 2}: a cell is none of {symbols.decode()!r}; mend the line")
+        raise SourceError(f"{file}: line {rows[row] + 2}: a cell is not in {symbols.decode()!r}; correct the line")
     return grids

@@ -1,7 +1,8 @@
-"""Symmetries of whole boards, drawn for every example: a pair and a number come in, where its cells go comes out.
+"""Draw a random board symmetry for each training example, as data augmentation for Sudoku and Maze.
 
-What colour permutations and dihedral transforms are to ARC, these are to Sudoku and Maze: nothing is stored, and the
-symmetry is a function of (seed, pair, number) alone. Number 0 leaves a pair as it is.
+The inputs are a seed, the indices of the examples' pairs and symmetry numbers. The outputs are a permutation of the
+board's cells and a permutation of its colours for each example. Symmetries are not stored: each one is a function of
+(seed, pair, number) alone. Number 0 is the identity.
 """
 
 from dataclasses import dataclass
@@ -24,12 +25,13 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Symmetries:
-    """Which symmetries an example is trained under.
+    """The symmetries under which an example is trained.
 
-    name: the 8 dihedral transforms, or those of Sudoku: digits renamed, rows, columns, bands and stacks shuffled and,
-    where boxes are square, the board transposed
-    count: of each pair so many are taken besides itself; there are 7 dihedral ones, and more are not taken
-    side: of the board, which every grid fills
+    Attributes:
+        name: "dihedral" for the 8 dihedral transforms. "sudoku" for renamed digits and shuffled rows, columns, bands
+            and stacks; if boxes are square, boards are also transposed.
+        count: number of symmetries per pair, not counting the identity; at most 7 are used for "dihedral".
+        side: side of the board; every grid must fill it.
     """
 
     name: Literal["dihedral", "sudoku"]
@@ -37,21 +39,29 @@ class Symmetries:
     side: int
 
     def __post_init__(self) -> None:
-        """ValueError for a board that has no such symmetries."""
+        """Raise ValueError for a board side that Sudoku does not have."""
         if self.name == "sudoku" and self.side not in BOXES:
             sides = ", ".join(map(str, BOXES))
-            raise ValueError(f"train.symmetry is sudoku, which has sides {sides}; the board's is {self.side}")
+            raise ValueError(
+                f"train.symmetry is sudoku, which has sides {sides}; the board's is {self.side}. "
+                "Set train.symmetry to dihedral or none"
+            )
 
     def draw_numbers(self, rng: np.random.Generator, size: int) -> Numbers:
-        """Which symmetry each of so many examples gets: uniform over 0 to count."""
+        """Draw a symmetry number for each of `size` examples, uniform over 0 to count (at most 7 for "dihedral")."""
         most = min(self.count, DIHEDRALS - 1) if self.name == "dihedral" else self.count
         return rng.integers(0, most + 1, size)
 
     def draw(self, seed: int, pairs: Numbers, numbers: Numbers) -> tuple[Numbers, Numbers]:
-        """Symmetry numbers[i] of pair pairs[i]: its k-th is the same whatever else is drawn, its 0th changes nothing.
+        """Compute symmetry numbers[i] of pair pairs[i] for each i; it does not depend on the other examples.
+
+        Args:
+            seed: seed of the symmetries.
+            pairs: (B,) indices of pairs.
+            numbers: (B,) symmetry numbers; 0 is the identity.
 
         Returns:
-            Which old cell lands on each place (B, side x side), and the new colour of each colour (B, 10).
+            The old cell that moves to each place (B, side * side), and the new colour of each colour (B, 10).
         """
         if self.name == "dihedral":
             turns = _draw_turns(np.uint64(seed), pairs, numbers)
@@ -62,16 +72,19 @@ class Symmetries:
 
 @cache
 def turn_cells(side: int) -> Numbers:
-    """(8, side x side): which old cell each dihedral transform lands on each place."""
+    """Return for each dihedral transform the old cell that moves to each place (8, side * side)."""
     places = list(product(range(side), repeat=2))
-    turned = [[source_cell(number, row, column, side, side) for row, column in places] for number in range(DIHEDRALS)]
-    rows, columns = np.moveaxis(np.array(turned), -1, 0)
+    sources = [[source_cell(number, row, column, side, side) for row, column in places] for number in range(DIHEDRALS)]
+    rows, columns = np.moveaxis(np.array(sources), -1, 0)
     return rows * side + columns
 
 
 @njit(cache=True)
 def _draw_turns(seed, pairs, numbers):
-    """Which dihedral transform each example gets: a pair's seven besides the identity come in an order of its own."""
+    """Return the dihedral transform of each example.
+
+    Each pair has its own random order of the seven transforms other than the identity; `numbers` are places in it.
+    """
     turns = np.zeros(len(pairs), np.int64)
     for example in range(len(pairs)):
         if numbers[example] > 0:
@@ -83,7 +96,7 @@ def _draw_turns(seed, pairs, numbers):
 
 @njit(cache=True)
 def _draw_sudoku(seed, pairs, numbers, rows, columns):
-    """Cells and colours of each example's symmetry."""
+    """Return cells (B, side * side) and colours (B, 10) of each example's symmetry."""
     side = rows * columns
     cells = np.empty((len(pairs), side * side), np.int64)
     colours = np.empty((len(pairs), COLOURS), np.int64)
@@ -108,29 +121,30 @@ def _draw_sudoku(seed, pairs, numbers, rows, columns):
 
 @njit(cache=True)
 def _shuffle_lines(side, thickness, state):
-    """An order of rows (or columns): bands shuffled, and the lines within each."""
+    """Return an order of rows (or columns): bands are shuffled, and so are the lines within each band."""
     bands = np.arange(side // thickness)
     lines = np.empty(side, np.int64)
     _shuffle(bands, state)
     for place, band in enumerate(bands):
-        within = np.arange(thickness)
-        _shuffle(within, state)
+        order = np.arange(thickness)
+        _shuffle(order, state)
         for number in range(thickness):
-            lines[place * thickness + number] = band * thickness + within[number]
+            lines[place * thickness + number] = band * thickness + order[number]
     return lines
 
 
 @njit(cache=True)
 def _shuffle(values, state):
-    """Fisher and Yates, in place."""
+    """Shuffle in place (Fisher-Yates)."""
     for last in range(len(values) - 1, 0, -1):
-        chosen = _below(last + 1, state)
-        values[last], values[chosen] = values[chosen], values[last]
+        other = _below(last + 1, state)
+        values[last], values[other] = values[other], values[last]
 
 
 @njit(cache=True)
 def _start(seed, pair, number):
-    """The state (1,) of the generator of this pair's symmetry of this number."""
+    """Return the generator's initial state (1,) for this pair and symmetry number."""
+    # A counter-based generator of 8 bytes, because creating a numpy generator per example would be too slow.
     state = np.empty(1, np.uint64)
     state[0] = _mix(_mix(_mix(seed) ^ np.uint64(pair)) ^ np.uint64(number))
     return state
@@ -138,14 +152,15 @@ def _start(seed, pair, number):
 
 @njit(cache=True)
 def _below(limit, state):
-    """The next number from 0 to limit - 1."""
+    """Draw the next number from 0 to limit - 1 and advance the state."""
+    # SplitMix64's increment (the golden ratio times 2**64).
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     return np.int64((_mix(state[0]) >> np.uint64(33)) % np.uint64(limit))
 
 
 @njit(cache=True)
 def _mix(value):
-    """SplitMix64's finaliser (Steele et al. 2014)."""
+    """Mix the bits of a 64-bit integer: SplitMix64's finaliser (Steele et al. 2014)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))

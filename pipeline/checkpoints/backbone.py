@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from augment import SeenTasks
+from augment.errors import UserError
 from augment.storage import read_json, write_file
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from pipeline.config.run_config import build_config
@@ -63,7 +64,7 @@ def _mean_of_trained(id_rows: Tensor) -> Tensor:
 def refuse_old(folder: Path) -> None:
     """ValueError where the folder is there already."""
     if folder.exists():
-        raise ValueError(f"{folder}: exists already and is not overwritten; name another folder with --out")
+        raise UserError(f"{folder}: exists already and is not overwritten", "name another folder with --out")
 
 
 def describe_training(run: Path) -> dict[str, str]:

@@ -23,18 +23,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from augment import Overlap, SeenTasks
 from augment.augmentation import parse_puzzle_keys, puzzle_keys
+from augment.errors import DamagedError, UserError
 from augment.storage import new_folder, read_json, seal, unseal
 from augment.task import KEY_SEPARATOR
+from pipeline.runtime.exit_codes import CheckpointError
 from solver.model.config import ModelConfig
 from solver.model.puzzle_embedding import PuzzleEmbedding
 
 FORMAT = 3
 ABOUT = "checkpoint.json"
+FIX = "name another checkpoint, such as RUN/checkpoints/final"
 
 
 @dataclass(frozen=True)
@@ -112,27 +116,42 @@ def seal_checkpoint(folder: Path, step: int, config: dict, leaks: Sequence[Overl
 
 
 def unseal_checkpoint(folder: Path) -> dict[str, Any]:
-    """What checkpoint.json says, once every file is checked; ValueError naming one that is missing, cut or altered."""
-    return unseal(folder / ABOUT, "checkpoint", FORMAT, "name another one, such as RUN/checkpoints/final")
+    """What checkpoint.json says, once every file is checked; CheckpointError naming one that is missing or altered."""
+    try:
+        return unseal(folder / ABOUT, "checkpoint", FORMAT, FIX)
+    except DamagedError as error:
+        raise CheckpointError(error.summary, error.fix) from None
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read ({error})", FIX) from error
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint, bf16 weights as float32; ValueError naming a file that is missing, cut short or altered."""
+    """Read a checkpoint, bf16 weights as float32; CheckpointError naming a file that is missing or altered."""
     about = unseal_checkpoint(folder)
-    average = load_file(folder / "average.safetensors") if "average.safetensors" in about["files"] else None
-    weights = load_file(folder / "model.safetensors")
-    ids = load_file(folder / "ids.safetensors")
+    average = load_tensors(folder / "average.safetensors") if "average.safetensors" in about["files"] else None
+    weights = load_tensors(folder / "model.safetensors")
+    ids = load_tensors(folder / "ids.safetensors")
     weights = {name: _upcast(tensor) for name, tensor in weights.items()}
     rows = ids["rows"]
     tasks = read_json(folder / "keys.json")["tasks"]
     task_ids = chain.from_iterable([task] * len(numbers) for task, numbers in tasks.items())
     keys = puzzle_keys(task_ids, np.array(list(chain.from_iterable(tasks.values())), dtype=np.int64))
     if len(keys) != len(rows):
-        raise ValueError(f"{folder / 'keys.json'}: {len(keys)} keys for {len(rows)} ID rows; name another checkpoint")
+        raise CheckpointError(
+            f"{folder / 'keys.json'}: {len(keys)} keys for {len(rows)} ID rows", "name another checkpoint"
+        )
     seen = SeenTasks.from_json(read_json(folder / "seen.json"))
     leaks = tuple(Overlap(*leak) for leak in about["leaks"])
     more = {"start_row": ids.get("start"), "shared_rows": ids.get("shared"), "start_shared": ids.get("start_shared")}
     return Checkpoint(weights, average, rows, keys, about["step"], about["config"], seen, leaks, **more)
+
+
+def load_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file by name; CheckpointError where it cannot be read."""
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error})", FIX) from error
 
 
 def match_rows(checkpoint: Checkpoint, keys: list[str]) -> tuple[PuzzleEmbedding, int]:
@@ -179,7 +198,7 @@ def _group_keys(keys: list[str]) -> dict[str, list[int]]:
     task_ids, numbers = parse_puzzle_keys(keys)
     for task, number in zip(task_ids, numbers.tolist(), strict=True):
         if task != last and task in groups:
-            raise ValueError(f"the ID rows of task {task} do not stand together; sort the rows by task")
+            raise UserError(f"the ID rows of task {task} do not stand together", "sort the rows by task")
         groups.setdefault(task, []).append(number)
         last = task
     return groups

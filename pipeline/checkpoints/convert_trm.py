@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from augment.augmentation import parse_puzzle_keys, puzzle_keys
+from augment.errors import UserError
 from augment.storage import read_json
 from pipeline.checkpoints.backbone import refuse_old, write_backbone
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
@@ -61,7 +62,7 @@ def read_published(file: Path) -> tuple[dict[str, Tensor], Tensor | None]:
     tensors = {_strip_prefixes(name): tensor for name, tensor in _read_tensors(file).items()}
     id_rows = tensors.pop(ID_ROWS, None)
     if id_rows is not None and id_rows.ndim != 2:
-        raise ValueError(f"{file}: tensor {ID_ROWS} has shape {tuple(id_rows.shape)}; expected (rows, id_size)")
+        raise UserError(f"{file}: tensor {ID_ROWS} has shape {tuple(id_rows.shape)}", "expected (rows, id_size)")
     names = name_table(hrm=any(name.startswith("H_level.") for name in tensors))
     return {_our_name(name, names, file): tensor for name, tensor in tensors.items()}, id_rows
 
@@ -102,7 +103,7 @@ def infer_config(weights: Mapping[str, Tensor], id_rows: Tensor | None = None, *
     network = "network_l" if is_hrm(weights) else "network"
     missing = [name for name in ("token_embedding.weight", f"{network}.0.mlp.down.weight") if name not in weights]
     if missing:
-        raise ValueError(f"no tensor {missing[0]}: this is neither a TRM nor an HRM checkpoint")
+        raise UserError(f"no tensor {missing[0]}: this is neither a TRM nor an HRM checkpoint")
     vocabulary, hidden = weights["token_embedding.weight"].shape
     inferred: dict[str, Any] = {
         "hidden": hidden,
@@ -131,12 +132,12 @@ def check_weights(weights: Mapping[str, Tensor], config: ModelConfig, file: Path
     for name in sorted(expected.keys() | weights.keys()):
         published = _rename(name, inverse)
         if name not in weights:
-            raise ValueError(f"{file}: tensor {published} is missing; is this a whole checkpoint?")
+            raise UserError(f"{file}: tensor {published} is missing", "is this a whole checkpoint?")
         if name not in expected:
-            raise ValueError(f"{file}: tensor {published} has no place in a model of {config.layers} layers")
+            raise UserError(f"{file}: tensor {published} has no place in a model of {config.layers} layers")
         if weights[name].shape != expected[name]:
             shapes = f"{tuple(weights[name].shape)}, not {tuple(expected[name])}"
-            raise ValueError(f"{file}: tensor {published} has shape {shapes}; check heads, id_slots, board_side")
+            raise UserError(f"{file}: tensor {published} has shape {shapes}", "check heads, id_slots, board_side")
 
 
 def _empty_model(config: ModelConfig) -> RecursiveModel:
@@ -151,7 +152,7 @@ def _expansion(weights: Mapping[str, Tensor], network: str) -> float:
     for expansion in (4, *range(1, 65)):
         if all(inner_size(size, expansion) == inner for size, inner in sizes):
             return float(expansion)
-    raise ValueError(f"no whole expansion gives the (size, inner size) of the SwiGLU layers, {sizes}")
+    raise UserError(f"no whole expansion gives the (size, inner size) of the SwiGLU layers, {sizes}")
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:
@@ -160,9 +161,9 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         tensors = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # on bytes that are no pickle the unpickler fails in every way there is
-        raise ValueError(f"{file}: cannot be read as a checkpoint ({error}); fetch the file again") from error
+        raise UserError(f"{file}: cannot be read as a checkpoint ({error})", "fetch the file again") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ValueError(f"{file}: holds something else than named tensors; give the weights file of a checkpoint")
+        raise UserError(f"{file}: holds something else than named tensors", "give the weights file of a checkpoint")
     return tensors
 
 
@@ -174,7 +175,7 @@ def _our_name(name: str, names: Mapping[str, str], file: Path) -> str:
     try:
         return _rename(name, names)
     except KeyError as error:
-        raise ValueError(f"{file}: tensor {name} is part of neither a TRM nor an HRM; only these are read") from error
+        raise UserError(f"{file}: tensor {name} is part of neither a TRM nor an HRM", "only these are read") from error
 
 
 def _rename(name: str, names: Mapping[str, str]) -> str:
@@ -237,6 +238,6 @@ def _name_rows(id_rows: Tensor | None, identifiers: Path | None, model: ModelCon
         return [], torch.zeros(0, model.id_length)
     names = read_json(identifiers)
     if not isinstance(names, list) or len(names) != len(id_rows):
-        raise ValueError(f"{identifiers}: must be a list of {len(id_rows)} names, one per ID row of the checkpoint")
+        raise UserError(f"{identifiers}: must be a list of {len(id_rows)} names, one per ID row of the checkpoint")
     named = [row for row, name in enumerate(names) if name != BLANK]
     return puzzle_keys(*parse_puzzle_keys([names[row] for row in named])), id_rows[named]

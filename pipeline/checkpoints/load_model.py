@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from augment import PuzzleSet
+from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, match_rows
 from pipeline.config.run_config import TrainSettings, build_config
 from solver.data.puzzle_ids import check_draws, find_rows
@@ -26,7 +27,7 @@ def load_weights(model: RecursiveModel, checkpoint: Checkpoint, name: str) -> No
         model.load_state_dict(checkpoint.best_weights())
     except RuntimeError as error:
         lines = "\n".join(str(error).splitlines()[1:4])
-        raise ValueError(f"{name}: its weights do not fit the model of this config:\n{lines}") from None
+        raise UserError(f"{name}: its weights do not fit the model of this config:\n{lines}") from None
 
 
 def choose_precision(name: Literal["auto", "fp32", "bf16", "fp16", "fp64"], device: torch.device) -> torch.dtype:
@@ -64,9 +65,9 @@ def choose_varlen(name: Literal["auto", "varlen", "padded"], model: RecursiveMod
         return False
     works = varlen_works(model.config.heads, model.config.hidden // model.config.heads, model.precision, device)
     if name == "varlen" and not works:
-        raise ValueError(
-            f"train.attention=varlen: torch {torch.__version__} cannot do it in {model.precision} on {device}; "
-            "leave it at auto"
+        raise UserError(
+            f"train.attention=varlen: torch {torch.__version__} cannot do it in {model.precision} on {device}",
+            "leave it at auto",
         )
     return works
 
@@ -109,7 +110,7 @@ def load_model(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> tuple[Recursive
     known = set(checkpoint.keys)
     unknown = int(np.array([key not in known for key in keys])[rows].sum())
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"{unknown} of {len(puzzle_set)} puzzles have no ID row in the checkpoint: "
             "predict the puzzle set it was trained on, or train from it on this set first (--checkpoint)"
         )

@@ -22,12 +22,14 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from augment import Overlap, SeenTasks
+from augment.errors import UserError
 from augment.storage import sync
-from pipeline.checkpoints.checkpoint import encode_labels, seal_checkpoint, unseal_checkpoint
+from pipeline.checkpoints.checkpoint import encode_labels, load_tensors, seal_checkpoint, unseal_checkpoint
+from pipeline.runtime.exit_codes import CheckpointError, DiskFullError
 
 MARGIN = 1.05
 """Free space asked for, per byte to be written."""
@@ -57,7 +59,7 @@ class CheckpointManager:
         folder: RUN/checkpoints, shared by all processes.
         config, keys, seen, leaks: what a checkpoint says of its run (`pipeline.checkpoints.checkpoint`).
         process, processes: which process this is, of how many.
-        log: told what a user should know.
+        log: called with a warning about each checkpoint that was set aside.
         keep: so many checkpoints stay.
         patience: seconds that the first process waits for the others' files.
     """
@@ -100,7 +102,7 @@ class CheckpointManager:
         """Copy the state and write it in the background, once the one before is written.
 
         Raises:
-            ValueError: where the disk has no room for it, or had none for the one before.
+            DiskFullError: where the disk has no room for it, or had none for the one before.
         """
         self.wait()
         tensors = state.tensors if self.process == 0 else {}
@@ -125,7 +127,7 @@ class CheckpointManager:
         """Before training, in the first process: remove what a kill left half written, set damaged checkpoints aside.
 
         Raises:
-            ValueError: where every checkpoint of the run is damaged.
+            CheckpointError: where every checkpoint of the run is damaged.
         """
         for path in self.folder.glob(".*.unfinished"):
             shutil.rmtree(path, ignore_errors=True)
@@ -135,17 +137,17 @@ class CheckpointManager:
             try:
                 unseal_checkpoint(path)
                 break
-            except (ValueError, OSError) as error:
-                damage[path] = str(error).partition(";")[0]
+            except CheckpointError as error:
+                damage[path] = error.summary
         if checkpoints and len(damage) == len(checkpoints):
             listed = "\n  ".join(damage.values())
-            raise ValueError(
-                f"{self.folder}: no checkpoint of this run is whole; put back a copy, or remove the folder to train "
-                f"from the beginning.\n  {listed}"
+            raise CheckpointError(
+                f"{self.folder}: no checkpoint of this run is whole",
+                f"put back a copy, or remove the folder to train from the beginning.\n  {listed}",
             )
         for path, said in damage.items():
             aside = _set_aside(path)
-            self.log(f"warning: {said}; the checkpoint before it is used, and it is kept as {aside.name}")
+            self.log(f"{said}; the checkpoint before it is used, and it is kept as {aside.name}")
 
     def newest(self) -> TrainingState | None:
         """The newest checkpoint, None where there is none; call `tidy` first, in the first process."""
@@ -155,7 +157,7 @@ class CheckpointManager:
         folder = checkpoints[-1]
         about = unseal_checkpoint(folder)
         names = [name.removesuffix(".safetensors") for name in about["files"] if name.endswith(".safetensors")]
-        parts = {name: load_file(folder / f"{name}.safetensors") for name in names}
+        parts = {name: load_tensors(folder / f"{name}.safetensors") for name in names}
         slots = [parts.pop(name) for name in sorted(names) if name.startswith("slots_")]
         return TrainingState(about["step"], parts, slots, about["training"])
 
@@ -173,13 +175,14 @@ class CheckpointManager:
         if free < needed:
             raise self._no_space(f"it takes {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free")
 
-    def _no_space(self, what: str) -> ValueError:
+    def _no_space(self, what: str) -> DiskFullError:
         kept = (
             "there is none before it" if self.last_step is None else f"the last one, of step {self.last_step}, is whole"
         )
-        return ValueError(
-            f"{self.folder}: no room for a checkpoint: {what}. {kept[0].upper()}{kept[1:]}. Free some space and give "
-            "the same command again, which goes on from it, or name a --run-dir on another disk"
+        return DiskFullError(
+            f"{self.folder}: no room for a checkpoint: {what}; {kept}",
+            "free some space and give the same command again, which resumes from it, or name a --run-dir on another "
+            "disk",
         )
 
     def _write(self, state: TrainingState) -> None:
@@ -219,9 +222,10 @@ class CheckpointManager:
         end = time.monotonic() + self.patience
         while missing := [n for n in range(self.processes) if not (unfinished / f"slots_{n:04d}.safetensors").exists()]:
             if time.monotonic() > end:
-                raise ValueError(
+                raise UserError(
                     f"{unfinished}: process {missing[0]} of {self.processes} has not written its slots within "
-                    f"{self.patience:.0f} s; all processes must see the same RUN folder"
+                    f"{self.patience:.0f} s",
+                    "all processes must see the same RUN folder",
                 )
             time.sleep(0.02)
 

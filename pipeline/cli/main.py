@@ -1,7 +1,7 @@
 """The command line: python -m pipeline COMMAND (also installed as arc-trm); --help lists commands and their options.
 
-Every command is a few lines around a stage. Bad input ends in one message and exit code 2, never in a traceback, unless
---debug is given anywhere on the line.
+Every command is a few lines around a stage. Bad input ends in one message and exit code 2, other errors that a user
+can act on in one of `pipeline.runtime.exit_codes`, never in a traceback, unless --debug is given anywhere on the line.
 """
 
 import sys
@@ -13,6 +13,7 @@ from typer.models import CommandInfo
 from pipeline.cli import backbones, experiments, kaggle, scoring, solve, stages
 from pipeline.cli.app import Debug, app
 from pipeline.cli.old_names import with_new_names
+from pipeline.runtime.exit_codes import ExitCode, exit_code
 
 COMMANDS = (solve, stages, scoring, backbones, experiments, kaggle)
 """The modules whose commands `app` has, in the order in which --help lists them."""
@@ -32,7 +33,7 @@ app.registered_commands.sort(key=_place)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; a user's error becomes one message and exit code 2."""
+    """Run a command; an error that a user can act on becomes one message and the exit code of its kind."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
@@ -41,4 +42,6 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         Screen(stderr=True, highlight=False).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
-        sys.exit(2)
+        code = exit_code(error)
+        # A checkpoint that a user names is an input like any other.
+        sys.exit(ExitCode.REFUSED if code == ExitCode.UNREADABLE_CHECKPOINT else code)

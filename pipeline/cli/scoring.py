@@ -35,7 +35,7 @@ def vote_command(
     if listed:
         return Console().show(rankers_table())
     if predictions is None or source is None or out is None:
-        raise ConfigError("vote: name the predictions folder, the SOURCE it answers and --out; or --list the rankers")
+        raise ConfigError("vote: name the predictions folder, the SOURCE it answers and --out", "or --list the rankers")
     selection = Selection(**selected(tasks, max_side, limit))
     console = Console()
     vote_file([predictions, *(merge or [])], source, selection, ranker, out, console)

@@ -110,11 +110,13 @@ def _check_build(
     if not scored and not train:
         raise ConfigError("build: name at least one source, with --score or --train")
     if selected and not scored:
-        raise ConfigError("build: --tasks, --max-side and --limit select scored tasks; name their source with --score")
+        raise ConfigError(
+            "build: --tasks, --max-side and --limit select scored tasks", "name their source with --score"
+        )
     if extends and form == "published":
-        raise ConfigError("build: a set that is extended lacks the test outputs to export; build it from its sources")
+        raise ConfigError("build: a set that is extended lacks the test outputs to export", "build it from its sources")
     if out.exists():
-        raise ConfigError(f"{out}: exists already and is not overwritten; name another folder with --out")
+        raise ConfigError(f"{out}: exists already and is not overwritten", "name another folder with --out")
 
 
 @app.command("train")
@@ -188,7 +190,7 @@ def predict_command(
     made = join_process_group().any(out.exists())
     if made and (not settings.rescore or changes.keys() - {"predict.rescore"}):
         raise ConfigError(
-            f"{out}: exists already and is not overwritten; name another folder with --out, or only --rescore it"
+            f"{out}: exists already and is not overwritten", "name another folder with --out, or only --rescore it"
         )
     if not made:
         predict(loaded, puzzle_set, settings, out, console, checkpoint=str(checkpoint))
@@ -209,7 +211,7 @@ def tasks_command(
 ) -> None:
     """Check a source and count what is in it; --html draws it."""
     if html and html.exists():
-        raise ConfigError(f"{html}: exists already and is not overwritten; name another file with --html")
+        raise ConfigError(f"{html}: exists already and is not overwritten", "name another file with --html")
     loaded = load_tasks(source, Selection(**selected(tasks, max_side, limit)))
     console = Console()
     console.show(describe_tasks(source, loaded))

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from augment import DIHEDRALS
+from augment.errors import UserError
 from pipeline.config.sections import (
     PredictSettings,
     PuzzleSettings,
@@ -27,7 +28,7 @@ OLD_IDS = {"puzzle": "augmentation", "task": "shared"}
 """Values of puzzles.ids in configs without puzzles.fixed_colours, and what they are called now."""
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A setting that does not exist or cannot be."""
 
 
@@ -57,14 +58,14 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _holds_arc(self) -> "RunConfig":
         if self.model.vocabulary < VOCABULARY:
-            raise ValueError(f"model.vocabulary is {self.model.vocabulary}; ARC needs {VOCABULARY} tokens")
+            raise UserError(f"model.vocabulary is {self.model.vocabulary}", f"ARC needs {VOCABULARY} tokens")
         return self
 
     @model_validator(mode="after")
     def _pools_plain_answers(self) -> "RunConfig":
         if self.ensemble > 1 and (self.predict.rescore or self.unattended):
             other = "predict.rescore is above 0" if self.predict.rescore else "the run is unattended"
-            raise ValueError(f"ensemble is {self.ensemble}, and {other}, which knows one model only: set ensemble=1")
+            raise UserError(f"ensemble is {self.ensemble}, and {other}, which knows one model only: set ensemble=1")
         return self
 
     @model_validator(mode="after")
@@ -73,21 +74,21 @@ class RunConfig(Settings):
         draws = bool(self.model.recursion.noisy)
         if predict.trajectories > 1 and predict.noise == 0 and not (draws and predict.temperature):
             more = "a temperature above 0" if draws else "the noise too, for example predict.noise=0.2 (--noise 0.2)"
-            raise ValueError(
-                f"predict.trajectories is {predict.trajectories} and there is no noise, so all of them would be alike; "
-                f"set {more}"
+            raise UserError(
+                f"predict.trajectories is {predict.trajectories} and there is no noise, so all of them would be alike",
+                f"set {more}",
             )
         if not predict.ranker.endswith(".py") and find_ranker(predict.ranker).judged and not draws:
-            raise ValueError(
-                f"the ranker '{predict.ranker}' needs the value head, which only a recursion with noise has; set "
-                "predict.ranker=best, which takes the halting head"
+            raise UserError(
+                f"the ranker '{predict.ranker}' needs the value head, which only a recursion with noise has",
+                "set predict.ranker=best, which takes the halting head",
             )
         return self
 
     @model_validator(mode="after")
     def _keeps_starts(self) -> "RunConfig":
         if self.train.corrupted and self.model.recursion.carry == "reset":
-            raise ValueError(
+            raise UserError(
                 "train.corrupted changes where latents start, and model.recursion.carry=reset starts them anew at each "
                 "step: set train.corrupted=0 too"
             )
@@ -98,12 +99,12 @@ class RunConfig(Settings):
         alone = self.puzzles.ids == "task"
         vectors = self.model.transform_vectors
         if alone and not vectors:
-            raise ValueError(
+            raise UserError(
                 "puzzles.ids is task, so all transforms of a task share an ID row and nothing tells them apart: set "
                 "model.transform_vectors=true too"
             )
         if vectors and not alone:
-            raise ValueError(
+            raise UserError(
                 f"model.transform_vectors is true, and puzzles.ids={self.puzzles.ids} needs no such vectors: set "
                 "puzzles.ids=task too, or model.transform_vectors=false"
             )
@@ -114,7 +115,7 @@ class RunConfig(Settings):
         puzzles = self.puzzles
         turned = puzzles.ids in ("transform", "task") and puzzles.augmentations < DIHEDRALS
         if self.model.symbols and puzzles.augmentations and not turned:
-            raise ValueError(
+            raise UserError(
                 f"model.symbols treats all colours alike, so puzzles of other colours add nothing: set "
                 f"puzzles.ids=transform and puzzles.augmentations={DIHEDRALS - 1} (the {DIHEDRALS} transforms)"
             )
@@ -124,12 +125,12 @@ class RunConfig(Settings):
     def _moves_whole_boards(self) -> "RunConfig":
         self.train.whole_boards(self.model.board_side)
         if self.train.symmetry != "none" and (self.train.shift or self.model.canvas != "full"):
-            raise ValueError(
+            raise UserError(
                 f"train.symmetry is {self.train.symmetry}, which moves whole boards: set train.shift=false and "
                 "model.canvas=full too"
             )
         if self.train.symmetry != "none" and self.train.task_steps:
-            raise ValueError(
+            raise UserError(
                 "train.task_steps trains on each task by itself, without train.symmetry: set train.task_steps=0 too"
             )
         return self
@@ -142,7 +143,7 @@ def override(config: RunConfig, assignments: dict[str, Any]) -> RunConfig:
     for name, value in assignments.items():
         *path, last = name.split(".")
         if name not in known:
-            raise ConfigError(f"{name}: no such setting; near it are {', '.join(nearest_names(name, known))}")
+            raise ConfigError(f"{name}: no such setting", f"near it are {', '.join(nearest_names(name, known))}")
         place = values
         for part in path:
             place = place[part]

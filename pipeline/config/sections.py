@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from augment import MAX_PAIRS, Draws, Duplicates, FixedColours, OnLeak, Selection
+from augment.errors import UserError
 from augment.logic_puzzles.symmetry import Symmetries, SymmetryName
 from pipeline.time_budget import parse_duration
 from solver.data.choices import Visits
@@ -35,26 +36,26 @@ def _named_once(weights: tuple[tuple[str, float], ...]) -> tuple[tuple[str, floa
     sources = [source for source, _ in weights]
     twice = sorted({source for source in sources if sources.count(source) > 1})
     if twice:
-        raise ValueError(f"{', '.join(twice)} is weighted twice; give each source one weight")
+        raise UserError(f"{', '.join(twice)} is weighted twice", "give each source one weight")
     return weights
 
 
 def _ascending(shares: tuple[float, ...]) -> tuple[float, ...]:
     if any(later <= earlier for earlier, later in pairwise(shares)):
-        raise ValueError(f"they must grow from one to the next, and are {shares}")
+        raise UserError(f"they must grow from one to the next, and are {shares}")
     return shares
 
 
 def _ascending_shares(curriculum: Curriculum) -> Curriculum:
     shares = [share for share, _, _ in curriculum]
     if any(later <= earlier for earlier, later in pairwise(shares)):
-        raise ValueError(f"its shares must grow from one stage to the next, and are {shares}")
+        raise UserError(f"its shares must grow from one stage to the next, and are {shares}")
     return curriculum
 
 
 def _low_to_high(levels: tuple[float, float]) -> tuple[float, float]:
     if levels[0] > levels[1]:
-        raise ValueError(f"the lower comes first, and they are {levels}")
+        raise UserError(f"the lower comes first, and they are {levels}")
     return levels
 
 
@@ -208,9 +209,9 @@ class PredictSettings(Settings):
             return self
         ranker = find_ranker(self.ranker)
         if ranker.rescored and not self.rescore:
-            raise ValueError(f"the ranker '{self.ranker}' needs candidates to be rescored: set predict.rescore=10 too")
+            raise UserError(f"the ranker '{self.ranker}' needs candidates to be rescored: set predict.rescore=10 too")
         if ranker.steps == "all" and self.record != "all":
-            raise ValueError(f"the ranker '{self.ranker}' needs the answers of all steps: set predict.record=all too")
+            raise UserError(f"the ranker '{self.ranker}' needs the answers of all steps: set predict.record=all too")
         return self
 
 

@@ -77,7 +77,7 @@ def open_old_set(folder: Path | None, **given: int | str | None) -> PuzzleSet | 
     """The set to extend, if any; ConfigError where a setting is given that is the old set's to say."""
     fixed = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
     if folder is not None and fixed:
-        raise ConfigError(f"{', '.join(fixed)}: a set is extended by the settings it was built with; leave it out")
+        raise ConfigError(f"{', '.join(fixed)}: a set is extended by the settings it was built with", "leave it out")
     return None if folder is None else open_puzzle_set(folder)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augment import TRANSPOSES, Pair, PuzzleSet, Task
+from augment.errors import UserError
 from augment.puzzle_set import summarise
 from augment.rng import task_rng
 from augment.storage import new_folder
@@ -158,16 +159,16 @@ def _answer(task: Task, tasks: Mapping[str, Task], board_side: int) -> Task:
     known = tasks.get(task.id)
     asked = [pair.input.tolist() for pair in task.tests]
     if known is None or [pair.input.tolist() for pair in known.tests] != asked:
-        raise ValueError(
+        raise UserError(
             f"task {task.id} is scored in the puzzle set, but the source "
             f"{'has no such task' if known is None else 'asks other test inputs of it'}: "
             "export with the source that the set was built from"
         )
     longest = max(max(grid.shape) for pair in known.tests for grid in pair.grids())
     if longest > board_side:
-        raise ValueError(
-            f"task {task.id} has a test output with a side of {longest} but the board's is {board_side}; "
-            "build with a larger board side, or leave the task out"
+        raise UserError(
+            f"task {task.id} has a test output with a side of {longest} but the board's is {board_side}",
+            "build with a larger board side, or leave the task out",
         )
     return replace(task, tests=tuple(Pair(p.input, HIDDEN if p.output is None else p.output) for p in known.tests))
 
@@ -179,7 +180,7 @@ def _check_room(place: Path, folder: Path, *splits: Split) -> None:
     needed = sum(2 * board * len(split) + 64 * int(split.puzzle_counts.sum()) for split in splits)
     free = shutil.disk_usage(place).free
     if needed > free:
-        raise ValueError(
+        raise UserError(
             f"{folder}: the export needs {needed / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free: "
             "make room, name a folder on another disk, or build with fewer augmentations"
         )

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from augment import SourcedTasks, Task, load_tasks
+from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.config.run_config import build_config, override
 from pipeline.data.build import build
@@ -35,7 +36,7 @@ def match_on_side(
     """
     config = build_config(checkpoint.config)
     if config.model.positions != "rope2d" or config.model.mixer != "attention":
-        raise ValueError(
+        raise UserError(
             f"model.positions is {config.model.positions} and model.mixer {config.model.mixer}: boards of another side "
             "need rope2d and attention"
         )

@@ -286,5 +286,5 @@ TABLES = {
 def find_table(name: str) -> Table:
     """The table of this name; ConfigError listing them where there is none."""
     if name not in TABLES:
-        raise ConfigError(f"table {name}: no such table; there are {', '.join(TABLES)}")
+        raise ConfigError(f"table {name}: no such table", f"there are {', '.join(TABLES)}")
     return TABLES[name]

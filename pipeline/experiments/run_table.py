@@ -90,7 +90,7 @@ def choose_rows(table: Table, names: Sequence[str]) -> list[Row]:
     known = {row.name for row in table.rows}
     for name in names:
         if name not in known:
-            raise ConfigError(f"--row {name}: no such row; there are {'; '.join(row.name for row in table.rows)}")
+            raise ConfigError(f"--row {name}: no such row", f"there are {'; '.join(row.name for row in table.rows)}")
     return [row for row in table.rows if not names or row.name in names]
 
 
@@ -118,7 +118,7 @@ def _config(table: Table, row: Row, order: TableRequest, seed: int) -> RunConfig
     for name in settings:
         if name in changes or name == "seed":
             whose = "the number of --seeds" if name == "seed" else f"row {row.name!r}"
-            raise ConfigError(f"--set {name}: {whose} decides it; set what is the same in every row")
+            raise ConfigError(f"--set {name}: {whose} decides it", "set what is the same in every row")
     config = override(base, {**changes, **settings, "seed": seed})
     return match_flop(config, override(base, settings)) if table.equal_flop else config
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console as Screen
 
 from augment import PuzzleSet, Task
+from augment.errors import UserError
 from augment.logic_puzzles.nqueens import complete
 from augment.logic_puzzles.source import describe_logic_puzzles, is_queens
 from augment.storage import read_json, write_json
@@ -70,8 +71,8 @@ class Trial:
             return None
         found = read_json(file)
         if found["config"] != self.config.model_dump(mode="json"):
-            raise ValueError(
-                f"{file}: was made with other settings; name another folder with --out, or remove this one"
+            raise UserError(
+                f"{file}: was made with other settings", "name another folder with --out, or remove this one"
             )
         return found
 

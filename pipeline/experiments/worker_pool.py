@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from augment.errors import UserError
 from pipeline.experiments.trial import Trial, run_trial
 from pipeline.runtime.stop_signals import when_gone
 
@@ -38,8 +39,8 @@ def run_all_trials(trials: Sequence[Trial], jobs: int) -> Iterator[tuple[Trial, 
         for future in as_completed(waiting):
             yield waiting[future], future.result()
     except BrokenProcessPool:
-        raise ValueError(
-            "a training's process was killed, perhaps for want of memory: try fewer --jobs; the same command goes on"
+        raise UserError(
+            "a training's process was killed, perhaps for want of memory: try fewer --jobs", "the same command goes on"
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -104,11 +104,11 @@ def build_wheels(wheels: Path, commit: str) -> None:
             _run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(wheels), str(copy), *wanted])
         except ConfigError as error:
             raise ConfigError(
-                f"{PACKAGE}, {' and '.join(wanted)} could not be made into wheels; this takes pip and the network: "
-                f"{error}"
+                f"{PACKAGE}, {' and '.join(wanted)} could not be made into wheels",
+                f"this takes pip and the network: {error}",
             ) from None
     if bound := [file.name for file in wheels.iterdir() if not file.name.endswith("-py3-none-any.whl")]:
-        raise ConfigError(f"{', '.join(bound)}: built for this machine only; install a release that has a pure wheel")
+        raise ConfigError(f"{', '.join(bound)}: built for this machine only", "install a release that has a pure wheel")
 
 
 def check_bundle(folder: Path) -> str:
@@ -139,7 +139,7 @@ def _refuse(out: Path, owner: str | None, slug: str) -> None:
             f"{CHECKOUT} is no checkout, and a bundle is built from one: clone the repository and run it there"
         )
     if out.exists():
-        raise ConfigError(f"{out}: exists already and is not overwritten; name another folder with --out")
+        raise ConfigError(f"{out}: exists already and is not overwritten", "name another folder with --out")
     if not SLUG.fullmatch(slug):
         raise ConfigError(f"--slug {slug}: Kaggle takes 3 to 50 characters of a-z, 0-9 and -, for example arc-trm")
     if owner is not None and not re.fullmatch(r"[A-Za-z0-9-]+", owner):

@@ -15,13 +15,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 
+from pipeline.runtime.events import EVENTS, parse_event
+from pipeline.runtime.exit_codes import ExitCode
 from pipeline.runtime.launcher import (
-    PARENT,
     POLL_INTERVAL,
+    child_environment,
     launch_command,
 )
 
@@ -29,73 +31,87 @@ SECONDS_TO_LEAVE = 5.0
 """Between asking a child to end, and ending it."""
 LINES_KEPT = 80
 OUT_OF_MEMORY = re.compile(
-    r"out of memory(?!: from now on)|(can't|cannot) allocate memory|MemoryError|bad_alloc|can't start new thread", re.I
+    r"out of memory|(can't|cannot) allocate memory|MemoryError|bad_alloc|can't start new thread", re.I
 )
-"""A stage that says what it takes "from now on" has helped itself; a thread cannot start without room for a stack."""
+"""Words of torch, Python and the system. A thread cannot start without room for its stack."""
+NO_SPACE = re.compile(r"No space left|Disk quota exceeded", re.I)
+"""The system's words."""
 FATAL = re.compile(r"^Traceback|^Exception ignored")
+PYTHON_ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception)\b")
 SECONDS_AFTER_FATAL = 15.0
-"""Without a sign of life after such words, or out of memory: a process may hang instead of ending."""
-KILLED = re.compile(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)")
-ERROR = re.compile(r"^(error: |(\w+\.)*\w*(Error|Exception)\b)")
-NO_SPACE = re.compile(r"No space left|no room for|Disk quota exceeded", re.I)
+"""Without a sign of life after such words, an error or out of memory: a process may hang instead of ending."""
 
 EndReason = Literal["ended", "late", "silent", "stopped"]
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""Exit codes of a process that was killed, and of a launcher that had one of its processes killed."""
 
 
 @dataclass(frozen=True)
 class ChildResult:
-    """What became of a child: its exit code and its last words.
+    """How a child ended.
 
-    code: where it ended by itself; negative for the signal that killed it
-    why: it ended by itself, was late, fell silent, or the run was stopped
-    ready: seconds until its first words, None where there were none
+    code: its exit code (`pipeline.runtime.exit_codes`), negative for the signal that killed it
+    reason: it ended by itself, was late, fell silent, or the run was stopped
+    lines: the last lines of text that it printed
+    errors: the error events of its processes (`pipeline.runtime.events`)
+    ready: seconds until its first line, None where there was none
     """
 
     code: int
-    why: EndReason
-    said: tuple[str, ...]
+    reason: EndReason
+    lines: tuple[str, ...] = ()
+    errors: tuple[dict[str, Any], ...] = ()
     ready: float | None = None
 
     @property
     def well(self) -> bool:
         """Whether it did what it should."""
-        return self.why == "ended" and self.code == 0
+        return self.reason == "ended" and self.code == ExitCode.DONE
 
     @property
     def killed(self) -> bool:
-        """Whether it was killed from outside, or one of the processes that a launcher watched."""
-        return self.code == -signal.SIGKILL or any(KILLED.search(line) for line in self.said)
+        """Whether it, or one of the processes that it launched, was killed from outside."""
+        return self.code in KILLED
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether it said so."""
-        return any(OUT_OF_MEMORY.search(line) for line in self.said)
+        """Whether it lacked memory. A process that the system ends has no time for an event, but leaves words."""
+        return self.has_code(ExitCode.OUT_OF_MEMORY) or self._has_words(OUT_OF_MEMORY)
 
     @property
-    def out_of_space(self) -> bool:
-        """Whether it found the disk full."""
-        return any(NO_SPACE.search(line) for line in self.said)
+    def disk_full(self) -> bool:
+        """Whether it lacked room on the disk."""
+        return self.has_code(ExitCode.DISK_FULL) or self._has_words(NO_SPACE)
+
+    def has_code(self, code: ExitCode) -> bool:
+        """Whether it, or one of the processes that it launched, ended with this code."""
+        return self.code == code or any(error.get("code") == code for error in self.errors)
+
+    def _has_words(self, words: re.Pattern[str]) -> bool:
+        return any(words.search(line) for line in self.lines)
 
     @property
-    def last_words(self) -> str:
-        """The error it gave, else its last line; a launcher's own report comes after what its processes said."""
-        lines = [line.strip() for line in self.said if line.strip()]
-        named = [line for line in lines if ERROR.search(line)]
-        return (named or lines or ["it said nothing"])[-1][:300]
+    def message(self) -> str:
+        """The first error that it reported, else Python's last error line, else its last line."""
+        if self.errors:
+            # The first: an error of one process makes the others report that they lost it.
+            return str(self.errors[0].get("summary"))[:300]
+        lines = [line.strip() for line in self.lines if line.strip()]
+        errors = [line for line in lines if PYTHON_ERROR.search(line)]
+        return (errors or lines or ["it printed nothing"])[-1][:300]
 
     def describe(self) -> str:
         """What happened, in a line."""
-        if self.why == "silent":
-            return f"it gave no sign of life for too long and was killed ({self.last_words})"
-        if self.why == "late":
+        if self.reason == "silent":
+            return f"it showed no progress for too long and was killed ({self.message})"
+        if self.reason == "late":
             return "it was not done in time and was ended"
         if self.killed and self.code > 0:
-            return f"one of its processes was killed ({self.last_words})"
+            return f"one of its processes was killed ({self.message})"
         if self.code < 0:
-            return f"it was killed by signal {-self.code}" + (
-                f" ({self.last_words})" if self.out_of_memory or self.out_of_space else ""
-            )
-        return f"exit code {self.code}: {self.last_words}"
+            words = f" ({self.message})" if self.out_of_memory or self.disk_full else ""
+            return f"it was killed by signal {-self.code}{words}"
+        return f"exit code {self.code}: {self.message}"
 
 
 class ChildProcess:
@@ -104,22 +120,32 @@ class ChildProcess:
     Args:
         words: what `python -m pipeline.worker` is told.
         processes: how many share the work.
-        say: shown each of its lines.
+        say: called with each line of text that it prints.
+        warn: called with the message of each of its warnings.
         beat: a file that is touched as work goes on (`RunFolder.beat`).
     """
 
-    def __init__(self, words: Sequence[str], processes: int, say: Callable[[str], None], beat: Path | None = None):
+    def __init__(
+        self,
+        words: Sequence[str],
+        processes: int,
+        say: Callable[[str], None],
+        warn: Callable[[str], None],
+        beat: Path | None = None,
+    ):
         command = launch_command("pipeline.worker", words, processes)
         home = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
-        environment = os.environ | {PARENT: str(os.getpid()), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        environment = child_environment() | {EVENTS: "1", "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             env=environment, start_new_session=True,
         )  # fmt: skip
         self._family: set[psutil.Process] = set()
         self._say = say
-        self._said = deque[str](maxlen=LINES_KEPT)
+        self._warn = warn
+        self._lines = deque[str](maxlen=LINES_KEPT)
+        self._errors = list[dict[str, Any]]()
         self._beat = beat
         self._seen_beat = 0.0
         self._fatal = False
@@ -135,20 +161,20 @@ class ChildProcess:
 
         look: called again and again meanwhile
         """
-        why: EndReason = "ended"
+        reason: EndReason = "ended"
         while self._process.poll() is None:
             now = time.monotonic()
             self._feel_beat()
             longest = min(patience, SECONDS_AFTER_FATAL) if self._fatal else patience
             if stopped() or now > until or now - self._last_sign > longest:
-                why = "stopped" if stopped() else "late" if now > until else "silent"
+                reason = "stopped" if stopped() else "late" if now > until else "silent"
                 break
             self._remember_family()
             look()
             time.sleep(POLL_INTERVAL)
-        self.end(SECONDS_TO_LEAVE if why == "stopped" else 0.0)
+        self.end(SECONDS_TO_LEAVE if reason == "stopped" else 0.0)
         self._reader.join(timeout=2.0)
-        return ChildResult(self._process.wait(), why, tuple(self._said), self._ready)
+        return ChildResult(self._process.wait(), reason, tuple(self._lines), tuple(self._errors), self._ready)
 
     def end(self, grace: float = 0.0) -> None:
         """End it and all that it started: asked to leave first, where it is given time to."""
@@ -188,6 +214,19 @@ class ChildProcess:
             for line in lines:
                 self._last_sign = time.monotonic()
                 self._ready = self._ready or self._last_sign - self._begun
-                self._fatal |= bool(FATAL.search(line) or OUT_OF_MEMORY.search(line))
-                self._said.append(line.rstrip("\n"))
-                self._say(line.rstrip("\n"))
+                text = line.rstrip("\n")
+                if event := parse_event(text):
+                    self._take(event)
+                else:
+                    self._fatal |= bool(FATAL.search(text) or OUT_OF_MEMORY.search(text))
+                    self._lines.append(text)
+                    self._say(text)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        """One event: a warning is passed on, an error is kept for the result."""
+        if event["event"] == "warning":
+            self._warn(str(event.get("message")))
+        elif event["event"] == "error":
+            self._fatal = True
+            self._errors.append(event)
+            self._say(f"error: {event.get('summary')}")

@@ -8,7 +8,6 @@ and training begins anew from the backbone; and the last try is made in one proc
 
 import json
 import math
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -19,12 +18,12 @@ from augment import PuzzleSet
 from pipeline.config.run_config import RunConfig
 from pipeline.kaggle.child_process import ChildResult
 from pipeline.prediction.shards import ABOUT
+from pipeline.runtime.exit_codes import ExitCode
 from pipeline.runtime.run_folder import RunFolder, read_metrics
 
 Stage = Literal["train", "predict"]
 NAMES: dict[Stage, str] = {"train": "training", "predict": "prediction"}
 FEWEST_PREDICT_BOARDS = 4
-UNREADABLE = re.compile(r"no checkpoint of this run is whole|cut short or altered|SafetensorError")
 
 
 class RestartPolicy:
@@ -43,6 +42,7 @@ class RestartPolicy:
         self.boards = dict[Stage, int]()
         self.given_up = set[Stage]()
         self.anew = False
+        self.single_process = False
         self._last = dict[Stage, tuple[str, int]]()
         self.batch_in_boards = config.train.batch_size
         self.parts: Path | None = None
@@ -69,11 +69,13 @@ class RestartPolicy:
         if stage == "train" and self.anew:
             words = [*words, "--anew"]
             self.anew = False
+        self.single_process = False
         return words
 
     def processes(self, stage: Stage, processes: int) -> int:
-        """In how many processes the next start works: in one, where it is the last."""
-        return 1 if self.restarts[stage] and self.restarts[stage] == self.most else processes
+        """In how many processes the next start works: in one where it is the last, or devices are missing."""
+        last = self.restarts[stage] and self.restarts[stage] == self.most
+        return 1 if last or self.single_process else processes
 
     def learn(self, stage: Stage, ended: ChildResult) -> None:
         """Decide what to do after a child did not end well."""
@@ -90,9 +92,12 @@ class RestartPolicy:
         done = ""
         if ended.out_of_memory or killed_again:
             done = self._halve(stage)
-        elif ended.out_of_space:
+        elif ended.disk_full:
             done = self._make_room()
-        elif same_again and stage == "train" and UNREADABLE.search("\n".join(ended.said)):
+        elif ended.has_code(ExitCode.NO_DEVICE):
+            self.single_process = True
+            done = "it is started in one process"
+        elif same_again and stage == "train" and ended.has_code(ExitCode.UNREADABLE_CHECKPOINT):
             self.anew = True
             done = "it begins anew"
         said = f"{NAMES[stage]} died: {ended.describe()}"

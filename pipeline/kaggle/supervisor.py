@@ -196,9 +196,9 @@ class Supervisor:
         shortest = max(SHORTEST_STRETCH, self.plan.speed.start if self.has_learnt() else 0.0)
         while self.recovery.may("train") and self.now() < begin - shortest:
             ended = self._start_training(begin)
-            if ended.why == "late":
+            if ended.reason == "late":
                 self.report_incident("training did not stop in time and was ended; the checkpoint before it is used")
-            if ended.well or ended.why == "late":
+            if ended.well or ended.reason == "late":
                 return
             self.recovery.learn("train", ended)
 
@@ -234,10 +234,10 @@ class Supervisor:
             except Stopped:
                 watch.finish(name)
                 raise
-            if ended.well or ended.why == "late":
+            if ended.well or ended.reason == "late":
                 break
             self.recovery.learn("predict", ended)
-        if ended is not None and ended.why == "late":
+        if ended is not None and ended.reason == "late":
             self.report_incident(f"{name} was not done in time and was ended; what it had answered counts")
         self._take(watch, name, planned, None if self.recovery.restarts["predict"] else begun)
         if not last:
@@ -269,25 +269,25 @@ class Supervisor:
 
     def _run_child(self, stage: Stage, words: list[str], until: float, look: Callable[[], None]) -> ChildResult:
         words = [*words, *self.recovery.words(stage)]
-        child = ChildProcess(words, self.recovery.processes(stage, self.processes), self._hear, self.run.beat_file)
+        child = ChildProcess(
+            words,
+            self.recovery.processes(stage, self.processes),
+            self.run.say,
+            self.report_incident,
+            self.run.beat_file,
+        )
         try:
             ended = child.wait(
                 self.started + until, self.settings.patience, lambda: self.stop.received is not None, look
             )
         finally:
             child.end()
-        if ended.why == "stopped":
+        if ended.reason == "stopped":
             raise Stopped
         speed = self.plan.speed
         if ended.ready and speed.view is None:  # prediction starts like training: most of it is importing torch
             self.plan = replace(self.plan, speed=replace(speed, start=max(speed.start, 2 * ended.ready)))
         return ended
-
-    def _hear(self, line: str) -> None:
-        """What a stage says; its warnings are incidents."""
-        self.run.say(line)
-        if line.startswith("warning: "):
-            self.report_incident(line.removeprefix("warning: "))
 
     def _watch_training(self) -> None:
         """Say the plan when the pace is known, and again from time to time."""

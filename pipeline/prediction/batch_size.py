@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from pipeline.runtime.exit_codes import OutOfMemoryError
 from solver.model.config import ModelConfig
 from solver.training.micro_batches import free_memory, ran_out_of_memory
 
@@ -39,7 +40,7 @@ class BatchSize:
         """The results of `work` on slices of `total` examples that are `width` cells wide each.
 
         Raises:
-            ValueError: where a single example does not fit.
+            OutOfMemoryError: where a single example does not fit.
         """
         start = 0
         while start < total:
@@ -51,7 +52,7 @@ class BatchSize:
             else:
                 self.most = (rows.stop - rows.start) // 2 * (self.slots + width)
                 free_memory()
-                self.log(f"out of memory: from now on at most {self.most} positions at once")
+                self.log(f"a batch did not fit in memory: from now on at most {self.most} positions at once")
 
     def _try(self, work: Callable[[slice], Any], rows: slice) -> tuple[bool, Any]:
         """(whether it fitted, the result)."""
@@ -61,9 +62,9 @@ class BatchSize:
             if not ran_out_of_memory(error):
                 raise
             if rows.stop - rows.start == 1:
-                raise ValueError(
-                    f"out of memory with a single example ({str(error).splitlines()[0][:200]}): free memory, or take "
-                    "a device with more"
+                raise OutOfMemoryError(
+                    f"out of memory with a single example ({str(error).splitlines()[0][:200]})",
+                    "free memory, or take a device with more",
                 ) from error
         return False, None
 

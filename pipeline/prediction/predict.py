@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augment import PuzzleSet
+from augment.errors import DamagedError, UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, fingerprint
 from pipeline.checkpoints.load_model import load_model, prepare_model
 from pipeline.config.run_config import PredictSettings, build_config
@@ -101,9 +102,10 @@ def make_predictor(
     """The checkpoint's model on this process's device, and what it is asked."""
     config = build_config(trained.config)
     if settings.noise and config.model.recursion.carry == "reset":
-        raise ValueError(
+        raise UserError(
             "predict.noise: this model begins every supervision step from its start (recursion.carry is reset), so "
-            "noise on what it carries changes nothing; set it to 0, and predict.trajectories to 1"
+            "noise on what it carries changes nothing",
+            "set it to 0, and predict.trajectories to 1",
         )
     model, table = load_model(trained, puzzle_set)
     said = prepare_model(model, table, config.train, processes.device)
@@ -211,8 +213,8 @@ def _is_made(folder: Path, made_from: dict[str, Any], run: Console) -> bool:
         return False
     try:
         return read_predictions(folder).metadata.get("made_from") == made_from
-    except ValueError as error:
-        run.log(f"warning: {str(error).partition(';')[0]}; it is made again")
+    except DamagedError as error:
+        run.warn(f"{error.summary}; it is made again")
         return False
 
 
@@ -223,7 +225,7 @@ def _origin(puzzle_set: PuzzleSet) -> dict[str, Any]:
         if role == "scored":
             asked.setdefault(source, []).append(task.id)
     if not asked:
-        raise ValueError("the puzzle set has no scored task, so there is nothing to predict; build it with --score")
+        raise UserError("the puzzle set has no scored task, so there is nothing to predict", "build it with --score")
     return {"sources": asked}
 
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from augment import PuzzleSet
+from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, fingerprint
 from pipeline.config.run_config import PredictSettings
 from pipeline.prediction.predict import make_predictor, start_memory
@@ -84,9 +85,9 @@ def check_origin(predictions: Predictions, trained: Checkpoint, puzzle_set: Puzz
     given = {"weights": fingerprint(trained), "puzzle_set": puzzle_set.digest}
     other = [name.replace("_", " ") for name, value in given.items() if made_from.get(name) != value]
     if other:
-        raise ValueError(
-            f"{folder}: was predicted by other {' and another '.join(other)}; rescore it with the --checkpoint and "
-            "--puzzles that it was predicted with"
+        raise UserError(
+            f"{folder}: was predicted by other {' and another '.join(other)}",
+            "rescore it with the --checkpoint and --puzzles that it was predicted with",
         )
     return made_from
 

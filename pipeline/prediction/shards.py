@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from augment.errors import UserError
 from augment.storage import write_json
 from pipeline.runtime.console import Console
 from pipeline.runtime.progress import Progress
@@ -73,7 +74,7 @@ class Shards:
             self._drop_damaged()
         self.processes.wait()
         if not (self.path / ABOUT).is_file():
-            raise ValueError(f"{self.path}: not every process sees this folder; let all share it")
+            raise UserError(f"{self.path}: not every process sees this folder", "let all share it")
         return asked or self._about()["boards"]
 
     def make(
@@ -129,9 +130,9 @@ class Shards:
         """ValueError where the folder holds what no stage has written, before it is removed."""
         strange = [each.name for each in self.path.iterdir() if each.name != ABOUT and not PART_FILE.match(each.name)]
         if strange:
-            raise ValueError(
-                f"{self.path}: holds {strange[0]}, which is no part of predictions, and would be removed; move it "
-                "away, or name another folder with --out"
+            raise UserError(
+                f"{self.path}: holds {strange[0]}, which is no part of predictions, and would be removed",
+                "move it away, or name another folder with --out",
             )
 
     def _drop_damaged(self) -> None:

@@ -40,5 +40,5 @@ def recipe(name: str) -> RunConfig:
     """The recipe's config; ConfigError listing the recipes where there is none of that name."""
     name = OLD_NAMES.get(name, name)
     if name not in RECIPES:
-        raise ConfigError(f"--recipe {name}: no such recipe; there are {', '.join(RECIPES)}")
+        raise ConfigError(f"--recipe {name}: no such recipe", f"there are {', '.join(RECIPES)}")
     return RECIPES[name]()

@@ -3,6 +3,8 @@
 from rich.console import Console as Screen
 from rich.console import RenderableType
 
+from pipeline.runtime import events
+
 WIDTH_OF_FILES = 160
 
 
@@ -17,6 +19,13 @@ class Console:
     def log(self, message: str) -> None:
         """Print a line."""
         self.screen.print(message, markup=False, soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        """Print that something went wrong and was dealt with; a program that reads events gets it as one."""
+        if events.are_read():
+            events.write_event("warning", message=message)
+        else:
+            self.screen.print(f"warning: {message}", markup=False, soft_wrap=True)
 
     def say(self, line: str) -> None:
         """Print a line that is kept elsewhere."""

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, distributed
 
+from pipeline.runtime.exit_codes import NoDeviceError
 from solver.training.process_group import ProcessGroup
 
 POLL_INTERVAL = 0.2
@@ -26,21 +27,19 @@ def start_accelerator(trackers: Sequence[str] = (), folder: Path | None = None) 
     """The accelerator of this process: on CUDA where there is one, else on the CPU (float64 rules others out).
 
     Raises:
-        ValueError: where not as many processes take part as were launched; they would train apart from each other.
+        NoDeviceError: where not as many processes take part as were launched; they would train apart from each other.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
-    refusal = (
-        f"{launched} processes were launched (WORLD_SIZE), but not as many take part: on CPU launch them with "
-        "torchrun --nproc-per-node N, on GPUs with accelerate launch --num_processes N"
-    )
+    summary = f"{launched} processes were launched (WORLD_SIZE), but not as many take part"
+    fix = "on CPU launch them with torchrun --nproc-per-node N, on GPUs with accelerate launch --num_processes N"
     try:
         accelerator = Accelerator(
             cpu=not torch.cuda.is_available(), mixed_precision="no", log_with=list(trackers) or None, project_dir=folder
         )
     except ValueError as error:
-        raise ValueError(f"{refusal} ({error})") from error
+        raise NoDeviceError(f"{summary} ({error})", fix) from error
     if accelerator.num_processes != launched:
-        raise ValueError(refusal)
+        raise NoDeviceError(summary, fix)
     return accelerator
 
 

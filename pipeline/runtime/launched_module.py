@@ -2,8 +2,7 @@
 
     python -m pipeline.runtime.launched_module MODULE WORD ...
 
-A stage that refuses its input says why and ends with 2. The launchers by themselves end with 1 then, after a traceback
-of their own.
+The launchers by themselves end with 1 after any error, and print a traceback of their own.
 """
 
 import runpy
@@ -12,12 +11,14 @@ import sys
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-REFUSED = 2
-"""The exit code of a stage that has said what is wrong."""
+from pipeline.runtime.exit_codes import ExitCode
+
+REPORTED = {code for code in ExitCode if code not in (ExitCode.DONE, ExitCode.BUG)}
+"""Exit codes of processes that have reported why they ended."""
 
 
 def main(words: list[str]) -> None:
-    """Run the launcher's module with its words; what ended a process is said unless it has said so itself."""
+    """Run the launcher's module with its words; report how a process ended that could not report it itself."""
     sys.argv = words
     try:
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
@@ -25,7 +26,7 @@ def main(words: list[str]) -> None:
         sys.exit(128 + signalled.sigval)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        if failure.exitcode != REFUSED:
+        if failure.exitcode not in REPORTED:
             print(f"error: process {rank} ended with exit code {failure.exitcode}", file=sys.stderr, flush=True)
         sys.exit(failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode)
 

@@ -39,14 +39,10 @@ def run_launched(words: Sequence[str], processes: int) -> int:
     is killed they end by themselves (`pipeline.worker`). On CPUs each computes on one thread, unless OMP_NUM_THREADS is
     set.
     """
-    environment = os.environ | {PARENT: str(os.getpid())}
-    environment.setdefault(
-        "LOGLEVEL", "CRITICAL"
-    )  # torchrun's own, which repeats what `pipeline.runtime.launched_module` says
+    environment = child_environment()
     if not count_gpus():
         environment.setdefault("OMP_NUM_THREADS", "1")
-    python, option, *launcher_words = launch_command("pipeline.worker", words, processes)
-    command = [python, option, "pipeline.runtime.launched_module", *launcher_words]
+    command = launch_command("pipeline.worker", words, processes)
     with StopSignals().watched() as stop:
         launcher = subprocess.Popen(command, env=environment, start_new_session=True)
         while launcher.poll() is None and not stop.received:
@@ -55,6 +51,13 @@ def run_launched(words: Sequence[str], processes: int) -> int:
             launcher.send_signal(stop.received)
         code = launcher.wait()
     return 128 + stop.received if stop.received and code else code
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a process that belongs to this one and ends with it."""
+    environment = os.environ | {PARENT: str(os.getpid())}
+    environment.setdefault("LOGLEVEL", "CRITICAL")  # torchrun's report repeats that of `launched_module`
+    return environment
 
 
 def launch_command(module: str, words: Sequence[str], processes: int) -> list[str]:
@@ -69,7 +72,7 @@ def launch_command(module: str, words: Sequence[str], processes: int) -> list[st
         launcher = ["accelerate.commands.launch", "--num_processes", number, "--main_process_port", port, *options]
     else:
         launcher = ["torch.distributed.run", "--nproc-per-node", number, "--master-port", port]
-    return [*plain, *launcher, "-m", module, *words]
+    return [*plain, "pipeline.runtime.launched_module", *launcher, "-m", module, *words]
 
 
 def count_gpus() -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console as Screen
 
+from augment.errors import UserError
 from augment.storage import read_json, write_file, write_json
 from pipeline.config.run_config import ConfigError, PredictSettings, RunConfig, build_config
 from pipeline.config.setting_names import differences
@@ -69,6 +70,12 @@ class RunFolder(Console):
         super().log(message)
         self._append("log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}")
 
+    def warn(self, message: str) -> None:
+        """Print that something went wrong and was dealt with, and keep it in log.txt."""
+        if self.first:
+            super().warn(message)
+        self._append("log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} warning: {message}")
+
     def measure(self, **metrics: Any) -> None:
         """Add one JSON line to metrics.jsonl."""
         self._append(METRICS_FILE, json.dumps(metrics))
@@ -109,7 +116,7 @@ class RunFolder(Console):
 def _refuse_other_content(path: Path) -> None:
     """ValueError where a folder without config.json holds more than a run that was killed while it began."""
     if any(entry.name != "versions.json" and entry.suffix != ".unfinished" for entry in path.iterdir()):
-        raise ValueError(f"{path}: exists and is not a run folder; name another with --run-dir")
+        raise UserError(f"{path}: exists and is not a run folder", "name another with --run-dir")
 
 
 def _with_defaults(values: Any) -> Any:
@@ -126,7 +133,7 @@ def _allowed_changes(config: Path, values: dict[str, Any]) -> list[str]:
     changed = differences(old, values) if isinstance(old, dict) else {"config.json": "it is damaged"}
     lines = [f"{name}: {change}" for name, change in changed.items()]
     if changed.keys() - MAY_CHANGE:
-        raise ValueError(
+        raise UserError(
             f"{config.parent}: holds a run with another config; name another folder with --run, or set alike all but "
             f"{', '.join(sorted(MAY_CHANGE))}.\n  " + "\n  ".join(lines)
         )

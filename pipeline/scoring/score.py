@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from augment import Selection, Task, load_tasks
+from augment.errors import UserError
 from augment.sources.load import find_source_label
 from augment.storage import read_json, write_json
 from augment.task import select_tasks
@@ -43,7 +44,7 @@ class Scorable:
         """The source it answers; ValueError where there is none or more than one."""
         if len(self.asked) != 1:
             known = f"answers {', '.join(self.asked)}" if self.asked else "does not say what it answers"
-            raise ValueError(f"{self.path}: {known}; name the SOURCE after it")
+            raise UserError(f"{self.path}: {known}", "name the SOURCE after it")
         return next(iter(self.asked))
 
     def sources(self, source: str | None, selection: Selection) -> list[str]:
@@ -130,7 +131,7 @@ def score_anything(
     against: another answer to compare it with; rankers: "all", or names with commas between them, to compare those
     """
     if against and rankers:
-        raise ValueError("score: --against compares answers and --rankers compares rankers; give one of them")
+        raise UserError("score: --against compares answers and --rankers compares rankers", "give one of them")
     answer = find_scorable(what, merge)
     if against:
         return compare_scorables(answer, find_scorable(against), source, selection, console)
@@ -186,7 +187,7 @@ def read_pooled(folders: list[Path]) -> Predictions:
     several = {str(folder): read_predictions(folder) for folder in folders}
     if len({_digest(folder / METADATA_FILE) for folder in folders}) < len(folders):
         names = ", ".join(map(str, folders))
-        raise ValueError(f"{names}: two of these hold the same predictions, which would count twice; name each once")
+        raise UserError(f"{names}: two of these hold the same predictions, which would count twice", "name each once")
     return merge_predictions(several) if len(several) > 1 else several[str(folders[0])]
 
 
@@ -206,8 +207,8 @@ def compare_scorables(
 def score_rankers(answer: Scorable, names: str, source: str | None, selection: Selection) -> list[RankerScores]:
     """Score the predictions by several rankers: "all", or names with commas between them."""
     if answer.answers is None:
-        raise ValueError(
-            f"{answer.path}: holds no predictions to rank; name a predictions folder or a run that has one"
+        raise UserError(
+            f"{answer.path}: holds no predictions to rank", "name a predictions folder or a run that has one"
         )
     chosen = list(RANKERS) if names == "all" else list(filter(None, map(str.strip, names.split(","))))
     own = find_ranker(answer.ranker).name
@@ -252,7 +253,7 @@ def _judge(answer: Scorable, source: str, tasks: list[Task], console: Console) -
         )
     wanted = {task.id for task in tasks}
     if submission and not wanted & submission.keys():
-        raise ValueError(f"{answer.path}: has no task of {source} that is selected; name the source it answers")
+        raise UserError(f"{answer.path}: has no task of {source} that is selected", "name the source it answers")
     selected = {name: submission[name] for name in submission if name in wanted}
     return selected, answer.score(selected, tasks, source, ballot)
 
@@ -260,9 +261,9 @@ def _judge(answer: Scorable, source: str, tasks: list[Task], console: Console) -
 def _same_sources(ours: Scorable, theirs: Scorable, source: str | None, selection: Selection) -> list[str]:
     """The sources to compare on; a submission does not say what it answers and is taken to answer the other's."""
     if not source and ours.asked and theirs.asked and ours.asked.keys() != theirs.asked.keys():
-        raise ValueError(
-            f"{ours.path} answers {', '.join(ours.asked)} and {theirs.path} answers {', '.join(theirs.asked)}; "
-            "name the SOURCE to compare them on after the first"
+        raise UserError(
+            f"{ours.path} answers {', '.join(ours.asked)} and {theirs.path} answers {', '.join(theirs.asked)}",
+            "name the SOURCE to compare them on after the first",
         )
     return (ours if ours.asked else theirs).sources(source, selection)
 
@@ -274,12 +275,13 @@ def _same_tasks(ours: Scorable, theirs: Scorable, source: str, selection: Select
     lists = [_select_asked(each, source, every, selection) for each in known]
     first, last = ([task.id for task in tasks] for tasks in (lists[0], lists[-1]))
     if first != last:
-        raise ValueError(
+        raise UserError(
             f"{ours.path} and {theirs.path} answer different tasks of {source}: only the first {_only(first, last)}; "
-            f"only the second {_only(last, first)}; select tasks of both with --tasks, --max-side or --limit"
+            f"only the second {_only(last, first)}",
+            "select tasks of both with --tasks, --max-side or --limit",
         )
     if not first:
-        raise ValueError(f"{known[0].path}: was asked for none of the tasks of {source} that are selected")
+        raise UserError(f"{known[0].path}: was asked for none of the tasks of {source} that are selected")
     return lists[0]
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from rich.table import Table
 
 from augment import Selection, Task, load_tasks
+from augment.errors import UserError
 from augment.storage import read_json, write_json
 from pipeline.runtime.console import Console
 from pipeline.runtime.run_folder import RunFolder, read_metrics
@@ -37,7 +38,7 @@ def submit(predictions: Predictions, tasks: list[Task], ranker: str, source: str
 def vote_file(folders: list[Path], source: str, selection: Selection, ranker: str, out: Path, console: Console) -> None:
     """Vote predictions, pooled where several folders are given, into a submission for every task that is selected."""
     if out.exists():
-        raise ValueError(f"{out}: exists already and is not overwritten; name another file with --out")
+        raise UserError(f"{out}: exists already and is not overwritten", "name another file with --out")
     predictions = read_pooled(folders)
     tasks = load_tasks(source, selection)
     ballot = vote(predictions, tasks, ranker)
@@ -60,7 +61,7 @@ def rankers_table() -> Table:
 def redraw_report(path: Path, form: Literal["file", "folder"] = "file") -> Path:
     """Draw a run's report again from its submission and predictions; returns the file, or the folder of files."""
     if not (path / "config.json").is_file():
-        raise ValueError(f"{path}: not a run's folder (no config.json)")
+        raise UserError(f"{path}: not a run's folder (no config.json)")
     answer = find_scorable(path)
     source = answer.only_source()
     tasks = load_tasks(source, answer.asked[source])

@@ -1,13 +1,12 @@
-"""When a step fails: what is kept for reproduction, and a message that says what to do.
-
-In: the error and the learner as it was before the step. Out: a folder with the batch and the weights; words.
-"""
+"""A training step that failed: its batch and weights are kept to reproduce it, and the error says what to do."""
 
 from pathlib import Path
 
 from safetensors.torch import save_file
 
+from augment.errors import UserError
 from augment.storage import new_folder
+from pipeline.runtime.exit_codes import OutOfMemoryError
 from solver.training.deep_supervision import carry_tensors
 from solver.training.learner import Learner
 from solver.training.step_result import NotFiniteError
@@ -24,17 +23,17 @@ def save_failure(error: NotFiniteError, learner: Learner, run: Path) -> Path:
     return folder
 
 
-def explain(error: Exception, last_step: int | None, folder: Path | None = None) -> str:
-    """What went wrong in a step, what to do about it, and what is kept."""
+def explain(error: Exception, last_step: int | None, folder: Path | None = None) -> UserError:
+    """The error to end training with: what went wrong in a step, what is kept, and what to do about it."""
     kept = (
         "no checkpoint was written yet" if last_step is None else f"the last checkpoint, of step {last_step}, is whole"
     )
     if isinstance(error, NotFiniteError):
-        return (
-            f"{error}; its batch and the weights before it are in {folder}, and {kept}. Lower train.lr, or try "
-            "train.precision=fp32, in a new --run-dir that starts from that --checkpoint"
+        return UserError(
+            f"{error}; its batch and the weights before it are in {folder}, and {kept}",
+            "lower train.lr, or try train.precision=fp32, in a new --run-dir that starts from that --checkpoint",
         )
-    return (
-        f"out of memory, with nothing left to split ({str(error).splitlines()[0][:200]}); {kept}. Free memory, "
-        "take more processes, or train a smaller model, board or puzzle set"
+    return OutOfMemoryError(
+        f"out of memory, with nothing left to split ({str(error).splitlines()[0][:200]}); {kept}",
+        "free memory, take more processes, or train a smaller model, board or puzzle set",
     )

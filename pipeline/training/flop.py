@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augment import PuzzleSet
+from augment.errors import UserError
 from pipeline.config.run_config import RunConfig
 from solver.data.batches import find_palette
 from solver.data.sampler import weigh_tasks
@@ -124,5 +125,5 @@ def steps_within(flop: float, config: RunConfig, puzzle_set: PuzzleSet) -> int:
     """The training steps that so many FLOP pay for; ValueError where they do not pay for one."""
     step = step_flop(config, puzzle_set)
     if flop < step:
-        raise ValueError(f"{flop:g} FLOP: one step takes {step:.3g}; give more")
+        raise UserError(f"{flop:g} FLOP: one step takes {step:.3g}", "give more")
     return int(flop / step)

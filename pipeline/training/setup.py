@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, match_rows, new_table
 from pipeline.checkpoints.load_model import (
     load_weights,
@@ -63,7 +64,7 @@ def start_from(config: RunConfig) -> Checkpoint | None:
     values = {name: (attrgetter(name)(theirs), attrgetter(name)(ours)) for name in SAME_NETWORK}
     other = [f"model.{name} is {old!r} there and {new!r} here" for name, (old, new) in values.items() if old != new]
     if other:
-        raise ValueError(f"{config.checkpoint} holds another network: {'; '.join(other)}; set them alike with --set")
+        raise UserError(f"{config.checkpoint} holds another network: {'; '.join(other)}", "set them alike with --set")
     return checkpoint
 
 

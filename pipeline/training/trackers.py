@@ -18,7 +18,7 @@ def check_trackers(names: Iterable[str]) -> None:
     for name in names:
         if name not in LOGGER_TYPE_TO_CLASS:
             raise ConfigError(
-                f"train.trackers: accelerate knows no {name!r}; it knows {', '.join(LOGGER_TYPE_TO_CLASS)}"
+                f"train.trackers: accelerate knows no {name!r}", f"it knows {', '.join(LOGGER_TYPE_TO_CLASS)}"
             )
         if name not in available:
             raise ConfigError(

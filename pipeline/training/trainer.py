@@ -15,10 +15,12 @@ import torch
 from accelerate import Accelerator
 
 from augment import PuzzleSet
+from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pipeline.checkpoints.manager import CheckpointManager, TrainingState
 from pipeline.config.run_config import RunConfig, TrainSettings
 from pipeline.runtime.distributed import LaunchedProcesses, start_accelerator
+from pipeline.runtime.exit_codes import CheckpointError
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import StopSignals
@@ -91,8 +93,8 @@ def is_trained(config: RunConfig, run: RunFolder) -> bool:
         return False
     try:
         return load_checkpoint(run.final_checkpoint).step >= config.train.steps
-    except ValueError as error:
-        run.log(f"warning: {str(error).partition(';')[0]}; it is made again")
+    except CheckpointError as error:
+        run.warn(f"{error.summary}; it is made again")
         return False
 
 
@@ -108,7 +110,7 @@ def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]
     """The tasks (by number) that keep a demonstration out of training: a seeded choice of those with three or more."""
     able = [number for number in range(len(puzzle_set.tasks)) if len(puzzle_set.training_pairs(number)) >= 3]
     if config.train.hold_out > len(able):
-        raise ValueError(f"train.hold_out is {config.train.hold_out}, but only {len(able)} tasks have 3 or more pairs")
+        raise UserError(f"train.hold_out is {config.train.hold_out}, but only {len(able)} tasks have 3 or more pairs")
     rng = np.random.Generator(np.random.Philox(key=[config.seed, len(able)], counter=[0, 0, 0, 3]))
     return tuple(sorted(rng.permutation(able)[: config.train.hold_out].tolist()))
 
@@ -160,7 +162,7 @@ class Trainer:
         self._seconds = -time.monotonic()
         self.keeper = CheckpointManager(
             run.checkpoints, config.model_dump(mode="json"), keys, self.seen, self.leaks,
-            process=self.processes.index, processes=self.processes.count, log=run.log,
+            process=self.processes.index, processes=self.processes.count, log=run.warn,
         )  # fmt: skip
         self._resume()
         self._first_step = self.learner.steps
@@ -176,16 +178,16 @@ class Trainer:
         state = self.keeper.newest()
         found = self.processes.gather(torch.tensor([state.step if state else -1]))
         if len({int(step) for step in found}) > 1:
-            raise ValueError(
-                f"{self.run.path}: not every process sees the same checkpoints; share this folder among them"
+            raise UserError(
+                f"{self.run.path}: not every process sees the same checkpoints", "share this folder among them"
             )
         self.run.forget_after(state.step if state else 0)
         if state is None:
             return
         if state.plain["puzzle_set"] != self.puzzle_set.digest:
-            raise ValueError(
-                f"{self.run.path}: this run was begun on another puzzle set; name another folder with --run, and "
-                "--checkpoint to start from what it has learnt"
+            raise UserError(
+                f"{self.run.path}: this run was begun on another puzzle set",
+                "name another folder with --run, and --checkpoint to start from what it has learnt",
             )
         self.learner.load(state.tensors, state.slots, state.plain["learner"])
         self.sampler.resume(state.plain["sampler"])
@@ -210,11 +212,11 @@ class Trainer:
             progress.advance(1, self._measure() if due else "")
         except NotFiniteError as error:
             folder = save_failure(error, self.learner, self.run.path)
-            raise ValueError(explain(error, self.keeper.last_step, folder)) from error
+            raise explain(error, self.keeper.last_step, folder) from error
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
-            raise ValueError(explain(error, self.keeper.last_step)) from error
+            raise explain(error, self.keeper.last_step) from error
         if self.learner.steps % self.config.train.checkpoint_every == 0 or self._save_is_due():
             self._save()
 
@@ -244,7 +246,9 @@ class Trainer:
         before = self.learner.most_positions
         result = self.learner.step(batch, watched)
         if self.learner.most_positions != before:
-            self.run.log(f"out of memory: from now on at most {self.learner.most_positions} positions at once")
+            self.run.log(
+                f"a batch did not fit in memory: from now on at most {self.learner.most_positions} positions at once"
+            )
         return result
 
     def finish(self, stop: StopSignals, reserve: float) -> Checkpoint:
@@ -295,9 +299,10 @@ class Trainer:
         """Everything that training needs to go on, written in the background."""
         self._saved_at = time.monotonic()
         if len({int(bits) for bits in self.processes.gather(self.learner.fingerprint())}) > 1:
-            raise ValueError(
-                f"step {self.learner.steps}: the processes no longer hold the same weights; the checkpoint before, of "
-                f"step {self.keeper.last_step}, is whole. Train on GPUs of one kind, with one version of torch"
+            raise UserError(
+                f"step {self.learner.steps}: the processes no longer hold the same weights",
+                f"the checkpoint before, of "
+                f"step {self.keeper.last_step}, is whole. Train on GPUs of one kind, with one version of torch",
             )
         tensors = self.learner.tensors() | {"random": {"torch": torch.get_rng_state()}}
         plain = {
@@ -325,7 +330,7 @@ class Trainer:
 
 def _check_slots(config: RunConfig, processes: int) -> None:
     if config.train.batch_size < processes:
-        raise ValueError(
-            f"train.batch_size is {config.train.batch_size}, fewer than the {processes} processes: each needs a "
-            "slot; raise it, or launch fewer"
+        raise UserError(
+            f"train.batch_size is {config.train.batch_size}, fewer than the {processes} processes: each needs a slot",
+            "raise it, or launch fewer",
         )

@@ -1,1 +1,1 @@
-"""Puzzles as tokens and batches, and tokens back as grids."""
+"""Encoding of puzzles as tokens and batches, and decoding of tokens to grids."""

@@ -1,13 +1,14 @@
-"""Puzzle set in, batches out: how examples are put together (`solver.data.sampler` says which come next).
+"""Rendering of a puzzle set's examples into batches of tensors (`solver.data.sampler` chooses the examples).
 
-Examples are rendered when a batch is made, each time under a fresh shift. A batch is as wide as the whole board, or
-on task canvases as the narrowest of a few fixed widths (`augment.canvas`) that holds its largest one.
+Examples are rendered when a batch is made, each time with a new random shift. A batch is as wide as the whole board, or
+with task canvases as the smallest of a few fixed widths (`augment.canvas`) that fits its largest canvas.
 
-Shapes: B examples, S cells of the widest canvas in the batch.
+Shape letters: B examples, S cells of the widest canvas in the batch, V vocabulary, K colours.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -35,15 +36,15 @@ WHOLE = slice(None)
 class Batch:
     """Examples as tensors; every field is (B, ...)."""
 
-    tokens_BS: Tensor  # input tokens, int64; 0 where there is nothing
+    tokens_BS: Tensor  # input tokens, int64; 0 where the board is empty
     labels_BS: Tensor  # output tokens, int64; 0 = no label
     cells_BS: Tensor  # board cell number (row * side + column), int64; -1 pads the batch and is never attended to
     puzzles_B: Tensor  # row of the ID table, int64
-    transforms_B: Tensor = None  # type: ignore[assignment]  # dihedral transform, int64; where not given the identity
-    symbols_BV: Tensor = None  # type: ignore[assignment]  # tokens that the task uses, bool; where not given all
+    transforms_B: Tensor = None  # type: ignore[assignment]  # dihedral transform, int64; default: the identity
+    symbols_BV: Tensor = None  # type: ignore[assignment]  # tokens that the task uses, bool; default: all
 
     def __post_init__(self) -> None:
-        """Fill in what is not given."""
+        """Set the defaults, which depend on the other tensors."""
         if self.transforms_B is None:
             object.__setattr__(self, "transforms_B", torch.zeros_like(self.puzzles_B))
         if self.symbols_BV is None:
@@ -53,41 +54,42 @@ class Batch:
         return len(self.puzzles_B)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """The batch with every tensor changed."""
+        """Return the batch with a function applied to every tensor."""
         return Batch(*(change(getattr(self, name)) for name in self.__dataclass_fields__))
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on `device`."""
+        """Return the batch on `device`."""
         return self.each(lambda tensor: tensor.to(device))
 
     def padded(self, width: int) -> "Batch":
-        """The batch with `width` columns: cut, or padded with cell -1."""
-        more = 0, width - self.cells_BS.shape[1]
+        """Return the batch with `width` columns: cut, or padded with cell -1."""
+        padding = 0, width - self.cells_BS.shape[1]
         return replace(
             self,
-            tokens_BS=F.pad(self.tokens_BS, more),
-            labels_BS=F.pad(self.labels_BS, more),
-            cells_BS=F.pad(self.cells_BS, more, value=-1),
+            tokens_BS=F.pad(self.tokens_BS, padding),
+            labels_BS=F.pad(self.labels_BS, padding),
+            cells_BS=F.pad(self.cells_BS, padding, value=-1),
         )
 
     def used_width(self) -> int:
-        """Columns up to the last one that is in use; 0 where none is."""
+        """Return the number of columns up to the last one in use; 0 if none is."""
         return int((self.cells_BS >= 0).any(0).nonzero().max()) + 1 if (self.cells_BS >= 0).any() else 0
 
 
 def move_cells(batch: Batch, cells_BS: NDArray[np.int64], colours_BK: NDArray[np.int64]) -> Batch:
-    """Whole boards under symmetries: which old cell lands on each place (B, S), and each colour's new one (B, 10)."""
-    moved = torch.from_numpy(cells_BS)
+    """Apply symmetries to whole boards: cells_BS is the old cell of each place, colours_BK each colour's new colour."""
+    sources_BS = torch.from_numpy(cells_BS)
     tokens_BV = np.tile(np.arange(VOCABULARY), (len(batch), 1))
     tokens_BV[:, COLOUR:] = colours_BK + COLOUR
-    changed = torch.from_numpy(tokens_BV)
-    tokens_BS, labels_BS = (changed.gather(1, tokens.gather(1, moved)) for tokens in (batch.tokens_BS, batch.labels_BS))
-    symbols_BV = torch.zeros_like(batch.symbols_BV).scatter(1, changed, batch.symbols_BV)
+    new_BV = torch.from_numpy(tokens_BV)
+    boards = batch.tokens_BS, batch.labels_BS
+    tokens_BS, labels_BS = (new_BV.gather(1, tokens_BS.gather(1, sources_BS)) for tokens_BS in boards)
+    symbols_BV = torch.zeros_like(batch.symbols_BV).scatter(1, new_BV, batch.symbols_BV)
     return replace(batch, tokens_BS=tokens_BS, labels_BS=labels_BS, symbols_BV=symbols_BV)
 
 
 def check_board(puzzle_set: PuzzleSet, board_side: int) -> None:
-    """ValueError where a model's board is not the one the set was built for: cell numbers would mean other places."""
+    """Raise ValueError if a model's board has another side than the set's, as its cell numbers would not fit."""
     if puzzle_set.board_side != board_side:
         raise ValueError(
             f"the puzzle set was built for a board of side {puzzle_set.board_side}, but model.board_side is "
@@ -96,41 +98,42 @@ def check_board(puzzle_set: PuzzleSet, board_side: int) -> None:
 
 
 def _find_fixed(puzzle_set: PuzzleSet) -> NDArray[np.bool_]:
-    """Which colours a fresh draw leaves alone, (tasks, 10); ValueError for a set that does not say."""
+    """Return which colours a new draw keeps, (tasks, 10); ValueError if the set has no rule for draws."""
     rule = puzzle_set.draws
     if rule == "distinct":
         raise ValueError(
-            "the puzzle set holds distinct augmentations, and colours drawn anew need a set of transforms: build it "
-            "with --ids transform, or set puzzles.ids=augmentation"
+            "the puzzle set holds distinct augmentations, but new colour draws at each visit need a set of transforms: "
+            "build it with --ids transform, or set puzzles.ids=augmentation"
         )
     return np.stack([find_fixed(task, rule) for task in puzzle_set.tasks])
 
 
 def find_palette(puzzle_set: PuzzleSet, palette: Palette) -> NDArray[np.bool_]:
-    """Which colours the public grids of each task show, (tasks, 10); with "all" every one."""
+    """Return which colours the public grids of each task contain, (tasks, 10); with "all", all of them."""
     if palette == "all":
         return np.ones((len(puzzle_set.tasks), COLOURS), bool)
+    # The outputs of a scored task's test inputs are not public, so they must not influence the palette.
     tasks = zip(puzzle_set.tasks, puzzle_set.roles, strict=True)
     return np.stack([shown_colours(task if role == "train" else task.hidden()) for task, role in tasks])
 
 
 class PuzzleDataset:
-    """All pairs of a puzzle set, ready to be rendered under any of its augmentations.
+    """All pairs of a puzzle set, which can be rendered under any of its augmentations.
 
-    A task's pairs are numbered from 0: those trained on, then those held out, then the test inputs of a scored task.
+    A task's pairs are numbered from 0: training pairs, then held-out pairs, then the test inputs of a scored task.
 
     Args:
         puzzle_set: the tasks and their augmentations; its board is the one rendered.
         canvas: "full" renders the whole board, "task" each task's canvas only (`augment.canvas`).
-        held_out: of these tasks (by number) the last demonstration is kept out of training.
-        symmetries: of whole boards, under which examples are trained on; None for none.
-        ids: which ID row a puzzle has (`solver.data.puzzle_ids`), and whether training draws its colours anew at each
-            visit.
-        palette: which symbols an example is said to use: those of its task's public grids ("task"), or "all".
-        redraw: False for a model to which all colours are alike, so that drawing them anew would change nothing.
+        held_out: numbers of the tasks whose last demonstration is not trained on.
+        symmetries: symmetries of whole boards that training examples are drawn under; None for none.
+        ids: which ID row a puzzle has, and whether each visit draws new colours (`solver.data.puzzle_ids`).
+        palette: the symbols of an example: those of its task's public grids ("task"), or "all".
+        redraw: False for a model that is equivariant to colours, for which new colour draws would change nothing.
 
     Attributes:
-        row_keys: the key of every row of the ID table; id_rows: the row of every puzzle (puzzles,).
+        row_keys: the key of every row of the ID table.
+        id_rows: the row of every puzzle (puzzles,).
     """
 
     def __init__(
@@ -156,10 +159,10 @@ class PuzzleDataset:
         counts = []
         for number, (task, role) in enumerate(zip(puzzle_set.tasks, puzzle_set.roles, strict=True)):
             pairs = puzzle_set.training_pairs(number)
-            asked = task.tests if role == "scored" else ()
-            grids += [grid for pair in (*pairs, *asked) for grid in (pair.input, pair.output)]
-            held = int(number in held_out and len(pairs) > 1)
-            counts.append((len(pairs) - held, held, len(asked)))
+            tests = task.tests if role == "scored" else ()
+            grids += [grid for pair in (*pairs, *tests) for grid in (pair.input, pair.output)]
+            held_out_count = int(number in held_out and len(pairs) > 1)
+            counts.append((len(pairs) - held_out_count, held_out_count, len(tests)))
         self.trained, self.held, _ = self.counts = np.array(counts, np.int64).T
         self.first_pair = np.cumsum([0, *self.counts.sum(axis=0)])
         sizes = [grid.shape if grid is not None else (0, 0) for grid in grids]
@@ -171,7 +174,7 @@ class PuzzleDataset:
         self.starts = (np.cumsum(areas) - areas).reshape(-1, 2)
 
     def _check_whole_boards(self, symmetries: Symmetries) -> None:
-        """ValueError where a grid does not fill the board (a hidden one may)."""
+        """Raise ValueError if a known grid does not fill the board."""
         small = ((self.sizes != self.side) & (self.sizes > 0)).any(axis=(1, 2))
         if small.any():
             owner = int(np.searchsorted(np.cumsum(self.counts.sum(axis=0)), small.argmax(), side="right"))
@@ -188,12 +191,13 @@ class PuzzleDataset:
         keep_rest: bool = False,
         visits: Visits = "tasks",
     ) -> Sampler:
-        """What decides which examples are trained on next; `source_weights` are (source, visits per epoch)."""
+        """Return a sampler of training examples; `source_weights` are (source, visits per epoch)."""
         weights = weigh_tasks(self.puzzle_set.sources, source_weights)
         return Sampler(self.puzzle_set.starts, self.trained, seed, weights, keep_rest, visits)
 
     def training_batch(self, sampler: Sampler, size: int, shift: bool = True, part: slice = WHOLE) -> Batch:
-        """Of the next `size` examples the rows `part`; joined, the parts of several processes are the whole batch."""
+        """Render the rows `part` of the next `size` examples; the parts of all processes make up the global batch."""
+        # Random draws are for the global batch, from (seed, step), so that they do not depend on the processes.
         step = sampler.step
         puzzles, pairs = sampler.next_batch(size)
         shifts = self._draw_shifts(puzzles, pairs, sampler.seed, step) if shift else np.zeros((size, 2), np.int64)
@@ -207,43 +211,39 @@ class PuzzleDataset:
         return move_cells(batch, *self.symmetries.draw(sampler.seed, rows, numbers))
 
     def training_batches(self, batch_size: int, seed: int, shift: bool = True) -> Iterator[Batch]:
-        """Endless batches of the published rule, a function of (seed, step) alone."""
+        """Yield endless batches by the published rule, a pure function of (seed, step)."""
         sampler = self.sampler(seed)
         while True:
             yield self.training_batch(sampler, batch_size, shift)
 
     def test_inputs(self, puzzles_per_task: int | None = None) -> tuple[Rows, Rows]:
-        """(puzzles, pairs) of every test input of every scored task under its first puzzles, all of them by default."""
+        """Return (puzzles, pairs) of the test inputs of all scored tasks, under the first (default: all) puzzles."""
         return self._under_every_puzzle(self.trained + self.held, self.counts.sum(axis=0), puzzles_per_task)
 
     def held_out(self, puzzles_per_task: int | None = 1) -> tuple[Rows, Rows]:
-        """(puzzles, pairs) of the demonstrations kept out of training, by default un-augmented."""
+        """Return (puzzles, pairs) of the held-out demonstrations, by default without augmentation."""
         return self._under_every_puzzle(self.trained, self.trained + self.held, puzzles_per_task)
 
     def _under_every_puzzle(self, begin: Rows, end: Rows, most: int | None) -> tuple[Rows, Rows]:
-        starts = self.puzzle_set.starts
-        found = [
-            (puzzle, pair)
-            for task in range(len(self.trained))
-            for pair in range(begin[task], end[task])
-            for puzzle in range(
-                starts[task], starts[task + 1] if most is None else min(starts[task + 1], starts[task] + most)
-            )
-        ]
-        puzzles, pairs = np.array(found, np.int64).reshape(-1, 2).T
+        """Return the pairs begin[task] to end[task] of each task under each of its first `most` puzzles."""
+        examples = []
+        for task, (start, stop) in enumerate(pairwise(self.puzzle_set.starts)):
+            puzzles_of_task = range(start, stop if most is None else min(stop, start + most))
+            examples += [(puzzle, pair) for pair in range(begin[task], end[task]) for puzzle in puzzles_of_task]
+        puzzles, pairs = np.array(examples, np.int64).reshape(-1, 2).T
         return puzzles, pairs
 
     def canvas_sizes(self, puzzles: Rows) -> Rows:
-        """Rows and columns (len(puzzles), 2) of each puzzle's canvas, transposed with it."""
+        """Return rows and columns (len(puzzles), 2) of each puzzle's canvas after its transform."""
         if self.canvas == "full":
             return np.full((len(puzzles), 2), self.side)
         sizes = self.puzzle_set.canvases[self.tasks[puzzles]].astype(np.int64)
         return np.where(np.array(TRANSPOSES)[self.dihedrals[puzzles], None], sizes[:, ::-1], sizes)
 
     def _draw_shifts(self, puzzles: Rows, pairs: Rows, seed: int, step: int) -> Rows:
-        """A shift (row, column) per example, uniform over where both grids fit on the board.
+        """Draw a shift (row, column) per example, uniformly over the places where both grids fit on the board.
 
-        As often as the published set leaves a pair in the corner (one pair of each puzzle), an example stays there.
+        An example stays in the corner with probability 1 / pairs: the published set does not shift one pair per puzzle.
         """
         rng = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, 1]))
         sizes = self.sizes[self.first_pair[self.tasks[puzzles]] + pairs].max(axis=1)
@@ -253,9 +253,9 @@ class PuzzleDataset:
         return np.where(stays[:, None], 0, shifts)
 
     def _draw_colours(self, puzzles: Rows, seed: int, step: int) -> NDArray[np.uint8]:
-        """A permutation of the colours (n, 10) per example: its puzzle's own, or one that is drawn anew.
+        """Return a permutation of the colours (n, 10) per example: that of its puzzle, or a new draw.
 
-        A fresh one is a function of (seed, step, place in the batch) and of which colours its task leaves alone.
+        A draw is a pure function of (seed, step, place in the batch) and of the colours that its task keeps.
         """
         if self.fixed is None:
             return self.colours[puzzles]
@@ -265,17 +265,19 @@ class PuzzleDataset:
     def render(
         self, puzzles: Rows, pairs: Rows, shifts: Rows | None = None, colours: NDArray[np.uint8] | None = None
     ) -> Batch:
-        """The examples (puzzle, pair) as one batch, padded to the fixed width that holds its largest canvas.
+        """Render the examples (puzzle, pair) as one batch, padded to the fixed width that fits its largest canvas.
 
-        colours: where each example's colours go (n, 10); by default where its puzzle takes them.
+        shifts: (row, column) of each example (n, 2), default: none
+        colours: the new colour of each colour (n, 10), default: that of the puzzle's augmentation
         """
         colours = self.colours[puzzles] if colours is None else colours
         shifts = np.zeros((len(puzzles), 2), np.int64) if shifts is None else shifts
-        nowhere = np.zeros_like(shifts)
-        origins, contents = (nowhere, shifts) if self.canvas == "full" else (shifts, nowhere)
+        corner = np.zeros_like(shifts)
+        # A full board moves the grids within the canvas; a task canvas moves over the board together with its grids.
+        origins, contents = (corner, shifts) if self.canvas == "full" else (shifts, corner)
         canvases = self.canvas_sizes(puzzles)
-        shown = np.minimum(canvases, self.side - origins).prod(axis=1)
-        width = fixed_width(shown.max(initial=0), self.side)
+        areas = np.minimum(canvases, self.side - origins).prod(axis=1)
+        width = fixed_width(areas.max(initial=0), self.side)
         tokens, labels, cells = np.empty((3, len(puzzles), width), np.int64)
         rows = self.first_pair[self.tasks[puzzles]] + pairs
         render_examples(
@@ -288,5 +290,5 @@ class PuzzleDataset:
         return Batch(*map(torch.from_numpy, (tokens, labels, cells, self.id_rows[puzzles], transforms, symbols)))
 
     def widths(self, puzzles: Rows) -> Rows:
-        """The fixed width (len(puzzles),) that each puzzle's canvas is padded to."""
+        """Return the fixed width (len(puzzles),) that each puzzle's canvas is padded to."""
         return fixed_width(self.canvas_sizes(puzzles).prod(axis=1), self.side)

@@ -1,4 +1,4 @@
-"""Choices that the data and the model's config share."""
+"""Types of settings that the data modules and the model's config share."""
 
 from typing import Literal
 

@@ -1,7 +1,7 @@
-"""From the model's tokens back to grids in the task's own frame: crop, undo the augmentation, say how sure it was.
+"""Decoding of predicted tokens to grids in the task's own frame: crop, invert the augmentation, compute confidence.
 
-In: the most likely token of every canvas cell of a batch. Out: `DecodedGrids`. It runs in numba without the
-interpreter's lock, so that a thread can do it while the device works on the next batch.
+The input is the most likely token of every canvas cell of a batch; the output is `DecodedGrids`. It runs in numba and
+releases the GIL, so that a thread can decode while the device computes the next batch.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ _TRANSPOSES = np.array(TRANSPOSES)
 
 @dataclass(frozen=True, eq=False)
 class DecodedGrids:
-    """The answers of a batch, one per row.
+    """The predictions of a batch, one per row.
 
-    heights, widths: uint8 (n,), 0 where the answer is no grid (the corner holds no colour, or a side is above 30)
-    cells: uint8 (n, 900), of which the first heights * widths are the grid's, row by row, in the task's own frame
-    edges: bool (n,), whether the grid reaches an edge of the canvas that the board goes on beyond: it may be cut off
-    log_probs: float32 (n,), mean over the grid's cells and end marks of their log-probability, NaN where no grid
+    heights, widths: uint8 (n,), 0 if the prediction is not a grid (no colour in the corner, or a side above 30)
+    cells: uint8 (n, 900); the first heights * widths are the grid's cells, row by row, in the task's own frame
+    edges: bool (n,), whether the grid may be cut off: it reaches an edge of the canvas that is not an edge of the board
+    log_probs: float32 (n,), mean log-probability of the grid's cells and end marks, NaN without a grid
     """
 
     heights: NDArray[np.uint8]
@@ -44,11 +44,16 @@ def take_back(
     colours: NDArray[np.uint8],
     side: int,
 ) -> DecodedGrids:
-    """Decode a batch and undo each example's augmentation.
+    """Decode a batch and invert each example's augmentation.
 
-    tokens: (n, columns), each canvas row by row, then padding; best: log-probability of each of these tokens, and end:
-    of an end mark in its place, both shaped as tokens; canvases: (n, 2) rows and columns of each; dihedrals (n,) and
-    colours (n, 10): the augmentations; side: the board's.
+    Args:
+        tokens: (n, columns): the most likely tokens, each canvas row by row, then padding.
+        best: log-probabilities of these tokens, in the shape of `tokens`.
+        end: log-probabilities of an end mark in their place, in the shape of `tokens`.
+        canvases: (n, 2): rows and columns of each canvas.
+        dihedrals: (n,): the dihedral transform of each example.
+        colours: (n, 10): the new colour of each colour.
+        side: side of the board.
     """
     number = len(tokens)
     sides = np.zeros((2, number), np.uint8)
@@ -61,7 +66,7 @@ def take_back(
 
 @njit(cache=True, nogil=True)
 def _take_back(tokens, best, end, canvases, dihedrals, colours, side, heights, widths, cells, edges, log_probs):
-    undone = np.empty(COLOURS, np.uint8)
+    original_colours = np.empty(COLOURS, np.uint8)
     for row in range(len(tokens)):
         rows, columns = canvases[row]
         canvas = tokens[row, : rows * columns].reshape(rows, columns)
@@ -74,26 +79,26 @@ def _take_back(tokens, best, end, canvases, dihedrals, colours, side, heights, w
             best[row, : rows * columns].reshape(shape), end[row, : rows * columns].reshape(shape), height, width
         )
         for colour in range(COLOURS):
-            undone[colours[row, colour]] = colour
+            original_colours[colours[row, colour]] = colour
         swaps = _TRANSPOSES[dihedrals[row]]
         tall, wide = (width, height) if swaps else (height, width)
         heights[row] = tall
         widths[row] = wide
-        _undo(canvas, height, width, _INVERSE[dihedrals[row]], undone, tall, wide, cells[row])
+        _undo(canvas, height, width, _INVERSE[dihedrals[row]], original_colours, tall, wide, cells[row])
 
 
 @njit(cache=True, nogil=True)
-def _undo(canvas, height, width, inverse, undone, tall, wide, cells):
+def _undo(canvas, height, width, inverse, original_colours, tall, wide, cells):
     """Write the grid (height x width) in the canvas' corner to `cells`, (tall x wide) in the task's own frame."""
     for place in range(tall):
         for column in range(wide):
             old_row, old_column = source_cell(inverse, place, column, height, width)
-            cells[place * wide + column] = undone[canvas[old_row, old_column] - COLOUR]
+            cells[place * wide + column] = original_colours[canvas[old_row, old_column] - COLOUR]
 
 
 @njit(cache=True, nogil=True)
 def _mean_log_prob(best, end, height, width):
-    """Mean over the grid's cells, the end marks under it and those right of it that the canvas holds."""
+    """Return the mean over the grid's cells and over the end marks below and right of it that are on the canvas."""
     rows, columns = best.shape
     total = 0.0
     count = 0

@@ -1,7 +1,8 @@
-"""How likely a model finds grids that are given: from log-probabilities of all tokens to one number per grid.
+"""Log-probability of given grids under a model.
 
-In: the log-probability of every token at every canvas cell of a batch, and grids in the task's own frame. Out: the
-log-probability of each grid, drawn under the augmentation of its example. In numba, without the interpreter's lock.
+The input is the log-probability of every token at every canvas cell of a batch, and grids in the task's own frame. The
+output is the log-probability of each grid, rendered under the augmentation of its example. It runs in numba and
+releases the GIL.
 """
 
 import numpy as np
@@ -25,11 +26,20 @@ def score_grids(
     starts: NDArray[np.int64],
     cells: NDArray[np.uint8],
 ) -> NDArray[np.float64]:
-    """The sum over cells and end marks of the log-probability of each of m grids, -inf where the canvas is too small.
+    """Return the log-probability of each of m grids, summed over cells and end marks: (m,).
 
-    log_probs: (n, columns, vocabulary), each canvas row by row; canvases: (n, 2) rows and columns of each; dihedrals
-    (n,) and colours (n, 10): the augmentations. rows: (m,), the example of each grid; heights, widths: (m,); its cells
-    begin at starts (m,) in `cells`. End marks beyond the canvas do not count.
+    It is -inf if the canvas is too small. End marks beyond the canvas do not count.
+
+    Args:
+        log_probs: (n, columns, vocabulary), each canvas row by row.
+        canvases: (n, 2): rows and columns of each canvas.
+        dihedrals: (n,): the dihedral transform of each example.
+        colours: (n, 10): the new colour of each colour.
+        rows: (m,): the example of each grid.
+        heights: (m,): the height of each grid.
+        widths: (m,): the width of each grid.
+        starts: (m,): the first cell of each grid in `cells`.
+        cells: the cells of all grids, each row by row.
     """
     scores = np.empty(len(rows))
     _score_grids(log_probs, canvases, dihedrals, colours, rows, heights, widths, starts, cells, scores)
@@ -54,7 +64,7 @@ def _score_grids(log_probs, canvases, dihedrals, colours, rows, heights, widths,
 
 @njit(cache=True, nogil=True)
 def _score_grid(canvas, grid, dihedral, colours, tall, wide):
-    """Of one grid, (tall x wide) once it is transformed."""
+    """Return the log-probability of one grid, which is tall x wide after its transform."""
     total = 0.0
     for row in range(tall):
         for column in range(wide):

@@ -1,8 +1,8 @@
-"""Puzzle rows in, examples (puzzle, pair) out: which examples come next.
+"""Sampling of training examples: an endless sequence of batches of (puzzle, pair), determined by a seed.
 
-The published rule: an epoch visits every task once in random order, takes one random puzzle of it and all its pairs in
-random order, and fills batches across puzzle and epoch borders; the puzzle at a batch's end is cut to fit. `Sampler`
-does that without end, from its seed alone: batches are global, and each of several processes renders its own rows.
+The published rule: an epoch visits every task once in random order, and takes one random puzzle of the task and all its
+pairs in random order. Batches are filled across puzzle and epoch borders; the puzzle at the end of a batch is cut to
+fit. Batches are global: each of several processes draws the whole batch and renders its own rows.
 """
 
 import json
@@ -17,34 +17,39 @@ from solver.data.choices import Visits
 
 Rows = NDArray[np.int64]
 Visit = tuple[int, int, Any]
-"""A puzzle, how many pairs it has, and the generator that orders them."""
+"""A puzzle, the number of its pairs, and the generator that orders them."""
 
 
 def visit_tasks(order: Rows, starts: Rows, pair_counts: Rows, rng: Any) -> Iterator[Visit]:
-    """For each task of `order` a random puzzle of its rows (starts[task] to starts[task + 1])."""
+    """Yield for each task of `order` a random puzzle among its rows (starts[task] to starts[task + 1])."""
     for task in order:
         yield int(rng.integers(starts[task], starts[task + 1])), int(pair_counts[task]), rng
 
 
 def fill_batch(visits: Iterator[Visit], size: int, cut: bool = True) -> tuple[Rows, Rows]:
-    """(puzzles, pairs) of the next `size` examples, fewer where the visits end.
+    """Return (puzzles, pairs) of the next `size` examples, fewer if the visits end.
 
-    The last puzzle is cut to fit, its other pairs are lost; with `cut` False it is whole and may exceed `size`.
+    The last puzzle is cut to fit and its other pairs are lost. With `cut` False all its pairs are returned, which may
+    exceed `size`.
     """
     puzzles = []
     pairs = [np.zeros(0, np.int64)]
     room = size
     while room > 0 and (visit := next(visits, None)):
         puzzle, count, rng = visit
-        chosen = rng.choice(count, min(count, room) if cut else count, replace=False)
-        puzzles.append(np.full(len(chosen), puzzle))
-        pairs.append(chosen)
-        room -= len(chosen)
+        puzzle_pairs = rng.choice(count, min(count, room) if cut else count, replace=False)
+        puzzles.append(np.full(len(puzzle_pairs), puzzle))
+        pairs.append(puzzle_pairs)
+        room -= len(puzzle_pairs)
     return np.concatenate([pairs[0], *puzzles]), np.concatenate(pairs)
 
 
 def weigh_tasks(sources: Sequence[str], source_weights: Sequence[tuple[str, float]]) -> NDArray[np.float64]:
-    """The weight of each task (tasks,), 1 where its source is given none; ValueError for a source that no task has."""
+    """Return the weight of each task (tasks,), which is that of its source, or 1 by default.
+
+    Raises:
+        ValueError: if a weight is given for a source that no task has.
+    """
     weights = dict(source_weights)
     unknown = sorted(set(weights) - set(sources))
     if unknown:
@@ -54,16 +59,20 @@ def weigh_tasks(sources: Sequence[str], source_weights: Sequence[tuple[str, floa
 
 
 class Sampler:
-    """Endless batches of examples, with a position that can be saved and resumed anywhere, bit for bit.
+    """Endless batches of examples, whose position can be saved and resumed exactly.
 
     Args:
         starts: (tasks + 1,): first puzzle row of each task, then the number of puzzles.
-        pair_counts: (tasks,): pairs to train on; a task without one is passed over.
+        pair_counts: (tasks,): pairs to train on; a task without one is skipped.
         seed: every epoch is drawn from (seed, epoch).
-        weights: (tasks,): visits per epoch on average, 1 each by default. A fraction is a chance drawn every epoch.
+        weights: (tasks,): visits per epoch on average, by default 1 each. The fractional part is the probability of one
+            more visit, drawn in every epoch.
         keep_rest: the pairs cut off at a batch's end begin the next batch; as published they are lost.
-        visits: "tasks", the published rule, or "pairs": every example is drawn by itself, first a task by its weight,
-            then one of its puzzles, then one of its pairs, each uniformly, as a function of (seed, batch).
+        visits: "tasks", the published rule, or "pairs": every example is drawn independently, first a task by its
+            weight, then uniformly one of its puzzles and one of its pairs, from (seed, batch).
+
+    Raises:
+        ValueError: if no task has both a positive weight and a pair.
     """
 
     def __init__(
@@ -77,7 +86,10 @@ class Sampler:
     ):
         weights = np.ones(len(pair_counts)) if weights is None else weights
         if not (weights * pair_counts).any():
-            raise ValueError("no task is left to train on: each has weight 0 or no pair; raise a weight")
+            raise ValueError(
+                "no task is left to train on: each has weight 0 or no pair; give a positive weight in "
+                "train.source_weights to a source whose tasks have pairs"
+            )
         self.starts = starts
         self.pair_counts = pair_counts
         self.weights = weights
@@ -91,15 +103,15 @@ class Sampler:
         self._visits = self._endless_visits()
 
     def next_batch(self, size: int) -> tuple[Rows, Rows]:
-        """(puzzles, pairs) of the next `size` examples."""
+        """Return (puzzles, pairs) of the next `size` examples."""
         if self.visits == "pairs":
             self.step += 1
             return self._draw_pairs(size, self.step)
-        drawn = np.array(fill_batch(self._visits, size - self._rest.shape[1], cut=not self.keep_rest))
-        drawn = np.concatenate([self._rest, drawn], axis=1)
-        self._rest = drawn[:, size:]
+        examples = np.array(fill_batch(self._visits, size - self._rest.shape[1], cut=not self.keep_rest))
+        examples = np.concatenate([self._rest, examples], axis=1)
+        self._rest = examples[:, size:]
         self.step = self.step + 1
-        return drawn[0, :size], drawn[1, :size]
+        return examples[0, :size], examples[1, :size]
 
     def _draw_pairs(self, size: int, step: int) -> tuple[Rows, Rows]:
         rng = np.random.Generator(np.random.Philox(key=[self.seed, step], counter=[0, 0, 0, 7]))
@@ -111,7 +123,7 @@ class Sampler:
 
     @property
     def position(self) -> dict[str, Any]:
-        """Where the next batch begins, as plain JSON values."""
+        """The state before the next batch, as plain JSON values."""
         return {
             "drawn_from": self._drawn_from(),
             "step": self.step,
@@ -122,12 +134,22 @@ class Sampler:
         }
 
     def resume(self, position: dict[str, Any]) -> None:
-        """Go on from a position of a sampler of the same seed, tasks, weights and `keep_rest`; else ValueError."""
-        ours = self._drawn_from()
-        theirs = {"visits": "tasks"} | position["drawn_from"]
-        other = [f"{name} is {theirs[name]} there and {ours[name]} here" for name in ours if ours[name] != theirs[name]]
-        if other:
-            raise ValueError(f"the sampler's position is of another run: {'; '.join(other)}; train as it was begun")
+        """Resume from the position of a sampler with the same seed, tasks, weights, `keep_rest` and `visits`.
+
+        Raises:
+            ValueError: if any of these differ.
+        """
+        current = self._drawn_from()
+        # Positions saved before the setting `visits` existed are those of "tasks".
+        saved = {"visits": "tasks"} | position["drawn_from"]
+        changes = [
+            f"{name} is {saved[name]} there and {value} here" for name, value in current.items() if value != saved[name]
+        ]
+        if changes:
+            raise ValueError(
+                f"the saved sampler position is from a run with other settings: {'; '.join(changes)}; "
+                "resume with the settings and tasks of that run"
+            )
         self._begin_epoch(position["epoch"], position["visits"])
         self._visits = self._endless_visits()
         self._rng.bit_generator.state = position["generator"]
@@ -135,22 +157,22 @@ class Sampler:
         self.step = position["step"]
 
     def _drawn_from(self) -> dict[str, Any]:
-        """What the stream of examples depends on; tasks and weights as a checksum."""
+        """Return everything that the sequence of examples depends on; tasks and weights as a checksum."""
         digest = sha256()
         for values, kind in ((self.starts, np.int64), (self.pair_counts, np.int64), (self.weights, np.float64)):
             digest.update(np.asarray(values, kind).tobytes())
-        drawn = {"seed": self.seed, "keep_rest": self.keep_rest, "visits": self.visits}
-        return drawn | {"digest of tasks and weights": digest.hexdigest()[:16]}
+        settings = {"seed": self.seed, "keep_rest": self.keep_rest, "visits": self.visits}
+        return settings | {"digest of tasks and weights": digest.hexdigest()[:16]}
 
     def _begin_epoch(self, epoch: int, visited: int = 0) -> None:
-        """Order the epoch's tasks and go on after the first `visited` of them."""
+        """Draw the order of the epoch's tasks and continue after the first `visited` of them."""
         self._epoch = epoch
         self._visited = visited
         self._rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-        # A stream of its own, so that weights of 1 leave the published draws where they are.
-        chance = np.random.Generator(np.random.Philox(key=[self.seed, epoch], counter=[0, 0, 0, 4]))
-        sure = np.floor(self.weights)
-        times = sure + (chance.random(len(sure)) < self.weights - sure)
+        # A separate stream, so that weights of 1 do not change the published draws.
+        weight_rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch], counter=[0, 0, 0, 4]))
+        whole = np.floor(self.weights)
+        times = whole + (weight_rng.random(len(whole)) < self.weights - whole)
         tasks = np.repeat(np.arange(len(times)), np.where(self.pair_counts > 0, times, 0).astype(np.int64))
         self._order = self._rng.permutation(tasks)
 

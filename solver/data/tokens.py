@@ -1,9 +1,11 @@
-"""Grids to tokens and back, both directions in one place.
+"""Conversion between grids and tokens, in both directions.
 
-A board is `side` x `side` cells, row-major. Token 0 is empty (pad), 1 an end mark, colour c is c + 2. The end mark
-fills the row under the grid over the grid's width and the column right of it over its height, where the board has room;
-the corner stays empty (published TRM, `build_arc_dataset.py`). `encode` and `decode` are the plain, readable pair;
-`render_examples` is the kernel that does the same for a whole batch, augmentation, shift and canvas included.
+A board is `side` x `side` cells, row-major. Token 0 is empty (pad), token 1 is the end mark, and colour c is token
+c + 2. End marks fill the row below the grid over the grid's width, and the column right of it over its height, if the
+board has room. The corner between them stays empty (published TRM, `build_arc_dataset.py`).
+
+`encode` and `decode` are the simple reference implementation. `render_examples` is the kernel that encodes a whole
+batch, including augmentation, shift and canvas.
 """
 
 import numpy as np
@@ -23,11 +25,15 @@ Tokens = NDArray[np.uint8]
 
 
 def encode(grid: Grid, side: int = 30, shift: tuple[int, int] = (0, 0)) -> Tokens:
-    """Tokens (side, side) of a grid whose top left cell lies at `shift` (row, column)."""
+    """Return the tokens (side, side) of a grid whose top left cell is at `shift` (row, column).
+
+    Raises:
+        ValueError: if the grid does not fit on the board at this shift.
+    """
     (height, width) = grid.shape
     (row, column) = shift
     if row + height > side or column + width > side:
-        raise ValueError(f"a {height}x{width} grid at {shift} leaves the {side}x{side} board")
+        raise ValueError(f"a {height}x{width} grid at {shift} does not fit on the {side}x{side} board")
     board = np.zeros((side, side), np.uint8)
     board[row : row + height, column + width : column + width + 1] = END
     board[row + height : row + height + 1, column : column + width] = END
@@ -36,9 +42,9 @@ def encode(grid: Grid, side: int = 30, shift: tuple[int, int] = (0, 0)) -> Token
 
 
 def decode(tokens: Tokens) -> Grid | None:
-    """The grid in the top left corner of tokens (rows, columns): the largest rectangle of colours that starts there.
+    """Return the largest rectangle of colours that starts in the top left corner of tokens (rows, columns).
 
-    Of equal areas the one with fewest rows, as published. None where the corner itself holds no colour: an empty crop.
+    Of rectangles of equal area, the one with fewest rows is taken, as published. None if the corner has no colour.
     """
     height, width = largest_corner(np.ascontiguousarray(tokens))
     return tokens[:height, :width].astype(np.uint8) - COLOUR if height else None
@@ -46,7 +52,7 @@ def decode(tokens: Tokens) -> Grid | None:
 
 @njit(cache=True, nogil=True)
 def largest_corner(tokens):
-    """Height and width of the largest rectangle of colours in the corner of tokens (rows, columns); 0 for none."""
+    """Return height and width of the largest rectangle of colours in the corner of tokens (rows, columns), or zeros."""
     rows, columns = tokens.shape
     best_height = 0
     best_width = 0
@@ -66,12 +72,23 @@ def largest_corner(tokens):
 def render_examples(
     pixels, starts, sizes, dihedrals, colours, canvases, origins, contents, side, tokens, labels, cells
 ):
-    """Fill `tokens`, `labels` and `cells` (examples, columns) with one example a row, in place; what they held is lost.
+    """Overwrite `tokens`, `labels` and `cells` (examples, columns) with one example per row, in place.
 
-    pixels: all grids end to end; starts (examples, 2) and sizes (examples, 2, 2): first pixel, height and width of each
-    input and output, a height of 0 for an output that is not known. canvases (examples, 2): rows and columns shown.
-    origins (examples, 2): board cell of the canvas' top left corner; contents (examples, 2): the grids' place within
-    the canvas. Canvas cells beyond the board are left out; `cells` is the board cell number, -1 in unused columns.
+    `cells` gets the board cell number, -1 in unused columns. Canvas cells beyond the board are left out.
+
+    Args:
+        pixels: the pixels of all grids, concatenated.
+        starts: (examples, 2): first pixel of each input and output.
+        sizes: (examples, 2, 2): height and width of each input and output; height 0 for an unknown output.
+        dihedrals: (examples,): the dihedral transform of each example.
+        colours: (examples, 10): the new colour of each colour.
+        canvases: (examples, 2): rows and columns of the canvas.
+        origins: (examples, 2): board cell (row, column) of the canvas' top left corner.
+        contents: (examples, 2): place (row, column) of the grids within the canvas.
+        side: side of the board.
+        tokens: output: tokens of the input.
+        labels: output: tokens of the output.
+        cells: output: board cell numbers.
     """
     for example in range(len(starts)):
         rows = min(canvases[example, 0], side - origins[example, 0])
@@ -94,11 +111,11 @@ def render_examples(
 
 @njit(cache=True)
 def _draw_grid(pixels, start, height, width, dihedral, colours, top, left, canvas):
-    """Draw the transformed grid and its end marks on an empty canvas (rows, columns), cut to it."""
+    """Draw the transformed grid and its end marks on an empty canvas (rows, columns); parts outside are cut off."""
     tall, wide = (width, height) if _TRANSPOSES[dihedral] else (height, width)
     bottom = min(top + tall, canvas.shape[0])
     right = min(left + wide, canvas.shape[1])
-    # A transform is affine, so one pixel and the steps to its neighbours give all the others.
+    # A transform is affine, so the index of one pixel and the offsets to its two neighbours determine all others.
     first = _source_pixel(start, height, width, dihedral, 0, 0)
     down = _source_pixel(start, height, width, dihedral, 1, 0) - first
     across = _source_pixel(start, height, width, dihedral, 0, 1) - first
@@ -112,6 +129,6 @@ def _draw_grid(pixels, start, height, width, dihedral, colours, top, left, canva
 
 @njit(cache=True)
 def _source_pixel(start, height, width, dihedral, row, column):
-    """Which pixel lands on (row, column) of the transformed grid."""
+    """Return the index of the pixel that the transform moves to (row, column)."""
     old_row, old_column = source_cell(dihedral, row, column, height, width)
     return start + old_row * width + old_column

@@ -1,1 +1,1 @@
-"""The recursive network, its parts and its config."""
+"""The recursive model, its layers and its config."""

@@ -1,18 +1,18 @@
-"""Settings of the model and of its training, as plain values: whoever only reads or checks them needs no torch."""
+"""Settings of the model and of its training, as plain values that can be read and checked without torch."""
 
 import math
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from solver.data.choices import Palette
-from solver.model.equations import TRM, RecursionConfig
+from solver.model.equations import FIXED_POINT, TRM, RecursionConfig
 
 OptimizerName = Literal["adam_atan2", "muon", "adamw", "normuon"]
 IdOptimizerName = Literal["sign", "adam"]
 Schedule = Literal["cosine", "wsd"]
 LossName = Literal["stablemax", "softmax"]
 Curriculum = tuple[tuple[float, int, int], ...]
-"""Stages in order: (share of the steps until which it lasts, h_cycles, l_cycles)."""
+"""Stages in order: (share of the steps at which the stage ends, h_cycles, l_cycles)."""
 Mixer = Literal["attention", "mlp"]
 Positions = Literal["rope", "rope2d"]
 Canvas = Literal["full", "task"]
@@ -24,23 +24,24 @@ Adjoint = Literal["implicit", "neumann"]
 Told = Literal["charged", "all"]
 
 
-def _require(holds: bool, field: str, value: object, rule: str) -> None:
-    _check(holds, f"model.{field}", value, rule)
+def _require(condition: bool, field: str, value: object, rule: str) -> None:
+    _check(condition, f"model.{field}", value, rule)
 
 
-def _check(holds: bool, field: str, value: object, rule: str) -> None:
-    if not holds:
+def _check(condition: bool, field: str, value: object, rule: str) -> None:
+    if not condition:
         raise ValueError(f"{field} = {value!r}: {rule}")
 
 
 @dataclass(frozen=True)
 class EquilibriumConfig:
-    """How a latent is made to settle, and how gradients go through it (`solver.model.equilibrium`).
+    """Settings of the fixed-point solver and of the gradient through the fixed point (`solver.model.equilibrium`).
 
-    method: repeat the update ("plain"), or extrapolate from the last `memory` of them ("anderson")
-    iterations: updates at most; tolerance: settled where |new - old| / |new| of an example is below
+    method: repeat the update ("plain"), or extrapolate from the last `memory` updates ("anderson")
+    iterations: the maximum number of updates
+    tolerance: an example has converged when |new - old| / |new| is below this value
     gradient: by the implicit function theorem ("implicit"), to the same tolerance, or by the first `terms` terms of its
-    Neumann series ("neumann"), of which one is HRM's one-step gradient
+        Neumann series ("neumann"); one term is HRM's one-step gradient
     """
 
     method: Solver = "anderson"
@@ -51,29 +52,30 @@ class EquilibriumConfig:
     terms: int = 1
 
     def __post_init__(self) -> None:
-        """ValueError naming the field and what is allowed."""
+        """Check the values; a ValueError names the field and the allowed values."""
         for name, kind in (("method", Solver), ("gradient", Adjoint)):
             allowed = get_args(kind)
-            given = getattr(self, name)
-            _require(given in allowed, f"equilibrium.{name}", given, f"must be one of {', '.join(allowed)}")
+            value = getattr(self, name)
+            _require(value in allowed, f"equilibrium.{name}", value, f"must be one of {', '.join(allowed)}")
         for name, least in (("iterations", 1), ("memory", 2), ("terms", 1)):
-            given = getattr(self, name)
-            _require(given >= least, f"equilibrium.{name}", given, f"must be at least {least}")
+            value = getattr(self, name)
+            _require(value >= least, f"equilibrium.{name}", value, f"must be at least {least}")
         _require(0 < self.tolerance < 1, "equilibrium.tolerance", self.tolerance, "must be between 0 and 1")
 
 
 @dataclass(frozen=True)
 class EvidenceConfig:
-    """How the bound on the evidence is weighed where noise is learnt (GRAM, eq. 14 and appendix B.2).
+    """Weights of the evidence lower bound with learnt noise (GRAM, eq. 14 and appendix B.2).
 
-    kl_weight: of KL(posterior || prior), in nats per labelled cell, beside the cells' loss in the same unit; with 1 the
-    sum is the bound itself. kl_warmup: share of the steps over which the weight grows from 0
-    free_bits: bits per labelled cell that cost nothing
+    kl_weight: weight of KL(posterior || prior), in nats per labelled cell like the cells' loss; with 1 the sum of the
+        two is the bound itself
+    kl_warmup: share of the steps over which this weight grows from 0
+    free_bits: bits of KL per labelled cell that are not penalised
     kl_balance: share of the gradient that moves the prior towards the posterior; the rest moves the posterior
-    told: which transitions draw from the posterior in training: those whose KL is charged, which are those with
-    gradient ("charged"), or as published all of them ("all"), so that earlier ones tell the target for nothing
-    untold: share of the cells' loss that is of the answer as the prior would have had it, so that the network learns to
-    answer without being told too (Sohn et al. 2015, section 4.2); 0 as published
+    told: transitions that draw from the posterior in training. "charged": those whose KL is in the loss, which are
+        those with gradient. "all", as published: every transition; the earlier ones then reveal the target at no cost.
+    untold: share of the cells' loss that is computed from the answer drawn from the prior, so that the network also
+        learns to predict without the posterior (Sohn et al. 2015, section 4.2); 0 as published
     """
 
     kl_weight: float = 0.1
@@ -84,18 +86,18 @@ class EvidenceConfig:
     untold: float = 0.5
 
     def __post_init__(self) -> None:
-        """ValueError naming the field and what is allowed."""
+        """Check the values; a ValueError names the field and the allowed values."""
         for name in ("kl_weight", "free_bits"):
-            given = getattr(self, name)
-            _check(math.isfinite(given) and given >= 0, f"train.evidence.{name}", given, "must be 0 or more")
+            value = getattr(self, name)
+            _check(math.isfinite(value) and value >= 0, f"train.evidence.{name}", value, "must be 0 or more")
         allowed = get_args(Told)
         _check(self.told in allowed, "train.evidence.told", self.told, f"must be one of {', '.join(allowed)}")
         for name in ("kl_warmup", "kl_balance", "untold"):
-            given = getattr(self, name)
-            _check(0 <= given <= 1, f"train.evidence.{name}", given, "must be between 0 and 1")
+            value = getattr(self, name)
+            _check(0 <= value <= 1, f"train.evidence.{name}", value, "must be between 0 and 1")
 
     def weight_at(self, step: int, total: int) -> float:
-        """The weight of the KL at `step` (the first is 1) of `total`."""
+        """Return the weight of the KL at `step` (the first is 1) of `total`."""
         return self.kl_weight * min(1.0, step / max(1.0, self.kl_warmup * total))
 
 
@@ -106,26 +108,27 @@ EVIDENCE = EvidenceConfig()
 class ModelConfig:
     """Settings of the model; the defaults are those published for ARC-AGI (TRM, section 5).
 
-    mixer: what mixes positions, attention or (TRM-MLP) a SwiGLU along the position axis
-    id_slots: positions that the ID vector fills before the cells; id_size: its length (None: hidden)
-    expansion: inner size of the SwiGLU layers: two thirds of it times their size, rounded up to inner_multiple
-    recursion: which latents are updated by what, h_cycles times (`solver.model.equations`)
-    max_steps: supervision steps; exploration: chance per step and slot to ask for a minimum of them
-    halting: stop where the halting logit is positive ("halt"), or as HRM does where it exceeds the continue logit,
-        which is learnt from the step after, at the cost of another forward pass ("q_learning"), or as SE-RRM does at
-        each step with chance `exploration`, where nothing is learnt about halting ("random")
-    dropout: share of what mixer and MLP of each block give that is left out in training (`solver.model.dropout`)
-    mlp: after the mixer a SwiGLU, or URM's with a short convolution along the positions in it ("conv_swiglu")
+    mixer: the layer that mixes positions: attention or, as in TRM-MLP, a SwiGLU along the position axis ("mlp")
+    id_slots: positions before the cells that the ID vector fills; id_size: its length (None: hidden)
+    expansion: the inner size of a SwiGLU is two thirds of this factor times its size, rounded up to inner_multiple
+    recursion: the equations that update the latents, run h_cycles times (`solver.model.equations`)
+    max_steps: the maximum number of supervision steps on one example
+    exploration: probability, per step and slot, that a minimum number of supervision steps is required
+    halting: "halt": stop when the halting logit is positive. "q_learning" (HRM): stop when it exceeds the continue
+        logit, which is learnt from the next supervision step, at the cost of another forward pass. "random" (SE-RRM):
+        stop at each step with probability `exploration`; no halting is learnt.
+    dropout: in training, the share of each block's mixer and MLP outputs set to zero (`solver.model.dropout`)
+    mlp: the layer after the mixer: a SwiGLU, or URM's with a short convolution along positions ("conv_swiglu")
     noise: "+ e" in an equation has a learnt mean and width ("learned"), or mean 0 and width noise_width ("naive")
-    noise_width: the width that learning starts from; latents have size 1
-    equilibrium: how "* fixed_point" in an equation is done
+    noise_width: the initial width of learnt noise, or the width of naive noise; latents have size 1
+    equilibrium: the solver of "* fixed_point" in an equation
     canvas: all cells of the board ("full") or only those that the task needs ("task")
-    positions: rotary angles of an ID slot's or cell's number in one line ("rope", as published for TRM), or of the
-        cell's row and column, half of the frequencies each ("rope2d", SE-RRM)
-    symbols: a cell holds a vector for each symbol, and a block attends over cells, then over symbols (SE-RRM,
+    positions: rotary angles from an ID slot's or cell's number in one sequence ("rope", as published for TRM), or from
+        the cell's row and column, half of the frequencies each ("rope2d", SE-RRM)
+    symbols: each cell has a vector for each symbol, and a block attends over cells, then over symbols (SE-RRM,
         2603.02193); symbol_heads: heads of the second attention (None: heads)
     palette: with symbols, the symbols that are computed: those of the task's public grids ("task") or "all"
-    transform_vectors: a learnt vector for each of the 8 dihedral transforms is added to the ID vector (mdlARC)
+    transform_vectors: add a learnt vector for each of the 8 dihedral transforms to the ID vector (mdlARC)
     """
 
     hidden: int = 512
@@ -159,7 +162,7 @@ class ModelConfig:
     transform_vectors: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse impossible values; ValueError names the field and what is allowed."""
+        """Check the values; a ValueError names the field and the allowed values."""
         for field in fields(self):
             self._check_number(field.name, getattr(self, field.name))
         _require(self.mixer in get_args(Mixer), "mixer", self.mixer, 'must be "attention" or "mlp"')
@@ -170,7 +173,7 @@ class ModelConfig:
         _require(self.halting in get_args(Halting), "halting", self.halting, f"must be one of {known}")
         _require(self.dropout < 1, "dropout", self.dropout, "must be below 1")
         settles = self.recursion.settles and self.dropout > 0
-        _require(not settles, "dropout", self.dropout, "must be 0 where a latent settles: it never would")
+        _require(not settles, "dropout", self.dropout, 'must be 0 with "* fixed_point", which would not converge')
         _require(self.exploration <= 1, "exploration", self.exploration, "must be between 0 and 1")
         _require(self.board_side <= 255, "board_side", self.board_side, "must be at most 255")
         fits = self.hidden % (2 * self.heads) == 0
@@ -188,15 +191,16 @@ class ModelConfig:
         _require(not joint, "canvas", self.canvas, 'must be "full" with mixer="mlp"')
 
     def _check_symbols(self) -> None:
-        """Refuse what a symbol axis cannot be combined with."""
+        """Check the settings that a symbol axis cannot be combined with."""
         if not self.symbols:
             return
         needed = {"id_slots": 0, "id_size": None, "mixer": "attention", "mlp": "swiglu", "halting": "random"}
         for name, value in needed.items():
-            given = getattr(self, name)
-            _require(given == value, name, given, f"must be {value!r} with model.symbols")
+            setting = getattr(self, name)
+            _require(setting == value, name, setting, f"must be {value!r} with model.symbols")
         plain = not self.recursion.noisy and not self.recursion.settles
-        _require(plain, "recursion", self.recursion.updates, "must not draw noise nor settle with model.symbols")
+        rule = f'must have neither "+ e" nor "* {FIXED_POINT}" with model.symbols'
+        _require(plain, "recursion", self.recursion.updates, rule)
 
     def _check_number(self, name: str, value: object) -> None:
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -206,13 +210,13 @@ class ModelConfig:
 
     @property
     def id_length(self) -> int:
-        """The length of an ID vector, shared part included."""
+        """The length of an ID vector, including its shared part."""
         own = self.hidden if self.id_size is None else self.id_size
         return own + self.shared_id_length
 
     @property
     def shared_id_length(self) -> int:
-        """The length of the part of an ID vector that all puzzles of a task share: with symbols one for each."""
+        """The length of the part of an ID vector that all puzzles of a task share: with symbols, V x hidden, else 0."""
         return self.vocabulary * self.hidden if self.symbols else 0
 
     @property
@@ -221,14 +225,14 @@ class ModelConfig:
         return self.board_side**2
 
     def layers_of(self, network: str) -> int:
-        """How many layers a network of the recursion has."""
+        """Return the number of layers of a network of the recursion."""
         return dict(self.recursion.layers).get(network, self.layers)
 
     @property
     def effective_depth(self) -> int:
-        """Layers applied one after the other in a supervision step: T (n + 1) layers for TRM (TRM, table 1).
+        """Layers applied in sequence in one supervision step: T (n + 1) layers for TRM (TRM, table 1).
 
-        Where a latent settles, as many as there can be: most iterations and the update with gradient.
+        An equation with a fixed point counts with its maximum: all iterations and the update with gradient.
         """
         runs = self.recursion.schedule(self.h_cycles, self.l_cycles)
         most = self.equilibrium.iterations + 1
@@ -247,11 +251,11 @@ class ModelConfig:
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """What a supervision step says of itself, for each example, besides losses."""
-        drawn = ("kl", "prior_width", "posterior_width") if self.learns_noise else ()
-        return drawn + (("residual", "iterations", "adjoint_residual") if self.recursion.settles else ())
+        """The names of the statistics that a supervision step reports per example, besides losses."""
+        of_noise = ("kl", "prior_width", "posterior_width") if self.learns_noise else ()
+        return of_noise + (("residual", "iterations", "adjoint_residual") if self.recursion.settles else ())
 
     @property
     def learns_to_continue(self) -> bool:
-        """Whether the continue logit has a target: a single supervision step has none after it."""
+        """Whether the continue logit has a target: with max_steps = 1 there is no next supervision step."""
         return self.halting == "q_learning" and self.max_steps > 1

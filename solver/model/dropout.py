@@ -1,9 +1,8 @@
-"""Dropout within blocks: which numbers are left out, as a function of whose they are and where, and of nothing else.
+"""Dropout within blocks, from counter-based random numbers (`solver.model.noise`).
 
-In: the chance of each example (`solver.model.noise`), keyed in training by seed, step and slot. Out: for each
-application of a block, in order, factors for the outputs of its mixer and its MLP: 0, or 1/(1 - share) so that means
-stay (Srivastava et al. 2014). So they are the same in any chunk, batch or process, and nothing has to be saved to go
-on.
+Each application of a block gets factors for the outputs of its mixer and its MLP: 0, or 1/(1 - share) so that the
+expected value is unchanged (Srivastava et al. 2014). In training, the noise source is keyed by seed, step and slot. The
+factors are therefore the same in any chunk, batch or process, and resuming a run needs no saved generator state.
 
 Shape letters: T positions in use, D hidden.
 """
@@ -15,7 +14,7 @@ from solver.model.packing import Padding
 
 
 class Dropout:
-    """The factors of one supervision step; `NoiseSource.dropout` is the share left out."""
+    """The dropout factors of one supervision step; `NoiseSource.dropout` is the share that is set to zero."""
 
     def __init__(self, chance: NoiseSource, padding: Padding):
         self.chance = chance
@@ -23,18 +22,18 @@ class Dropout:
         self.applications = 0
 
     def factors(self, x_TD: Tensor) -> Tensor:
-        """For the next block, that is given x_TD: (2, T, D) in its precision, of the mixer and of the MLP."""
-        drawn_2TD = self.chance.uniform(IN_BLOCKS + self.applications, self.padding, x_TD.shape[-1])
+        """Return factors for the next block, for its mixer and its MLP: (2, T, D) in the precision of x_TD."""
+        uniform_2TD = self.chance.uniform(IN_BLOCKS + self.applications, self.padding, x_TD.shape[-1])
         self.applications += 1
-        kept_2TD = (drawn_2TD >= self.chance.dropout).to(x_TD.dtype)
-        return kept_2TD / (1 - self.chance.dropout)
+        mask_2TD = (uniform_2TD >= self.chance.dropout).to(x_TD.dtype)
+        return mask_2TD / (1 - self.chance.dropout)
 
 
 def make_dropout(chance: NoiseSource | None, padding: Padding) -> Dropout | None:
-    """None where nothing is left out."""
+    """Return the dropout of one supervision step, or None if its share is 0."""
     return Dropout(chance, padding) if chance is not None and chance.dropout else None
 
 
 def drop(made: Tensor, factors: Tensor | None) -> Tensor:
-    """What a mixer or an MLP made, times its factors where there are any."""
+    """Multiply the output of a mixer or an MLP by its dropout factors; None leaves it unchanged."""
     return made if factors is None else made * factors

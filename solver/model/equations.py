@@ -1,15 +1,15 @@
-"""The models of the family, written as their papers write them: equations in, updates in order out.
+"""Recursion equations of the model family, in the notation of the papers: parsing, checks and update order.
 
-A recursion has latents and an input x. Each equation replaces one latent by a network of a sum:
+A recursion has latents and an input x. Each equation replaces one latent by a network applied to a sum:
 
     z_l = f(z_l + z_h + x) * l_cycles
     z_h = f(z_h + z_l)
 
-All equations, in order, are one cycle; a supervision step is `h_cycles` of them, and "* l_cycles" repeats an equation
-within each. Networks are called f or f_NAME, latents z or z_NAME; equal names are equal weights. The latent of the last
-equation is the answer, which the output heads read.
+One cycle runs all equations in order. A supervision step has `h_cycles` cycles, and "* l_cycles" repeats an equation
+within each cycle. Networks are called f or f_NAME, latents z or z_NAME. Equations that name the same network share its
+weights. The latent of the last equation is the answer, which the output heads read.
 
-"* fixed_point" repeats an equation until its latent settles (`solver.model.equilibrium`), and "+ e" after the network
+"* fixed_point" repeats an equation until its latent converges (`solver.model.equilibrium`), and "+ e" after the network
 adds noise whose mean and width are learnt (`solver.model.learned_noise`):
 
     z = f(z + x) * fixed_point
@@ -35,9 +35,11 @@ _EQUATION = re.compile(
 
 @dataclass(frozen=True)
 class Update:
-    """latent = network(sum of what is read), `times` times over; None: l_cycles times.
+    """One equation: latent = network(sum of `reads`).
 
-    noisy: noise is added to what the network gives; settles: made until the latent no longer moves
+    times: number of repeats in each cycle; None: l_cycles
+    noisy: noise is added to the output of the network
+    settles: repeated until the latent converges to a fixed point
     """
 
     latent: str
@@ -48,13 +50,13 @@ class Update:
     settles: bool = False
 
     def repeats(self, l_cycles: int) -> int:
-        """How often it is made in one cycle."""
+        """Return the number of repeats in one cycle."""
         return l_cycles if self.times is None else self.times
 
 
 @dataclass(frozen=True)
 class Run:
-    """An update made `times` times over, with gradient or without."""
+    """An update repeated `times` times, with or without gradient."""
 
     update: Update
     times: int
@@ -63,12 +65,13 @@ class Run:
 
 @dataclass(frozen=True)
 class RecursionConfig:
-    """Which latents there are, and what they become; the default is TRM (section 4, figure 3).
+    """The equations of a recursion and how gradients and latents pass through it; the default is TRM (section 4,
+    figure 3).
 
-    updates: equations, see above
-    layers: (network, layers) where a network has another number than model.layers
+    updates: the equations, see the module docstring
+    layers: (network, layers) for each network whose number of layers is not model.layers
     gradient: through the last "cycle", through the last "update" of each latent (HRM's one-step gradient), or "all"
-    carry: a supervision step goes on from the latents of the one before ("keep"), or from the start ("reset")
+    carry: a supervision step starts from the latents of the previous one ("keep") or from the initial ones ("reset")
     """
 
     updates: tuple[str, ...] = ("z_l = f(z_l + z_h + x) * l_cycles", "z_h = f(z_h + z_l)")
@@ -77,19 +80,21 @@ class RecursionConfig:
     carry: Carrying = "keep"
 
     def __post_init__(self) -> None:
-        """Refuse what is no recursion; ValueError names the equation or field and what is allowed."""
+        """Check the recursion; a ValueError names the equation or field and the allowed values."""
         if not self.updates:
             raise ValueError('model.recursion.updates: give at least one equation, such as "z = f(z + x)"')
-        read = {name for update in self.parsed for name in update.reads}
-        for name in sorted(read - {INPUT, *self.latents}):
-            raise ValueError(f"model.recursion.updates: {name} is read, but no equation gives it; add one, or read x")
+        terms = {name for update in self.parsed for name in update.reads}
+        for name in sorted(terms - {INPUT, *self.latents}):
+            raise ValueError(
+                f"model.recursion.updates: {name} is read, but no equation defines it; add an equation, or read x"
+            )
         for update in self.parsed:
             if update.settles and (update.noisy or update.latent not in update.reads):
                 raise ValueError(
-                    f'model.recursion.updates: {update.latent} cannot settle: "* {FIXED_POINT}" is for an equation '
+                    f'model.recursion.updates: {update.latent} cannot settle: "* {FIXED_POINT}" needs an equation '
                     "that reads its own latent and adds no noise"
                 )
-        if INPUT not in read:
+        if INPUT not in terms:
             raise ValueError("model.recursion.updates: no equation reads x, the input; add it to one")
         for name, layers in self.layers:
             if name not in self.networks or layers < 1:
@@ -101,7 +106,7 @@ class RecursionConfig:
 
     @cached_property
     def parsed(self) -> tuple[Update, ...]:
-        """The equations."""
+        """The parsed equations, in order."""
         return tuple(map(parse_update, self.updates))
 
     @property
@@ -121,16 +126,16 @@ class RecursionConfig:
 
     @property
     def noisy(self) -> tuple[str, ...]:
-        """The latents that noise is added to, in the order of the equations."""
+        """Every latent with noise, in the order of the equations."""
         return tuple(dict.fromkeys(update.latent for update in self.parsed if update.noisy))
 
     @property
     def settles(self) -> bool:
-        """Whether any equation is repeated until its latent settles."""
+        """Whether any equation is repeated until its latent converges."""
         return any(update.settles for update in self.parsed)
 
     def schedule(self, h_cycles: int, l_cycles: int) -> Iterator[Run]:
-        """The updates of one supervision step, in order."""
+        """Yield the updates of one supervision step, in order."""
         last = {update.latent: number for number, update in enumerate(self.parsed)}
         for cycle in range(1, h_cycles + 1):
             for number, update in enumerate(self.parsed):
@@ -138,18 +143,18 @@ class RecursionConfig:
                 if self.gradient == "update" and cycle == h_cycles and last[update.latent] == number:
                     yield from (Run(update, count, grad) for count, grad in ((times - 1, False), (1, True)) if count)
                 else:
-                    kept = self.gradient == "all" or (self.gradient == "cycle" and cycle == h_cycles)
-                    yield Run(update, times, kept)
+                    has_gradient = self.gradient == "all" or (self.gradient == "cycle" and cycle == h_cycles)
+                    yield Run(update, times, has_gradient)
 
 
 def parse_update(equation: str) -> Update:
-    """An equation as values; ValueError saying what is wrong with it."""
+    """Parse an equation; a ValueError states the expected form."""
     match = _EQUATION.fullmatch(equation)
     if match is None:
         raise ValueError(
-            f'model.recursion.updates: {equation!r} is no equation; write it as "z_h = f(z_h + z_l + x)": networks are '
-            'f or f_NAME, latents z or z_NAME, the input is x; " + e" after it adds noise, and then " * l_cycles", '
-            f'" * 3" or " * {FIXED_POINT}" repeats it'
+            f'model.recursion.updates: {equation!r} is no equation; write it as "z_h = f(z_h + z_l + x)". Networks '
+            'are called f or f_NAME, latents z or z_NAME, and the input is x. Add " + e" for noise, and after it '
+            f'" * l_cycles", " * 3" or " * {FIXED_POINT}" to repeat the equation.'
         )
     latent, network, reads, noise, times = match.groups()
     settles = times == FIXED_POINT
@@ -171,21 +176,21 @@ SINGLE = RecursionConfig(("z = f(z + x) * l_cycles", "z = f(z)"))
 """One latent, for reasoning and answer (2510.04871, table 2)."""
 
 GRAM = RecursionConfig(("z_l = f(z_l + z_h + x) * l_cycles", "z_h = f(z_h + z_l) + e"))
-"""TRM whose answer moves by chance, with learnt mean and width (2605.19376, eq. 6 to 9)."""
+"""TRM with noise on the answer, whose mean and width are learnt (2605.19376, eq. 6 to 9)."""
 
 EQUILIBRIUM = RecursionConfig(("z = f(z + x) * fixed_point",))
-"""One latent, one update, until it settles (Bai et al. 2019; what HRM's one-step gradient takes for granted)."""
+"""One latent, updated until it converges (Bai et al. 2019), which HRM's one-step gradient assumes to happen."""
 
 UNIVERSAL = RecursionConfig(("z = f(z + x) * l_cycles",))
-"""A universal transformer; with two cycles, one of them without gradient, and model.mlp="conv_swiglu": URM
-(2512.14693)."""
+"""A universal transformer. URM (2512.14693) is this with model.mlp="conv_swiglu" and two cycles, the first of them
+without gradient."""
 
 DIRECT = RecursionConfig(("z_h = f(z_h + x)",))
-"""No recursion but the outer one, of supervision steps (ARC Prize's analysis of HRM); with one step, none at all."""
+"""Recursion over supervision steps only (ARC Prize's analysis of HRM); with model.max_steps=1, none at all."""
 
 
 def multi_scale(scales: int) -> RecursionConfig:
-    """As many reasoning latents, each made once a cycle, besides the answer (2510.04871, table 2: 6)."""
-    scale = [f"z_{number}" for number in range(1, scales + 1)]
-    every = " + ".join(scale)
-    return RecursionConfig((*(f"{each} = f({every} + z_h + x)" for each in scale), f"z_h = f(z_h + {every})"))
+    """Return a recursion with `scales` reasoning latents, each updated once per cycle (2510.04871, table 2, has 6)."""
+    latents = [f"z_{number}" for number in range(1, scales + 1)]
+    total = " + ".join(latents)
+    return RecursionConfig((*(f"{latent} = f({total} + z_h + x)" for latent in latents), f"z_h = f(z_h + {total})"))

@@ -1,10 +1,12 @@
-"""Fixed points: an update is repeated until its latent settles, and gradients go through where it settled.
+"""Fixed-point iteration: repeat an update until its latent converges, and differentiate through the fixed point.
 
-With z* = f(z*) the implicit function theorem gives the gradient without the way there: the loss' gradient g at z*
-becomes w = g + J'w with J the derivative of f, then goes through one f (Bai et al. 2019, theorem 1). The series g + J'g
-+ J'J'g + ... ends in the same; its first term alone is HRM's one-step gradient (2506.21734, section 2).
+With z* = f(z*), the implicit function theorem gives the gradient without backpropagating through the iterations. Let g
+be the gradient of the loss at z* and J the Jacobian of f. The solver finds w = g + J'w, then backpropagates w through
+one application of f (Bai et al. 2019, theorem 1). The Neumann series g + J'g + J'J'g + ... converges to the same w; its
+first term alone is HRM's one-step gradient (2506.21734, section 2).
 
-Each example settles by itself and then stays, so that it ends the same in whatever batch it is.
+Each example has its own convergence test and does not change after it converges, so its result does not depend on the
+other examples of the batch.
 
 Shape letters: B examples, S positions, T positions in use, D hidden, M updates remembered.
 """
@@ -16,20 +18,23 @@ from torch import Tensor
 
 from solver.model.config import EquilibriumConfig, Solver
 from solver.model.packing import Padding
-from solver.model.recursion import Network
+from solver.model.recursion import Network, Settle
 
 RIDGE = 1e-6
-"""Keeps Anderson's least squares solvable, relative to their size."""
+"""Ridge term, relative to the matrix, that keeps the least-squares problem of Anderson's method solvable."""
 
 
 HOPELESS = 0.1
-"""A gradient that still moves by this share of itself after all iterations is taken to have no end: where terms grow by
-a ninth or more, it always does."""
+"""If a gradient still changes by this fraction of its norm after all iterations, its series is taken to diverge. It
+always changes by as much where each term of the series is larger than the last by a ninth or more."""
 
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """Where a latent came to: z_TD, and of each example how far the last update moved it and how many were made."""
+    """The result of the iteration.
+
+    z_TD: the latent; residual_B: relative change of each example in its last update; iterations_B: its updates
+    """
 
     z_TD: Tensor
     residual_B: Tensor
@@ -38,7 +43,7 @@ class FixedPoint:
 
 @torch.no_grad()
 def settle(update: Network, start_TD: Tensor, padding: Padding, config: EquilibriumConfig) -> FixedPoint:
-    """Repeat the update until |update(z) - z| / |update(z)| is below the tolerance, or config.iterations times."""
+    """Repeat the update until |update(z) - z| / |update(z)| is below the tolerance, at most config.iterations times."""
     z_BN = _flat(start_TD, padding)
     mixer = _Mixer(config.method, config.memory)
     residual_B = torch.full((len(z_BN),), torch.inf, device=z_BN.device)
@@ -57,9 +62,10 @@ def settle(update: Network, start_TD: Tensor, padding: Padding, config: Equilibr
 def with_gradient(
     update: Network, settled: FixedPoint, padding: Padding, config: EquilibriumConfig, adjoint_B: Tensor
 ) -> Tensor:
-    """The settled latent (T, D) with the gradient that the config says; its residual is written to `adjoint_B`.
+    """Return the fixed point (T, D) with the gradient that the config selects.
 
-    Where the series does not come to an end, the example has the one-step gradient.
+    The residual of the gradient's own iteration is written to `adjoint_B` in the backward pass. An example whose series
+    diverges gets the one-step gradient.
     """
     z_TD = update(settled.z_TD)
     if not z_TD.requires_grad or (config.gradient == "neumann" and config.terms == 1):
@@ -77,17 +83,36 @@ def with_gradient(
             for _ in range(config.terms - 1):
                 w_TD = back(w_TD)
             return w_TD
-        found = settle(back, gradient_TD, padding, config)
-        adjoint_B.copy_(found.residual_B)
-        ends_BN = (found.residual_B < HOPELESS)[:, None].expand(padding.shape)
-        return torch.where(padding.pack(ends_BN[..., None]), found.z_TD, gradient_TD)
+        adjoint = settle(back, gradient_TD, padding, config)
+        adjoint_B.copy_(adjoint.residual_B)
+        converged_BS = (adjoint.residual_B < HOPELESS)[:, None].expand(padding.shape)
+        return torch.where(padding.pack(converged_BS[..., None]), adjoint.z_TD, gradient_TD)
 
+    # The hook replaces the gradient before it passes through the one application of f recorded above.
     z_TD.register_hook(through)
     return z_TD
 
 
+def make_settler(config: EquilibriumConfig, padding: Padding, figures: dict[str, Tensor]) -> Settle:
+    """Return the function that iterates a latent to its fixed point and writes its statistics to `figures`, each (B,).
+
+    They are "residual", "iterations" and, filled in by the backward pass, "adjoint_residual".
+    """
+
+    def run(update: Network, start_TD: Tensor) -> Tensor:
+        settled = settle(update, start_TD, padding, config)
+        figures["residual"] = settled.residual_B
+        figures["iterations"] = settled.iterations_B.float()
+        figures["adjoint_residual"] = torch.zeros_like(settled.residual_B)
+        if not torch.is_grad_enabled():
+            return settled.z_TD
+        return with_gradient(update, settled, padding, config, figures["adjoint_residual"])
+
+    return run
+
+
 class _Mixer:
-    """The next point to try: the update itself, or Anderson's mix of the last ones (Walker and Ni 2011)."""
+    """Computes the next point: the update itself, or Anderson's mix of the last updates (Walker and Ni 2011)."""
 
     def __init__(self, method: Solver, memory: int):
         self.memory = memory if method == "anderson" else 1
@@ -95,12 +120,13 @@ class _Mixer:
         self.news: list[Tensor] = []
 
     def next(self, old_BN: Tensor, new_BN: Tensor) -> Tensor:
-        """Given a point and its update, each example flat."""
+        """Return the next point (B, N), from a point and its update, both flattened per example."""
         if self.memory == 1:
             return new_BN
         self.olds = [*self.olds, old_BN][-self.memory :]
         self.news = [*self.news, new_BN][-self.memory :]
         news_BMN = torch.stack(self.news, dim=1)
+        # The weights sum to 1 and minimise the norm of the weighted sum of these changes.
         moves_BMN = news_BMN - torch.stack(self.olds, dim=1)
         squares_BMM = moves_BMN @ moves_BMN.mT
         size_B11 = squares_BMM.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp(min=1e-30)
@@ -112,7 +138,7 @@ class _Mixer:
 
 
 def _flat(z_TD: Tensor, padding: Padding) -> Tensor:
-    """Each example's positions one after the other, (B, S x D), zeros where none is in use; float32 at least."""
+    """Flatten each example's positions to (B, S x D), with zeros at unused positions, in float32 or wider."""
     return padding.unpack(z_TD.to(torch.promote_types(z_TD.dtype, torch.float32))).flatten(1)
 
 

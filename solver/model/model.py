@@ -1,9 +1,10 @@
-"""The recursive model, any of the family: a batch, its ID vectors and the latents in; new latents and logits out.
+"""The recursive model: one supervision step maps a batch, its ID vectors and the latents to new latents and logits.
+
+`ModelConfig.recursion` selects the member of the model family (TRM, HRM, GRAM, URM and others).
 
 Shape letters: B examples, C cells of the canvas, S positions (ID slots, then cells), D hidden, V vocabulary.
 """
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,26 +16,28 @@ from augment.dihedral import DIHEDRALS
 from solver.data.batches import Batch
 from solver.model.config import LossName, ModelConfig, Told
 from solver.model.dropout import Dropout, make_dropout
-from solver.model.equilibrium import settle, with_gradient
+from solver.model.equilibrium import make_settler
 from solver.model.layers import Block, Linear, rotary_tables, rotary_tables_2d, truncated_normal_
 from solver.model.learned_noise import Guidance, Guide
 from solver.model.noise import NoiseSource
 from solver.model.output import Output
-from solver.model.packing import Layout, Padding, make_layout
+from solver.model.packing import Layout, Padding, make_layout, mean_over_positions
+from solver.model.parameter_names import guidance_name, module_name, start_name
 from solver.model.probability import least_confidence
-from solver.model.recursion import Latents, Network, Settle, Watch, recurse
+from solver.model.recursion import Latents, Network, Watch, recurse
 from solver.model.symbol_axis import NEVER, SymbolBlock, SymbolEmbedding, SymbolLayout, make_symbol_layout
 
 
 class RecursiveModel(nn.Module):
-    """Embedding, small networks applied again and again to latents (`solver.model.equations`), two heads.
+    """An input embedding, networks that update latents repeatedly (`solver.model.equations`), and output heads.
 
-    The ID table is not part of the model: the caller looks the vectors up and passes them in. The starting
-    latents are buffers, never trained.
+    The ID table is not part of the model: the caller looks up the ID vectors and passes them in. The starting
+    latents are buffers and are never trained.
 
-    precision: what the recursion computes in; parameters stay as they are and are cast where they are used
-    varlen: attend by torch's kernel for examples of different lengths (CUDA, half precision), else in padded groups
-    loss: what its logits are trained by, which says what probabilities they mean
+    Attributes:
+        precision: dtype of the recursion; parameters keep their own dtype and are cast where they are used.
+        varlen: use torch's kernel for examples of different lengths (CUDA, half precision), not padded groups.
+        loss: the loss that the logits are trained with; it defines the probabilities that the logits represent.
     """
 
     rotary_cos: Tensor
@@ -58,6 +61,7 @@ class RecursiveModel(nn.Module):
         self.cell_head = Linear(hidden, 1 if config.symbols else config.vocabulary)
         if not config.symbols:
             self.halt_head = nn.Linear(hidden, 2)
+            # sigmoid(-5) is about 0.007, so an untrained model hardly ever halts early.
             nn.init.zeros_(self.halt_head.weight)
             nn.init.constant_(self.halt_head.bias, -5.0)
         if config.transform_vectors:
@@ -84,13 +88,13 @@ class RecursiveModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model's parameters."""
         return self.cell_head.weight.device
 
     def initial_latents(self, batch_size: int, cells: int) -> Latents:
-        """The starting vectors at every position: views of shape (batch_size, id_slots + cells, D).
+        """Return the starting vectors at every position, by name: views of shape (batch_size, id_slots + cells, D).
 
-        With symbols latents are (batch_size, cells, V x D) outside of this module.
+        With a symbol axis, latents have shape (batch_size, cells, V x D) outside this module.
         """
         repeats = self.config.vocabulary if self.config.symbols else 1
         shape = batch_size, self.config.id_slots + cells, repeats * self.config.hidden
@@ -108,25 +112,30 @@ class RecursiveModel(nn.Module):
         chance: NoiseSource | None = None,
         told: Told | None = None,
     ) -> Output:
-        """One supervision step: h_cycles cycles, with gradient where the recursion says.
+        """Run one supervision step: h_cycles cycles, with gradient where the recursion's config asks for it.
 
-        ids_BI: the ID vectors (B, id_size) of the batch's puzzles; layout: the batch's, where it is known already;
-        cycles: (h_cycles, l_cycles) in place of the config's; watch: is told of every update of a latent, (T, D);
-        chance: of the noise that equations add, None for its mean, and of dropout; told: in training, which draws know
-        the labels.
+        Args:
+            latents: the latents (B, S, D) by name; ignored if the recursion's `carry` is "reset".
+            batch: the examples.
+            ids_BI: the ID vectors (B, id_size) of the batch's puzzles.
+            layout: the layout of the batch, if it is already computed.
+            cycles: (h_cycles, l_cycles), instead of those of the config.
+            watch: a callback that receives every update of a latent, (T, D).
+            chance: the noise source for equations with noise and for dropout; None uses the mean of the noise.
+            told: in training, which transitions draw from the posterior, which sees the labels (`EvidenceConfig`).
         """
         layout = layout or self.layout(batch)
+        padding = layout.padding
         recursion = self.config.recursion
-        unpack = partial(self._unpack, layout.padding)
-        x_TD = layout.padding.pack(self._embed(batch, ids_BI)).to(self.precision)
+        x_TD = padding.pack(self._embed(batch, ids_BI)).to(self.precision)
         if recursion.carry == "reset":
             latents = self.initial_latents(*batch.tokens_BS.shape)
-        packed = {name: self._pack(layout.padding, z_BSD) for name, z_BSD in latents.items()}
-        dropout = make_dropout(chance, layout.padding)
+        packed = {name: self._pack(padding, z_BSD) for name, z_BSD in latents.items()}
+        dropout = make_dropout(chance, padding)
         networks = {name: self._network(name, layout, dropout) for name in recursion.networks}
-        guide = self._guide(layout.padding, chance, batch.labels_BS if told else None, told)
+        guide = self._guide(padding, chance, batch.labels_BS if told else None, told)
         figures: dict[str, Tensor] = {}
-        new = recurse(
+        new_latents = recurse(
             recursion,
             networks,
             packed,
@@ -134,26 +143,38 @@ class RecursiveModel(nn.Module):
             *(cycles or (self.config.h_cycles, self.config.l_cycles)),
             watch,
             guide,
-            self._settler(layout.padding, figures),
+            make_settler(self.config.equilibrium, padding, figures),
         )
-        answer_BSD = unpack(new.pop(recursion.answer))
-        judged_BSD = answer_BSD if guide.foreseen_TD is None else unpack(guide.foreseen_TD)
-        carried = {recursion.answer: answer_BSD.detach()} | {name: unpack(z.detach()) for name, z in new.items()}
+        return self._make_output(new_latents, guide, figures, batch, padding)
+
+    def _make_output(
+        self, new_latents: Latents, guide: Guide, figures: dict[str, Tensor], batch: Batch, padding: Padding
+    ) -> Output:
+        """Apply the heads to the answer and detach the latents that the next supervision step starts from.
+
+        The accuracies, the halting logits and the value are computed from the answer drawn from the prior, if there is
+        one: at prediction no other answer exists.
+        """
+        answer = self.config.recursion.answer
+        answer_BSD = self._unpack(padding, new_latents.pop(answer))
+        judged_BSD = answer_BSD if guide.foreseen_TD is None else self._unpack(padding, guide.foreseen_TD)
+        others = {name: self._unpack(padding, z_TD.detach()) for name, z_TD in new_latents.items()}
         logits_BCV = self.read_cells(answer_BSD, batch.symbols_BV)
         judged_BCV = None if guide.foreseen_TD is None else self.read_cells(judged_BSD, batch.symbols_BV)
         return Output(
-            carried,
+            {answer: answer_BSD.detach()} | others,
             logits_BCV,
             *self._judge(judged_BSD, logits_BCV if judged_BCV is None else judged_BCV, batch),
-            None if guide.kl_T2 is None else unpack(guide.kl_T2).sum(1),
+            None if guide.kl_T2 is None else self._unpack(padding, guide.kl_T2).sum(1),
             judged_BCV,
-            figures | {name: _mean_over_positions(width_T, layout.padding) for name, width_T in guide.widths.items()},
+            figures | {name: mean_over_positions(width_T, padding) for name, width_T in guide.widths.items()},
         )
 
     def _judge(self, z_BSD: Tensor, logits_BCV: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Halting and continue logits and the value: what the heads read from the first slot of the answer.
+        """Return the halting logit, the continue logit and the value, read from the first ID slot of the answer.
 
-        Where halting is random, the halting logit is that of the least sure cell. With symbols there is no such slot.
+        With random halting, the halting logit is the confidence of the least confident cell. With a symbol axis there
+        are no ID slots, so the continue logit and the value are NaN.
         """
         halt_B = continue_B = value_B = logits_BCV.new_full((len(batch),), torch.nan)
         if not self.config.symbols:
@@ -167,20 +188,23 @@ class RecursiveModel(nn.Module):
         return halt_B, continue_B, value_B
 
     def _pack(self, padding: Padding, z_BSD: Tensor) -> Tensor:
-        """A latent's rows; with symbols it comes as (B, C, V x D)."""
+        """Pack a latent (B, S, D), or with a symbol axis (B, C, V x D), into rows (T, D)."""
         if not self.config.symbols:
             return padding.pack(z_BSD)
         return padding.pack(z_BSD.unflatten(-1, (self.config.vocabulary, -1)).transpose(1, 2))
 
     def _unpack(self, padding: Padding, z_TD: Tensor) -> Tensor:
-        """Undo `_pack`."""
+        """Invert `_pack`."""
         z = padding.unpack(z_TD)
         return z.transpose(1, 2).flatten(2) if self.config.symbols else z
 
     def _guide(
         self, padding: Padding, chance: NoiseSource | None, labels_BC: Tensor | None, told: Told | None
     ) -> Guide:
-        """What adds noise; with labels it knows the target, whose ID slots are empty."""
+        """Make the noise of one supervision step; with labels, its posterior sees the embedded target.
+
+        The target is zero at the ID slots and at unlabelled cells.
+        """
         config = self.config
         parts = {}
         target_TD = None
@@ -196,29 +220,15 @@ class RecursiveModel(nn.Module):
         assert isinstance(part, Guidance)
         return part
 
-    def _settler(self, padding: Padding, figures: dict[str, Tensor]) -> Settle:
-        """What lets a latent settle, and notes how well it did."""
-
-        def run(update: Network, start_TD: Tensor) -> Tensor:
-            settled = settle(update, start_TD, padding, self.config.equilibrium)
-            figures["residual"] = settled.residual_B
-            figures["iterations"] = settled.iterations_B.float()
-            figures["adjoint_residual"] = torch.zeros_like(settled.residual_B)
-            if not torch.is_grad_enabled():
-                return settled.z_TD
-            return with_gradient(update, settled, padding, self.config.equilibrium, figures["adjoint_residual"])
-
-        return run
-
     def read_cells(self, z_BSD: Tensor, symbols_BV: Tensor) -> Tensor:
-        """Logits (B, C, V) that the output head reads from a latent, of the answer or of the reasoning."""
+        """Return the logits (B, C, V) that the output head reads from any latent, answer or reasoning."""
         if not self.config.symbols:
             return self.cell_head(z_BSD[:, self.config.id_slots :])
         logits_BCV = self.cell_head(z_BSD.unflatten(-1, (self.config.vocabulary, -1)))[..., 0]
         return logits_BCV.to(self.cell_head.weight.dtype).masked_fill(~symbols_BV[:, None], NEVER)
 
     def compile_blocks(self, **options: Any) -> None:
-        """Compile the blocks (`torch.compile`); what they compute and the names of their weights stay as they are."""
+        """Compile the blocks (`torch.compile`); the names of their weights do not change."""
         for block in self.blocks:
             block.compile_parts(**options)
 
@@ -228,32 +238,32 @@ class RecursiveModel(nn.Module):
         return [block for name in self.config.recursion.networks for block in self._blocks_of(name)]
 
     def _blocks_of(self, network: str) -> list[Block | SymbolBlock]:
-        parts = self.get_submodule(module_name(network)).children()
-        return [block for block in parts if isinstance(block, Block | SymbolBlock)]
+        modules = self.get_submodule(module_name(network)).children()
+        return [block for block in modules if isinstance(block, Block | SymbolBlock)]
 
     def _embed(self, batch: Batch, ids_BI: Tensor) -> Tensor:
-        """The input, (B, S, D), or with symbols (B, V, C, D).
+        """Embed the input as (B, S, D), or with a symbol axis as (B, V, C, D).
 
-        The ID vector, padded with zeros over its slots, stands before the tokens; all times sqrt(hidden).
+        The ID vector, padded with zeros to fill its slots, precedes the tokens. Both are scaled by sqrt(hidden).
         """
         slots = self.config.id_slots
         hidden = self.config.hidden
         if self.config.transform_vectors:
-            turned_BI = self.transform_embedding(batch.transforms_B)
-            ids_BI = ids_BI + F.pad(turned_BI, (0, ids_BI.shape[1] - turned_BI.shape[1]))
+            transforms_BI = self.transform_embedding(batch.transforms_B)
+            ids_BI = ids_BI + F.pad(transforms_BI, (0, ids_BI.shape[1] - transforms_BI.shape[1]))
         if self.config.symbols:
             return self.symbol_embedding(batch.tokens_BS, ids_BI)
         ids_BND = F.pad(ids_BI, (0, slots * hidden - ids_BI.shape[1])).unflatten(1, (slots, hidden))
         return torch.cat((hidden**0.5 * ids_BND, self.embed_tokens(batch.tokens_BS)), dim=1)
 
     def embed_tokens(self, tokens_BC: Tensor) -> Tensor:
-        """Tokens as the input holds them, without an ID, in the shape of a latent's cells."""
+        """Embed tokens (B, C) as in the input but without an ID vector, in the shape of a latent's cells."""
         if self.config.symbols:
             return self.symbol_embedding.embed_tokens(tokens_BC).transpose(1, 2).flatten(2)
         return self.config.hidden**0.5 * self.token_embedding(tokens_BC)
 
     def _network(self, name: str, layout: Any, dropout: Dropout | None) -> Network:
-        """The network as a function of its input (T, D)."""
+        """Return the network as a function of its input (T, D)."""
         blocks = self._blocks_of(name)
 
         def run(z_TD: Tensor) -> Tensor:
@@ -264,9 +274,12 @@ class RecursiveModel(nn.Module):
         return run
 
     def layout(self, batch: Batch) -> Layout | SymbolLayout:
-        """ID slots at positions 0, 1 ..., cells after them at their place on the board, padding left out.
+        """Return the layout of a batch: ID slots at positions 0, 1, ..., then each cell at its board position.
 
-        The slots are always in use, so no row of the attention is empty.
+        Padding has no position. Since the ID slots are always in use, no row of the attention mask is empty.
+
+        Raises:
+            ValueError: if the MLP mixer gets a batch that does not use every cell of the board.
         """
         slots = self.config.id_slots
         cells_BC = batch.cells_BS
@@ -276,29 +289,11 @@ class RecursiveModel(nn.Module):
         if self.config.mixer == "mlp" and not (cells_B == cells_BC.shape[1]).all() & (
             cells_BC.shape[1] == self.config.cells
         ):
-            raise ValueError(f"the MLP mixer needs all {self.config.cells} cells of the board in every example")
+            raise ValueError(
+                f"the MLP mixer needs all {self.config.cells} cells of the board in every example: "
+                "render the batch on full canvases (model.canvas=full)"
+            )
         slots_BN = torch.arange(slots, device=cells_BC.device).expand(len(cells_BC), slots)
         positions_BS = torch.cat((slots_BN, torch.where(cells_BC < 0, cells_BC, cells_BC + slots)), dim=1)
         widths_B = fixed_width(cells_B, self.config.board_side)
         return make_layout(positions_BS, widths_B, self.rotary_cos, self.rotary_sin, self.varlen)
-
-
-def module_name(network: str) -> str:
-    """Where a network's weights are: of f in "network", of f_l in "network_l"."""
-    return "network" + network.removeprefix("f")
-
-
-def guidance_name(latent: str) -> str:
-    """Where the prior and posterior of a latent's noise are: of z_h in "guidance_h"."""
-    return "guidance" + latent.removeprefix("z")
-
-
-def _mean_over_positions(values_T: Tensor, padding: Padding) -> Tensor:
-    """(T,) to (B,), over the positions in use."""
-    both_B2 = padding.unpack(torch.stack((values_T, torch.ones_like(values_T)), dim=-1)).sum(1)
-    return both_B2[:, 0] / both_B2[:, 1]
-
-
-def start_name(latent: str) -> str:
-    """Where a latent's starting vector is: of z_h in "h_start", of z in "start"."""
-    return f"{latent[2:]}_start".lstrip("_")

@@ -1,4 +1,4 @@
-"""What a supervision step gives."""
+"""The output of one supervision step."""
 
 from dataclasses import dataclass, field
 
@@ -9,13 +9,18 @@ from solver.model.recursion import Latents
 
 @dataclass(frozen=True)
 class Output:
-    """One supervision step: detached latents by name, logits (B, C, V), halting and continue logits (B,).
+    """Latents, logits and statistics after one supervision step.
 
-    halt_B: of the halting head; where halting is "random" how sure the least sure cell is (`least_confidence`)
-    value_B: where noise is drawn, what share of the cells the value head thinks right; else not a number
-    kl_B2: where noise is learnt, in training: nats that the posterior is from the prior, as a cost of the one and of
-    the other. judged_BCV: the answer as the prior would have had it, which accuracies and halting are of
-    figures: (B,) by name, see ModelConfig.figures
+    latents: detached latents (B, S, D) by name
+    logits_BCV: token logits of the cells, read from the answer
+    halt_B: logit of the halting head; with "random" halting the confidence of the least confident cell
+        (`least_confidence`)
+    continue_B: logit of the continue head
+    value_B: with noisy equations, the share of correct cells that the value head predicts; otherwise NaN
+    kl_B2: in training with learnt noise, KL(posterior || prior) in nats, twice: with gradient for the prior only, then
+        for the posterior only
+    judged_BCV: with a posterior, the logits of the answer drawn from the prior; accuracies and halting use these
+    figures: statistics (B,) by name, see ModelConfig.figures
     """
 
     latents: Latents

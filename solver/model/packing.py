@@ -1,7 +1,7 @@
-"""Where a batch's positions are: packed for the layers, and in groups of similar length for attention.
+"""Packing of ragged batches: rows in use for the layers, and groups of similar length for attention.
 
-Examples have different numbers of cells. Layers that look at one position at a time run on the T positions in use only.
-Attention pads an example no further than the longest of its group; with varlen attention nothing is padded at all.
+Examples have different numbers of cells. Layers that act on each position separately run on the T positions in use
+only. Attention pads an example to the longest example of its group; variable-length attention needs no padding.
 
 Shape letters: B examples, S positions (ID slots, then cells), T positions in use, H heads, K head size.
 """
@@ -22,49 +22,58 @@ except ImportError:  # torch before 2.10
 
 
 class PickRows(torch.autograd.Function):
-    """Rows of a tensor, none of them twice, so that the gradient is a copy and not a slow sum."""
+    """Select distinct rows of a tensor.
+
+    Since no row is selected twice, the gradient is a copy. That of torch's own indexing is a slow scattered sum.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rows_T: Tensor) -> Tensor:
-        """x[rows_T]."""
+        """Return x[rows_T]."""
         ctx.save_for_backward(rows_T)
         ctx.shape = x.shape
         return x.index_select(0, rows_T)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """The gradient at the rows picked, zero elsewhere."""
+        """Return the gradient at the selected rows, and zero elsewhere."""
         (rows_T,) = ctx.saved_tensors
         return gradients[0].new_zeros(ctx.shape).index_copy_(0, rows_T, gradients[0]), None
 
 
 @dataclass(frozen=True)
 class Padding:
-    """Between T rows and a padded array of `shape`, (B, S), or with a symbol axis (B, V, C).
+    """The mapping between T packed rows and a padded array of `shape`, (B, S), or with a symbol axis (B, V, C).
 
-    used_T: numbers of the places in use, one for each row; None when all are, in order
+    used_T: flat index of the place in use that each row stands for; None when all places are in use, in order
     """
 
     shape: tuple[int, ...]
     used_T: Tensor | None = None
 
     def pack(self, x: Tensor) -> Tensor:
-        """(*shape, ...) -> (T, ...)."""
+        """Convert (*shape, ...) to (T, ...)."""
         rows = x.flatten(0, len(self.shape) - 1)
         return rows if self.used_T is None else PickRows.apply(rows, self.used_T)  # pyright: ignore[reportReturnType]
 
     def unpack(self, x: Tensor, fill: float = 0.0) -> Tensor:
-        """(T, ...) -> (*shape, ...), `fill` where a place is not in use."""
+        """Convert (T, ...) to (*shape, ...), with `fill` at unused places."""
         if self.used_T is not None:
             x = x.new_full((math.prod(self.shape), *x.shape[1:]), fill).index_copy_(0, self.used_T, x)
         return x.unflatten(0, self.shape)
 
 
+def mean_over_positions(values_T: Tensor, padding: Padding) -> Tensor:
+    """Average values (T,) over the positions in use of each example: (B,)."""
+    both_B2 = padding.unpack(torch.stack((values_T, torch.ones_like(values_T)), dim=-1)).sum(1)
+    return both_B2[:, 0] / both_B2[:, 1]
+
+
 @dataclass(frozen=True)
 class Group:
-    """Examples of similar length, whose rows stand together: `length` rows, padded to attend.
+    """Examples of similar length, whose `length` rows are contiguous; they are padded for attention.
 
-    mask: bool (b, 1, 1, s), true where a key may be attended to, None when everywhere
+    mask: bool (b, 1, 1, s), true where a key may be attended to; None when every key may
     """
 
     length: int
@@ -72,7 +81,7 @@ class Group:
     mask: Tensor | None
 
     def attend(self, qk_TNHK: Tensor, v_THK: Tensor) -> Tensor:
-        """Attention within each example of the group: (length, H, K)."""
+        """Compute attention within each example of the group: (length, H, K)."""
         q_BSHK, k_BSHK = self.padding.unpack(qk_TNHK).unbind(2)
         q_BHSK, k_BHSK, v_BHSK = (t.transpose(1, 2) for t in (q_BSHK, k_BSHK, self.padding.unpack(v_THK)))
         mixed_BHSK = F.scaled_dot_product_attention(q_BHSK, k_BHSK, v_BHSK, attn_mask=self.mask)
@@ -83,10 +92,11 @@ class Group:
 class Layout:
     """The positions of one batch.
 
-    padding: between the T positions in use and the batch's (B, S); examples of a group stand together
-    groups: what attends together; ends: for varlen attention, where each example ends, int32 (B + 1), from 0
+    padding: the mapping between the T positions in use and the batch's (B, S); rows of a group are contiguous
+    groups: examples that are padded to the same length for attention
+    ends: for variable-length attention, the row after each example's last, int32 (B + 1), starting with 0
     longest: positions of the longest example
-    cos, sin: rotary angles of the positions in use, (T, 1, 1, K); see `solver.model.layers.rotate`
+    cos, sin: rotary tables of the positions in use, (T, 1, 1, K); see `solver.model.layers.rotate`
     first: bool (T, 1), the first position of each example
     """
 
@@ -99,7 +109,7 @@ class Layout:
     first: Tensor
 
     def attend(self, qk_TNHK: Tensor, v_THK: Tensor) -> Tensor:
-        """Every position looks at all positions in use of its own example: (T, H, K)."""
+        """Compute attention of every position to all positions in use of its own example: (T, H, K)."""
         if self.ends is not None:
             assert varlen_attn is not None
             q_THK, k_THK = qk_TNHK.unbind(1)
@@ -112,19 +122,21 @@ class Layout:
 
 
 def make_layout(positions_BS: Tensor, widths_B: np.ndarray, cos: Tensor, sin: Tensor, varlen: bool = False) -> Layout:
-    """The layout of a batch.
+    """Return the layout of a batch.
 
     Args:
-        positions_BS: what place each position has in the rotary tables, -1 where it is not in use.
-        widths_B: examples with equal numbers here attend as one group.
-        cos: rotary table (positions, K), and `sin` likewise.
-        varlen: attend without padding, by torch's kernel for that (CUDA, half precision).
+        positions_BS: index of each position in the rotary tables, -1 where it is not in use.
+        widths_B: examples with equal values here form one group.
+        cos: rotary table of cosines (positions, K).
+        sin: rotary table of signed sines (positions, K).
+        varlen: attend without padding, with torch's variable-length kernel (CUDA, half precision).
     """
     used_BS = positions_BS >= 0
     lengths_B = used_BS.sum(1).cpu().numpy()
     order_B = np.argsort(widths_B, kind="stable")
     borders = np.flatnonzero(np.diff(widths_B[order_B])) + 1
     groups = tuple(_make_group(lengths, positions_BS.device) for lengths in np.split(lengths_B[order_B], borders))
+    # Without `used_T`, packing and unpacking are views instead of copies.
     used_T = None
     if len(groups) > 1 or not (lengths_B == positions_BS.shape[1]).all():
         order = torch.from_numpy(order_B).to(positions_BS.device)

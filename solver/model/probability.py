@@ -1,6 +1,8 @@
-"""What logits say: log-probabilities of tokens, as the loss that a model is trained by has them, and confidence.
+"""Log-probabilities of tokens and the confidence of a prediction, from logits.
 
-Shape letters: B examples, C cells, V vocabulary, K tokens asked for.
+The probabilities are those of the loss that the model is trained with (stablemax or softmax).
+
+Shape letters: B examples, C cells, V vocabulary, K tokens queried at each place.
 """
 
 import torch
@@ -9,16 +11,22 @@ from torch import Tensor
 from solver.model.config import LossName
 
 MASKED = -1e8
-"""Logits below are of tokens that cannot be."""
+"""A logit below this value marks a token that is masked out."""
 SUREST = 1e-12
-"""Probabilities stay so far from 0 and 1 where their logit is asked for."""
+"""Probabilities are clamped to this distance from 0 and 1 before their logit is computed."""
 
 
 def log_probabilities(logits: Tensor, tokens: Tensor, kind: LossName) -> Tensor:
-    """The log-probability of each token asked for.
+    """Return the log-probability of each queried token.
 
-    logits: (..., V); tokens: int64 (..., K), K tokens of each place; shape of `tokens` comes out, for "stablemax" in
-    float64 (`log_stablemax`), for "softmax" in the precision of the logits, float32 at least.
+    Args:
+        logits: (..., V).
+        tokens: int64 (..., K), K tokens at each place.
+        kind: the loss that defines the probabilities.
+
+    Returns:
+        The shape of `tokens`: with "stablemax" float64 (`log_stablemax`), with "softmax" the precision of the logits,
+        but at least float32.
     """
     if kind == "stablemax":
         return log_stablemax(logits, tokens)
@@ -27,10 +35,16 @@ def log_probabilities(logits: Tensor, tokens: Tensor, kind: LossName) -> Tensor:
 
 
 def log_stablemax(logits: Tensor, tokens: Tensor) -> Tensor:
-    """log(s(logit of the token) / sum of s), float64 (Prieto et al. 2025).
+    """Return log(s(logit of the token) / sum of s over all tokens), float64 (Prieto et al. 2025).
 
-    logits: (..., V); tokens: (..., K), K tokens of each place; shape of `tokens` comes out. s(x) is x + 1 for x >= 0
-    and 1/(1 - x) below, both linear where softmax has exp.
+    s replaces the exponential of softmax: s(x) is x + 1 for x >= 0 and 1/(1 - x) below.
+
+    Args:
+        logits: (..., V).
+        tokens: (..., K), K tokens at each place.
+
+    Returns:
+        The shape of `tokens`.
     """
     logits = logits.double()
     weights = torch.where(logits < 0, 1 / (1 - logits + 1e-30), logits + 1)
@@ -39,10 +53,16 @@ def log_stablemax(logits: Tensor, tokens: Tensor) -> Tensor:
 
 @torch.no_grad()
 def least_confidence(logits_BCV: Tensor, labels_BC: Tensor, used_BC: Tensor, kind: LossName) -> Tensor:
-    """How sure an answer is of its least sure cell, as the logit of a probability: (B,), precision of the logits.
+    """Return the confidence of the least confident cell of each prediction, as the logit of a probability: (B,).
 
-    Of each cell counts its likeliest token (SE-RRM), among the labelled cells of an example, or where it has none, as
-    at prediction, among those in use. labels_BC: int64, 0 where unlabelled; used_BC: bool.
+    A cell's confidence is the probability of its most likely token (SE-RRM). The minimum is over the labelled cells of
+    an example. An example without labels, as at prediction, uses all cells in use.
+
+    Args:
+        logits_BCV: the logits; the result has their precision, but at least float32.
+        labels_BC: int64, 0 where unlabelled.
+        used_BC: bool, the cells in use.
+        kind: the loss that defines the probabilities.
     """
     labelled_BC = labels_BC != 0
     counted_BC = torch.where(labelled_BC.any(1, keepdim=True), labelled_BC, used_BC)

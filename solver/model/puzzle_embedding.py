@@ -1,7 +1,7 @@
-"""The ID table: one trained vector per puzzle, and the descents that train it: by signs, or Adam's.
+"""The puzzle-embedding table (ID table): one trained vector per puzzle, and its optimizers (sign-SGD or Adam).
 
-It lives outside the model because only the rows in a batch are ever touched: no gradient has the size of the table, and
-no optimizer state but Adam's, where that is chosen.
+The table is not part of the model because a step touches only the rows of its batch. No gradient has the size of the
+table, and neither has any optimizer state, except Adam's if that is chosen.
 
 Shape letters: B examples, P puzzles (rows), G groups of puzzles, I length of an ID vector, U distinct rows of a batch.
 """
@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 EPSILON = 1e-12
-"""Of Adam on ID rows. A row's gradient is of the loss over the whole batch and small, so the usual 1e-8 would count."""
+"""Epsilon of Adam on ID rows. A row's gradient is that of the mean loss over the whole batch, so it is small, and the
+usual 1e-8 would not be negligible."""
 
 
 class PuzzleEmbedding:
-    """ID vectors: each puzzle's own values, and after them those that it shares with the others of its group.
+    """ID vectors: the values of each puzzle, followed by values that it shares with the other puzzles of its group.
 
-    weights_PI: float32 (rows, own values), zero at the start; shared_GI: (groups, shared values), likewise
+    weights_PI: float32 (rows, own values), initialised to zero
+    shared_GI: float32 (groups, shared values), initialised to zero
     groups_P: int64 (rows,), the group of each row
     """
 
@@ -26,18 +28,18 @@ class PuzzleEmbedding:
         self.shared_GI = torch.zeros(int(self.groups_P.max()) + 1 if rows else 0, shared_size)
 
     def lookup(self, puzzles_B: Tensor) -> Tensor:
-        """A copy of the vectors asked for, (B, I), as a leaf that collects its own gradient."""
+        """Return a copy of the vectors of these rows, (B, I), as a leaf tensor that collects its own gradient."""
         own_BI = self.weights_PI[puzzles_B]
         if self.shared_GI.shape[1]:
             own_BI = torch.cat((own_BI, self.shared_GI[self.groups_P[puzzles_B]]), dim=1)
         return own_BI.requires_grad_()
 
     def tensors(self) -> dict[str, Tensor]:
-        """The puzzles' own values as "rows", and as "shared" the others where there are some; not copied."""
+        """Return the puzzles' own values as "rows", and shared values, if there are any, as "shared"; not copied."""
         return {"rows": self.weights_PI} | ({"shared": self.shared_GI} if self.shared_GI.shape[1] else {})
 
     def parts(self, puzzles_B: Tensor, gradients_BI: Tensor) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-        """For each of `tensors` the values, each example's row in them, and its gradient (B, columns)."""
+        """Return for each of `tensors` the values, the row of each example (B,), and its gradient (B, columns)."""
         own = self.weights_PI.shape[1]
         rows = self.weights_PI, puzzles_B, gradients_BI[:, :own]
         if not self.shared_GI.shape[1]:
@@ -45,13 +47,13 @@ class PuzzleEmbedding:
         return {"rows": rows, "shared": (self.shared_GI, self.groups_P[puzzles_B], gradients_BI[:, own:])}
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> None:
-        """Move all values, and give them a precision."""
+        """Move all values to a device and convert them to `dtype`, in place."""
         self.weights_PI, self.shared_GI = (t.to(device, dtype) for t in (self.weights_PI, self.shared_GI))
         self.groups_P = self.groups_P.to(device)
 
     @torch.no_grad()
     def sign_sgd_(self, puzzles_B: Tensor, gradients_BI: Tensor, lr: float, weight_decay: float) -> None:
-        """p = p (1 - lr weight_decay) - lr sign(g) on the batch's rows; g summed over equal rows first."""
+        """Update the batch's rows: p = p (1 - lr weight_decay) - lr sign(g), with g summed over equal rows first."""
         for weights_PI, rows_B, part_BI in self.parts(puzzles_B, gradients_BI).values():
             rows_U, summed_UI = sum_by_row(rows_B, part_BI)
             weights_UI = weights_PI[rows_U].mul_(1 - lr * weight_decay).add_(summed_UI.sign_(), alpha=-lr)
@@ -59,10 +61,10 @@ class PuzzleEmbedding:
 
 
 def sum_by_row(rows_B: Tensor, gradients_BI: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct rows (U,) in ascending order, and the sum of the gradients of each, (U, I)."""
+    """Return the distinct rows (U,) in ascending order, and the sum of the gradients of each, (U, I)."""
     rows_U, slot_B = rows_B.unique(return_inverse=True)
     summed_UI = gradients_BI.new_zeros(len(rows_U), gradients_BI.shape[1])
-    # On CUDA index_add_ adds in any order, and a sum near zero may differ in sign between processes.
+    # On CUDA the order of additions in index_add_ varies, so a sum near zero could differ in sign between processes.
     if summed_UI.is_cuda:
         summed_UI.index_put_((slot_B,), gradients_BI, accumulate=True)
     else:
@@ -71,7 +73,7 @@ def sum_by_row(rows_B: Tensor, gradients_BI: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class TableAdam:
-    """Adam on the rows of an ID table that a batch meets; `RowAdam` for each of its tensors."""
+    """Adam on the rows of an ID table that occur in a batch: one `RowAdam` for each of its tensors."""
 
     def __init__(self, table: PuzzleEmbedding):
         self.adams = {name: RowAdam(weights) for name, weights in table.tensors().items()}
@@ -85,28 +87,28 @@ class TableAdam:
         betas: tuple[float, float],
         weight_decay: float,
     ) -> None:
-        """One update by the gradients (B, I) of the examples' ID vectors."""
+        """Update the table from the gradients (B, I) of the examples' ID vectors."""
         for name, part in table.parts(puzzles_B, gradients_BI).items():
             self.adams[name].update_(*part, lr, betas, weight_decay)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its state as "TENSOR/STATE", not copied."""
+        """Return the state by names "TENSOR/STATE", not copied."""
         return {f"{name}/{key}": value for name, adam in self.adams.items() for key, value in adam.tensors().items()}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Put back what `tensors` gave."""
+        """Restore a state that `tensors` returned."""
         for name, adam in self.adams.items():
             adam.load({key: tensors[f"{name}/{key}"] for key in adam.tensors()})
 
 
 class RowAdam:
-    """Adam on the rows of a table that a batch meets; the others stay as they are, moments included.
+    """Adam on the rows of a table that occur in a batch; other rows and their moments do not change.
 
-    Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and Hutter 2019). A row counts its own steps, by
-    which its moments are corrected for their start, so that one met for the first time at any step moves by lr.
+    Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and Hutter 2019). The bias correction uses the
+    number of updates of each row, so the first update of a row has size lr at whatever step it occurs.
 
     Args:
-        weights_PI: the table, whose shape, precision and device the moments have; later calls may bring it again.
+        weights_PI: the table; the moments have its shape, precision and device.
 
     Attributes:
         mean_PI, square_PI: moving averages of the gradient and its square; steps_P: int64, updates of each row.
@@ -127,7 +129,10 @@ class RowAdam:
         betas: tuple[float, float],
         weight_decay: float,
     ) -> None:
-        """p = p (1 - lr weight_decay) - lr m / (sqrt(v) + epsilon) on the rows given; g summed over equal rows."""
+        """Update the given rows: p = p (1 - lr weight_decay) - lr m / (sqrt(v) + epsilon).
+
+        The gradients of equal rows are summed first.
+        """
         rows_U, summed_UI = sum_by_row(rows_B, gradients_BI)
         beta1, beta2 = betas
         steps_U = self.steps_P[rows_U] + 1
@@ -142,11 +147,11 @@ class RowAdam:
         self.steps_P[rows_U] = steps_U
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its state, not copied."""
+        """Return the state by name, not copied."""
         return {"mean": self.mean_PI, "square": self.square_PI, "steps": self.steps_P}
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Put back what `tensors` gave."""
-        for name, own in self.tensors().items():
-            own.copy_(tensors[name])
+        """Restore a state that `tensors` returned."""
+        for name, state in self.tensors().items():
+            state.copy_(tensors[name])

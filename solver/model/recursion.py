@@ -1,8 +1,7 @@
-"""The recursion: latents refined in turn by networks, as the config's equations say (`solver.model.equations`).
+"""The recursion: networks update the latents in the order of the config's equations (`solver.model.equations`).
 
-In: networks (functions of one tensor), the latents, the embedded input. Out: the new latents.
-
-Every tensor has one row per position and D columns; the shape before that is the network's business.
+`recurse` takes the networks (functions of one tensor), the latents and the embedded input, and returns the new latents.
+All tensors have one shape, usually (T, D); only the networks depend on what the axes mean.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,16 +13,16 @@ from solver.model.equations import INPUT, RecursionConfig, Run
 
 Network = Callable[[Tensor], Tensor]
 Latents = dict[str, Tensor]
-"""The state between supervision steps, by name: in TRM z_h, the answer so far, and z_l, the reasoning behind it."""
+"""The state between supervision steps, by name: in TRM z_h, the current answer, and z_l, the reasoning behind it."""
 
 AddNoise = Callable[[str, Tensor], Tensor]
-"""A latent's name and what its network gave; returns that with noise added."""
+"""Takes a latent's name and the output of its network; returns the output with noise added."""
 
 Settle = Callable[[Network, Tensor], Tensor]
-"""An update as a function of the latent, and where it starts; returns where it settles."""
+"""Takes an update as a function of the latent, and the starting latent; returns the fixed point."""
 
 Watch = Callable[[str, Tensor, Tensor], None]
-"""Is told of every update: which latent, what it was, what it is."""
+"""Is called after every update with the latent's name, its old value and its new value."""
 
 
 def recurse(
@@ -37,9 +36,21 @@ def recurse(
     add_noise: AddNoise | None = None,
     settle: Settle | None = None,
 ) -> Latents:
-    """One supervision step: h_cycles cycles of the equations, with gradient where the config says.
+    """Run one supervision step: h_cycles cycles of the equations, with gradient where the config asks for it.
 
-    add_noise: for equations with noise; settle: for those that go on until their latent settles.
+    Args:
+        config: the equations and which updates carry gradient.
+        networks: the networks by name.
+        latents: the latents by name; not changed.
+        x: the embedded input.
+        h_cycles: how often all equations are run.
+        l_cycles: how often an equation marked "* l_cycles" is repeated in each of these cycles.
+        watch: called after every update; for an equation with a fixed point once, after it.
+        add_noise: adds the noise of equations with "+ e"; None leaves it out.
+        settle: solves equations with "* fixed_point".
+
+    Returns:
+        The new latents by name.
     """
     latents = dict(latents)
     for run in config.schedule(h_cycles, l_cycles):
@@ -58,7 +69,7 @@ def recurse(
 
 
 def _as_function(run: Run, network: Network, values: Latents) -> Network:
-    """One update, of the latent as it is then."""
+    """Return one update as a function of its latent, with all other values held constant."""
 
     def update(latent: Tensor) -> Tensor:
         total = _add({**values, run.update.latent: latent}, list(run.update.reads))
@@ -69,9 +80,10 @@ def _as_function(run: Run, network: Network, values: Latents) -> Network:
 
 
 def _refine(run: Run, network: Network, values: Latents, watch: Watch | None, add_noise: AddNoise | None) -> Tensor:
-    """One latent, updated as often as the run says."""
+    """Return the latent after `run.times` updates."""
     latent = run.update.latent
     (first, *others) = run.update.reads
+    # The sum of all terms but the first is constant over the repeats, unless the latent itself is among them.
     context = _add(values, others)
     for _ in range(run.times):
         old = values[latent]
@@ -86,7 +98,7 @@ def _refine(run: Run, network: Network, values: Latents, watch: Watch | None, ad
 
 
 def _add(values: Latents, names: list[str]) -> Tensor | None:
-    """Their sum from left to right; None of none."""
+    """Sum the named values from left to right; None if there are no names."""
     total = None
     for name in names:
         total = values[name] if total is None else total + values[name]

@@ -1,10 +1,10 @@
-"""The symbol axis: a vector for each symbol in each cell, and blocks that treat all colours alike (SE-RRM, 2603.02193).
+"""The symbol axis: a vector per symbol and cell, and blocks that are equivariant to colours (SE-RRM, 2603.02193).
 
-A block attends over cells for each symbol, then over symbols in each cell. Permuting the colours of input and ID
-permutes the logits. Only the symbols that an example uses (its palette) have vectors: by symmetry the others would
-differ from one another in nothing.
+A block attends over cells for each symbol, then over symbols in each cell. Permuting the colours of input and ID vector
+permutes the logits. Only the symbols that an example uses (its palette) have vectors: by symmetry, the vectors of all
+other colours would be equal.
 
-In and out of a block: (T, D) tensors, one row for each example, symbol and cell in use, in this order.
+A block maps (T, D) to (T, D), with one row for each example, symbol and cell in use, in this order.
 
 Shape letters: T rows, B examples, C cells, V vocabulary, P symbols of a group's examples, D hidden, H heads, K head
 size, N the three of query, key and value.
@@ -28,15 +28,16 @@ from solver.model.layers import Attention, SwiGLU, rms_norm, truncated_normal_
 from solver.model.packing import Padding
 
 NEVER = -1e9
-"""Logit of a symbol outside the palette."""
+"""Logit of a symbol outside the palette. It is below `solver.model.probability.MASKED`, so label smoothing ignores the
+symbol."""
 
 
 class SymbolEmbedding(nn.Module):
-    """Tokens and ID vectors as one vector for each symbol and cell.
+    """Embeds tokens and ID vectors as one vector for each symbol and cell.
 
-    At the symbol that a cell holds stands sqrt(V) times the symbol's embedding, at its other symbols nothing (SE-RRM,
-    section 3). Empty and end mark have embeddings of their own, all colours share one. Everywhere a vector of the kind
-    of symbol is added, which starts at zero and is ours.
+    The vector at the symbol of a cell is sqrt(V) times the symbol's embedding; at the cell's other symbols it is zero
+    (SE-RRM, section 3). Empty and end mark have embeddings of their own, and all colours share one. In addition to
+    SE-RRM, each of these kinds of symbol has a vector, initialised to zero, that is added at every cell.
     """
 
     KINDS = COLOUR + 1
@@ -51,7 +52,10 @@ class SymbolEmbedding(nn.Module):
         self.register_buffer("kinds_V", kinds_V, persistent=False)
 
     def forward(self, tokens_BC: Tensor, ids_BI: Tensor) -> Tensor:
-        """(B, V, C, D): the ID's first D values go to every symbol and cell, the V x D after them to their symbol."""
+        """Return (B, V, C, D).
+
+        The first D values of the ID vector are added at every symbol and cell, the V x D values after them per symbol.
+        """
         kinds_V = self.get_buffer("kinds_V")
         ids_BD = ids_BI[:, : self.hidden]
         ids_BVD = ids_BI[:, self.hidden :].unflatten(1, (self.vocabulary, -1))
@@ -59,14 +63,14 @@ class SymbolEmbedding(nn.Module):
         return self.embed_tokens(tokens_BC) + everywhere_BVD[:, :, None]
 
     def embed_tokens(self, tokens_BC: Tensor) -> Tensor:
-        """(B, V, C, D): the embedding of the symbol that a cell holds, at that symbol."""
-        held_BVC = F.one_hot(tokens_BC, self.vocabulary).transpose(1, 2).to(self.present.dtype)
-        return held_BVC[..., None] * (self.vocabulary**0.5 * self.present[self.get_buffer("kinds_V")])[:, None]
+        """Return (B, V, C, D): the embedding of each cell's symbol at that symbol, zero at all others."""
+        present_BVC = F.one_hot(tokens_BC, self.vocabulary).transpose(1, 2).to(self.present.dtype)
+        return present_BVC[..., None] * (self.vocabulary**0.5 * self.present[self.get_buffer("kinds_V")])[:, None]
 
 
 @dataclass(frozen=True)
 class SymbolGroup:
-    """Examples with equally many symbols and equally many cells, whose rows stand together."""
+    """Examples with the same number of symbols and the same number of cells, whose rows are contiguous."""
 
     examples: int
     symbols: int
@@ -74,18 +78,18 @@ class SymbolGroup:
 
     @property
     def length(self) -> int:
-        """Rows of the group."""
+        """The number of rows of the group."""
         return self.examples * self.symbols * self.cells
 
     def attend_cells(self, qk_TNHK: Tensor, v_THK: Tensor) -> Tensor:
-        """Each symbol of each example looks at all of its cells: (T, H, K)."""
+        """Compute attention over the cells of each symbol of each example: (T, H, K)."""
         shape = self.examples * self.symbols, self.cells
         q_SCHK, k_SCHK = qk_TNHK.unflatten(0, shape).unbind(2)
         q_SHCK, k_SHCK, v_SHCK = (t.transpose(1, 2) for t in (q_SCHK, k_SCHK, v_THK.unflatten(0, shape)))
         return F.scaled_dot_product_attention(q_SHCK, k_SHCK, v_SHCK).transpose(1, 2).flatten(0, 1)
 
     def attend_symbols(self, qkv_TNHK: Tensor) -> Tensor:
-        """Each cell of each example looks at all of its symbols: (T, H, K)."""
+        """Compute attention over the symbols of each cell of each example: (T, H, K)."""
         shape = self.examples, self.symbols, self.cells
         q_BCHPK, k_BCHPK, v_BCHPK = qkv_TNHK.unflatten(0, shape).permute(3, 0, 2, 4, 1, 5).unbind(0)
         weights_BCHPP = (q_BCHPK @ k_BCHPK.transpose(-1, -2) * q_BCHPK.shape[-1] ** -0.5).softmax(-1)
@@ -96,8 +100,9 @@ class SymbolGroup:
 class SymbolLayout:
     """The rows of one batch.
 
-    padding: between the T rows and (B, V, C); examples of a group stand together
-    cos, sin: rotary angles of each row's cell, (T, 1, 1, K); see `solver.model.layers.rotate`
+    padding: the mapping between the T rows and (B, V, C); rows of a group are contiguous
+    groups: examples of equal shape, which are attended to together without padding
+    cos, sin: rotary tables of each row's cell, (T, 1, 1, K); see `solver.model.layers.rotate`
     """
 
     padding: Padding
@@ -106,30 +111,30 @@ class SymbolLayout:
     sin: Tensor
 
     def attend_cells(self, qk_TNHK: Tensor, v_THK: Tensor) -> Tensor:
-        """Attention over the cells of each symbol: (T, H, K)."""
+        """Compute attention over the cells of each symbol: (T, H, K)."""
         lengths = [group.length for group in self.groups]
         parts = zip(self.groups, qk_TNHK.split(lengths), v_THK.split(lengths), strict=True)
         return _joined([group.attend_cells(qk, v) for group, qk, v in parts])
 
     def attend_symbols(self, qkv_TNHK: Tensor) -> Tensor:
-        """Attention over the symbols of each cell: (T, H, K)."""
+        """Compute attention over the symbols of each cell: (T, H, K)."""
         parts = zip(self.groups, qkv_TNHK.split([group.length for group in self.groups]), strict=True)
         return _joined([group.attend_symbols(qkv) for group, qkv in parts])
 
     @cached_property
     def over_cells(self) -> kernels.Sequences:
-        """Of each symbol of each example its cells, for `solver.model.symbol_kernels`."""
+        """The cells of each symbol of each example, as sequences for `solver.model.symbol_kernels`."""
         return kernels.make_sequences([rows_EPC.reshape(-1, rows_EPC.shape[2]) for rows_EPC in self._rows()])
 
     @cached_property
     def over_symbols(self) -> kernels.Sequences:
-        """Of each cell of each example its symbols, for `solver.model.symbol_kernels`."""
+        """The symbols of each cell of each example, as sequences for `solver.model.symbol_kernels`."""
         return kernels.make_sequences(
             [rows_EPC.transpose(0, 2, 1).reshape(-1, rows_EPC.shape[1]) for rows_EPC in self._rows()]
         )
 
     def _rows(self) -> list[np.ndarray]:
-        """Numbers of the rows of each group, (examples, symbols, cells)."""
+        """Return the row numbers of each group, (examples, symbols, cells)."""
         ends = np.cumsum([group.length for group in self.groups])
         parts = np.split(np.arange(ends[-1]), ends[:-1])
         shapes = [(group.examples, group.symbols, group.cells) for group in self.groups]
@@ -141,12 +146,13 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 
 def make_symbol_layout(cells_BC: Tensor, symbols_BV: Tensor, cos: Tensor, sin: Tensor) -> SymbolLayout:
-    """The layout of a batch.
+    """Return the layout of a batch.
 
     Args:
-        cells_BC: what place each cell has in the rotary tables, -1 where it is not in use.
-        symbols_BV: which symbols each example has vectors for.
-        cos: rotary table (positions, K), and `sin` likewise.
+        cells_BC: index of each cell in the rotary tables, -1 where it is not in use.
+        symbols_BV: bool, the symbols that each example has vectors for.
+        cos: rotary table of cosines (positions, K).
+        sin: rotary table of signed sines (positions, K).
     """
     used_BVC = (cells_BC >= 0)[:, None] & symbols_BV[..., None]
     counts_2B = np.stack([(cells_BC >= 0).sum(1).cpu().numpy(), symbols_BV.sum(1).cpu().numpy()])
@@ -176,7 +182,7 @@ class SymbolBlock(nn.Module):
         self.epsilon = config.rms_epsilon
 
     def forward(self, x_TD: Tensor, layout: SymbolLayout, factors_2TD: Tensor | None = None) -> Tensor:
-        """One block; the shape stays. factors_2TD: of dropout, for what the first attention and the MLP give."""
+        """Apply the block to (T, D); factors_2TD: dropout factors for the first attention and the MLP."""
         on_mixer_TD, on_mlp_TD = (None, None) if factors_2TD is None else factors_2TD.unbind()
         x_TD, qkv_TNHK = self.turn_to_symbols(x_TD, self._attend_cells(x_TD, layout), on_mixer_TD)
         if kernels.fits(x_TD):
@@ -190,23 +196,23 @@ class SymbolBlock(nn.Module):
         return kernels.attend(qkv_TNHK, layout.over_cells, (layout.cos, layout.sin))
 
     def turn_to_symbols(self, x_TD: Tensor, mixed_THK: Tensor, factors_TD: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What stands between the attentions: the rows, and the second one's queries, keys and values."""
+        """Apply the part between the two attentions; returns the rows, and queries, keys and values of the second."""
         x_TD = self._add_norm(x_TD, drop(self.mixer.out(mixed_THK.flatten(1)), factors_TD))
         return x_TD, self.symbols.qkv(x_TD).unflatten(-1, (3, self.symbols.heads, -1))
 
     def finish(self, x_TD: Tensor, mixed_THK: Tensor, factors_TD: Tensor | None) -> Tensor:
-        """What follows the second attention."""
+        """Apply the part of the block that follows the second attention."""
         x_TD = self._add_norm(x_TD, self.symbols.out(mixed_THK.flatten(1)))
-        made_TD = self.mlp.down(kernels.gate(self.mlp.gate_up(x_TD))) if kernels.fits(x_TD) else self.mlp(x_TD)
-        return self._add_norm(x_TD, drop(made_TD, factors_TD))
+        output_TD = self.mlp.down(kernels.gate(self.mlp.gate_up(x_TD))) if kernels.fits(x_TD) else self.mlp(x_TD)
+        return self._add_norm(x_TD, drop(output_TD, factors_TD))
 
-    def _add_norm(self, x_TD: Tensor, made_TD: Tensor) -> Tensor:
+    def _add_norm(self, x_TD: Tensor, output_TD: Tensor) -> Tensor:
         if kernels.fits(x_TD):
-            return kernels.add_norm(x_TD, made_TD, self.epsilon)
-        return rms_norm(x_TD + made_TD, self.epsilon)
+            return kernels.add_norm(x_TD, output_TD, self.epsilon)
+        return rms_norm(x_TD + output_TD, self.epsilon)
 
     def compile_parts(self, **options: Any) -> None:
-        """Compile (`torch.compile`) what stands before, between and after the attentions."""
+        """Compile (`torch.compile`) the parts before, between and after the two attentions."""
         options = {"dynamic": True, "fullgraph": True} | options
         self.mixer.project = torch.compile(self.mixer.project, **options)
         self.turn_to_symbols = torch.compile(self.turn_to_symbols, **options)

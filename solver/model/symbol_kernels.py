@@ -1,10 +1,10 @@
-"""The symbol axis on a CPU: what stands between the linear layers, with fewer passes over memory and gradients by hand.
+"""Fused CPU operations of the symbol axis, with hand-written gradients: norm, gate and attention.
 
-`add_norm`, `gate` and `attend` are functions of tensors. On a CPU, in float32 and float64, they go through memory once
-where a chain of PyTorch's operations does so for each of them, and copy nothing that is cut out or put together.
-Elsewhere, and inside of `torch.compile`, their callers run that chain (see `fits`). Loops run on one thread, matrix
-products on PyTorch's, and results are the same bits for any number. RuntimeError where a gradient of a gradient is
-asked for.
+`add_norm`, `gate` and `attend` are functions of tensors, for a CPU and float32 or float64. They pass over memory once,
+where a chain of PyTorch operations passes over it once per operation, and they avoid copies for splitting and joining.
+On other devices and inside `torch.compile`, the callers run that chain instead (see `fits`). The loops run on one
+thread and the matrix products on PyTorch's threads; the results are bitwise equal for any number of threads. A
+gradient of a gradient raises RuntimeError.
 
 Shape letters: T rows, D columns, N parts (query, key and value, or one), H heads, K head size, R sequences x heads of
 a block, L length of its sequences.
@@ -21,10 +21,10 @@ from torch import Tensor
 from solver.model import symbol_loops as loops
 
 KEPT_LENGTH = 128
-"""Attention of longer sequences is computed again for the gradient, and not kept."""
+"""Longest sequences whose attention weights are stored; those of longer ones are recomputed in the backward pass."""
 
 BLOCK_SCORES = 2**20
-"""So many scores are computed at once for each head, or those of one sequence where it has more."""
+"""Most attention scores per head that are computed at once; a block has at least one sequence, even if it has more."""
 
 
 Angles = tuple[Tensor, Tensor]
@@ -32,27 +32,27 @@ Angles = tuple[Tensor, Tensor]
 
 
 def fits(x: Tensor) -> bool:
-    """Whether a tensor is one that these functions are for."""
-    here = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
-    return here and not torch.compiler.is_compiling()
+    """Return whether these functions support a tensor here: on a CPU, float32 or float64, not being compiled."""
+    is_supported = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    return is_supported and not torch.compiler.is_compiling()
 
 
 def add_norm(x_TD: Tensor, y_TD: Tensor, epsilon: float) -> Tensor:
-    """`solver.model.layers.rms_norm` of x + y: (T, D)."""
+    """Return `solver.model.layers.rms_norm` of x + y: (T, D)."""
     return _AddNorm.apply(x_TD, y_TD, epsilon)  # pyright: ignore[reportReturnType]
 
 
 def gate(gate_up: Tensor) -> Tensor:
-    """silu(gate) * up of (T, 2 D), whose first half is the gate: (T, D)."""
+    """Return silu(gate) * up, (T, D), from (T, 2 D) whose first half is the gate."""
     return _Gate.apply(gate_up)  # pyright: ignore[reportReturnType]
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Which rows attend to one another.
+    """The sequences of rows that attend to one another.
 
-    rows_T: int64, the rows of one sequence after those of another, each row once
-    blocks: int64 (blocks, 2), how many sequences of which length follow
+    rows_T: int64, the rows of all sequences, one sequence after another, each row once
+    blocks: int64 (blocks, 2), number and length of the sequences of each block of `rows_T`
     """
 
     rows_T: np.ndarray
@@ -60,28 +60,30 @@ class Sequences:
 
 
 def make_sequences(parts: list[np.ndarray]) -> Sequences:
-    """Of arrays of rows, each (sequences, length): in blocks of equal length with at most BLOCK_SCORES scores."""
+    """Join arrays of rows, each (sequences, length), in blocks of equal length with at most BLOCK_SCORES scores."""
     rows = []
     blocks = []
     for length in sorted({part.shape[1] for part in parts}):
-        same = np.concatenate([part for part in parts if part.shape[1] == length])
+        sequences = np.concatenate([part for part in parts if part.shape[1] == length])
         most = max(1, BLOCK_SCORES // length**2)
-        blocks += [(len(same[start : start + most]), length) for start in range(0, len(same), most)]
-        rows.append(same.ravel())
+        blocks += [(len(sequences[start : start + most]), length) for start in range(0, len(sequences), most)]
+        rows.append(sequences.ravel())
     return Sequences(np.concatenate(rows), np.array(blocks))
 
 
 def attend(qkv_TNHK: Tensor, sequences: Sequences, angles: Angles | None = None) -> Tensor:
-    """Softmax attention of every row to all rows of its sequence: (T, H, K).
+    """Compute softmax attention of every row to all rows of its sequence: (T, H, K).
 
-    angles: cos and sin (T, 1, 1, K) by which queries and keys are turned before; see `solver.model.layers.rotate`.
+    angles: cos and sin (T, 1, 1, K) that rotate queries and keys first; see `solver.model.layers.rotate`.
     """
     return _Attend.apply(qkv_TNHK, sequences, angles)  # pyright: ignore[reportReturnType]
 
 
 def _refuse_second_gradient() -> None:
     if torch.is_grad_enabled():
-        raise RuntimeError("solver.model.symbol_kernels: no gradients of gradients; leave create_graph off")
+        raise RuntimeError(
+            "solver.model.symbol_kernels: no gradients of gradients are implemented; call backward without create_graph"
+        )
 
 
 class _AddNorm(torch.autograd.Function):
@@ -97,16 +99,17 @@ class _AddNorm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         _refuse_second_gradient()
         out, scale = ctx.saved_tensors
-        given = torch.empty_like(out)
-        loops.add_norm_back(gradients[0].contiguous().numpy(), out.numpy(), scale.numpy(), given.numpy())
-        return given, given, None
+        x_gradient = torch.empty_like(out)
+        loops.add_norm_back(gradients[0].contiguous().numpy(), out.numpy(), scale.numpy(), x_gradient.numpy())
+        return x_gradient, x_gradient, None
 
 
 class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         gate_up = gate_up.contiguous()
-        open_TD = gate_up[:, : gate_up.shape[1] // 2].neg().exp_()  # PyTorch's sigmoid has other bits on more threads
+        # Not PyTorch's sigmoid, whose bits depend on the number of threads.
+        open_TD = gate_up[:, : gate_up.shape[1] // 2].neg().exp_()
         out = torch.empty_like(open_TD)
         loops.gate(gate_up.numpy(), open_TD.numpy(), out.numpy())
         ctx.save_for_backward(gate_up, open_TD)
@@ -116,21 +119,24 @@ class _Gate(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         _refuse_second_gradient()
         gate_up, open_TD = ctx.saved_tensors
-        given = torch.empty_like(gate_up)
-        loops.gate_back(gradients[0].contiguous().numpy(), gate_up.numpy(), open_TD.numpy(), given.numpy())
-        return given
+        gate_up_gradient = torch.empty_like(gate_up)
+        loops.gate_back(gradients[0].contiguous().numpy(), gate_up.numpy(), open_TD.numpy(), gate_up_gradient.numpy())
+        return gate_up_gradient
 
 
 class _Attend(torch.autograd.Function):
-    """Rows are laid out so that a block is a batch of matrices for each of query, key and value, and back after it."""
+    """Attention block by block: each block is a batch of matrices for each of query, key and value.
+
+    Rows are copied to this layout before and back after it (`_lay_out`, `_put_back`).
+    """
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, sequences: Sequences, angles: Angles | None) -> Tensor:
         heads, size = qkv.shape[2:]
-        laid = _lay_out(qkv, sequences, angles)
+        qkv_blocks = _lay_out(qkv, sequences, angles)
         mixed = qkv.new_empty(len(qkv) * heads * size)
         weights = []
-        blocks = zip(_cut(laid, 3, heads, sequences), _cut(mixed, 1, heads, sequences), strict=True)
+        blocks = zip(_cut(qkv_blocks, 3, heads, sequences), _cut(mixed, 1, heads, sequences), strict=True)
         for (q_RLK, k_RLK, v_RLK), (mixed_RLK,) in blocks:
             weights_RLL = _weigh(q_RLK, k_RLK)
             torch.bmm(weights_RLL, v_RLK, out=mixed_RLK)
@@ -138,67 +144,75 @@ class _Attend(torch.autograd.Function):
         ctx.sequences = sequences
         ctx.angles = angles
         ctx.shape = qkv.shape
-        ctx.save_for_backward(laid, *weights)
+        ctx.save_for_backward(qkv_blocks, *weights)
         return _put_back(mixed, (len(qkv), 1, heads, size), sequences)[:, 0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         _refuse_second_gradient()
-        laid, *weights = ctx.saved_tensors
-        arrived = _lay_out(gradients[0][:, None], ctx.sequences)
-        given = torch.empty_like(laid)
-        cuts = (_cut(x, parts, ctx.shape[2], ctx.sequences) for x, parts in ((laid, 3), (given, 3), (arrived, 1)))
-        for qkv_NRLK, given_NRLK, (arrived_RLK,), weights_RLL in zip(*cuts, weights, strict=True):
-            _attend_back(qkv_NRLK, weights_RLL, arrived_RLK, given_NRLK)
-        return _put_back(given, ctx.shape, ctx.sequences, ctx.angles), None, None
+        qkv_blocks, *weights = ctx.saved_tensors
+        output_gradient = _lay_out(gradients[0][:, None], ctx.sequences)
+        qkv_gradient = torch.empty_like(qkv_blocks)
+        arrays = (qkv_blocks, 3), (qkv_gradient, 3), (output_gradient, 1)
+        cuts = (_cut(x, parts, ctx.shape[2], ctx.sequences) for x, parts in arrays)
+        for qkv_NRLK, gradient_NRLK, (output_RLK,), weights_RLL in zip(*cuts, weights, strict=True):
+            _attend_back(qkv_NRLK, weights_RLL, output_RLK, gradient_NRLK)
+        return _put_back(qkv_gradient, ctx.shape, ctx.sequences, ctx.angles), None, None
 
 
 def _weigh(q_RLK: Tensor, k_RLK: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(K)), in steps: PyTorch's own softmax is slow where its axis is short."""
+    """Return softmax(q k' / sqrt(K)), (R, L, L).
+
+    It is computed in single operations because PyTorch's own softmax is slow along a short axis.
+    """
     scores_RLL = q_RLK.new_empty(*q_RLK.shape[:2], k_RLK.shape[1])
     scores_RLL.baddbmm_(q_RLK, k_RLK.mT, beta=0, alpha=q_RLK.shape[-1] ** -0.5)
     weights_RLL = scores_RLL.sub_(scores_RLL.amax(-1, keepdim=True)).exp_()
     return weights_RLL.div_(weights_RLL.sum(-1, keepdim=True))
 
 
-def _attend_back(qkv_NRLK: Tensor, weights_RLL: Tensor | None, arrived_RLK: Tensor, given_NRLK: Tensor) -> None:
-    """The gradient of a block, written to `given_NRLK`."""
+def _attend_back(qkv_NRLK: Tensor, weights_RLL: Tensor | None, output_RLK: Tensor, gradient_NRLK: Tensor) -> None:
+    """Write the gradient of a block to `gradient_NRLK`; `output_RLK` is the gradient of the block's output."""
     q_RLK, k_RLK, v_RLK = qkv_NRLK
     if weights_RLL is None:
         weights_RLL = _weigh(q_RLK, k_RLK)
-    torch.bmm(weights_RLL.mT, arrived_RLK, out=given_NRLK[2])
-    slopes_RLL = torch.bmm(arrived_RLK, v_RLK.mT)
+    torch.bmm(weights_RLL.mT, output_RLK, out=gradient_NRLK[2])
+    slopes_RLL = torch.bmm(output_RLK, v_RLK.mT)
     slopes_RLL.sub_((slopes_RLL * weights_RLL).sum(-1, keepdim=True)).mul_(weights_RLL)
     scale = q_RLK.shape[-1] ** -0.5
-    given_NRLK[0].baddbmm_(slopes_RLL, k_RLK, beta=0, alpha=scale)
-    given_NRLK[1].baddbmm_(slopes_RLL.mT, q_RLK, beta=0, alpha=scale)
+    gradient_NRLK[0].baddbmm_(slopes_RLL, k_RLK, beta=0, alpha=scale)
+    gradient_NRLK[1].baddbmm_(slopes_RLL.mT, q_RLK, beta=0, alpha=scale)
 
 
-def _cut(laid: Tensor, parts: int, heads: int, sequences: Sequences) -> Iterator[Tensor]:
-    """The blocks of what `_lay_out` made, each (N, R, L, K)."""
-    of_row = len(laid) // len(sequences.rows_T)
-    counts = (sequences.blocks.prod(axis=1) * of_row).tolist()
-    for block, (count, length) in zip(laid.split(counts), sequences.blocks.tolist(), strict=True):
+def _cut(values: Tensor, parts: int, heads: int, sequences: Sequences) -> Iterator[Tensor]:
+    """Yield the blocks of a result of `_lay_out` as views, each (N, R, L, K)."""
+    row_size = len(values) // len(sequences.rows_T)
+    counts = (sequences.blocks.prod(axis=1) * row_size).tolist()
+    for block, (count, length) in zip(values.split(counts), sequences.blocks.tolist(), strict=True):
         yield block.view(parts, count * heads, length, -1)
 
 
 def _lay_out(x_TNHK: Tensor, sequences: Sequences, angles: Angles | None = None) -> Tensor:
-    """The rows, turned where there are angles, block by block as (N, R, L, K), all in one axis."""
-    x_TNHK, laid = x_TNHK.contiguous(), x_TNHK.new_empty(x_TNHK.numel())
-    loops.gather(x_TNHK.numpy(), sequences.rows_T, sequences.blocks, *_tables(x_TNHK, angles), laid.numpy())
-    return laid
+    """Copy the rows, rotated if there are angles, to blocks (N, R, L, K), flattened and joined along one axis."""
+    x_TNHK = x_TNHK.contiguous()
+    values = x_TNHK.new_empty(x_TNHK.numel())
+    loops.gather(x_TNHK.numpy(), sequences.rows_T, sequences.blocks, *_tables(x_TNHK, angles), values.numpy())
+    return values
 
 
-def _put_back(laid: Tensor, shape: Any, sequences: Sequences, angles: Angles | None = None) -> Tensor:
-    """The inverse of `_lay_out`, by angles of the other sign: (T, N, H, K)."""
-    x_TNHK = laid.new_empty(shape)
+def _put_back(values: Tensor, shape: Any, sequences: Sequences, angles: Angles | None = None) -> Tensor:
+    """Invert `_lay_out`, with a rotation by the opposite angles: (T, N, H, K)."""
+    x_TNHK = values.new_empty(shape)
     tables = _tables(x_TNHK, None if angles is None else (angles[0], -angles[1]))
-    loops.scatter(laid.numpy(), sequences.rows_T, sequences.blocks, *tables, x_TNHK.numpy())
+    loops.scatter(values.numpy(), sequences.rows_T, sequences.blocks, *tables, x_TNHK.numpy())
     return x_TNHK
 
 
 def _tables(x_TNHK: Tensor, angles: Angles | None) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Cosines and sines (T, K), of no rows without angles, and a tuple whose length tells the compiler K / 2."""
+    """Return cosines and sines (T, K), without rows if there are no angles, and a tuple of K / 2 zeros.
+
+    The length of the tuple is part of its type, so it tells the compiler the length of the inner loop.
+    """
     size = x_TNHK.shape[-1]
     tables = (x_TNHK.new_empty(0, size),) * 2 if angles is None else angles
     cos_TK, sin_TK = (table.flatten(1).to(x_TNHK.dtype).contiguous().numpy() for table in tables)

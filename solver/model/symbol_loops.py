@@ -1,64 +1,67 @@
-"""The loops of `solver.model.symbol_kernels`, compiled, on contiguous NumPy arrays in float32 or float64; results go to
-the last.
+"""Compiled loops of `solver.model.symbol_kernels`, on contiguous NumPy arrays in float32 or float64.
 
-One thread. Sums run along a row in an order that the compiler chooses, the same for every row of a width.
+Results are written to the last arguments. The loops run on one thread. The compiler chooses the order of a sum along a
+row; it is the same for all rows of equal width.
 
-lanes: a tuple whose length, half a head's size, is thereby known to the compiler.
+lanes: a tuple of half a head's size; its length is part of its type, so the compiler knows it
 """
 
 import numpy as np
 from numba import njit
 
 FAST = {"reassoc", "contract", "nsz", "arcp"}
-"""What the compiler may do to sums: reorder them, so that it can use vectors."""
+"""Floating-point transformations that the compiler may apply: reordering sums lets it use vector instructions."""
 
 
 @njit(cache=True, fastmath=FAST)
 def gather(x, rows, blocks, cos, sin, lanes, laid):
-    """Rows (T, N, H, K) to blocks (N, sequences x heads, length, K); the first two of N turned if cos has rows."""
+    """Copy rows (T, N, H, K) to blocks (N, sequences x heads, length, K).
+
+    If cos has rows, the first two of N, queries and keys, are rotated.
+    """
     _, parts, heads, size = x.shape
-    passed = 0
+    index = 0
     for block in range(len(blocks)):
         count, length = blocks[block]
-        base = passed * parts * heads * size
+        base = index * parts * heads * size
         for sequence in range(count):
             for place in range(length):
-                row = rows[passed]
-                passed += 1
+                row = rows[index]
+                index += 1
                 for part in range(parts):
                     for head in range(heads):
                         matrix = (part * count + sequence) * heads + head
                         start = base + (matrix * length + place) * size
-                        own = x[row, part, head]
-                        other = laid[start : start + size]
+                        row_vector = x[row, part, head]
+                        block_vector = laid[start : start + size]
                         if part < 2 and len(cos) > 0:
-                            _turn(own, cos[row], sin[row], lanes, other)
+                            _turn(row_vector, cos[row], sin[row], lanes, block_vector)
                         else:
-                            _copy(own, lanes, other)
+                            _copy(row_vector, lanes, block_vector)
 
 
 @njit(cache=True, fastmath=FAST)
 def scatter(laid, rows, blocks, cos, sin, lanes, x):
-    """Blocks as `gather` makes them to rows."""
+    """Copy blocks in the layout of `gather` back to rows, rotated in the same way."""
     _, parts, heads, size = x.shape
-    passed = 0
+    index = 0
     for block in range(len(blocks)):
         count, length = blocks[block]
-        base = passed * parts * heads * size
+        base = index * parts * heads * size
         for sequence in range(count):
             for place in range(length):
-                row = rows[passed]
-                passed += 1
+                row = rows[index]
+                index += 1
                 for part in range(parts):
                     for head in range(heads):
                         matrix = (part * count + sequence) * heads + head
                         start = base + (matrix * length + place) * size
-                        own = x[row, part, head]
-                        other = laid[start : start + size]
+                        row_vector = x[row, part, head]
+                        block_vector = laid[start : start + size]
                         if part < 2 and len(cos) > 0:
-                            _turn(other, cos[row], sin[row], lanes, own)
+                            _turn(block_vector, cos[row], sin[row], lanes, row_vector)
                         else:
-                            _copy(other, lanes, own)
+                            _copy(block_vector, lanes, row_vector)
 
 
 @njit(inline="always")
@@ -83,7 +86,7 @@ def _copy(source, lanes, target):
 
 @njit(cache=True, fastmath=FAST)
 def add_norm(x, y, epsilon, out, scale):
-    """Sum (T, D) over its root mean square, and that one's inverse, (T,)."""
+    """Write the sum x + y divided by its root mean square (T, D), and the inverse root mean square (T,)."""
     columns = x.shape[1]
     for row in range(len(x)):
         total = x[row, 0] * 0
@@ -99,7 +102,7 @@ def add_norm(x, y, epsilon, out, scale):
 
 @njit(cache=True, fastmath=FAST)
 def add_norm_back(gradient, out, scale, given):
-    """The gradient of each of the two that are added."""
+    """Write the gradient of `add_norm`, which is the same for both summands."""
     columns = out.shape[1]
     for row in range(len(out)):
         along = out[row, 0] * 0
@@ -113,7 +116,7 @@ def add_norm_back(gradient, out, scale, given):
 
 @njit(cache=True, fastmath=FAST)
 def gate(gate_up, opened, out):
-    """opened: exp(-gate) comes in, sigmoid(gate) goes out."""
+    """Write silu(gate) * up; `opened` holds exp(-gate) on input and sigmoid(gate) on output."""
     inner = opened.shape[1]
     one = opened.dtype.type(1)
     for row in range(len(opened)):
@@ -125,13 +128,13 @@ def gate(gate_up, opened, out):
 
 @njit(cache=True, fastmath=FAST)
 def gate_back(gradient, gate_up, opened, given):
-    """opened: sigmoid(gate)."""
+    """Write the gradient of `gate` with respect to `gate_up`; `opened` is sigmoid(gate)."""
     inner = opened.shape[1]
     one = opened.dtype.type(1)
     for row in range(len(opened)):
         for column in range(inner):
             value = gate_up[row, column]
             share = opened[row, column]
-            passed = gradient[row, column] * share
-            given[row, column] = passed * gate_up[row, inner + column] * (one + value * (one - share))
-            given[row, inner + column] = passed * value
+            scaled = gradient[row, column] * share
+            given[row, column] = scaled * gate_up[row, inner + column] * (one + value * (one - share))
+            given[row, inner + column] = scaled * value

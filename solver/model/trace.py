@@ -1,8 +1,8 @@
-"""How the recursion goes: what each latent holds after a supervision step, how far it moves at each update.
+"""Tracing of the recursion: the tokens in each latent after a supervision step, and its relative change per update.
 
-In: the updates of `solver.model.recursion` as they are made, the outputs of
-`solver.training.deep_supervision.predict_steps`. Out: `LatentTrace` arrays of a few examples, or the `Movement` of a
-whole batch.
+The recorders receive the updates of `solver.model.recursion` as callbacks, and the outputs of
+`solver.training.deep_supervision.predict_steps`. `TraceRecorder` makes `LatentTrace` arrays for a few examples;
+`Movement` sums over a whole batch.
 
 Shape letters: E examples followed, T supervision steps, C cells, S positions, P positions in use, D hidden.
 """
@@ -20,53 +20,57 @@ from solver.model.output import Output
 
 
 class Movement:
-    """How far the latents of a batch move at each update of one supervision step: |new - old| / |new|.
+    """Relative change of the latents of a batch in each update of one supervision step: |new - old| / |new|.
 
-    It is a `solver.model.recursion.Watch`. Batches in several parts are added up: `begin` before each.
+    It is a `solver.model.recursion.Watch`. The parts of a batch that runs in several are summed: call `begin` before
+    each part.
     """
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all sums."""
         self._squares: dict[str, list[Tensor]] = {}
         """by latent, for each of its updates: sums of squares of the difference and of the new value"""
-        self._made: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
+        """by latent: number of its updates since `begin`"""
 
     def begin(self) -> None:
-        """The next update is the first of a supervision step."""
-        self._made = dict.fromkeys(self._made, 0)
+        """Start a supervision step: the next update of each latent is its first."""
+        self._counts = dict.fromkeys(self._counts, 0)
 
     def __call__(self, latent: str, old: Tensor, new: Tensor) -> None:
-        """One update."""
-        number = self._made.get(latent, 0)
-        known = self._squares.setdefault(latent, [])
+        """Add the squares of one update."""
+        number = self._counts.get(latent, 0)
+        totals = self._squares.setdefault(latent, [])
         squares = torch.stack([z.float().square().sum(dtype=torch.float64) for z in (new - old, new)])
-        if number == len(known):
-            known.append(squares)
+        if number == len(totals):
+            totals.append(squares)
         else:
-            known[number] = known[number] + squares
-        self._made[latent] = number + 1
+            totals[number] = totals[number] + squares
+        self._counts[latent] = number + 1
 
     @property
     def squares(self) -> dict[str, Tensor]:
-        """By latent, float64 (updates, 2): sums of squares of the difference and of the new value."""
-        return {latent: torch.stack(known) for latent, known in self._squares.items()}
+        """Sums of squares of the difference and of the new value by latent, float64 (updates, 2)."""
+        return {latent: torch.stack(totals) for latent, totals in self._squares.items()}
 
 
 def relative(squares: Tensor) -> list[float]:
-    """|new - old| / |new| of each update, from sums of squares (updates, 2)."""
+    """Return |new - old| / |new| of each update, from sums of squares (updates, 2)."""
     return (squares[:, 0] / squares[:, 1]).sqrt().tolist()
 
 
 @dataclass(frozen=True, eq=False)
 class LatentTrace:
-    """One example. answer, reasoning: uint8 (T, C), the likeliest tokens that the output head reads from the latents.
+    """The trace of one example.
 
-    The reasoning is that of the latent updated last before the answer; (T, 0) where there is none.
-    answer_moved, reasoning_moved: float32 (T, updates), |new - old| / |new| over the positions in use at each update of
-    the answer, and of any other latent, in order; halting: float32 (T,), halting probability.
+    answer: uint8 (T, C), the most likely tokens that the output head reads from the answer
+    reasoning: uint8 (T, C), the same for the latent updated last before the answer; (T, 0) if there is none
+    answer_moved: float32 (T, updates), |new - old| / |new| over the positions in use, for each update of the answer
+    reasoning_moved: float32 (T, updates), the same for the updates of all other latents, in order
+    halting: float32 (T,), the halting probability
     """
 
     answer: NDArray[np.uint8]
@@ -78,14 +82,17 @@ class LatentTrace:
 
 @dataclass
 class _Step:
-    """What is seen of a supervision step so far: how far the answer and the others moved, each (E,)."""
+    """Relative changes (E,) of the answer and of the other latents in the current supervision step."""
 
     answer: list[Tensor] = field(default_factory=list)
     others: list[Tensor] = field(default_factory=list)
 
 
 class TraceRecorder:
-    """Follows the examples `rows` of a batch: `watch` sees every update, and `add` takes every step's output."""
+    """Records the examples `rows` of a batch.
+
+    Pass `watch` to the model as its callback, and call `add` with the output of every supervision step.
+    """
 
     def __init__(self, model: RecursiveModel, batch: Batch, rows: NDArray[np.integer]):
         self._model = model
@@ -108,30 +115,31 @@ class TraceRecorder:
         self._steps = []
 
     def watch(self, latent: str, old: Tensor, new: Tensor) -> None:
-        """One update of a latent, (positions in use of the batch, D)."""
+        """Record one update of a latent, (positions in use of the batch, D)."""
         if not self._count:
             return
         old_PD, new_PD = (z[self._followed].float() for z in (old, new))
         squares_E2 = old_PD.new_zeros(self._count, 2)
         squares_P2 = torch.stack([(new_PD - old_PD).square().sum(1), new_PD.square().sum(1)], dim=1)
-        moved_E = squares_E2.index_add_(0, self._places_P, squares_P2).sqrt()
-        (self._step.answer if latent == self._answer else self._step.others).append(moved_E[:, 0] / moved_E[:, 1])
+        norms_E = squares_E2.index_add_(0, self._places_P, squares_P2).sqrt()
+        (self._step.answer if latent == self._answer else self._step.others).append(norms_E[:, 0] / norms_E[:, 1])
 
     def add(self, output: Output) -> None:
-        """The supervision step is done."""
+        """Finish a supervision step with its output."""
         if not self._count:
             return
-        shown = [output.latents[name][self._rows_E] for name in (self._answer, self._reasoning) if name]
-        tokens = [self._model.read_cells(z_ESD, self._symbols_EV).argmax(-1).to(torch.uint8) for z_ESD in shown]
+        latents = [output.latents[name][self._rows_E] for name in (self._answer, self._reasoning) if name]
+        tokens = [self._model.read_cells(z_ESD, self._symbols_EV).argmax(-1).to(torch.uint8) for z_ESD in latents]
         tokens += [tokens[0][:, :0]] * (2 - len(tokens))
-        nothing_E0 = output.halt_B.new_zeros(self._count, 0)
-        moved = [torch.stack(each, 1) if each else nothing_E0 for each in (self._step.answer, self._step.others)]
+        empty_E0 = output.halt_B.new_zeros(self._count, 0)
+        updates = self._step.answer, self._step.others
+        changes = [torch.stack(columns, 1) if columns else empty_E0 for columns in updates]
         halting_E = output.halt_B[self._rows_E].float().sigmoid()
-        self._steps.append(tuple(value.cpu() for value in (*tokens, *moved, halting_E)))
+        self._steps.append(tuple(value.cpu() for value in (*tokens, *changes, halting_E)))
         self._step = _Step()
 
     def examples(self) -> list[LatentTrace]:
-        """What was seen of each example, in their order."""
+        """Return the trace of each example, in the order of `rows`."""
         if not self._count:
             return []
         columns = [torch.stack(column, dim=1).numpy() for column in zip(*self._steps, strict=True)]

@@ -1,9 +1,9 @@
-"""Corrupted starts: in training, some slots start near the target instead of at the usual start.
+"""Corrupted starts: in training, some slots start from a corrupted target instead of the initial latents.
 
-From Denoising Recursion Models (arXiv 2604.18839, abstract; nothing else of it was at hand): the target is corrupted by
-noise of varying magnitude, and the model learns to undo that over several recursive steps instead of in one. Ours are
-the corruption itself, random colours in place of a share of the cells, that it is added to the start of the answer, in
-the scale of embedded tokens, and that only a share of the slots start so.
+This follows Denoising Recursion Models (arXiv 2604.18839, abstract only): the target is corrupted by noise of varying
+magnitude, and the model learns to undo the noise over several recursive steps instead of in one. Three choices are not
+taken from the paper. The corruption replaces a share of the cells by random colours. The corrupted target is added to
+the initial answer, scaled like embedded tokens. Only a share of the slots starts this way.
 
 Shape letters: B batch slots, C cells, S positions (ID slots, then cells), D hidden.
 """
@@ -25,34 +25,41 @@ from solver.training.deep_supervision import Carry
 def corrupt_starts(
     carry: Carry, fresh_B: Tensor, model: RecursiveModel, chance: NoiseSource, share: float, levels: tuple[float, float]
 ) -> Carry:
-    """The slots, of which this share of the fresh ones start at a corrupted target.
+    """Return the slots, of which a share of the newly filled ones starts from a corrupted target.
 
-    Their answer latent is its start plus the embedding of the label at each labelled cell (with symbols, at the label's
-    symbol); of an example's labels a share from `levels` (low, high), drawn evenly, is replaced by colours. No gradient
-    flows into the embedding from here.
+    Their answer latent is its initial value plus the embedding of the label at each labelled cell (with a symbol axis,
+    at the label's symbol). A share of an example's labels is first replaced by random colours. No gradient flows from
+    here into the embedding.
 
-    fresh_B: bool, which slots have just been filled; chance: of these slots, keyed by seed, step and slot.
+    Args:
+        carry: the slots.
+        fresh_B: bool, which slots have just been filled.
+        model: the model, whose token embedding is used.
+        chance: the noise source of these slots, keyed by seed, step and slot.
+        share: probability that a newly filled slot starts from a corrupted target.
+        levels: (low, high), the range that an example's share of replaced labels is drawn from, uniformly.
     """
     config = model.config
     labels_BC = carry.batch.labels_BS
-    drawn_B = chance.uniform(ON_STARTS, Padding((len(labels_BC), 1)), 1)[0, :, 0]
+    uniform_B = chance.uniform(ON_STARTS, Padding((len(labels_BC), 1)), 1)[0, :, 0]
     hints_BCD = model.embed_tokens(corrupted_labels(carry.batch, chance, levels))
-    told_BC1 = ((labels_BC != 0) & (fresh_B & (drawn_B < share))[:, None])[..., None]
+    hinted_BC1 = ((labels_BC != 0) & (fresh_B & (uniform_B < share))[:, None])[..., None]
     start_BSD = carry.latents[config.recursion.answer]
     slots_BND, cells_BCD = start_BSD.split((config.id_slots, labels_BC.shape[1]), dim=1)
-    cells_BCD = torch.where(told_BC1, cells_BCD + hints_BCD.to(start_BSD.dtype), cells_BCD)
+    cells_BCD = torch.where(hinted_BC1, cells_BCD + hints_BCD.to(start_BSD.dtype), cells_BCD)
     answer_BSD = torch.cat((slots_BND, cells_BCD), dim=1)
     return replace(carry, latents={**carry.latents, config.recursion.answer: answer_BSD})
 
 
 def corrupted_labels(batch: Batch, chance: NoiseSource, levels: tuple[float, float]) -> Tensor:
-    """The labels (B, C), each replaced by one of its task's colours with the chance that its example has drawn."""
+    """Return the labels (B, C), some replaced by random colours of their task; each example draws its probability."""
     labels_BC = batch.labels_BS
     colours_BK = batch.symbols_BV[:, COLOUR:]
     low, high = levels
     level_B1 = low + (high - low) * chance.uniform(ON_STARTS + 1, Padding((len(labels_BC), 1)), 1)[0]
     padding = Padding((labels_BC.shape[0], labels_BC.shape[1]))
     replaced_BC, colour_BC = padding.unpack(chance.uniform(ON_STARTS + 2, padding, 1)[..., 0].T).unbind(-1)
+    # Listing the task's colours first turns a uniform number into a uniform choice among them.
     used_first_BK = torch.argsort(colours_BK.to(torch.uint8), dim=1, descending=True, stable=True)
     random_BC = COLOUR + used_first_BK.gather(1, (colour_BC * colours_BK.sum(1, keepdim=True)).long())
     return torch.where((replaced_BC < level_B1) & (labels_BC != 0), random_BC, labels_BC)

@@ -1,7 +1,8 @@
-"""Deep supervision: many steps on the same data, latents carried from each to the next (TRM, section 2.4).
+"""Deep supervision: repeated supervision steps on the same data, with latents carried over (TRM, section 2.4).
 
-A carry holds the batch slots between two training steps (`solver.training.learner`), `refill` gives halted ones new
-examples, and `predict_steps` takes one batch and gives the output of every supervision step.
+A carry is the state of the batch slots between two optimizer steps (`solver.training.learner`). `refill` gives new
+examples to halted slots, and `advance` decides which slots halt. `predict_steps` yields the output of every supervision
+step on one batch.
 
 Shape letters: B batch slots, C cells, S positions, D hidden, I length of an ID vector, V vocabulary.
 """
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from augment.canvas import fixed_width
 from solver.data.batches import Batch
+from solver.model.config import ModelConfig
 from solver.model.model import RecursiveModel
 from solver.model.noise import NoiseSource
 from solver.model.output import Output
@@ -25,7 +27,13 @@ from solver.model.recursion import Latents, Watch
 
 @dataclass(frozen=True)
 class Carry:
-    """The batch slots between two steps: latents, the data they work on, steps made, and which are done."""
+    """The batch slots between two optimizer steps.
+
+    latents: (B, S, D) by name
+    batch: the examples in the slots
+    steps_B: int64, supervision steps done on the slot's example
+    halted_B: bool, whether the slot takes a new example at the next step
+    """
 
     latents: Latents
     batch: Batch
@@ -33,18 +41,19 @@ class Carry:
     halted_B: Tensor
 
     def take(self, rows: np.ndarray) -> "Carry":
-        """Some of the slots, no wider than they need; all of them in order are the carry itself."""
+        """Return the given slots, cut to the width they use; if they are as many as all slots, the carry itself."""
         if len(rows) == len(self.batch):
             return self
-        chosen = torch.from_numpy(rows).to(self.steps_B.device)
-        batch = self.batch.each(lambda tensor: tensor[chosen])
-        less = batch.cells_BS.shape[1] - (width := batch.used_width())
-        latents = {name: z[chosen, : z.shape[1] - less] for name, z in self.latents.items()}
-        return Carry(latents, batch.padded(width), self.steps_B[chosen], self.halted_B[chosen])
+        indices = torch.from_numpy(rows).to(self.steps_B.device)
+        batch = self.batch.each(lambda tensor: tensor[indices])
+        width = batch.used_width()
+        surplus = batch.cells_BS.shape[1] - width
+        latents = {name: z[indices, : z.shape[1] - surplus] for name, z in self.latents.items()}
+        return Carry(latents, batch.padded(width), self.steps_B[indices], self.halted_B[indices])
 
 
 def start_carry(model: RecursiveModel, batch_size: int) -> Carry:
-    """Slots that are all halted, so that the first refill fills every one; no cells yet."""
+    """Return slots without cells that are all halted, so that the first refill fills every one."""
     device = model.device
     zeros_B = torch.zeros(batch_size, dtype=torch.int64, device=device)
     empty_B0 = zeros_B[:, None][:, :0]
@@ -53,32 +62,35 @@ def start_carry(model: RecursiveModel, batch_size: int) -> Carry:
 
 
 def refill(carry: Carry, offered: Batch, model: RecursiveModel) -> Carry:
-    """Halted slots take new examples with fresh latents and step 0; the others go on.
+    """Give new examples, with initial latents and step 0, to the halted slots; the other slots continue.
 
-    Of as many examples as slots, a halted slot takes the one of its own index, and those offered to running slots are
-    discarded. Of as many as halted slots, the first goes to the first of them, and so on.
+    If there are as many examples as slots, a halted slot takes the one at its own index, and the rest are discarded. If
+    there are as many examples as halted slots, the halted slots take them in order.
+
+    Raises:
+        ValueError: if the number of examples is neither.
     """
     if len(offered) != len(carry.batch):
         offered = _spread(offered, carry.halted_B)
     width = max(offered.cells_BS.shape[1], carry.batch.cells_BS.shape[1])
     batch = _choose_rows(carry.halted_B, offered.padded(width), carry.batch.padded(width))
     width = min(width, int(fixed_width(batch.used_width(), model.config.board_side)))
-    fresh = model.initial_latents(len(batch), width)
+    initial = model.initial_latents(len(batch), width)
     halted_B11 = carry.halted_B[:, None, None]
     latents = {
         name: torch.where(halted_B11, start_BSD, _resize(carry.latents[name], start_BSD))
-        for name, start_BSD in fresh.items()
+        for name, start_BSD in initial.items()
     }
     steps_B = carry.steps_B.masked_fill(carry.halted_B, 0)
     return Carry(latents, batch.padded(width), steps_B, torch.zeros_like(carry.halted_B))
 
 
 def _spread(offered: Batch, halted_B: Tensor) -> Batch:
-    """One example for each halted slot, put in its row; the other rows are empty."""
+    """Move the examples, one for each halted slot, to the rows of these slots; the other rows are zero."""
     if len(offered) != halted_B.sum():
         raise ValueError(
             f"{len(offered)} examples offered to {len(halted_B)} batch slots, {int(halted_B.sum())} of them halted: "
-            "offer one to each slot, or one to each that has halted"
+            "offer one example for each slot, or one for each halted slot"
         )
 
     def spread(rows: Tensor) -> Tensor:
@@ -90,22 +102,22 @@ def _spread(offered: Batch, halted_B: Tensor) -> Batch:
 
 
 def _resize(latents_BSD: Tensor, fresh_BSD: Tensor) -> Tensor:
-    """The latents with as many positions as the fresh ones, which fill what is missing."""
+    """Cut the latents to the number of positions of the initial ones, or extend them with initial values."""
     length = fresh_BSD.shape[1]
     return torch.cat((latents_BSD[:, :length], fresh_BSD[:, latents_BSD.shape[1] :]), dim=1)
 
 
 def _choose_rows(choice_B: Tensor, new: Batch, old: Batch) -> Batch:
     def choose(name: str) -> Tensor:
-        mine = getattr(new, name)
-        others = getattr(old, name)
-        return torch.where(choice_B.view(-1, *[1] * (mine.ndim - 1)), mine, others)
+        new_values = getattr(new, name)
+        old_values = getattr(old, name)
+        return torch.where(choice_B.view(-1, *[1] * (new_values.ndim - 1)), new_values, old_values)
 
     return Batch(*map(choose, Batch.__dataclass_fields__))
 
 
 def carry_tensors(carry: Carry, model: RecursiveModel) -> dict[str, Tensor]:
-    """The slots as named tensors, with the latents of the positions in use only."""
+    """Return the slots as named tensors, with the latents of the positions in use only."""
     used_BS = positions_in_use(carry.batch.cells_BS, model)
     batch = {name.rpartition("_")[0]: getattr(carry.batch, name) for name in carry.batch.__dataclass_fields__}
     latents = {name: z_BSD[used_BS] for name, z_BSD in carry.latents.items()}
@@ -113,11 +125,11 @@ def carry_tensors(carry: Carry, model: RecursiveModel) -> dict[str, Tensor]:
 
 
 def join_carry(parts: Sequence[dict[str, Tensor]], model: RecursiveModel, own: slice) -> Carry:
-    """The slots `own` of all those in `parts`, which are put in order as they come."""
+    """Join saved slots (`carry_tensors`) in the given order, and return those of them that `own` selects."""
     device = model.device
     width = max(part["cells"].shape[1] for part in parts)
 
-    def joined(name: str) -> Tensor:
+    def join(name: str) -> Tensor:
         return torch.cat([part[name] for part in parts]).to(device)
 
     names = Batch.__dataclass_fields__
@@ -127,21 +139,21 @@ def join_carry(parts: Sequence[dict[str, Tensor]], model: RecursiveModel, own: s
     used_BS = positions_in_use(batch.cells_BS, model)
     latents = {}
     for name in model.config.recursion.latents:
-        rows = joined(name).to(model.precision)
+        rows = join(name).to(model.precision)
         spread_BSD = rows.new_zeros(*used_BS.shape, rows.shape[1]).masked_scatter_(used_BS[..., None], rows)
         latents[name] = spread_BSD[own]
-    return Carry(latents, batch.each(lambda tensor: tensor[own]), joined("steps")[own], joined("halted")[own])
+    return Carry(latents, batch.each(lambda tensor: tensor[own]), join("steps")[own], join("halted")[own])
 
 
 def positions_in_use(cells_BS: Tensor, model: RecursiveModel) -> Tensor:
-    """Which positions (B, S) hold something: the ID slots, and the cells that are no padding."""
+    """Return which positions (B, S) are in use: the ID slots, and all cells that are not padding."""
     return F.pad(cells_BS >= 0, (model.config.id_slots, 0), value=True)
 
 
 def minimum_steps(seed: int, step: int, batch_size: int, max_steps: int, probability: float) -> Tensor:
-    """Exploration: per slot, with the probability given, a minimum of 2..max_steps steps, else 0.
+    """Draw the minimum of supervision steps of each slot: 2..max_steps with the given probability, else 0.
 
-    A function of its arguments alone; int64, (B,).
+    The result, int64 (B,), is a pure function of the arguments.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, 2]))
     explores_B = rng.random(batch_size) < probability
@@ -149,35 +161,64 @@ def minimum_steps(seed: int, step: int, batch_size: int, max_steps: int, probabi
 
 
 def halts_by_chance(seed: int, step: int, batch_size: int, probability: float) -> Tensor:
-    """Which slots end after this step whatever they answer, each with the probability given (SE-RRM): bool, (B,).
+    """Draw which slots halt after this step, each with the given probability (SE-RRM): bool, (B,).
 
-    A function of its arguments alone.
+    The result does not depend on the predictions; it is a pure function of the arguments.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, 6]))
     return torch.from_numpy(rng.random(batch_size) < probability)
 
 
 def halting(steps_B: Tensor, margin_B: Tensor, minimum_B: Tensor, max_steps: int) -> Tensor:
-    """Done at max_steps, or when the halting logit is positive (or exceeds the continue logit) and the minimum reached.
+    """Return which slots halt: those at max_steps, and those with a positive margin that have reached their minimum.
 
-    margin_B: the halting logit, with Q-learning less the continue logit.
+    margin_B: the halting logit; with Q-learning, minus the continue logit
     """
     return (steps_B >= max_steps) | ((margin_B > 0) & (steps_B >= minimum_B))
 
 
+def advance(
+    carry: Carry, output: Output, config: ModelConfig, key: tuple[int, int], batch_size: int, own: slice
+) -> Carry:
+    """Return the slots after a supervision step: new latents, one more step, and which of them have halted.
+
+    Args:
+        carry: the slots of this process before the step.
+        output: the output of the step.
+        config: the model's config, whose halting rule applies.
+        key: (seed, step), which the random draws depend on.
+        batch_size: slots of all processes.
+        own: the slots of this process among them.
+    """
+    steps_B = carry.steps_B + 1
+    # Drawn for the global batch and then sliced, so that the draws do not depend on the number of processes.
+    if config.halting == "random":
+        ends_B = halts_by_chance(*key, batch_size, config.exploration)
+        own_B = ends_B[own].to(steps_B.device)
+        return Carry(output.latents, carry.batch, steps_B, own_B | (steps_B >= config.max_steps))
+    minimum_B = minimum_steps(*key, batch_size, config.max_steps, config.exploration)
+    own_B = minimum_B[own].to(steps_B.device)
+    margin_B = output.halt_B - output.continue_B if config.halting == "q_learning" else output.halt_B
+    return Carry(output.latents, carry.batch, steps_B, halting(steps_B, margin_B, own_B, config.max_steps))
+
+
 @torch.no_grad()
 def continue_target(after: Output, steps_B: Tensor, max_steps: int) -> Tensor:
-    """What the continue logit learns, (B,): how likely the best is to be right if one goes on (HRM, section 2).
+    """Return the target of the continue logit, (B,): the better of the next step's two values (HRM, section 2).
 
-    after: the output of the step that would come next; steps_B: supervision steps made before it. At the last one only
-    its halting logit counts.
+    The values are the probabilities that the prediction is right after halting or after continuing.
+
+    Args:
+        after: the output of the next supervision step.
+        steps_B: supervision steps done before it. If it is the last one, only its halting logit counts.
+        max_steps: the maximum number of supervision steps.
     """
     best_B = torch.where(steps_B >= max_steps, after.halt_B, torch.maximum(after.halt_B, after.continue_B))
     return best_B.sigmoid()
 
 
 def last_output(outputs: Iterator[Output]) -> Output:
-    """The last of several outputs; those before it are not kept, latents are large."""
+    """Return the last output of an iterator without storing the earlier ones, whose latents are large."""
     for output in outputs:  # noqa: B007
         pass
     return output  # pyright: ignore[reportPossiblyUnboundVariable]
@@ -192,16 +233,22 @@ def predict_steps(
     chance: NoiseSource | None = None,
     watch: Watch | None = None,
 ) -> Iterator[Output]:
-    """The output of each supervision step from fresh latents, without halting; `steps` None: max_steps.
+    """Yield the output of each supervision step, starting from the initial latents, without halting.
 
-    chance: None for no noise between steps, and the mean of what equations add.
+    Args:
+        model: the model.
+        table: the puzzle-embedding table.
+        batch: the examples.
+        steps: number of supervision steps; None: the model's max_steps.
+        chance: the noise source; None: no noise between steps, and the mean of the noise in equations.
+        watch: a callback that receives every update of a latent.
     """
     ids_BI = table.lookup(batch.puzzles_B)
     layout = model.layout(batch)
     latents = model.initial_latents(len(batch), batch.cells_BS.shape[1])
     for step in range(1, 1 + (steps or model.config.max_steps)):
-        now = None if chance is None else chance.at(step)
-        latents = latents if now is None else now.disturb(latents)
-        output = model(latents, batch, ids_BI, layout, watch=watch, chance=now)
+        noise_source = None if chance is None else chance.at(step)
+        latents = latents if noise_source is None else noise_source.disturb(latents)
+        output = model(latents, batch, ids_BI, layout, watch=watch, chance=noise_source)
         latents = output.latents
         yield output

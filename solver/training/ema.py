@@ -1,4 +1,4 @@
-"""The moving average of a model's parameters, which predicts better than the parameters themselves."""
+"""Exponential moving average of a model's parameters, which predicts better than the parameters themselves."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 
 class MovingAverage:
-    """state: parameter name -> average, starting at the values at construction; no bias correction."""
+    """The moving averages of a model's parameters, without bias correction.
+
+    state: average by parameter name, initialised to the parameters' values at construction
+    """
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
         self.model = model
@@ -19,15 +22,18 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, decay: float | None = None) -> None:
-        """average = decay x average + (1 - decay) x parameter, once per training step; by default the own decay."""
-        kept = self.decay if decay is None else decay
+        """Set average = decay x average + (1 - decay) x parameter; call it once per optimizer step.
+
+        decay: None: the decay given at construction
+        """
+        used_decay = self.decay if decay is None else decay
         for name, parameter in self.model.named_parameters():
-            self.state[name].lerp_(parameter, 1 - kept)
+            self.state[name].lerp_(parameter, 1 - used_decay)
 
     def growing_decay(self, step: int) -> float:
-        """The decay at `step` (the first is 1), small at first so that the start is soon forgotten.
+        """Return the decay at `step` (the first is 1), small at first so that the initial weights fade quickly.
 
-        (1 + step) / (10 + step), until that exceeds the own decay, as TensorFlow's averages with num_updates.
+        It is (1 + step) / (10 + step), limited to `decay`, as in TensorFlow's averages with num_updates.
         """
         return min(self.decay, (1 + step) / (10 + step))
 
@@ -39,12 +45,12 @@ class MovingAverage:
 
     @contextmanager
     def averaged(self) -> Iterator[nn.Module]:
-        """The model with its averages in place; its own parameters come back at the end."""
-        own = {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
+        """Replace the model's parameters by the averages within the context, and restore them at its end."""
+        saved = {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
         self.copy_to(self.model)
         try:
             yield self.model
         finally:
             with torch.no_grad():
                 for name, parameter in self.model.named_parameters():
-                    parameter.copy_(own[name])
+                    parameter.copy_(saved[name])

@@ -1,7 +1,8 @@
-"""The learner: one training step after another on the batch slots, in one process or in many.
+"""The learner: optimizer steps on the batch slots, in one process or several.
 
-In: a batch of examples for the slots. Out: losses, and a model, ID table and slots that have changed. Gradients are
-summed over chunks of slots and over processes, so that neither changes what is learnt but for rounding.
+`Learner.step` takes a batch of examples for the free slots, returns the losses, and updates the model, the ID table and
+the slots. Gradients are summed over chunks of slots and over processes, so that the number of either changes the result
+only by rounding.
 
 Shape letters: B batch slots of this process, C cells, V vocabulary, I length of an ID vector, T positions in use.
 """
@@ -23,29 +24,28 @@ from solver.model.trace import Movement
 from solver.training.corrupted_starts import corrupt_starts
 from solver.training.deep_supervision import (
     Carry,
+    advance,
     carry_tensors,
     continue_target,
-    halting,
-    halts_by_chance,
     join_carry,
-    minimum_steps,
     refill,
     start_carry,
 )
 from solver.training.ema import MovingAverage
+from solver.training.gradients import share_gradients
 from solver.training.learner_config import LearnerConfig
 from solver.training.loss import LossConfig, losses
 from solver.training.loss_scale import LossScale
-from solver.training.micro_batches import Chunk, cut_slots, free_memory, join_chunks, ran_out_of_memory
+from solver.training.micro_batches import Chunk, cut_slots, free_memory, join_chunks, make_chunk, ran_out_of_memory
 from solver.training.optim import cycles_at, load_optimizer_tensors, make_optimizers, optimizer_tensors, scheduled_rate
 from solver.training.process_group import ProcessGroup, own_part
 from solver.training.step_result import NotFiniteError, StepResult
 
 
 class Learner:
-    """A model, its ID table, their optimizers, the moving average and the slots: everything a step changes.
+    """The complete state that an optimizer step changes: model, ID table, optimizers, moving average and slots.
 
-    The slots of all processes, in their order, are the slots of the whole batch.
+    The slots of all processes, in the order of the processes, are the slots of the global batch.
     """
 
     def __init__(
@@ -71,33 +71,36 @@ class Learner:
         self.scale = LossScale() if config.scale_loss else None
         self.carry: Carry | None = None
         self.sizes: list[int] = []
-        """slots of each process"""
+        """number of slots of each process"""
         self.steps = 0
         self.movement = Movement()
-        """of the latents in the last step that was watched"""
+        """relative changes of the latents in the last watched step"""
         self.planned: int | None = None
-        """total steps, where they were planned after the start"""
+        """total number of steps set by `plan_steps`, if it was called"""
         board = model.config.id_slots + model.config.cells
         self.most_positions = None if config.micro_batch is None else config.micro_batch * board
 
     def plan_steps(self, total: int) -> None:
-        """From now on so many steps are planned in all, at most a tenth of them as warm-up: rates follow the plan."""
+        """Set the total number of steps that the schedules use from now on; at most a tenth of it is warm-up."""
         self.planned = total
         self.config = replace(self.given, total_steps=total, warmup=min(self.given.warmup, total // 10))
 
     def free_slots(self, batch_size: int) -> list[int]:
-        """How many slots of each process take a new example at the next step: all of them at the first."""
+        """Return how many slots of each process take a new example at the next step; before the first, all do."""
         if self.carry is None:
             return self.processes.sizes(batch_size)
         return [int(count) for count in self.processes.gather(self.carry.halted_B.sum()[None])]
 
     def step(self, offered: Batch, watched: bool = False) -> StepResult:
-        """One supervision step on this process's slots, refilled from the offered batch, and one update of all.
+        """Run one supervision step on this process's slots, refilled from the offered batch, and one optimizer step.
 
-        watched: keep how far the latents move in `movement`.
+        Args:
+            offered: examples for the slots: one for each slot, or one for each halted slot (`refill`).
+            watched: record the relative changes of the latents in `movement`.
 
         Raises:
-            NotFiniteError: where the loss or a gradient of any process is not finite; nothing has changed.
+            NotFiniteError: if the loss or a gradient of any process is not finite. Weights, table and slots are then
+                unchanged. With loss scaling, overflowing gradients skip the update instead while the scale can shrink.
         """
         if self.carry is None:
             slots = torch.tensor([len(offered)], device=offered.puzzles_B.device)
@@ -106,7 +109,8 @@ class Learner:
         carry = self._refill(offered)
         step = self.steps + 1
         chunk = self._run(carry, step, self.movement if watched else None)
-        loss_is_finite, finite = self._share_gradients(chunk)
+        loss_is_finite, finite = share_gradients(self.model, chunk, self.processes, self.scale)
+        # A gradient that overflows under the loss scale is expected now and then; a loss that is not finite never is.
         if not loss_is_finite or (not finite and (self.scale is None or not self.scale.can_shrink)):
             raise NotFiniteError(step, carry)
         if finite:
@@ -114,7 +118,8 @@ class Learner:
         if self.scale is not None:
             self.scale.update(finite)
         self.steps = step
-        self.carry = self._advance(step, carry, chunk.output)
+        own = own_part(self.sizes, self.processes.index)
+        self.carry = advance(carry, chunk.output, self.model.config, (self.config.seed, step), sum(self.sizes), own)
         return StepResult(
             chunk.losses,
             chunk.output,
@@ -125,81 +130,81 @@ class Learner:
         )
 
     def _refill(self, offered: Batch) -> Carry:
-        """The slots of the next step: new examples in those that have halted, some from a corrupted start."""
+        """Return the slots of the next step: halted ones get new examples, some of them with a corrupted start."""
         assert self.carry is not None
         carry = refill(self.carry, offered, self.model)
         config = self.config
         if not config.corrupted:
             return carry
-        chance = NoiseSource(self._keys(self.steps + 1, np.arange(len(carry.batch))))
+        noise_source = NoiseSource(self._keys(self.steps + 1, np.arange(len(carry.batch))))
         fresh_B = self.carry.halted_B
-        return corrupt_starts(carry, fresh_B, self.model, chance, config.corrupted, config.corruption)
+        return corrupt_starts(carry, fresh_B, self.model, noise_source, config.corrupted, config.corruption)
 
     def _run(self, carry: Carry, step: int, movement: Movement | None) -> Chunk:
-        """Forward and backward of every slot, in chunks that fit into memory: halved whenever they do not."""
+        """Run forward and backward on all slots, in chunks; after running out of memory, retry with smaller ones."""
         lengths_B = self.model.config.id_slots + (carry.batch.cells_BS >= 0).sum(1).cpu().numpy()
         while True:
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
             if movement is not None:
                 movement.clear()
-            chunks = cut_slots(lengths_B, self.most_positions)
-            done = []
+            rows_of_chunks = cut_slots(lengths_B, self.most_positions)
+            chunks = []
             try:
-                for rows in chunks:
-                    done.append(self._run_chunk(carry, rows, step, movement))
-                return join_chunks(done, chunks, carry)
+                for rows in rows_of_chunks:
+                    chunks.append(self._run_chunk(carry, rows, step, movement))
+                return join_chunks(chunks, rows_of_chunks, carry)
             except RuntimeError as error:
-                sizes = [int(lengths_B[rows].sum()) for rows in chunks if len(rows) > 1]
+                # A chunk of a single slot cannot be split any further.
+                sizes = [int(lengths_B[rows].sum()) for rows in rows_of_chunks if len(rows) > 1]
                 if not ran_out_of_memory(error) or not sizes:
                     raise
+            # Outside the except clause, because the exception's traceback keeps the failed attempt's tensors alive.
             self.most_positions = max(sizes) // 2
-            done.clear()
+            chunks.clear()
             free_memory()
 
     def _run_chunk(self, carry: Carry, rows: np.ndarray, step: int, movement: Movement | None) -> Chunk:
-        """Forward and backward of some of the slots."""
+        """Run forward and backward on the given slots."""
         if movement is not None:
             movement.begin()
         config = self.config
-        some = carry.take(rows)
-        own = self.model.config.h_cycles, self.model.config.l_cycles
-        ids_BI = self.table.lookup(some.batch.puzzles_B)
-        cycles = cycles_at(step, config.total_steps, config.curriculum, own)
-        chance = self._chance(step, rows)
+        part = carry.take(rows)
+        default_cycles = self.model.config.h_cycles, self.model.config.l_cycles
+        ids_BI = self.table.lookup(part.batch.puzzles_B)
+        cycles = cycles_at(step, config.total_steps, config.curriculum, default_cycles)
+        noise_source = self._noise_source(step, rows)
+        told = config.evidence.told
         output = self.model(
-            some.latents, some.batch, ids_BI, cycles=cycles, watch=movement, chance=chance, told=config.evidence.told
+            part.latents, part.batch, ids_BI, cycles=cycles, watch=movement, chance=noise_source, told=told
         )
-        target_B = self._continue_target(output, some, ids_BI, cycles, chance)
+        target_B = self._continue_target(output, part, ids_BI, cycles, noise_source)
         weight = config.evidence.weight_at(step, config.total_steps)
-        loss = losses(output, some.batch.labels_BS, target_B, config.evidence, weight, self.loss_config)
+        loss = losses(output, part.batch.labels_BS, target_B, config.evidence, weight, self.loss_config)
         self._backward(loss.total / sum(self.sizes))
-        kept = ("logits_BCV", "halt_B", "continue_B", "value_B")
-        logits = {name: getattr(output, name).detach() for name in kept}
-        output = replace(output, **logits, kl_B2=None, judged_BCV=None)
-        gradients_BI = ids_BI.grad if ids_BI.grad is not None else torch.zeros_like(ids_BI)
-        return Chunk(replace(loss, total=loss.total.detach()), output, gradients_BI)
+        return make_chunk(loss, output, ids_BI)
 
-    def _chance(self, step: int, rows: np.ndarray) -> NoiseSource | None:
-        """Of some of this process's slots, where the model has any use for it: each step's and each slot's own."""
+    def _noise_source(self, step: int, rows: np.ndarray) -> NoiseSource | None:
+        """Return the noise source of the given slots at a step; None if the model has neither noise nor dropout."""
         model = self.model.config
         if not model.recursion.noisy and not model.dropout:
             return None
         return NoiseSource(self._keys(step, rows), dropout=model.dropout)
 
     def _keys(self, step: int, rows: np.ndarray) -> Tensor:
-        """A key for each of some of this process's slots, of (seed, step, slot)."""
+        """Return a key for each of the given slots of this process, a hash of (seed, step, slot)."""
+        # Slots are numbered in the global batch, so that the noise does not depend on the number of processes.
         slots = own_part(self.sizes, self.processes.index).start + rows
         numbers = np.stack([np.full(len(slots), self.config.seed), np.full(len(slots), step), slots], axis=1)
         return make_keys(numbers, self.model.device)
 
     def _continue_target(
-        self, output: Output, carry: Carry, ids_BI: Tensor, cycles: tuple[int, int], chance: NoiseSource | None
+        self, output: Output, carry: Carry, ids_BI: Tensor, cycles: tuple[int, int], noise_source: NoiseSource | None
     ) -> Tensor | None:
-        """With Q-learning, from another supervision step on the same data; it changes nothing."""
+        """Return the target of Q-learning from the next supervision step on the same data; None without Q-learning."""
         if not self.model.config.learns_to_continue:
             return None
-        later = None if chance is None else replace(chance.at(1), dropout=0.0)
+        later = None if noise_source is None else replace(noise_source.at(1), dropout=0.0)
         with torch.no_grad():
             after = self.model(output.latents, carry.batch, ids_BI, cycles=cycles, chance=later)
         return continue_target(after, carry.steps_B + 1, self.model.config.max_steps)
@@ -207,28 +212,8 @@ class Learner:
     def _backward(self, loss: Tensor) -> None:
         (loss if self.scale is None else loss * self.scale.value).backward()
 
-    def _share_gradients(self, chunk: Chunk) -> tuple[bool, bool]:
-        """Sum the gradients over all processes, in one piece; whether all losses are finite, and all gradients."""
-        parameters = list(self.model.parameters())
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        # What is summed tells every process the same: a sum with a part that is not finite is not finite.
-        health = torch.stack([chunk.losses.total * 0, (chunk.id_gradients_BI * 0).sum()]).to(gradients[0])
-        if self.processes.count > 1:
-            flat = self.processes.sum_(torch.cat([*(gradient.flatten() for gradient in gradients), health]))
-            *pieces, health = flat.split([*(gradient.numel() for gradient in gradients), 2])
-            for parameter, piece in zip(parameters, pieces, strict=True):
-                parameter.grad = piece.view_as(parameter)
-            gradients = pieces
-        if self.scale is not None:
-            for gradient in (*gradients, chunk.id_gradients_BI):
-                gradient.div_(self.scale.value)
-        loss, ids = health.isfinite().tolist()
-        return loss, ids and bool(torch.nn.utils.get_total_norm(gradients).isfinite())
-
     def _update(self, step: int, puzzles_B: Tensor, gradients_BI: Tensor) -> None:
-        """The ID table first, then the weights, then their average; all rates follow the schedule."""
+        """Update the ID table, then the weights, then their average; all rates follow the schedule."""
         self._update_ids(step, puzzles_B, gradients_BI)
         if step <= self.config.ids_only * self.config.total_steps:
             return
@@ -237,11 +222,11 @@ class Learner:
                 group["lr"] = self._rate(step, group["base_lr"])
             optimizer.step()
         if self.average is not None:
-            growing = self.average.growing_decay(step) if self.config.average_warmup else None
-            self.average.update(growing)
+            decay = self.average.growing_decay(step) if self.config.average_warmup else None
+            self.average.update(decay)
 
     def _update_ids(self, step: int, puzzles_B: Tensor, gradients_BI: Tensor) -> None:
-        """The same rows by the same gradients in every process: those of the whole batch, and no others are sent."""
+        """Update the rows of the global batch in every process; only their gradients are sent, not the table's."""
         puzzles_B = self.processes.gather_rows(puzzles_B, self.sizes)
         gradients_BI = self.processes.gather_rows(gradients_BI, self.sizes)
         lr = self._rate(step, self.config.id_lr)
@@ -257,23 +242,10 @@ class Learner:
             step, base, config.warmup, config.total_steps, config.min_ratio, config.schedule, config.decay
         )
 
-    def _advance(self, step: int, carry: Carry, output: Output) -> Carry:
-        """The slots after a step: new latents, one more step, halted or not."""
-        config = self.model.config
-        steps_B = carry.steps_B + 1
-        if config.halting == "random":
-            ends_B = halts_by_chance(self.config.seed, step, sum(self.sizes), config.exploration)
-            own_B = ends_B[own_part(self.sizes, self.processes.index)].to(steps_B.device)
-            return Carry(output.latents, carry.batch, steps_B, own_B | (steps_B >= config.max_steps))
-        minimum_B = minimum_steps(self.config.seed, step, sum(self.sizes), config.max_steps, config.exploration)
-        own_B = minimum_B[own_part(self.sizes, self.processes.index)].to(steps_B.device)
-        margin_B = output.halt_B - output.continue_B if config.halting == "q_learning" else output.halt_B
-        return Carry(output.latents, carry.batch, steps_B, halting(steps_B, margin_B, own_B, config.max_steps))
-
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """What every process holds alike: weights, their average, ID table and optimizers' state; no copies.
+        """Return the state that is equal in all processes: weights, average, ID table and optimizer state; not copied.
 
-        "id_optimizer" is there where ID rows have one with state.
+        "average" and "id_optimizer" are there only if an average is kept and if the ID rows use Adam.
         """
         state = {
             "model": self.model.state_dict(),
@@ -284,17 +256,17 @@ class Learner:
         return state | ({"average": self.average.state} if self.average else {})
 
     def fingerprint(self) -> Tensor:
-        """A sum over the bits of the weights and the ID table: alike in every process, or they have come apart."""
+        """Return a sum over the bits of the weights and the ID table, which detects processes that have diverged."""
         tensors = [*self.model.parameters(), *self.table.tensors().values()]
         bits = {4: torch.int32, 8: torch.int64}
         return torch.stack([tensor.detach().view(bits[tensor.element_size()]).sum() for tensor in tensors]).sum()[None]
 
     def slots(self) -> dict[str, Tensor]:
-        """This process's slots; empty before the first step."""
+        """Return this process's slots as named tensors; empty before the first step."""
         return carry_tensors(self.carry, self.model) if self.carry else {}
 
     def numbers(self) -> dict[str, Any]:
-        """The rest of the state, as plain JSON values."""
+        """Return the rest of the state, as plain JSON values."""
         scale = self.scale.numbers() if self.scale else None
         limits = {"micro_batch": self.config.micro_batch, "most_positions": self.most_positions}
         return {"steps": self.steps, "scale": scale, "planned": self.planned, **limits}
@@ -303,7 +275,7 @@ class Learner:
     def load(
         self, tensors: dict[str, dict[str, Tensor]], slots: Sequence[dict[str, Tensor]], numbers: dict[str, Any]
     ) -> None:
-        """Go on from a state saved by any number of processes; `slots` are theirs, in their order."""
+        """Resume from a state that any number of processes saved; `slots` are those of each, in their order."""
         self.model.load_state_dict(tensors["model"])
         for name, values in self.table.tensors().items():
             values.copy_(tensors["ids"][name])
@@ -316,7 +288,8 @@ class Learner:
         self.steps = numbers["steps"]
         if numbers.get("planned") is not None:
             self.plan_steps(numbers["planned"])
-        if numbers["micro_batch"] == self.config.micro_batch:  # else it is set anew
+        # The saved limit may have been lowered for lack of memory, but a changed setting takes precedence.
+        if numbers["micro_batch"] == self.config.micro_batch:
             self.most_positions = numbers["most_positions"]
         if self.scale is not None and numbers["scale"] is not None:
             self.scale.load(numbers["scale"])

@@ -7,17 +7,21 @@ from solver.model.config import EVIDENCE, Curriculum, EvidenceConfig, IdOptimize
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """Rates, decays and schedule; the defaults are those published. ema_decay None: no average is kept.
+    """Learning rates, decays and schedule; the defaults are the published values.
 
-    curriculum: (share of the steps, h_cycles, l_cycles), fewer cycles until that share is done
-    micro_batch: run no more cells at once than so many full boards have; None: all slots
-    scale_loss: keep small gradients from vanishing in half precision (fp16)
-    ids_only: for this share of the steps only ID rows learn; weights, their average and optimizers stay as they are
-    evidence: how the bound on the evidence is weighed, where noise is learnt
-    id_optimizer: of the ID rows, descent by signs or Adam (`TableAdam`) with `betas`
-    schedule, decay: see `scheduled_rate`; loss, label_smoothing, halting_loss: see `LossConfig`
+    ema_decay: decay of the moving average of the weights; None: no average is kept
+    optimizer, muon_lr: see `make_optimizers`
+    curriculum: stages (share of the steps, h_cycles, l_cycles), each with its cycles until that share is done
+    micro_batch: run at most as many positions at once as this number of full boards has; None: all slots
+    scale_loss: scale the loss so that small gradients do not underflow in half precision (fp16)
+    ids_only: for this share of the steps only ID rows learn; weights, average and optimizer state do not change
+    evidence: weights of the evidence lower bound with learnt noise
+    id_optimizer: optimizer of the ID rows, sign-SGD ("sign") or Adam (`TableAdam`) with `betas`
+    warmup, total_steps, min_ratio, schedule, decay: see `scheduled_rate`
+    loss, label_smoothing, halting_loss: see `LossConfig`
     average_warmup: the decay of the average grows from step to step (`MovingAverage.growing_decay`)
-    corrupted, corruption: share of new examples that start at a corrupted target, and how far (`corrupt_starts`)
+    corrupted, corruption: share of new examples that start from a corrupted target, and the range of the share of
+        their labels that is replaced (`corrupt_starts`)
     """
 
     lr: float = 1e-4

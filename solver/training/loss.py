@@ -1,8 +1,9 @@
-"""The training loss: cross-entropy of the cells (stablemax or softmax) and the halting logit's binary cross-entropy.
+"""The training loss: cross-entropy of the cells (stablemax or softmax) and binary cross-entropy of the halting logit.
 
-In: a step's output and the labels of the data in the slots. Out: sums over examples, before 1/batch.
+`losses` takes the output of a supervision step and the labels, and returns sums over examples, not yet divided by the
+batch size.
 
-Shape letters: B examples, C cells, V vocabulary, K tokens asked for.
+Shape letters: B examples, C cells, V vocabulary, K tokens queried at each place.
 """
 
 import math
@@ -19,10 +20,11 @@ from solver.model.probability import MASKED, log_probabilities, log_stablemax
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What the loss is made of; the defaults are those published.
+    """Settings of the loss; the defaults are the published values.
 
-    kind: cross-entropy by stablemax or softmax; smoothing: share of the target that is spread over all tokens
-    halting: weight of the loss of the halting logit, and of the continue logit's
+    kind: the function that makes probabilities from logits, stablemax or softmax
+    smoothing: share of the target that is spread over all tokens
+    halting: weight of the losses of the halting logit and the continue logit
     """
 
     kind: LossName = "stablemax"
@@ -37,12 +39,16 @@ PUBLISHED = LossConfig()
 class Losses:
     """Sums over the examples of a batch; everything but `total` is detached.
 
-    cells: of the answer that knew the target, where noise is learnt; see EvidenceConfig.untold for the other's share
-    total: cells + weight x (halting + continuing) + 0.5 x value + the weighted kl, to be divided by the global batch;
-        float64, with softmax float32 at least
-    continuing: of the continue logit, 0 where it has no target; value: of the value head, 0 where there is none
-    kl: nats per labelled cell that the posterior of learnt noise is from its prior, 0 where none is learnt
-    exact_B: all labelled cells right; correct_B and labelled_B: cells right and cells labelled
+    total: cells + weight x (halting + continuing) + 0.5 x value + the weighted kl, to be divided by the global batch
+        size; float64, or with softmax at least float32. With learnt noise its cells part also has the loss of the
+        answer drawn from the prior, weighted by EvidenceConfig.untold.
+    cells: cross-entropy of the cells; with learnt noise that of the answer drawn from the posterior
+    halting: loss of the halting logit
+    continuing: loss of the continue logit, 0 if it has no target
+    value: loss of the value head, 0 if there is none
+    kl: KL(posterior || prior) of learnt noise in nats per labelled cell, 0 without learnt noise
+    exact_B: bool, whether all labelled cells are right
+    correct_B, labelled_B: numbers of right cells and of labelled cells
     """
 
     total: Tensor
@@ -57,15 +63,20 @@ class Losses:
 
 
 def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Minus the log-probability (`log_stablemax`) of the label, float64, shape of `labels`."""
+    """Return minus the log-probability (`log_stablemax`) of the label, float64, in the shape of `labels`."""
     return -log_stablemax(logits, labels[..., None])[..., 0]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, config: LossConfig = PUBLISHED) -> Tensor:
-    """Of the target, which is the label but for `config.smoothing`; shape of `labels`, precision of the probabilities.
+    """Return the cross-entropy with smoothed labels, in the shape of `labels`.
 
-    logits: (..., V). With smoothing e the target is 1 - e on the label and e spread evenly over the tokens of the place
-    whose logits are not masked, the label among them (Szegedy et al. 2016, section 7).
+    With smoothing e, the target is 1 - e on the label, plus e spread evenly over the tokens whose logits are not
+    masked, including the label (Szegedy et al. 2016, section 7).
+
+    Args:
+        logits: (..., V).
+        labels: int64 (...).
+        config: the kind of probabilities, which determines the precision of the result, and the smoothing.
     """
     label_losses = -log_probabilities(logits, labels[..., None], config.kind)[..., 0]
     if not config.smoothing:
@@ -84,36 +95,43 @@ def losses(
     kl_weight: float = 0.0,
     config: LossConfig = PUBLISHED,
 ) -> Losses:
-    """The loss of one supervision step; labels are 0 where a cell is unlabelled.
+    """Compute the loss of one supervision step.
 
-    continue_target_B: what the continue logit learns, where it learns anything
-        (`solver.training.deep_supervision.continue_target`).
-    kl_weight: of the KL at this training step; with 1 (and no free bits) cells + kl is the bound on the evidence
-    (GRAM, eq. 14), in nats per labelled cell.
+    The cell loss of an example is the mean over its labelled cells. Its halting target is 1 if the number of right
+    cells equals the number of labelled cells. An example without labels thus has no cell loss and, as published, the
+    halting target 1.
 
-    Each example's cell loss is the mean over its labelled cells. Its halting target is "as many cells are
-    right as are labelled", so an example without labels has no cell loss and, as published, the target 1.
+    Args:
+        output: the output of the supervision step.
+        labels_BC: int64, 0 where a cell is unlabelled.
+        continue_target_B: the target of the continue logit (`solver.training.deep_supervision.continue_target`), if it
+            has one.
+        evidence: the weights of the evidence lower bound.
+        kl_weight: weight of the KL at this optimizer step; with 1 (and no free bits) cells + kl is the bound on the
+            evidence (GRAM, eq. 14), in nats per labelled cell.
+        config: the other settings of the loss.
     """
     labelled_BC = labels_BC != 0
     labelled_B = labelled_BC.sum(-1)
     judged_BCV = output.logits_BCV.detach() if output.judged_BCV is None else output.judged_BCV.detach()
     correct_B = (labelled_BC & (judged_BCV.argmax(-1) == labels_BC)).sum(-1)
     exact_B = correct_B == labelled_B
-    cells = charged_cells = _cells(output.logits_BCV, labels_BC, labelled_BC, config)
+    cells = _cells(output.logits_BCV, labels_BC, labelled_BC, config)
+    weighted_cells = cells
     if output.judged_BCV is not None and evidence.untold:
-        untold = _cells(output.judged_BCV, labels_BC, labelled_BC, config)
-        charged_cells = torch.lerp(cells, untold, evidence.untold)
+        prior_cells = _cells(output.judged_BCV, labels_BC, labelled_BC, config)
+        weighted_cells = torch.lerp(cells, prior_cells, evidence.untold)
     target_B = exact_B.to(output.halt_B.dtype)
     halting = F.binary_cross_entropy_with_logits(output.halt_B, target_B, reduction="sum")
-    continuing = value = charged = kl = torch.zeros_like(halting)
+    continuing = value = penalised_kl = kl = torch.zeros_like(halting)
     if continue_target_B is not None:
         continuing = F.binary_cross_entropy_with_logits(output.continue_B, continue_target_B, reduction="sum")
     if not output.value_B.isnan().any():
         share_B = (correct_B / labelled_B.clamp(min=1)).to(output.value_B.dtype)
         value = (output.value_B - share_B).square().sum()
     if output.kl_B2 is not None:
-        charged, kl = _kl(output.kl_B2, labelled_B, evidence)
-    total = charged_cells + (config.halting * (halting + continuing) + 0.5 * value) + kl_weight * charged
+        penalised_kl, kl = _kl(output.kl_B2, labelled_B, evidence)
+    total = weighted_cells + (config.halting * (halting + continuing) + 0.5 * value) + kl_weight * penalised_kl
     halting = halting.detach()
     continuing = continuing.detach()
     value = value.detach()
@@ -121,15 +139,16 @@ def losses(
 
 
 def _cells(logits_BCV: Tensor, labels_BC: Tensor, labelled_BC: Tensor, config: LossConfig) -> Tensor:
-    """Sum over examples of the mean over their labelled cells."""
+    """Return the sum over examples of the mean loss of their labelled cells."""
     cell_losses_BC = cross_entropy(logits_BCV, labels_BC, config).masked_fill(~labelled_BC, 0)
     return (cell_losses_BC.sum(-1) / labelled_BC.sum(-1).clamp(min=1)).sum()
 
 
 def _kl(kl_B2: Tensor, labelled_B: Tensor, evidence: EvidenceConfig) -> tuple[Tensor, Tensor]:
-    """Sums over examples: what is charged, and the KL itself, in nats per labelled cell.
+    """Return sums over examples of the KL beyond the free bits and of the KL itself, in nats per labelled cell.
 
-    Balanced (Hafner et al. 2021): the value is that of the KL, the gradient is shared out between prior and posterior.
+    With KL balancing (Hafner et al. 2021), the value is that of the KL, and `kl_balance` divides the gradient between
+    prior and posterior.
     """
     shares = kl_B2.new_tensor([evidence.kl_balance, 1 - evidence.kl_balance])
     kl_B = (kl_B2 * shares).sum(-1) / labelled_B.clamp(min=1) * (labelled_B > 0)

@@ -1,4 +1,4 @@
-"""Loss scaling: what keeps small gradients from vanishing where the computation is in fp16."""
+"""Dynamic loss scaling, which keeps small gradients from underflowing in fp16."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ SMALLEST = 1.0
 
 
 class LossScale:
-    """A factor for the loss, halved after gradients that overflow and doubled after `patience` steps without one.
+    """A factor for the loss, halved when gradients overflow and doubled after `patience` steps without overflow.
 
-    The rule of Micikevicius et al. 2018, section 3.2. A step that overflows is to be left out.
+    This is the rule of Micikevicius et al. 2018, section 3.2. The caller must skip the update of a step that overflows.
     """
 
     def __init__(self, value: float = 2.0**16, patience: int = 2000):
@@ -18,11 +18,11 @@ class LossScale:
 
     @property
     def can_shrink(self) -> bool:
-        """Whether a smaller factor may still help: at the smallest, it is not the factor that overflows."""
+        """Whether a smaller factor may still help; at the minimum of 1, the factor cannot be what overflows."""
         return self.value > SMALLEST
 
     def update(self, finite: bool) -> None:
-        """After each step."""
+        """Adjust the factor after a step, whose gradients were finite or not."""
         self._calm = self._calm + 1 if finite else 0
         if not finite:
             self.value /= 2
@@ -31,10 +31,10 @@ class LossScale:
             self._calm = 0
 
     def numbers(self) -> dict[str, Any]:
-        """Its state, as plain JSON values."""
+        """Return the state as plain JSON values."""
         return {"value": self.value, "calm": self._calm}
 
     def load(self, numbers: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Resume from a state that `numbers` returned."""
         self.value = numbers["value"]
         self._calm = numbers["calm"]

@@ -1,6 +1,6 @@
-"""NorMuon: the optimizer of the blocks' matrices whose updates are orthogonal and even over their rows.
+"""NorMuon: an optimizer of matrices with orthogonalised momentum, normalised over rows.
 
-In: matrices with gradients. Out: the same, moved by updates as large as Adam's at the same rate.
+Its updates are as large as those of Adam at the same learning rate.
 
 Shape letters: R rows (outputs of a linear layer), K columns (its inputs).
 """
@@ -13,21 +13,24 @@ import torch
 from torch import Tensor
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
-"""Of the quintic iteration (Jordan et al. 2024): steep at 0, and after 5 rounds singular values are near 1."""
+"""Coefficients of the quintic iteration (Jordan et al. 2024): steep at 0, and after 5 rounds all singular values are
+near 1."""
 ROUNDS = 5
 LEAST_NORM = 1e-7
 LEAST_ROOT = 1e-10
 UPDATE_SIZE = 0.2
-"""Root mean square of an update at rate 1, what AdamW's is like (Liu et al. 2025, section 2.2)."""
+"""Root mean square of an update at rate 1, similar to AdamW's (Liu et al. 2025, section 2.2)."""
 
 
 def orthogonalise(matrix_RK: Tensor) -> Tensor:
-    """U V' of the matrix U S V', roughly: Newton and Schulz' iteration, the steps and numbers of torch.optim.Muon.
+    """Return approximately U V' of the matrix U S V', by the Newton-Schulz iteration of torch.optim.Muon.
 
-    In bfloat16, in which it comes out, but in float64 for a float64 matrix: rounding would hide what checks look for.
+    It computes in bfloat16 and returns bfloat16, as torch does. A float64 matrix is computed in float64, because tests
+    on float64 need a smaller rounding error.
     """
     x = matrix_RK.to(torch.float64 if matrix_RK.dtype == torch.float64 else torch.bfloat16)
     is_tall = x.shape[0] > x.shape[1]
+    # The smaller Gram matrix has as many rows as the shorter side.
     x = x.mT if is_tall else x
     x = x / x.norm().clamp(min=LEAST_NORM)
     a, b, c = COEFFICIENTS
@@ -39,11 +42,11 @@ def orthogonalise(matrix_RK: Tensor) -> Tensor:
 
 
 class NorMuon(torch.optim.Optimizer):
-    """Muon whose update is divided by the root of a running mean square of each row (arXiv 2510.05491, algorithm 1).
+    """Muon with each row of the update normalised by its running root mean square (arXiv 2510.05491, algorithm 1).
 
-    Momentum (Nesterov's) is orthogonalised, each row divided by the root of the moving average (beta2) of its mean
-    square, and the whole scaled to a root mean square of 0.2 lr, so that rates and decays are AdamW's. A matrix without
-    a gradient counts as one whose gradient is zero.
+    Nesterov momentum is orthogonalised. Each row is divided by the root of a moving average (beta2) of its mean square.
+    The whole is scaled to a root mean square of 0.2 lr, so that AdamW's rates and decays apply. A matrix without a
+    gradient is updated as if its gradient were zero.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class NorMuon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One update of every matrix, at each group's `lr`."""
+        """Update every matrix once, at its group's `lr`."""
         loss = None if closure is None else closure()
         for group in self.param_groups:
             for matrix_RK in group["params"]:
@@ -79,6 +82,6 @@ class NorMuon(torch.optim.Optimizer):
         matrix_RK.add_(even_RK * size, alpha=-group["lr"])
 
     def _even_out(self, update_RK: Tensor, row_square_R1: Tensor, beta2: float) -> Tensor:
-        """Each row divided by the root of its running mean square, which this update enters."""
+        """Add the update to the running mean square of each row, and divide each row by the root of the result."""
         row_square_R1.lerp_(update_RK.square().mean(1, keepdim=True), 1 - beta2)
         return update_RK / row_square_R1.sqrt().add_(LEAST_ROOT)

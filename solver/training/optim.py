@@ -1,7 +1,7 @@
-"""The optimizers of the weights, their state as named tensors, and the schedules of rates and cycles.
+"""Optimizers of the weights, their state as named tensors, and the schedules of learning rates and cycles.
 
-In: a model's parameters and settings. Out: Adam-atan2 or AdamW, or Muon or NorMuon for the matrices of its blocks and
-one of those for the rest.
+The optimizers are Adam-atan2 and AdamW, or Muon and NorMuon for the matrices of the model's blocks with one of the
+first two for all other parameters.
 """
 
 import math
@@ -15,14 +15,14 @@ from solver.model.config import Curriculum, OptimizerName, Schedule
 from solver.training.muon import NorMuon
 
 EPSILON = 1e-8
-"""Of AdamW, as published."""
+"""Epsilon of AdamW, as published."""
 
 
 class AdamAtan2(torch.optim.Optimizer):
     """Adam with atan2(m, sqrt(v)) for m / (sqrt(v) + epsilon): no epsilon, no scale (Everett et al. 2024).
 
-    The order of operations is that of the published TRM, bit for bit on a CPU. A parameter without a gradient
-    counts as one whose gradient is zero, so it decays too.
+    The order of operations is that of the published TRM, with bitwise equal results on a CPU. A parameter without a
+    gradient is updated as if its gradient were zero, so it decays too.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class AdamAtan2(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One update of every parameter, at each group's `lr`."""
+        """Update every parameter once, at its group's `lr`."""
         loss = None if closure is None else closure()
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -66,7 +66,7 @@ class AdamAtan2(torch.optim.Optimizer):
 class AdamW(AdamAtan2):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2): m / (sqrt(v) + epsilon).
 
-    The decay of a step is lr x weight_decay. Only `_direction` differs from Adam-atan2.
+    The decay per step is lr x weight_decay. Only `_direction` differs from Adam-atan2.
     """
 
     def _direction(self, mean: Tensor, root: Tensor) -> Tensor:
@@ -81,14 +81,17 @@ def make_optimizers(
     betas: tuple[float, float],
     weight_decay: float,
 ) -> list[torch.optim.Optimizer]:
-    """Adam-atan2 or AdamW over everything ("adam_atan2", "adamw"), or matrices of the blocks by Muon or NorMuon.
+    """Return the optimizers of the named parameters.
 
-    With "muon" Adam-atan2 has the rest, with "normuon" AdamW. Every group keeps its peak rate as "base_lr", for the
-    schedule to scale. Muon (Jordan et al. 2024, scaled as by Liu et al. 2025 so that Adam's rates and decays carry
-    over) leaves a matrix without a gradient alone: give it zeros.
+    "adam_atan2" and "adamw" use one optimizer for all parameters. "muon" uses Muon for the matrices of the blocks and
+    Adam-atan2 for the rest, "normuon" uses NorMuon and AdamW. Every group keeps its peak rate as "base_lr", which the
+    schedule scales.
+
+    Muon (Jordan et al. 2024) is scaled as by Liu et al. 2025, so that rates and decays tuned for Adam apply to it. It
+    skips a matrix without a gradient: set the gradient to zeros where the matrix should decay.
 
     Raises:
-        ValueError: where this torch has no Muon.
+        ValueError: if the installed torch has no Muon.
     """
     named = list(named_parameters)
     optimizers: list[torch.optim.Optimizer]
@@ -122,7 +125,7 @@ def _make_muon(matrices: list[Tensor], lr: float, weight_decay: float) -> torch.
 def optimizer_tensors(
     optimizers: Sequence[torch.optim.Optimizer], named_parameters: Iterable[tuple[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """The optimizers' state as "PARAMETER/STATE" -> tensor, not copied; a number becomes one of no dimensions."""
+    """Return the optimizers' state as "PARAMETER/STATE" -> tensor, not copied; numbers become 0-dimensional tensors."""
     states = _states(optimizers, named_parameters)
     return {
         f"{label}/{key}": value if isinstance(value, Tensor) else torch.tensor(value, dtype=_number_type(value))
@@ -137,7 +140,11 @@ def load_optimizer_tensors(
     named_parameters: Iterable[tuple[str, Tensor]],
     tensors: dict[str, Tensor],
 ) -> None:
-    """Put back what `optimizer_tensors` gave, copied to each parameter's device; state not in `tensors` is dropped."""
+    """Restore what `optimizer_tensors` returned, copied to each parameter's device; drop state not in `tensors`.
+
+    Raises:
+        ValueError: if `tensors` has state of an unknown parameter.
+    """
     named = dict(named_parameters)
     states = _states(optimizers, named.items())
     for state in states.values():
@@ -145,21 +152,24 @@ def load_optimizer_tensors(
     for name, tensor in tensors.items():
         label, _, key = name.rpartition("/")
         if label not in states:
-            raise ValueError(f"{name}: state of a parameter that this model and its optimizers do not have")
+            raise ValueError(
+                f"{name}: state of a parameter that this model and its optimizers do not have: load it with the "
+                "model and train.optimizer that saved it"
+            )
         states[label][key] = tensor.to(named[label].device, copy=True) if tensor.ndim else tensor.item()
 
 
 def _states(
     optimizers: Sequence[torch.optim.Optimizer], named_parameters: Iterable[tuple[str, Tensor]]
 ) -> dict[str, dict[str, Any]]:
-    """Each parameter's state, itself and not a copy, by the parameter's name."""
-    of_parameter = {
+    """Return the state of each parameter by the parameter's name, not copied."""
+    parameter_states = {
         parameter: optimizer.state[parameter]
         for optimizer in optimizers
         for group in optimizer.param_groups
         for parameter in group["params"]
     }
-    return {label: of_parameter[parameter] for label, parameter in named_parameters}
+    return {label: parameter_states[parameter] for label, parameter in named_parameters}
 
 
 def _number_type(value: float) -> torch.dtype:
@@ -175,23 +185,23 @@ def scheduled_rate(
     schedule: Schedule = "cosine",
     decay: float = 0.2,
 ) -> float:
-    """The rate at `step` (the first is 1): linear warm-up to `base`, then down to base x min_ratio at step `total`.
+    """Return the rate at `step` (the first is 1): linear warm-up to `base`, then decay to base x min_ratio at `total`.
 
-    Along a cosine, or with "wsd" (warm-up, stable, decay: Hu et al. 2024, MiniCPM, section 4) constant at first and
-    linear over the last `decay` share of the steps. min_ratio = 1, as published, keeps it constant. Past `total` it
-    stays at its lowest.
+    The decay follows a cosine. With "wsd" (warm-up, stable, decay: Hu et al. 2024, MiniCPM, section 4) the rate is
+    constant first and decays linearly over the last `decay` share of the steps. min_ratio = 1, as published, keeps the
+    rate constant after warm-up. After `total` it stays at its minimum.
     """
     if step < warmup:
         return base * step / warmup
     if schedule == "wsd":
-        left = max(0.0, total - step) / max(1.0, decay * total)
-        return base * (min_ratio + (1 - min_ratio) * min(1.0, left))
+        remaining = max(0.0, total - step) / max(1.0, decay * total)
+        return base * (min_ratio + (1 - min_ratio) * min(1.0, remaining))
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
     return base * (min_ratio + (1 - min_ratio) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def cycles_at(step: int, total: int, curriculum: Curriculum, own: tuple[int, int]) -> tuple[int, int]:
-    """(h_cycles, l_cycles) of `step` (the first is 1) out of `total`: those of its stage, after the last one `own`."""
+    """Return (h_cycles, l_cycles) at `step` (the first is 1) of `total`: its stage's, or `own` after the last stage."""
     for share, h_cycles, l_cycles in curriculum:
         if step / total <= share:
             return h_cycles, l_cycles

@@ -1,7 +1,7 @@
-"""The processes that train one model together, as one of them sees them.
+"""Collective operations of the processes that train one model together (data parallelism).
 
-What each holds is equal, but for the batch slots: every process has a part of them. This class is a process alone; the
-pipeline brings one that talks to others.
+All processes have the same state, except the batch slots, of which each process has a part. The class here is the group
+of a single process; the pipeline has a subclass that communicates.
 """
 
 from collections.abc import Sequence
@@ -13,37 +13,40 @@ from torch import Tensor
 
 
 class ProcessGroup:
-    """index: this process, from 0; count: how many there are."""
+    """A group of one process.
+
+    index: the number of this process, from 0; count: the number of processes
+    """
 
     index = 0
     count = 1
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes, in place."""
+        """Sum a tensor over all processes, in place, and return it."""
         return tensor
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
-        """The tensor of every process, in their order; all must have one shape."""
+        """Return the tensors of all processes in their order; all must have the same shape."""
         return [tensor]
 
     def gather_rows(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
-        """The rows of every process as one tensor, of which process i holds sizes[i]."""
+        """Return the rows of all processes as one tensor; process i has sizes[i] of them."""
         if self.count == 1:
             return rows
         padded = F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, max(sizes) - len(rows)))
         return torch.cat([part[:size] for part, size in zip(self.gather(padded), sizes, strict=True)])
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
+        """Return whether the flag is set in any process."""
         return flag if self.count == 1 else bool(self.sum_(torch.tensor([float(flag)])) > 0)
 
     def sizes(self, total: int) -> list[int]:
-        """How many of `total` slots each process has; they differ by one at most."""
+        """Return how many of `total` slots each process has; the numbers differ by at most one."""
         borders = [total * index // self.count for index in range(self.count + 1)]
         return [end - start for start, end in pairwise(borders)]
 
 
 def own_part(sizes: Sequence[int], index: int) -> slice:
-    """The rows of process `index` among all rows, where process i has sizes[i] of them."""
+    """Return the rows of process `index` among all rows, if process i has sizes[i] of them."""
     start = sum(sizes[:index])
     return slice(start, start + sizes[index])

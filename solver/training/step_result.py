@@ -1,21 +1,23 @@
-"""What an optimizer step gives, or the error that it ends in."""
+"""The result of an optimizer step, and the error of a step whose loss or gradient is not finite."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from solver.model.output import Output
-from solver.training.deep_supervision import (
-    Carry,
-)
+from solver.training.deep_supervision import Carry
 from solver.training.loss import Losses
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """One training step of this process's slots: losses (sums over them), and the slots after it.
+    """The result of one optimizer step for the slots of this process.
 
-    halted_B, steps_B, puzzles_B: the slots' state and ID rows; id_gradients_BI: of loss / global batch.
+    losses: sums over these slots
+    output: the output of the supervision step
+    halted_B, steps_B: the state of the slots after the step
+    puzzles_B: the ID rows of the slots' examples in the step
+    id_gradients_BI: gradients of the loss, divided by the global batch size, with respect to the ID vectors
     """
 
     losses: Losses
@@ -27,7 +29,7 @@ class StepResult:
 
 
 class NotFiniteError(ArithmeticError):
-    """A loss or gradient that is no finite number. Nothing was updated; `carry` are the slots of the step."""
+    """A loss or gradient is not finite. Nothing was updated; `carry` holds the slots of the failed step."""
 
     def __init__(self, step: int, carry: Carry):
         super().__init__(f"the loss or a gradient of step {step} is not finite")

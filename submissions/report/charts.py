@@ -1,7 +1,7 @@
-"""A report's charts: figures in, lines and bars in a unit square out, which `charts.html.j2` draws as SVG.
+"""Compute the charts of the report as lines and bars in a unit square, which `charts.html.j2` draws as SVG.
 
-Positions run from 0 to 1, to the right and upwards. Every chart says in `words` what it shows, for those who cannot
-see it. A chart without data is None.
+The input is task views, a score and training curves. Positions run from 0 to 1, from left to right and from bottom to
+top. The `words` of a chart describe it in text, for screen readers. A function returns None for a chart without data.
 """
 
 import math
@@ -18,16 +18,16 @@ from submissions.score import Score
 BINS = 10
 PERCENT = "{:.0%}"
 POINTS = 240
-"""A curve drawn finer than that is no more exact on a screen."""
+"""The most points of a curve; more would not be visible on a screen."""
 
 Point = tuple[float, float]
 Curves = Sequence[Mapping[str, Any]]
-"""Lines of a run's metrics.jsonl."""
+"""The lines of a run's metrics.jsonl, each as a mapping."""
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on an axis and what is written there."""
+    """A position on an axis and its label."""
 
     at: float
     text: str
@@ -35,7 +35,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """A curve and its name; `look` is one of "first", "second" and "limit"."""
+    """A curve with its name; `look` is its style: "first", "second" or "limit"."""
 
     name: str
     points: list[Point]
@@ -44,7 +44,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Bar:
-    """An upright bar with its 95% interval (low, high) and what is written over it."""
+    """A vertical bar with its 95% interval (low, high) and the text above it."""
 
     left: float
     right: float
@@ -55,7 +55,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """Axes, what is drawn between them, and the same in words."""
+    """A chart: title, description, axes, lines and bars."""
 
     title: str
     words: str
@@ -68,11 +68,11 @@ class Chart:
 
 
 def draw_charts(views: Iterable[TaskView], score: Score | None, curves: Curves) -> list[Chart]:
-    """All charts there are data for."""
+    """Return all charts for which there are data."""
     charts = [
         draw_pass_at(score),
         draw_votes(views),
-        draw_curves("Training loss", "loss a cell", {"loss": "loss"}, curves),
+        draw_curves("Training loss", "loss per cell", {"loss": "loss"}, curves),
         draw_curves(
             "Examples solved in training",
             "share exact",
@@ -85,23 +85,23 @@ def draw_charts(views: Iterable[TaskView], score: Score | None, curves: Curves) 
 
 
 def draw_pass_at(score: Score | None) -> Chart | None:
-    """Macro pass@K against K on a logarithmic axis, with coverage as its limit."""
+    """Plot macro pass@K against K on a logarithmic axis, with coverage as its limit."""
     if score is None or not score.pass_at or score.coverage is None:
         return None
     depths = {int(depth): value for depth, value in score.pass_at.items()}
     last = max(min(depth for depth, value in depths.items() if value == max(depths.values())), 10)
-    # One tick beyond where the curve ends to rise.
     ticks = [depth for depth in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if depth <= max(depths)]
+    # The axis ends at the first tick from which on the curve is flat, but not before 10.
     end = next((tick for tick in ticks if tick >= last), max(depths))
     top = _scale_of(score.coverage.macro, 1)
     scale = math.log(end)
     places = {depth: (math.log(depth) / scale, depths[depth] / top) for depth in sorted(depths) if depth <= end}
     limit = score.coverage.macro / top
-    said = ", ".join(f"pass@{depth} {depths[depth]:.1%}" for depth in (1, 2, 10, 100, 1000) if depth in depths)
+    values = ", ".join(f"pass@{depth} {depths[depth]:.1%}" for depth in (1, 2, 10, 100, 1000) if depth in depths)
     return Chart(
         "Right among the first K",
-        f"Macro pass@K: {said}; coverage, its limit, {score.coverage.macro:.1%}.",
-        "K, candidates looked at",
+        f"Macro pass@K: {values}; its limit, the coverage, is {score.coverage.macro:.1%}.",
+        "K, number of candidates",
         "macro pass@K",
         [Tick(places[tick][0], str(tick)) for tick in ticks if tick in places],
         _ticks(top, PERCENT),
@@ -113,7 +113,7 @@ def draw_pass_at(score: Score | None) -> Chart | None:
 
 
 def draw_votes(views: Iterable[TaskView]) -> Chart | None:
-    """How often the first candidate is right, by its share of the votes."""
+    """Plot how often the first candidate is correct, by its share of the votes, with 95% Wilson intervals."""
     tests = [test for view in views for test in view.tests if test.truth is not None and test.candidates]
     if not tests:
         return None
@@ -123,10 +123,10 @@ def draw_votes(views: Iterable[TaskView]) -> Chart | None:
     right = np.bincount(bins, [candidate.right for candidate in first], BINS).astype(int).tolist()
     bars = [_share_bar(place, right[place], counts[place]) for place in range(BINS) if counts[place]]
     names = [f"{100 * place // BINS} to {100 * (place + 1) // BINS}% of the votes" for place in range(BINS)]
-    said = [f"{name}: {right[place]} of {counts[place]}" for place, name in enumerate(names) if counts[place]]
+    values = [f"{name}: {right[place]} of {counts[place]}" for place, name in enumerate(names) if counts[place]]
     return Chart(
         "Votes against correctness",
-        f"First candidates that are right, by their share of the votes. {'; '.join(said)}.",
+        f"First candidates that are right, by their share of the votes. {'; '.join(values)}.",
         "votes of the first candidate",
         "share right",
         _ticks(1, PERCENT),
@@ -136,7 +136,15 @@ def draw_votes(views: Iterable[TaskView]) -> Chart | None:
 
 
 def draw_curves(title: str, label: str, names: Mapping[str, str], curves: Curves, shares: bool = False) -> Chart | None:
-    """Columns of `curves` against the training step, given with what each is called; `shares` are of one."""
+    """Plot columns of `curves` against the training step.
+
+    Args:
+        title: title of the chart.
+        label: label of the vertical axis.
+        names: the column names, each with the name of its line; at most two columns with data are drawn.
+        curves: lines of metrics.jsonl.
+        shares: whether the values are shares, so that the vertical axis ends at 1 and has percent labels.
+    """
     columns = {name: _column(curves, name) for name in names}
     columns = {name: column for name, column in columns.items() if len(column) > 1}
     if not columns:
@@ -147,9 +155,9 @@ def draw_curves(title: str, label: str, names: Mapping[str, str], curves: Curves
         Line(names[name], [(step / end, value / top) for step, value in _thinned(column)], look)
         for (name, column), look in zip(columns.items(), ("first", "second"), strict=False)
     ]
-    said = [f"{names[name]} {column[0][1]:.3g} to {column[-1][1]:.3g}" for name, column in columns.items()]
+    ranges = [f"{names[name]} {column[0][1]:.3g} to {column[-1][1]:.3g}" for name, column in columns.items()]
     x_ticks = [Tick(step / end, f"{step:,}") for step in _round_steps(end)]
-    words = f"{title}, from step {columns[next(iter(columns))][0][0]:,} to {end:,}: {'; '.join(said)}."
+    words = f"{title}, from step {columns[next(iter(columns))][0][0]:,} to {end:,}: {'; '.join(ranges)}."
     return Chart(title, words, "training step", label, x_ticks, _ticks(top, PERCENT if shares else "{:.3g}"), lines)
 
 
@@ -159,27 +167,27 @@ def _share_bar(place: int, right: int, count: int) -> Bar:
 
 
 def _column(curves: Curves, name: str) -> list[tuple[int, float]]:
-    """(step, value) of the lines that have the value."""
-    found = [(line.get("step"), line.get(name)) for line in curves]
-    return [(step, float(value)) for step, value in found if step and value is not None and math.isfinite(value)]
+    """Return (step, value) for the lines with a finite value in a column."""
+    points = [(line.get("step"), line.get(name)) for line in curves]
+    return [(step, float(value)) for step, value in points if step and value is not None and math.isfinite(value)]
 
 
 def _thinned(column: list[tuple[int, float]]) -> list[Point]:
-    """At most POINTS points, each the mean of as many neighbours."""
+    """Reduce a column to at most POINTS points, each the mean of a group of neighbours."""
     if len(column) <= POINTS:
         return [(float(step), value) for step, value in column]
     return [tuple(part.mean(axis=0).tolist()) for part in np.array_split(np.array(column, float), POINTS)]
 
 
 def _without_flats(points: list[Point]) -> list[Point]:
-    """Without points between two of the same height."""
+    """Remove the points whose neighbours on both sides have the same height."""
     inner = range(1, len(points) - 1)
     flat = {place for place in inner if points[place - 1][1] == points[place][1] == points[place + 1][1]}
     return [point for place, point in enumerate(points) if place not in flat]
 
 
 def _scale_of(value: float, limit: float = math.inf) -> float:
-    """A round number that holds `value`."""
+    """Return a round number that is at least `value`, but at most `limit`: the top of an axis."""
     if value <= 0:
         return min(1.0, limit)
     unit = 10 ** math.floor(math.log10(value))
@@ -187,13 +195,14 @@ def _scale_of(value: float, limit: float = math.inf) -> float:
 
 
 def _round_steps(end: int) -> list[int]:
-    """Multiples of 1, 2 or 5 times a power of ten up to `end`, at most five besides 0."""
+    """Return multiples of 1, 2 or 5 times a power of ten up to `end`: 0 and at most five more."""
     unit = 10 ** math.floor(math.log10(end))
     width = next(step for step in (unit // 5, unit // 2, unit, 2 * unit) if step and end / step <= 5)
     return list(range(0, end + 1, width))
 
 
 def _ticks(top: float, text: str) -> list[Tick]:
-    """Round values from 0 to a `top` that `_scale_of` gave, written in the format `text`."""
+    """Return ticks at round values from 0 to `top`, which `_scale_of` returned, labelled in the format `text`."""
+    # Four intervals if that gives round values (for 2, 4, 6 and 8), else five.
     parts = 5 if round(10 * top / 10 ** math.floor(math.log10(top))) % 4 else 4
     return [Tick(part / parts, text.format(round(top * part / parts, 12))) for part in range(parts + 1)]

@@ -1,15 +1,15 @@
-"""One HTML page that shows what was asked, what was answered and what was right; it opens offline.
+"""Write the HTML report of a run: tasks, attempts, candidates and scores, viewable offline.
 
-In: tasks, their submission and, where there are, ballot, score, training curves and recursions. Out: a file, or for
-large sets a folder, that asks for nothing outside itself.
+The input is tasks, their submission and, where available, ballot, score, training curves and recursion traces. The
+output is one file or, for large sets, a folder. Neither loads anything else.
 
     report.html              everything in one file, or
-    FOLDER/index.html        the overview and the wall of tasks
-    FOLDER/tasks/0.js ...    what a task's page shows, fetched when it is opened
+    FOLDER/index.html        the overview with a tile per task
+    FOLDER/tasks/0.js ...    the data of each task page, loaded when the page is opened
 
-`views.py` says what is shown of a task, `charts.py` of all together; `report.html.j2`, `report.css`, `drawing.js`,
-`task.js` and `report.js` say how it looks and moves. The page holds the wall as JSON, and of each task a blob: JSON,
-deflated, in base64, inflated by the browser when the task is opened.
+`views.py` defines the data shown for a task, `charts.py` the charts over all tasks. `report.html.j2`, `report.css`,
+`drawing.js`, `task.js` and `report.js` define appearance and behaviour. The page contains the tiles as JSON, and one
+blob per task: deflated JSON in base64, which the browser decompresses when the task page is opened.
 """
 
 import json
@@ -47,38 +47,32 @@ def write_report(
     recursions: Recursions | None = None,
     form: Form = "file",
 ) -> None:
-    """Write the page to the file or folder `path`, whole or not at all; an older report there is replaced.
+    """Write the report to the file or folder `path` atomically, replacing an older report there.
 
     Args:
         path: the HTML file, or with `form` "folder" the folder.
-        tasks: what was asked.
-        submission: what was answered; what is missing from it is shown as no answer.
-        title: what was solved.
+        tasks: the tasks to show.
+        submission: the attempts; a missing attempt is shown as "no prediction".
+        title: name of the source or run.
         ballot: the candidates with their votes.
-        score: shown as the headline.
-        run_info: how it was made, shown as it is.
+        score: figures for the headline.
+        run_info: facts about the run, shown unchanged.
         curves: lines of the run's metrics.jsonl.
-        recursions: by (task ID, test input).
-        form: one file, or a folder whose task pages are files of their own.
+        recursions: recursion traces by (task ID, index of the test input).
+        form: "file", or "folder" for one file per task page.
 
     Raises:
-        ValueError: where the folder to replace holds something else than a report.
+        ValueError: if the folder to replace contains something other than a report.
     """
     path = Path(path)
     views = [view_task(task, submission, ballot or {}, recursions) for task in tasks]
     blobs = [_pack(view) for view in views]
-    page = render_page(
-        "report.html.j2",
+    page = _render_report(
+        views,
         title=title,
-        kind="report",
         score=score,
         run_info=run_info or {},
-        outcomes=_count_outcomes(views),
-        labels=OUTCOMES,
-        tasks=len(views),
-        outputs=sum(len(view.tests) for view in views),
         charts=draw_charts(views, score, curves),
-        wall=_to_script({"labels": OUTCOMES, "tiles": [asdict(view_tile(view)) for view in views]}),
         blobs=blobs if form == "file" else [],
     )
     if form == "file":
@@ -87,10 +81,24 @@ def write_report(
         _write_folder(path, page, blobs)
 
 
+def _render_report(views: Sequence[TaskView], **values: object) -> str:
+    """Return the page with the overview of `views`; `values` are the other variables of the template."""
+    return render_page(
+        "report.html.j2",
+        kind="report",
+        outcomes=_count_outcomes(views),
+        labels=OUTCOMES,
+        tasks=len(views),
+        outputs=sum(len(view.tests) for view in views),
+        wall=_to_script({"labels": OUTCOMES, "tiles": [asdict(view_tile(view)) for view in views]}),
+        **values,
+    )
+
+
 def _write_folder(path: Path, page: str, blobs: Sequence[str]) -> None:
-    """The page as an index, and a script for each blob, named by the task's number: an ID may be no file name."""
+    """Write the page as the index and each blob as a script, named by number because an ID may not be a file name."""
     if path.exists() and not (path.is_dir() and {entry.name for entry in path.iterdir()} <= {INDEX, TASKS_FOLDER}):
-        raise ValueError(f"{path}: holds something else than a report and is not replaced; name another folder")
+        raise ValueError(f"{path}: contains something other than a report and is not replaced; name another folder")
     with new_folder(path, replace=True) as folder:
         (folder / TASKS_FOLDER).mkdir()
         (folder / INDEX).write_text(page, encoding="utf-8", newline="")
@@ -99,19 +107,20 @@ def _write_folder(path: Path, page: str, blobs: Sequence[str]) -> None:
 
 
 def _count_outcomes(views: Iterable[TaskView]) -> dict[str, int]:
-    """How many tasks ended how, without what never occurred."""
-    found = [view.outcome for view in views]
-    return {outcome: found.count(outcome) for outcome in OUTCOMES if outcome in found}
+    """Return the number of tasks per outcome, without outcomes that do not occur."""
+    outcomes = [view.outcome for view in views]
+    return {outcome: outcomes.count(outcome) for outcome in OUTCOMES if outcome in outcomes}
 
 
 def _pack(view: TaskView) -> str:
-    """A task's view as a blob."""
-    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
-    return b64encode(packer.compress(_to_json(asdict(view)).encode()) + packer.flush()).decode()
+    """Return the view of a task as a blob."""
+    # A raw deflate stream (negative wbits) is what the browser's DecompressionStream("deflate-raw") expects.
+    compressor = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    return b64encode(compressor.compress(_to_json(asdict(view)).encode()) + compressor.flush()).decode()
 
 
 def _to_script(value: Any) -> str:
-    """JSON that cannot end the script element it stands in, whatever it holds."""
+    """Return JSON with every "<" escaped, so that no text in it can end the enclosing script element."""
     return _to_json(value).replace("<", "\\u003c")
 
 

@@ -1,6 +1,6 @@
-"""One task of a report for a notebook: a view comes in, a piece of HTML goes out that needs no script.
+"""Render one task of a report as HTML for a notebook, without scripts.
 
-It shows what the task's page in the report shows, with SVG in ARC's colours.
+It shows the same as the task's page in the report, with SVG in ARC's colours.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,18 @@ from submissions.report.template import render_page
 from submissions.report.views import OUTCOMES, TaskView, read_canvas
 
 FILLS = ("none", "#8888", *PALETTES["arc"])
-"""By token: empty, end mark, the ten colours."""
+"""The SVG fill of each token: empty, end mark, then the ten colours."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A grid or canvas: its sides in cells, SVG paths with their fills, and the path of dots on wrong cells."""
+    """A drawn grid or canvas.
+
+    Attributes:
+        height, width: sides in cells.
+        paths: (fill, SVG path) for each token.
+        marks: SVG path of the dots on wrong cells.
+    """
 
     height: int
     width: int
@@ -24,14 +30,14 @@ class Drawing:
 
 
 def excerpt(view: TaskView) -> str:
-    """Demonstrations, test inputs, attempts, candidates with their votes, and the recursion where it is known."""
+    """Return HTML with the demonstrations, test inputs, attempts, candidates with votes and any recursion trace."""
     return render_page("excerpt.html.j2", task=view, labels=OUTCOMES, trace=trace)
 
 
 def trace(text: str, truth: str | None = None) -> Drawing:
-    """The drawing of a grid, with dots where it differs from a truth of the same shape."""
+    """Draw a grid, with dots on the cells that differ from a truth of the same shape."""
     tokens = read_canvas(text)
-    wanted = None if truth is None else read_canvas(truth)
-    marks = mark_cells(tokens != wanted) if wanted is not None and tokens.shape == wanted.shape else ""
+    target = None if truth is None else read_canvas(truth)
+    marks = mark_cells(tokens != target) if target is not None and tokens.shape == target.shape else ""
     height, width = tokens.shape
     return Drawing(height, width, [(FILLS[token], path) for token, path in trace_tokens(tokens)], marks)

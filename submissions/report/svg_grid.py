@@ -1,6 +1,7 @@
-"""Grids as pictures: SVG symbols, each different grid drawn once, referred to by as many figures as show it.
+"""Draw grids as SVG symbols; each different grid is drawn once and can be used by any number of figures.
 
-In: grids. Out: for each a Picture to refer to; the sheet lists the symbols that the document has to hold.
+`Sheet.draw` returns for each grid a `Picture` that refers to a symbol. The document must contain all symbols of the
+sheet.
 """
 
 from dataclasses import dataclass
@@ -20,12 +21,12 @@ PALETTES = {
         *("#778888", "#cc88ff", "#dd7700", "#ddeeff", "#663355"),
     ),
 }
-"""The ten colours as ARC's own pages show them, and for eyes that tell fewer colours apart.
+"""The ten colours of ARC's own pages ("arc"), and ten colour-blind safe ones ("safe").
 
-The safe ones were searched for among the sRGB colours within CIEDE2000 22 of ARC's (so that "the green cells" stay a
-kind of green): the set whose two most similar colours differ most, as seen by all, by protanopes and by deuteranopes
-(simulated by Machado et al. 2009, severity 1), tritanopes counting by two thirds. The smallest difference is 20.8, of
-ARC's colours 5.6.
+The safe palette was searched among the sRGB colours within a CIEDE2000 difference of 22 from ARC's, so that green cells
+are still a kind of green. It maximises the smallest difference between two of its colours in normal vision, protanopia
+and deuteranopia (simulated as in Machado et al. 2009, severity 1); in tritanopia two thirds of that difference are
+enough. The smallest difference is 20.8; that of ARC's colours is 5.6.
 """
 
 Box = tuple[int, int, int, int]
@@ -34,7 +35,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn grid: its symbol's name and its sides in cells."""
+    """A reference to a drawn grid: the name of its symbol and its sides in cells."""
 
     symbol: str
     height: int
@@ -43,25 +44,25 @@ class Picture:
 
 @dataclass(frozen=True)
 class Symbol:
-    """How a grid is drawn: colours with their SVG paths, one cell a unit, to be painted in this order."""
+    """The drawing of a grid: (colour, SVG path) pairs to paint in this order; one unit is one cell."""
 
     picture: Picture
     paths: list[tuple[int, str]]
 
 
 class Sheet:
-    """All grids of a document, without repetition."""
+    """The deduplicated grids of a document."""
 
     def __init__(self) -> None:
         self._symbols: dict[str, Symbol] = {}
 
     @property
     def symbols(self) -> list[Symbol]:
-        """In the order first drawn."""
+        """All symbols, in the order in which they were first drawn."""
         return list(self._symbols.values())
 
     def draw(self, grid: Grid) -> Picture:
-        """The picture of `grid`, a new one only if this grid was not drawn yet."""
+        """Return the picture of `grid`, after adding a symbol if this grid was not drawn yet."""
         name = grid_hash(grid)
         if name not in self._symbols:
             picture = Picture(f"g{len(self._symbols)}", *grid.shape)
@@ -70,39 +71,40 @@ class Sheet:
 
 
 def draw_symbol(picture: Picture, grid: Grid) -> Symbol:
-    """Paint the most frequent colour first, then every other one as few rectangles."""
-    ground = int(np.bincount(grid.ravel(), minlength=COLOURS).argmax())
-    others = [colour for colour in np.unique(grid).tolist() if colour != ground]
-    paths = [(colour, "".join(map(_to_path, find_boxes(grid == colour)))) for colour in others]
-    return Symbol(picture, [(ground, _to_path((0, 0, *grid.shape))), *paths])
+    """Draw the most frequent colour as a background, then every other colour as a few rectangles."""
+    background = int(np.bincount(grid.ravel(), minlength=COLOURS).argmax())
+    colours = [colour for colour in np.unique(grid).tolist() if colour != background]
+    paths = [(colour, "".join(map(_to_path, find_boxes(grid == colour)))) for colour in colours]
+    return Symbol(picture, [(background, _to_path((0, 0, *grid.shape))), *paths])
 
 
 def trace_tokens(tokens: NDArray[np.uint8]) -> list[tuple[int, str]]:
-    """Each token of a canvas with the SVG path of its cells."""
+    """Return each token of a canvas with the SVG path of its cells."""
     return [(token, "".join(map(_to_path, find_boxes(tokens == token)))) for token in np.unique(tokens).tolist()]
 
 
 def find_boxes(mask: np.ndarray) -> list[Box]:
-    """Cover the true cells of `mask` (height, width) with rectangles: runs in a row, then grown down."""
-    left = mask.copy()
+    """Cover the true cells of `mask` (height, width) with disjoint rectangles: runs in a row, extended downwards."""
+    uncovered = mask.copy()
     boxes = []
     for row, column in np.argwhere(mask).tolist():
-        if left[row, column]:
-            below = left[row:, column:]
-            width = _count_leading(below[0])
-            height = _count_leading(below[:, :width].all(axis=1))
-            below[:height, :width] = False
+        if uncovered[row, column]:
+            # A view, so that clearing the box below also clears it in `uncovered`.
+            corner = uncovered[row:, column:]
+            width = _count_leading(corner[0])
+            height = _count_leading(corner[:, :width].all(axis=1))
+            corner[:height, :width] = False
             boxes.append((row, column, height, width))
     return boxes
 
 
 def mark_cells(mask: np.ndarray) -> str:
-    """An SVG path with a dot in the middle of every true cell (drawn with round line ends)."""
+    """Return an SVG path with a dot in the centre of every true cell, to be drawn with round line caps."""
     return "".join(f"M{column + 0.5:g} {row + 0.5:g}h0" for row, column in np.argwhere(mask).tolist())
 
 
 def _count_leading(flags: ArrayLike) -> int:
-    """How many are true before the first that is not."""
+    """Return the number of true values before the first false one."""
     return int(np.argmin(np.append(flags, False)))
 
 

@@ -1,6 +1,6 @@
-"""One HTML page that shows tasks and a few augmentations of each; it opens offline.
+"""Write an HTML page with tasks and a few augmentations of each, viewable offline.
 
-In: tasks. Out: a file without any external request. This module says what is shown; `gallery.html.j2` how it looks.
+This module defines the content of the page, `gallery.html.j2` its appearance. The page makes no external requests.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,18 +26,18 @@ DIHEDRAL_WORDS = (
     "flipped over the main diagonal",
     "flipped over the other diagonal",
 )
-"""What each dihedral transform does, in the order of their numbers."""
+"""A description of each dihedral transform, in the order of their numbers."""
 PAIRS_SHOWN = 12
-"""Of the demonstrations, and of the tests, of a task; generated tasks have hundreds."""
+"""The most demonstrations, and the most test pairs, shown for a task; generated tasks have hundreds."""
 AUGMENTED_PAIRS_SHOWN = 2
 
 DrawnPair = tuple[Picture, Picture | None]
-"""Input and output; None where it is hidden."""
+"""Input and output; the output is None if it is hidden."""
 
 
 @dataclass(frozen=True)
 class AugmentationDrawing:
-    """An augmentation's published name, how it turns, and the first pairs under it."""
+    """An augmentation: its published name, a description of its transform, and the first pairs under it."""
 
     name: str
     words: str
@@ -46,7 +46,16 @@ class AugmentationDrawing:
 
 @dataclass(frozen=True)
 class TaskDrawing:
-    """A task: its first pairs and how many are left out, its canvas, how many puzzles it has, and some of them."""
+    """A drawn task.
+
+    Attributes:
+        id: task ID.
+        demonstrations, tests: the first pairs, at most PAIRS_SHOWN of each.
+        left_out: number of pairs that are not shown.
+        canvas: rows and columns of the canvas.
+        distinct: number of distinct puzzles over all augmentations.
+        augmentations: some of the distinct puzzles.
+    """
 
     id: str
     demonstrations: list[DrawnPair]
@@ -58,25 +67,25 @@ class TaskDrawing:
 
     @property
     def side(self) -> int:
-        """Longest side of all its pictures, in cells."""
-        drawn = [picture for pair in self.demonstrations + self.tests for picture in pair if picture is not None]
-        return max(max(picture.height, picture.width) for picture in drawn)
+        """The longest side of all pictures of the task, in cells."""
+        pictures = [picture for pair in self.demonstrations + self.tests for picture in pair if picture is not None]
+        return max(max(picture.height, picture.width) for picture in pictures)
 
 
 def write_gallery(path: str | Path, source: str, tasks: Sequence[Task], augmentations: int = 3) -> None:
-    """Write the page to `path`, whole or not at all.
+    """Write the page to `path` atomically.
 
     Args:
-        path: the HTML file; its folder is made where there is none.
-        source: where the tasks come from, shown as the title.
-        tasks: what to show.
-        augmentations: how many augmented puzzles of each task, fewer where it has fewer.
+        path: the HTML file; its folder is created if needed.
+        source: the source of the tasks, shown as the title.
+        tasks: the tasks to show.
+        augmentations: number of augmented puzzles per task; a task with fewer shows all of them.
 
     Raises:
         ValueError: for a negative number of augmentations.
     """
     if augmentations < 0:
-        raise ValueError(f"augmentations is {augmentations}; give 0 (the tasks alone) or more")
+        raise ValueError(f"augmentations is {augmentations}; give 0 (only the tasks) or more")
     sheet = Sheet()
     page = render_page(
         "gallery.html.j2",
@@ -93,8 +102,9 @@ def write_gallery(path: str | Path, source: str, tasks: Sequence[Task], augmenta
 
 
 def draw_task(task: Task, augmentations: int, sheet: Sheet) -> TaskDrawing:
-    """Everything shown of `task`, its grids drawn on `sheet`. The same task always has the same augmentations."""
+    """Draw a task on `sheet`; the same task always gets the same augmentations."""
     pairs = task.demonstrations + task.tests
+    # The first number is 0, the unchanged task, which is shown already.
     numbers = draw_augmentations(pairs, augmentations, task_rng(0, task.id))[1:]
     demonstrations, tests = (draw_pairs(part[:PAIRS_SHOWN], sheet) for part in (task.demonstrations, task.tests))
     return TaskDrawing(
@@ -109,14 +119,15 @@ def draw_task(task: Task, augmentations: int, sheet: Sheet) -> TaskDrawing:
 
 
 def draw_augmentation(augmentation: Augmentation, pairs: Sequence[Pair], sheet: Sheet) -> AugmentationDrawing:
-    """The first of `pairs` as the augmentation makes them."""
-    changed = (
+    """Draw the first of `pairs` under an augmentation."""
+    augmented_pairs = (
         Pair(augmentation.apply(pair.input), None if pair.output is None else augmentation.apply(pair.output))
         for pair in pairs[:AUGMENTED_PAIRS_SHOWN]
     )
-    return AugmentationDrawing(augmentation.name, DIHEDRAL_WORDS[augmentation.dihedral], draw_pairs(changed, sheet))
+    drawn_pairs = draw_pairs(augmented_pairs, sheet)
+    return AugmentationDrawing(augmentation.name, DIHEDRAL_WORDS[augmentation.dihedral], drawn_pairs)
 
 
 def draw_pairs(pairs: Iterable[Pair], sheet: Sheet) -> list[DrawnPair]:
-    """The pictures of each pair."""
+    """Draw each pair; a hidden output gives None."""
     return [(sheet.draw(pair.input), None if pair.output is None else sheet.draw(pair.output)) for pair in pairs]

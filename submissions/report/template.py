@@ -1,6 +1,6 @@
-"""HTML pages: a template's name and what it shows come in, a page without any external request goes out.
+"""Render Jinja templates to HTML pages that make no external requests.
 
-`page.html.j2` is the frame of every page: the palettes and the looks that all pages share.
+`page.html.j2` is the base of every full page, with the palettes and the styles that all pages share.
 """
 
 from pathlib import Path
@@ -11,7 +11,10 @@ from submissions.report.svg_grid import PALETTES
 
 
 def render_page(template: str, **values: object) -> str:
-    """The page; everything in `values` is escaped. Each page has a `title` and a `kind`."""
+    """Return the rendered template; everything in `values` is escaped.
+
+    Templates that extend `page.html.j2` need a `title` and a `kind`.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,

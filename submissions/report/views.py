@@ -1,7 +1,8 @@
-"""What a report shows, as values that JSON can hold: tasks, their submission and ballot in, views out.
+"""Convert tasks, their submission and their ballot to view models, which can be written as JSON.
 
-A view says what is so (right or not, how many votes); `task.js` says how it looks. Grids travel as text, a letter a
-cell and rows parted by "/": digits are colours, "." is an empty cell of a canvas, "|" an end mark.
+A view contains facts (whether an attempt is correct, how many votes it has); `task.js` defines their appearance. Grids
+are text with one letter per cell and rows separated by "/". Digits are colours, "." is an empty cell of a canvas and
+"|" an end mark.
 """
 
 import math
@@ -25,27 +26,28 @@ OUTCOMES = {
     "missed": "Missed",
     "hidden": "Not scored",
 }
-"""What can become of a task, in the order shown; a test output is never `partly`.
+"""The outcomes of a task with their labels, in display order; the outcome of a test output is never `partly`.
 
-`found`: the right grid is among the candidates, but not one of the first two.
+`found`: the correct grid is among the candidates, but is not one of the first two.
 """
 FIRST_COLOUR = 2
 LETTERS = np.frombuffer(b".|0123456789", np.uint8)
-"""How a token of a canvas is written: empty, end mark, then the colours from FIRST_COLOUR on."""
+"""The letter of each token of a canvas: empty, end mark, then the colours from FIRST_COLOUR on."""
 
 TOKENS = np.zeros(128, np.uint8)
-"""And back."""
+"""The token of each ASCII letter; the inverse of LETTERS."""
 TOKENS[LETTERS] = np.arange(len(LETTERS))
 
 Recursions = Mapping[tuple[str, int], Recursion]
-"""By (task ID, test input)."""
+"""Recursion traces by (task ID, index of the test input)."""
 
 
 @dataclass(frozen=True)
 class CandidateView:
-    """A candidate: its place from 1, votes and their share, mean halting probability, and if it is right.
+    """A candidate: its rank `place` (from 1), its votes `count` and their `share`, and whether it is `right`.
 
-    augmentations: how many different ones gave it; log_prob: mean log-probability, None where that is not known
+    `confidence` is the mean halting probability, `augmentations` the number of different augmentations it was predicted
+    under, and `log_prob` the mean log-probability (None if unknown).
     """
 
     place: int
@@ -60,7 +62,7 @@ class CandidateView:
 
 @dataclass(frozen=True)
 class AttemptView:
-    """An attempt; no grid where there is no answer. `remark` says in a few words how it compares with the truth."""
+    """An attempt; `grid` is None without a prediction. `remark` is a short comparison with the truth."""
 
     grid: str | None
     right: bool
@@ -69,9 +71,10 @@ class AttemptView:
 
 @dataclass(frozen=True)
 class RecursionView:
-    """T supervision steps: what the output head reads from the latents, how far each moved, halting probability.
+    """The recursion trace of T supervision steps, each list with one entry per step.
 
-    reasoning: empty where the model has none; moved: by step, then by update within it
+    `answer` and `reasoning` are what the output head reads from each latent; `reasoning` is empty if the model has no
+    reasoning latent. `answer_moved` and `reasoning_moved` are how far each latent moved in each update of a step.
     """
 
     answer: list[str]
@@ -83,7 +86,10 @@ class RecursionView:
 
 @dataclass(frozen=True)
 class TestView:
-    """A test input, its attempts, the truth where known, candidates that are shown, of how many with how many votes."""
+    """A test input with its truth (None if hidden), attempts, outcome (one of OUTCOMES) and recursion trace.
+
+    `candidates` are those to show, `candidates_in_all` the number of all of them, `votes` the votes for all of them.
+    """
 
     input: str
     truth: str | None
@@ -96,13 +102,13 @@ class TestView:
 
     @property
     def best(self) -> AttemptView:
-        """The attempt that stands for this output: the right one, else the first."""
+        """The attempt that represents this test output: the first correct one, else the first."""
         return next((attempt for attempt in self.attempts if attempt.right), self.attempts[0])
 
 
 @dataclass(frozen=True)
 class TaskView:
-    """A task, its demonstrations as (input, output)."""
+    """A task; its demonstrations are (input, output) pairs of text."""
 
     id: str
     demonstrations: list[tuple[str, str]]
@@ -119,7 +125,7 @@ class TaskView:
 
 @dataclass(frozen=True)
 class OutputTile:
-    """A test output on the wall: what became of it and the grid that stands for it."""
+    """A test output in the tile of its task: its outcome and the grid of its best attempt, if there is one."""
 
     outcome: str
     grid: str | None
@@ -127,10 +133,12 @@ class OutputTile:
 
 @dataclass(frozen=True)
 class Tile:
-    """A task on the wall, with what the wall can be sorted by.
+    """A task in the overview, with the values that the overview can be sorted by.
 
-    share, confidence: of the first candidates, mean over the test inputs; candidates: the most that a test input has
-    size: cells of the largest grid shown of its tests
+    Attributes:
+        share, confidence: of the first candidate, mean over the test inputs that have candidates.
+        candidates: largest number of candidates of a test input.
+        size: number of cells of the largest grid shown for its tests.
     """
 
     id: str
@@ -143,15 +151,15 @@ class Tile:
 
 
 def view_task(task: Task, submission: Submission, ballot: Ballot, recursions: Recursions | None = None) -> TaskView:
-    """Everything shown of `task`."""
+    """Return everything shown for `task`; a test input without an entry in the submission has no attempts."""
     entries = submission.get(task.id, [])
     entries = entries + [{}] * (len(task.tests) - len(entries))
     lists = ballot.get(task.id, [[]] * len(task.tests))
     steps = [(recursions or {}).get((task.id, test)) for test in range(len(task.tests))]
-    shown = [(pair.input, pair.output) for pair in task.demonstrations if pair.output is not None]
+    pairs = [(pair.input, pair.output) for pair in task.demonstrations if pair.output is not None]
     return TaskView(
         task.id,
-        [(write_grid(asked), write_grid(answer)) for asked, answer in shown],
+        [(write_grid(grid), write_grid(output)) for grid, output in pairs],
         [view_test(*test) for test in zip(task.tests, entries, lists, steps, strict=True)],
     )
 
@@ -159,28 +167,28 @@ def view_task(task: Task, submission: Submission, ballot: Ballot, recursions: Re
 def view_test(
     pair: Pair, entry: Mapping[str, list[list[int]]], candidates: Sequence[Candidate], recursion: Recursion | None
 ) -> TestView:
-    """Everything shown of one test input and its `entry` in the submission."""
+    """Return everything shown for one test input and its `entry` in the submission."""
     candidates = list(candidates)
-    answers = [candidate.grid for candidate in candidates] + ([] if pair.output is None else [pair.output])
-    grids = [_to_answer(entry.get(name), answers) for name in ATTEMPTS]
+    known_grids = [candidate.grid for candidate in candidates] + ([] if pair.output is None else [pair.output])
+    grids = [_to_prediction(entry.get(name), known_grids) for name in ATTEMPTS]
     attempts = [view_attempt(place, grids, pair.output) for place in range(len(ATTEMPTS))]
-    shown = view_candidates(candidates, pair.output)
-    unsolved = "found" if any(candidate.right for candidate in shown) else "missed"
-    scored = "solved" if any(attempt.right for attempt in attempts) else unsolved
+    candidate_views = view_candidates(candidates, pair.output)
+    unsolved = "found" if any(candidate.right for candidate in candidate_views) else "missed"
+    outcome = "solved" if any(attempt.right for attempt in attempts) else unsolved
     return TestView(
         write_grid(pair.input),
         None if pair.output is None else write_grid(pair.output),
         attempts,
-        shown,
+        candidate_views,
         len(candidates),
         sum(candidate.count for candidate in candidates),
-        "hidden" if pair.output is None else scored,
+        "hidden" if pair.output is None else outcome,
         recursion and view_recursion(recursion),
     )
 
 
 def view_candidates(candidates: Sequence[Candidate], truth: Grid | None) -> list[CandidateView]:
-    """The first candidates, and the right one wherever it stands."""
+    """Return the first CANDIDATES_SHOWN candidates, and the correct one at any rank."""
     votes = sum(candidate.count for candidate in candidates)
     views = []
     for place, candidate in enumerate(candidates, 1):
@@ -204,23 +212,23 @@ def _view_candidate(place: int, candidate: Candidate, votes: int, right: bool) -
 
 
 def view_attempt(place: int, grids: Sequence[Grid | None], truth: Grid | None) -> AttemptView:
-    """Attempt number `place` (from 0) of `grids`, compared with `truth` when that is known."""
+    """Return attempt number `place` (from 0) of `grids`, compared with `truth` if that is known."""
     grid = grids[place]
     if grid is None:
-        return AttemptView(None, False, "no answer")
-    shown = write_grid(grid)
+        return AttemptView(None, False, "no prediction")
+    text = write_grid(grid)
     if place and _same(grid, grids[0]):
-        return AttemptView(shown, False, "the same again")
+        return AttemptView(text, False, "same as attempt 1")
     if truth is None or _same(grid, truth):
-        return AttemptView(shown, truth is not None, "right" if truth is not None else "")
+        return AttemptView(text, truth is not None, "right" if truth is not None else "")
     if grid.shape != truth.shape:
-        return AttemptView(shown, False, f"{_size(grid)}, not {_size(truth)}")
+        return AttemptView(text, False, f"{_size(grid)}, not {_size(truth)}")
     wrong = grid != truth
-    return AttemptView(shown, False, f"{wrong.sum()} of {wrong.size} wrong")
+    return AttemptView(text, False, f"{wrong.sum()} of {wrong.size} wrong")
 
 
 def view_recursion(recursion: Recursion) -> RecursionView:
-    """The recursion as text and numbers."""
+    """Return a recursion trace as text and numbers."""
     answer, reasoning = ([*map(write_canvas, latent)] for latent in (recursion.answer, recursion.reasoning))
     answer_moved, reasoning_moved = (
         [[*map(_number, step)] for step in moved.tolist()]
@@ -231,9 +239,9 @@ def view_recursion(recursion: Recursion) -> RecursionView:
 
 
 def view_tile(view: TaskView) -> Tile:
-    """The task on the wall."""
+    """Return the tile of a task for the overview."""
     first = [test.candidates[0] for test in view.tests if test.candidates]
-    drawn = [grid for test in view.tests for grid in (test.input, test.truth, test.best.grid) if grid]
+    grids = [grid for test in view.tests for grid in (test.input, test.truth, test.best.grid) if grid]
     return Tile(
         view.id,
         view.outcome,
@@ -241,32 +249,32 @@ def view_tile(view: TaskView) -> Tile:
         _mean([candidate.share for candidate in first]),
         _mean([candidate.confidence for candidate in first]),
         max(test.candidates_in_all for test in view.tests),
-        max(len(grid.replace("/", "")) for grid in drawn),
+        max(len(grid.replace("/", "")) for grid in grids),
     )
 
 
 def write_canvas(tokens: NDArray[np.uint8]) -> str:
-    """A canvas (rows, columns) of tokens as text."""
+    """Return a canvas (rows, columns) of tokens as text."""
     return "/".join(row.tobytes().decode() for row in LETTERS[tokens])
 
 
 def read_canvas(text: str) -> NDArray[np.uint8]:
-    """Undo `write_canvas`."""
+    """Return the tokens (rows, columns) of a text made by `write_canvas`."""
     rows = [np.frombuffer(row.encode(), np.uint8) for row in text.split("/")]
     return TOKENS[np.stack(rows)]
 
 
 def write_grid(grid: Grid) -> str:
-    """A grid as text."""
+    """Return a grid as text."""
     return write_canvas(grid + np.uint8(FIRST_COLOUR))
 
 
-def _to_answer(grid: list[list[int]] | None, answers: Sequence[Grid]) -> Grid | None:
-    """The grid of an attempt, None for filler that nobody voted for and that is not the truth by chance."""
+def _to_prediction(grid: list[list[int]] | None, known_grids: Sequence[Grid]) -> Grid | None:
+    """Return the grid of an attempt; None for a placeholder, unless [[0]] is a candidate or the truth."""
     if grid is None:
         return None
-    filler = grid == PLACEHOLDER and not any(answer.tolist() == PLACEHOLDER for answer in answers)
-    return None if filler else parse_grid(grid, "attempt")
+    placeholder = grid == PLACEHOLDER and not any(known.tolist() == PLACEHOLDER for known in known_grids)
+    return None if placeholder else parse_grid(grid, "attempt")
 
 
 def _same(grid: Grid, other: Grid | None) -> bool:
@@ -282,5 +290,5 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _number(value: float) -> float | None:
-    """Rounded for showing; JSON has no word for what is not a number."""
+    """Return the value rounded for display; None for NaN and infinity, which JSON cannot represent."""
     return round(value, 4) if math.isfinite(value) else None

@@ -170,7 +170,7 @@ def test_the_statistics_beside_re_arcs_tasks_are_no_task(tmp_path: Path) -> None
         ({"a": SOLUTION, "b": SOLUTION, "c": SOLUTION}, "task c has no challenge"),
         ({"a": SOLUTION, "b": SOLUTION[:1]}, "task b: 1 outputs for 2 test inputs"),
         ({"a": 5, "b": SOLUTION}, "task a: no list of outputs for 2 test inputs"),
-        ([SOLUTION], "must hold one JSON object"),
+        ([SOLUTION], "must contain one JSON object"),
         ("{", "line 1, column 2"),
     ],
 )
@@ -236,13 +236,13 @@ def test_any_bytes_are_refused(tmp_path_factory: Any, content: bytes) -> None:
 
 
 def test_folders_that_are_no_sources_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"holds no \.json file"):
+    with pytest.raises(SourceError, match=r"contains no \.json file"):
         load_tasks(tmp_path)
     write(tmp_path / "package.json", {"name": "viewer"})
     with pytest.raises(TaskError, match=r"package.json: task package: \"train\" must be"):
         load_tasks(tmp_path)
     write(tmp_path / "mine_challenges.json", {"a": VALUE})
-    with pytest.raises(SourceError, match=r"mine_challenges\.json holds many tasks"):
+    with pytest.raises(SourceError, match=r"mine_challenges\.json contains many tasks"):
         load_tasks(tmp_path)
 
 
@@ -269,7 +269,7 @@ def test_unknown_sources_are_answered_with_close_ones() -> None:
 def test_a_task_that_is_in_a_file_twice_is_refused(tmp_path: Path) -> None:
     task = '{"train": [{"input": [[1]], "output": [[1]]}], "test": [{"input": [[1]]}]}'
     (tmp_path / "x_challenges.json").write_text(f'{{"aaaa": {task}, "aaaa": {task}}}')
-    with pytest.raises(SourceError, match="aaaa is in it twice"):
+    with pytest.raises(SourceError, match="name aaaa occurs twice in one object"):
         load_tasks(str(tmp_path / "x_challenges.json"))
 
 

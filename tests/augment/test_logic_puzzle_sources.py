@@ -66,7 +66,7 @@ def test_the_same_name_gives_the_same_puzzles_in_every_process() -> None:
         ("maze-31x31", "maze-5x5 to maze-30x30"),
         ("sudoku-9x9/1000", "as in sudoku-6x6/1000+500@1"),
         ("sudoku-9x9/0+5", "0 puzzles to train on"),
-        ("sudoku-4x4/100000+1", "to train on and 1 to test were found; ask for fewer"),
+        ("sudoku-4x4/100000+1", "training puzzles and 1 different test puzzles were found; request fewer"),
     ],
 )
 def test_names_that_are_none(source: str, said: str) -> None:
@@ -96,10 +96,10 @@ def test_a_folder_with_a_name_like_a_puzzle(tmp_path: Path, monkeypatch: pytest.
     assert load("maze#3").id == "maze#3"
     (tmp_path / "maze-30x30-hard-1k").mkdir()
     (tmp_path / "maze-30x30-hard-1k" / "train.csv").touch()
-    with pytest.raises(SourceError, match=r"train\.csv: no CSV file with the columns"):
+    with pytest.raises(SourceError, match=r"train\.csv is not a CSV file with the columns"):
         load("maze-30x30-hard-1k")
     (tmp_path / "sudoku-extreme" / "test.csv").unlink()
-    with pytest.raises(SourceError, match=r"test\.csv: no such file; a folder of puzzles holds train\.csv and test"):
+    with pytest.raises(SourceError, match=r"test\.csv does not exist; a folder of puzzles must contain train\.csv and test"):
         load("sudoku-extreme")
 
 
@@ -129,7 +129,7 @@ def test_sudoku_extreme_is_read(tmp_path: Path) -> None:
     assert (task.id, len(task.demonstrations), len(task.tests)) == ("sudoku-extreme", 2, 4)
     assert "".join(map(str, task.tests[0].input.ravel())) == QUESTION.replace(".", "0")
     assert (task.tests[0].input == task.tests[3].input).all()
-    with pytest.raises(SourceError, match=r"train.csv: holds 4 puzzles, 5 were asked for"):
+    with pytest.raises(SourceError, match=r"train.csv contains 4 puzzles, but 5 were requested"):
         load(f"{folder}#5+1")
     assert (len(load(folder).demonstrations), len(load(f"{folder}#4+0").tests)) == (4, 0)
 
@@ -171,16 +171,16 @@ def test_maze_hard_is_read(tmp_path: Path) -> None:
     ("rows", "said"),
     [
         ([(QUESTION, SOLVED), (QUESTION, SOLVED[::-1])], "line 3: the answer does not solve the question"),
-        ([(QUESTION, SOLVED), (QUESTION[:80], SOLVED)], "line 3: 80 cells, where the first question has 81"),
-        ([(QUESTION, SOLVED[:80])], "line 2: 80 cells, where the first question has 81"),
-        ([(QUESTION[:80], SOLVED)], r"line 2: a question of 80 cells; a Sudoku has 81"),
-        ([("S" + " " * 11, "x")], r"line 2: a question of 12 cells; a Maze has as many as a square"),
+        ([(QUESTION, SOLVED), (QUESTION[:80], SOLVED)], "line 3 has 80 cells, but the first question has 81"),
+        ([(QUESTION, SOLVED[:80])], "line 2 has 80 cells, but the first question has 81"),
+        ([(QUESTION[:80], SOLVED)], "line 2: the question has 80 cells, but a Sudoku has 81"),
+        ([("S" + " " * 11, "x")], "line 2: the question has 12 cells, but a Maze has a square number of cells"),
         ([("S" + " " * 80, "S" + "o" * 80)], "line 2: the answer does not solve the question"),
         ([(QUESTION.replace("7", "4", 1), SOLVED)], "line 2: the answer does not solve the question"),
-        ([(QUESTION[:80] + "x", SOLVED)], "line 2: a cell is none of"),
-        ([(QUESTION, SOLVED), ("é" + QUESTION[1:], SOLVED)], "line 3: a cell is none of"),
+        ([(QUESTION[:80] + "x", SOLVED)], "line 2: a cell is not in"),
+        ([(QUESTION, SOLVED), ("é" + QUESTION[1:], SOLVED)], "line 3: a cell is not in"),
         ([("SS G", "SSoG")], "line 2: the answer does not solve the question"),
-        ([("S #  x  G", "S #  x  G")], "line 2: a cell is none of"),
+        ([("S #  x  G", "S #  x  G")], "line 2: a cell is not in"),
     ],
 )
 def test_lines_that_are_no_puzzle_are_named(rows: list[tuple[str, str]], said: str, tmp_path: Path) -> None:
@@ -192,5 +192,5 @@ def test_lines_that_are_no_puzzle_are_named(rows: list[tuple[str, str]], said: s
 def test_a_file_without_the_columns_is_named(tmp_path: Path) -> None:
     folder = write_csv(tmp_path / "puzzles", [(QUESTION, SOLVED)])
     (folder / "train.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(SourceError, match=r"train\.csv: no CSV file with the columns question and answer"):
+    with pytest.raises(SourceError, match=r"train\.csv is not a CSV file with the columns question and answer"):
         load(f"{folder}#1+1")

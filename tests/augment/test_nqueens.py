@@ -68,5 +68,5 @@ def test_no_test_of_one_seed_is_a_demonstration_of_another() -> None:
 
 
 def test_more_than_there_are_is_refused() -> None:
-    with pytest.raises(SourceError, match="only 107 to train on and 17 to test were found"):
+    with pytest.raises(SourceError, match="only 107 different training puzzles and 17 different test puzzles were found"):
         load_logic_puzzles("queens-5x5/200+100")

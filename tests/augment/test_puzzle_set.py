@@ -183,7 +183,7 @@ def test_another_format_is_refused(folder: Path) -> None:
     summary["format"] = 99
     summary["sha256"] = sha256(json.dumps(summary).encode()).hexdigest()
     path.write_text(json.dumps(summary))
-    with pytest.raises(ValueError, match="has format 99, and this version reads 2"):
+    with pytest.raises(ValueError, match="has format 99, but this version reads format 2"):
         open_puzzle_set(folder)
 
 

@@ -196,18 +196,18 @@ def test_the_recursion_moves_by_keys_clicks_and_by_itself(browser: Browser, repo
     browser.evaluate("document.querySelector('.player').scrollIntoView({ block: 'center', behavior: 'instant' })")
     browser.wait_for("document.querySelectorAll('.player canvas.drawn').length === 2")
     step = "document.querySelector('.facts b').textContent"
-    assert browser.evaluate(step) == "Step 5 of 5"
+    assert browser.evaluate(step) == "Supervision step 5 of 5"
     last = pixels(browser, ".player canvas")
     for key, shown in ((".", 5), (",", 4), (",", 3), (".", 4)):
         browser.press(key)
-        assert browser.evaluate(step) == f"Step {shown} of 5"
+        assert browser.evaluate(step) == f"Supervision step {shown} of 5"
     browser.evaluate("document.querySelector('.strip thead button').click()")
-    assert browser.evaluate(step) == "Step 1 of 5"
+    assert browser.evaluate(step) == "Supervision step 1 of 5"
     assert pixels(browser, ".player canvas") != last
     assert browser.evaluate("[...document.querySelectorAll('.strip .now')].map((cell) => cell.cellIndex)") == [1] * 7
     browser.evaluate("document.activeElement.blur()")
     browser.press(" ")
-    browser.wait_for(f"{step} === 'Step 3 of 5'")
+    browser.wait_for(f"{step} === 'Supervision step 3 of 5'")
     browser.press(" ")
     assert browser.evaluate("playing === null")
 

@@ -50,7 +50,7 @@ def test_equations_are_read() -> None:
     ("settings", "said"),
     [
         ({"updates": ()}, "at least one equation"),
-        ({"updates": ("z_h = f(z_h + q)",)}, "q is read, but no equation gives it"),
+        ({"updates": ("z_h = f(z_h + q)",)}, "q is read, but no equation defines it"),
         ({"updates": ("z_h = f(z_h)",)}, "no equation reads x"),
         ({"updates": ("z_h := f(z_h + x)",)}, "is no equation; write it as"),
         ({"updates": ("y = f(z_h + x)",)}, "is no equation"),

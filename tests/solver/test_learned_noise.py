@@ -221,7 +221,7 @@ def test_a_slots_chance_is_the_same_however_many_processes_share_the_batch() -> 
     alone, second = make_learner(make_model(NOISY)), make_learner(make_model(NOISY))
     alone.sizes, second.sizes = [5], [2, 3]
     second.processes.index, second.processes.count = 1, 2
-    whole, part = alone._chance(7, np.arange(5)), second._chance(7, np.arange(3))
+    whole, part = alone._noise_source(7, np.arange(5)), second._noise_source(7, np.arange(3))
     assert whole is not None
     assert part is not None
     assert_close(part.keys_B, whole.keys_B[2:], rtol=0, atol=0)

@@ -34,7 +34,7 @@ def test_end_marks_are_left_out_at_the_edge_of_the_board() -> None:
 
 
 def test_a_grid_that_leaves_the_board_is_refused() -> None:
-    with pytest.raises(ValueError, match="leaves the 5x5 board"):
+    with pytest.raises(ValueError, match="does not fit on the 5x5 board"):
         encode(np.zeros((3, 3), np.uint8), side=5, shift=(0, 3))
 
 

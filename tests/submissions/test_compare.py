@@ -91,10 +91,10 @@ def test_no_difference_in_few_tasks_proves_little():
 @pytest.mark.parametrize(
     ("gained", "lost", "words"),
     [
-        (8, 1, ("p = 0.039", "8 to 1 or more unevenly in 3.9%", "seldom enough")),
-        (4, 1, ("p = 0.375", "4 to 1 or more unevenly in 37.5%", "too often")),
-        (12, 0, ("p < 0.001", "12 to 0 or more unevenly in less than 0.1%", "seldom enough")),
-        (0, 0, ("no test output tells the two apart",)),
+        (8, 1, ("p = 0.039", "as uneven as 8 to 1 would occur in 3.9%", "is significant")),
+        (4, 1, ("p = 0.375", "as uneven as 4 to 1 would occur in 37.5%", "is not significant")),
+        (12, 0, ("p < 0.001", "as uneven as 12 to 0 would occur in less than 0.1%", "is significant")),
+        (0, 0, ("no test output is solved by only one of the two",)),
     ],
 )
 def test_the_p_value_is_said_in_words(gained, lost, words):
@@ -148,7 +148,7 @@ def test_rankers_that_cannot_be_are_refused():
     predictions = made_up_predictions(tasks)
     with pytest.raises(ValueError, match="unknown ranker 'worst'"):
         compare_rankers(predictions, tasks, "here", ["count", "worst"])
-    with pytest.raises(ValueError, match="no ranker is named: choose of count"):
+    with pytest.raises(ValueError, match="no ranker is named: choose one or more of count"):
         compare_rankers(predictions, tasks, "here", [])
     with pytest.raises(ValueError, match=r"'product'.*; .*'steps'"):
         compare_rankers(predictions, tasks, "here", ["product", "steps"])

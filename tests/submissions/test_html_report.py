@@ -63,7 +63,7 @@ def test_the_page_says_the_score_and_escapes_what_it_is_given(tmp_path: Path) ->
     words = " ".join(page.words.split())
     assert "100.0% macro pass@2, 95% interval 20.7% to 100.0%" in words
     assert "1 of 1 test outputs solved, 1 of 1 tasks completely" in words
-    assert "What was trained on is not known" in words
+    assert "The tasks trained on are not known" in words
     assert "<7>" in words
 
 
@@ -131,7 +131,7 @@ def test_a_report_replaces_an_older_one_and_nothing_else(tmp_path: Path) -> None
         write_report(tmp_path / "new", tasks, placeholder_submission(tasks), title="here", form="folder")
     assert [path.name for path in (tmp_path / "new" / "tasks").iterdir()] == ["0.js"]
     (tmp_path / "new" / "mine.txt").write_text("keep")
-    with pytest.raises(ValueError, match="something else than a report"):
+    with pytest.raises(ValueError, match="something other than a report"):
         write_report(tmp_path / "new", [TASK], placeholder_submission([TASK]), title="here", form="folder")
     assert (tmp_path / "new" / "mine.txt").exists()
 
@@ -161,7 +161,7 @@ def test_attempts_say_how_they_are_wrong() -> None:
     first, second = view(candidates(OTHER, SMALL)).tests[0].attempts
     assert (first.remark, second.remark) == ("1 of 4 wrong", "1×1, not 2×2")
     assert view(candidates(TRUTH)).tests[0].attempts[0].right
-    assert view(candidates(OTHER)).tests[0].attempts[1].remark == "the same again"
+    assert view(candidates(OTHER)).tests[0].attempts[1].remark == "same as attempt 1"
 
 
 def test_filler_is_shown_as_no_answer_unless_it_was_voted_for() -> None:

@@ -167,7 +167,7 @@ def test_a_merge_is_not_ranked_by_scores_that_only_one_model_gave():
 def test_steps_needs_all_steps_of_every_one_of_a_merge():
     every = [answer(A, 0.5, step=1, last=False), answer(A, 0.5, step=2)]
     merged = merge_predictions({"one": make_predictions({}, every), "two": make_predictions({}, every[1:])})
-    with pytest.raises(ValueError, match="all steps in each of one, two"):
+    with pytest.raises(ValueError, match="all supervision steps in each of one, two"):
         candidates(merged, "steps")
 
 

@@ -94,7 +94,7 @@ def test_predictions_of_another_source_are_refused():
 
 
 def test_a_prediction_for_a_test_input_that_is_not_there_names_the_task():
-    with pytest.raises(ValueError, match=r"task a: .*test pair 3"):
+    with pytest.raises(ValueError, match=r"task a: .*test input 3"):
         vote(make_predictions({}, answers((RED, 0.0), test=3)), [task_of(BLUE)])
 
 

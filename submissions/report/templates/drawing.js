@@ -1,12 +1,12 @@
-// What the report's wall and task pages are made of: settings, elements, grids on canvases, and the tasks' blobs.
-// A grid is text, a letter a cell and rows parted by "/": digits are colours, "." is empty, "|" an end mark.
+// Shared parts of the report's overview and task pages: settings, elements, grids on canvases, and the tasks' blobs.
+// A grid is text with one letter per cell and rows separated by "/": digits are colours, "." is empty, "|" an end mark.
 "use strict";
 
 const SETTINGS = { theme: ["auto", "light", "dark"], palette: ["arc", "safe"] };
 const LINED_CELL = 6;
 const LARGE_CELL = 12;
 
-/** What was chosen before; browsers may refuse to remember anything of a file. */
+/** Returns a stored setting, or null: browsers may refuse local storage to a page opened from a file. */
 function recall(name) {
   try {
     return localStorage.getItem(`arc-trm.${name}`);
@@ -19,7 +19,7 @@ function remember(name, value) {
   try {
     localStorage.setItem(`arc-trm.${name}`, value);
   } catch {
-    // Then it holds until the page is left.
+    // Without local storage the setting lasts until the page is closed.
   }
 }
 
@@ -27,7 +27,7 @@ function setting(name) {
   return document.documentElement.dataset[name] ?? SETTINGS[name][0];
 }
 
-/** Choose the next value of a setting. */
+/** Switches a setting to its next value. */
 function turn(name) {
   const values = SETTINGS[name];
   const next = values[(values.indexOf(setting(name)) + 1) % values.length];
@@ -43,7 +43,7 @@ function applySettings() {
   }
 }
 
-/** An element; attributes that begin with "on" are listeners, false and undefined ones are left out. */
+/** Makes an element; attributes that begin with "on" are listeners, false and undefined ones are omitted. */
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -54,7 +54,7 @@ function make(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** The sign of an outcome: told apart by its shape, not by its colour alone. */
+/** Makes the sign of an outcome, which differs from others by its shape, not only by its colour. */
 function makeSign(outcome) {
   const space = document.querySelector("symbol").namespaceURI;
   const [svg, use] = ["svg", "use"].map((tag) => document.createElementNS(space, tag));
@@ -66,7 +66,7 @@ function makeSign(outcome) {
 }
 
 /**
- * A canvas that shows a grid, drawn once it is near what is seen.
+ * Makes a canvas that shows a grid; it is drawn when it comes near the visible part of the page.
  * cell: side of a cell in CSS pixels, from `cellFor`; marks: rows of booleans, true where a dot marks a wrong cell.
  */
 function makeGrid(text, cell, { marks = null, label = "grid" } = {}) {
@@ -80,13 +80,13 @@ function makeGrid(text, cell, { marks = null, label = "grid" } = {}) {
   return canvas;
 }
 
-/** The largest whole cell that keeps the grids' longest side within `space` CSS pixels, within limits. */
+/** Returns the largest integer cell size, within limits, so that the grids' longest side fits `space` CSS pixels. */
 function cellFor(texts, space, least = 2, most = 24) {
   const sides = texts.map((text) => Math.max(text.split("/").length, text.indexOf("/") < 0 ? text.length : text.indexOf("/")));
   return Math.min(Math.max(Math.floor(space / Math.max(...sides)), least), most);
 }
 
-/** Which cells differ from the truth; null where the two cannot be laid over each other. */
+/** Returns which cells differ from the truth; null if there is no truth or its shape is different. */
 function findWrong(text, truth) {
   if (!truth) return null;
   const [rows, wanted] = [text.split("/"), truth.split("/")];
@@ -95,17 +95,18 @@ function findWrong(text, truth) {
 }
 
 /**
- * Which cells of a canvas differ from the truth and its end marks, and how many that are of how many; null without a
- * truth. What lies further out is not trained, so it is neither right nor wrong.
+ * Returns which cells of a canvas differ from the truth and its end marks, how many these are, and the number compared;
+ * null without a truth. Cells beyond the end marks are not trained, so they are neither right nor wrong.
  */
 function findWrongOnCanvas(text, truth) {
   if (!truth) return null;
   const [rows, wanted] = [text.split("/"), truth.split("/")];
   const [height, width] = [wanted.length, wanted[0].length];
-  const meant = (y, x) => wanted[y]?.[x] ?? ((y === height && x < width) || (x === width && y < height) ? "|" : undefined);
-  const known = rows.map((row, y) => [...row].map((_, x) => meant(y, x) !== undefined));
-  const marks = rows.map((row, y) => [...row].map((letter, x) => known[y][x] && letter !== meant(y, x)));
+  const target = (y, x) => wanted[y]?.[x] ?? ((y === height && x < width) || (x === width && y < height) ? "|" : undefined);
+  const known = rows.map((row, y) => [...row].map((_, x) => target(y, x) !== undefined));
+  const marks = rows.map((row, y) => [...row].map((letter, x) => known[y][x] && letter !== target(y, x)));
   const sum = (flags) => flags.flat().filter(Boolean).length;
+  // Cells of the truth outside the canvas cannot be predicted, so they count as wrong.
   const beyond = height * width - Math.min(height, rows.length) * Math.min(width, rows[0].length);
   return { marks, wrong: sum(marks) + beyond, of: sum(known) + beyond };
 }
@@ -120,7 +121,7 @@ const nearby = new IntersectionObserver(
   { rootMargin: "200px" },
 );
 
-/** Draw what was drawn again, in the colours of now. */
+/** Redraws all drawn canvases in the current colours. */
 function redraw() {
   inks = null;
   for (const canvas of document.querySelectorAll("canvas.drawn")) drawGrid(canvas);
@@ -128,7 +129,7 @@ function redraw() {
 
 let inks = null;
 
-/** The colours of now by letter, and those of lines and end marks. */
+/** Reads the current colours by letter, and those of lines and end marks. */
 function readInks() {
   const style = getComputedStyle(document.documentElement);
   inks = Object.fromEntries([..."0123456789"].map((digit) => [digit, style.getPropertyValue(`--c${digit}`).trim()]));
@@ -139,7 +140,7 @@ function readInks() {
 function drawGrid(canvas) {
   if (!inks) readInks();
   const { rows, cell, marks } = canvas.picture;
-  // Whole device pixels: cells have sharp edges and are all of one size.
+  // In whole device pixels, so that cells have sharp edges and the same size.
   const side = Math.max(1, Math.round(cell * devicePixelRatio));
   canvas.width = rows[0].length * side + 1;
   canvas.height = rows.length * side + 1;
@@ -151,7 +152,7 @@ function drawGrid(canvas) {
   canvas.classList.add("drawn");
 }
 
-/** One rectangle for each run of equal cells; empty cells stay as the page is. */
+/** Draws one rectangle for each run of equal cells; empty cells keep the background of the page. */
 function drawRow(pen, row, top, side) {
   for (let start = 0, end; start < row.length; start = end) {
     for (end = start + 1; row[end] === row[start]; ) end++;
@@ -163,7 +164,7 @@ function drawRow(pen, row, top, side) {
   }
 }
 
-/** Hatched. */
+/** Draws a hatched cell. */
 function drawEndMark(pen, left, top, side) {
   pen.save();
   pen.globalAlpha = 0.14;
@@ -192,7 +193,7 @@ function frame(pen, width, height) {
   pen.strokeRect(0.5, 0.5, width - 1, height - 1);
 }
 
-/** A white dot with a black rim, to be seen on every colour. */
+/** Draws a white dot with a black rim, which is visible on every colour. */
 function drawMark(pen, left, top, side) {
   for (const [colour, radius] of [["#000", 0.21], ["#fff", 0.13]]) {
     pen.fillStyle = colour;
@@ -204,23 +205,23 @@ function drawMark(pen, left, top, side) {
 
 const waiting = new Map();
 
-/** Called by the scripts of the folder form. */
+/** Receives the blob of a task; called by the scripts of a report in a folder. */
 function receiveBlob(number, blob) {
   waiting.get(number)?.(blob);
 }
 
-/** The blob of a task: in this page, or else in a script beside it (a file may not fetch others). */
+/** Returns the blob of a task, from this page or else from a script: a page opened from a file cannot use fetch. */
 function loadBlob(number) {
   const inline = document.getElementById(`blob-${number}`);
   if (inline) return Promise.resolve(inline.textContent);
   const src = `tasks/${number}.js`;
   return new Promise((done, fail) => {
     waiting.set(number, done);
-    document.head.append(make("script", { src, onerror: () => fail(new Error(`${src} is missing beside this page`)) }));
+    document.head.append(make("script", { src, onerror: () => fail(new Error(`${src} is missing from the folder of this page`)) }));
   });
 }
 
-/** Everything shown of a task. */
+/** Returns the view of a task. */
 async function loadTask(number) {
   const bytes = Uint8Array.from(atob(await loadBlob(number)), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));

@@ -1,5 +1,5 @@
-// The report's wall of tasks, keys, and which task is open in the wall's place. Where one is stands in the address:
-// #task=ID and what the wall is filtered and sorted by, so that it can be linked to and gone back from.
+// The report's overview ("wall") of task tiles, the keys, and the task page that replaces the overview. The address
+// holds the state: #task=ID and the filter and order of the overview, so that links and the back button work.
 "use strict";
 
 const { labels, tiles } = JSON.parse(document.getElementById("tiles").textContent);
@@ -14,48 +14,48 @@ const SORTS = {
   candidates: (a, b) => b.candidates - a.candidates,
 };
 
-// Where one is
+// The state in the address
 
 function read() {
-  const found = new URLSearchParams(location.hash.slice(1));
-  const number = numbers.get(found.get("task"));
-  const [show, find, sort] = ["show", "find", "sort"].map((name) => found.get(name) ?? "");
-  return { number, show: show in labels ? show : "", find, sort: sort in SORTS ? sort : "", turned: found.has("turned") };
+  const parameters = new URLSearchParams(location.hash.slice(1));
+  const number = numbers.get(parameters.get("task"));
+  const [show, find, sort] = ["show", "find", "sort"].map((name) => parameters.get(name) ?? "");
+  return { number, show: show in labels ? show : "", find, sort: sort in SORTS ? sort : "", turned: parameters.has("turned") };
 }
 
-/** The address of a place that differs from this one by `change`. */
+/** Returns the address of the current state with `change` applied. */
 function address(change) {
   const { number, ...rest } = { ...read(), ...change };
   const words = { task: tiles[number]?.id, ...rest, turned: rest.turned ? "1" : "" };
   return `#${new URLSearchParams(Object.entries(words).filter(([name, value]) => value || (name === "task" && number !== undefined)))}`;
 }
 
-/** Go there; what is typed and chosen on the wall makes no steps to go back by. */
+/** Changes the state; a change of filter or order replaces the history entry, so that "back" does not undo it. */
 function go(change, how = "pushState") {
   history[how](null, "", address(change));
   show();
 }
 
-/** The numbers of the tasks that the filter lets through, in the order chosen. */
+/** Returns the numbers of the tasks that match the filter, in the chosen order. */
 function listed() {
   const { show: outcome, find, sort, turned } = read();
-  const wanted = find.trim().toLowerCase();
-  const found = tiles.map((_, number) => number).filter((number) => {
+  const query = find.trim().toLowerCase();
+  const matches = tiles.map((_, number) => number).filter((number) => {
     const tile = tiles[number];
-    return (!outcome || tile.outcome === outcome) && tile.id.toLowerCase().includes(wanted);
+    return (!outcome || tile.outcome === outcome) && tile.id.toLowerCase().includes(query);
   });
-  found.sort((a, b) => SORTS[sort](tiles[a], tiles[b]) || (tiles[a].id < tiles[b].id ? -1 : 1));
-  return turned ? found.reverse() : found;
+  matches.sort((a, b) => SORTS[sort](tiles[a], tiles[b]) || (tiles[a].id < tiles[b].id ? -1 : 1));
+  return turned ? matches.reverse() : matches;
 }
 
-let shown;
+let current; // undefined at the start, then { number }; the number is undefined for the overview
 let wallScroll = 0;
 
 function show() {
   const { number } = read();
-  if (number === shown?.number && shown) return showWall();
-  const before = shown?.number;
-  shown = { number };
+  if (number === current?.number && current) return showWall();
+  const before = current?.number;
+  current = { number };
   if (before === undefined) wallScroll = scrollY;
   at("overview").hidden = number !== undefined;
   at("task").hidden = number === undefined;
@@ -100,26 +100,26 @@ const nodes = tiles.map(makeTile);
 function showWall() {
   const { number, show: outcome, find, sort, turned } = read();
   if (number !== undefined) return;
-  const found = listed();
-  at("wall").replaceChildren(...found.map((number) => nodes[number]));
-  at("count").textContent = found.length === tiles.length ? `${tiles.length} tasks` : `${found.length} of ${tiles.length} tasks`;
+  const matches = listed();
+  at("wall").replaceChildren(...matches.map((number) => nodes[number]));
+  at("count").textContent = matches.length === tiles.length ? `${tiles.length} tasks` : `${matches.length} of ${tiles.length} tasks`;
   for (const radio of document.getElementsByName("show")) radio.checked = radio.value === outcome;
   if (at("find").value !== find) at("find").value = find;
   at("sort").value = sort;
   at("turned").setAttribute("aria-pressed", turned);
-  for (const number of found) link(number).href = address({ number });
-  makeReachable(link(found[0]));
+  for (const number of matches) link(number).href = address({ number });
+  makeReachable(link(matches[0]));
 }
 
 const link = (number) => nodes[number]?.firstChild;
 
-/** Tab reaches one tile; keys move on from there. */
+/** Makes one tile the only one that Tab reaches; the keys move to the others. */
 function makeReachable(tile) {
   at("wall").querySelector("a[tabindex='0']")?.setAttribute("tabindex", -1);
   tile?.setAttribute("tabindex", 0);
 }
 
-/** Focus the tile `steps` further, or a row further, from the one in focus. */
+/** Moves the focus by a number of tiles (`steps`) and of rows. */
 function moveOnWall(steps, rows) {
   const all = [...at("wall").querySelectorAll("a")];
   const place = all.indexOf(document.activeElement);
@@ -186,7 +186,7 @@ function makeBar(number) {
   );
 }
 
-// Keys, buttons, and where to begin
+// Keys, buttons and the initial state
 
 const onTile = () => document.activeElement.matches(".tile");
 const recursion = () => document.activeElement.closest(".recursion") ?? document.querySelector(".recursion");
@@ -221,7 +221,7 @@ function press(event) {
   if (act && !own?.test(key) && act() !== false) event.preventDefault();
 }
 
-/** The next value of a setting, and its button's words. */
+/** Switches a setting to its next value and renames its button. */
 function choose(name) {
   turn(name);
   nameButtons();

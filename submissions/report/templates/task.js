@@ -1,5 +1,5 @@
-// The page of a task: demonstrations, test inputs with attempts and candidates, and the recursion step by step.
-// In: a view as `views.py` makes it. Out: elements. The outcomes' `labels` are the report's.
+// Builds the page of a task: demonstrations, test inputs with attempts and candidates, and the recursion step by step.
+// The input is a view made by `views.py`, the output a list of elements. The outcomes' `labels` are in `report.js`.
 
 const STEP_MILLISECONDS = 450;
 const phone = matchMedia("(max-width: 700px)");
@@ -49,16 +49,16 @@ function makeFigure(name, grid, cell, { remark = "", right = false, truth = null
 
 function makeCandidates(test) {
   const heads = [
-    ["", "place"],
+    ["", "rank"],
     ["", "grid"],
-    [`${test.votes.toLocaleString("en")} votes`, "answers that gave it"],
-    ["augm.", "different augmentations that gave it"],
+    [`${test.votes.toLocaleString("en")} votes`, "predictions of this grid"],
+    ["augm.", "different augmentations it was predicted under"],
     ["halt", "mean halting probability"],
-    ["log p", "mean log-probability of a cell"],
+    ["log p", "mean log-probability per cell"],
   ];
   const cell = cellFor(test.candidates.map(({ grid }) => grid), phone.matches ? 62 : 92);
-  const [shown, all] = [test.candidates.length, test.candidates_in_all];
-  const part = all > shown ? `${shown} of ${all.toLocaleString("en")}` : "all";
+  const [count, all] = [test.candidates.length, test.candidates_in_all];
+  const part = all > count ? `${count} of ${all.toLocaleString("en")}` : "all";
   return make(
     "table",
     { class: "candidates" },
@@ -105,7 +105,7 @@ function makeRecursion({ recursion, truth }) {
   const button = make("button", { type: "button", class: "play", "aria-pressed": "false", onclick: play }, "Play");
   const facts = make("p", { class: "facts" });
   const strip = makeStrip(recursion, errors, (step) => (stop(), goTo(step)));
-  const scroller = make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "All steps" }, strip);
+  const scroller = make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "All supervision steps" }, strip);
 
   function goTo(step) {
     if (step < 1 || step > steps) return;
@@ -140,8 +140,8 @@ function makeRecursion({ recursion, truth }) {
       "p",
       { class: "soft" },
       latents.length > 1
-        ? `The two latents after each of ${steps} supervision steps, read by the same output head: the answer, which becomes the attempt, and the reasoning beside it. `
-        : `The latent after each of ${steps} supervision steps, read by the output head: the answer, which becomes the attempt. `,
+        ? `The two latents after each of ${steps} supervision steps, read by the same output head: the answer, which becomes the prediction, and the reasoning. `
+        : `The latent after each of ${steps} supervision steps, read by the output head: the answer, which becomes the prediction. `,
       "Hatched cells are end marks, blank ones empty.",
     ),
     make(
@@ -155,36 +155,38 @@ function makeRecursion({ recursion, truth }) {
   return Object.assign(node, { move: (steps) => (stop(), goTo(+slider.value + steps)), play });
 }
 
-/** The latents that the model has. */
+/** Returns the names of the latents that the model has. */
 function latentsOf(recursion) {
   return ["answer", "reasoning"].filter((name) => recursion[name].length);
 }
 
 function describeStep(recursion, errors, step) {
-  const shown = (value) => value?.toFixed(2) ?? "unknown";
+  const format = (value) => value?.toFixed(2) ?? "unknown";
   const span = (values) =>
-    values.length > 1 ? `${shown(values[0])}, and at last ${shown(values.at(-1))}, of its length in ${values.length} updates` : `${shown(values[0])} of its length`;
+    values.length > 1
+      ? `${format(values[0])} of its length in the first and ${format(values.at(-1))} in the last of ${values.length} updates`
+      : `${format(values[0])} of its length`;
   return [
-    `Step ${step} of ${recursion.answer.length}`,
-    `halting probability ${shown(recursion.halting[step - 1])}`,
+    `Supervision step ${step} of ${recursion.answer.length}`,
+    `halting probability ${format(recursion.halting[step - 1])}`,
     ...latentsOf(recursion).map((name) => `${name} moved by ${span(recursion[`${name}_moved`][step - 1])}`),
     errors ? `${errors[step - 1].wrong} of ${errors[step - 1].of} cells of the answer wrong` : "",
   ].filter(Boolean);
 }
 
-/** A column a step: canvases, how far each latent moved at each of its updates, halting probability, wrong cells. */
+/** Makes a table with a column per supervision step: canvases, latent movement, halting probability, wrong cells. */
 function makeStrip(recursion, errors, choose) {
   const cell = cellFor([recursion.answer[0]], 62);
   const row = (name, values, show) => make("tr", {}, make("th", { scope: "row" }, name), values.map((value, place) => make("td", {}, show(value, place))));
   const frames = (name) => row(name, recursion[name], (frame, place) => makeGrid(frame, cell, { label: `${name} after step ${place + 1}` }));
   const bars = (name, values, top) =>
     row(name, values, (value) => {
-      const each = [value].flat();
-      return [make("span", { class: "columns" }, each.map((one) => makeColumn(one / top))), each.at(-1)?.toFixed(2) ?? "–"];
+      const updates = [value].flat();
+      return [make("span", { class: "columns" }, updates.map((update) => makeColumn(update / top))), updates.at(-1)?.toFixed(2) ?? "–"];
     });
   const furthest = (values) => Math.max(...values.flat(), 1e-9);
   const buttons = recursion.answer.map((_, place) =>
-    make("th", { scope: "col" }, make("button", { type: "button", "aria-label": `Show step ${place + 1}`, onclick: () => choose(place + 1) }, place + 1)),
+    make("th", { scope: "col" }, make("button", { type: "button", "aria-label": `Show supervision step ${place + 1}`, onclick: () => choose(place + 1) }, place + 1)),
   );
   return make(
     "table",

@@ -93,7 +93,7 @@ def test_the_command_makes_a_backbone_and_its_card_says_how_it_was_trained(
         assert said in card
     assert "exists already" in refuse(capsys, "backbone", final, "--out", backbone)
     assert "NAME=TEXT" in refuse(capsys, "backbone", final, "--out", tmp_path / "other", "--note", "six puzzles")
-    assert "no checkpoint" in refuse(capsys, "backbone", tmp_path, "--out", tmp_path / "other")
+    assert "is not a checkpoint" in refuse(capsys, "backbone", tmp_path, "--out", tmp_path / "other")
 
 
 def write_tasks(folder: Path, tasks: list[Task]) -> Path:

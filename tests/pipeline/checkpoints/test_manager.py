@@ -169,7 +169,7 @@ def test_a_quota_that_is_used_up_is_a_full_disk(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("pipeline.checkpoints.manager.save_file", fail)
     keeper = make_keeper(tmp_path)
     keeper.save(make_state(2))
-    with pytest.raises(ValueError, match=r"no room for a checkpoint: .*quota.*There is none before it"):
+    with pytest.raises(ValueError, match=r"no room for a checkpoint: .*quota.*there is none before it"):
         keeper.wait()
 
 

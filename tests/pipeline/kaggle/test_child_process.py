@@ -17,10 +17,10 @@ from tests.helpers.process_family import is_gone, process_family, wait_until
 
 
 def start(monkeypatch: pytest.MonkeyPatch, script: str) -> tuple[ChildProcess, list[str]]:
-    """A child that runs this script in place of a stage, and what it says."""
+    """A child that runs this script in place of a stage, and its lines; warnings among them are marked."""
     monkeypatch.setattr(children, "launch_command", lambda *_: [sys.executable, "-c", script])
-    said: list[str] = []
-    return ChildProcess([], 1, said.append), said
+    lines: list[str] = []
+    return ChildProcess([], 1, lines.append, lambda message: lines.append(f"WARNING {message}")), lines
 
 
 def wait(child: ChildProcess, seconds: float = 20.0, patience: float = 20.0, stop_after: float = 1e9) -> ChildResult:
@@ -32,10 +32,30 @@ def test_what_it_says_is_shown_and_its_end_is_told(monkeypatch: pytest.MonkeyPat
     child, said = start(monkeypatch, "print('one'); print('two')")
     assert wait(child).well
     assert said == ["one", "two"]
-    child, _ = start(monkeypatch, "import sys; print('error: ValueError: no such thing', file=sys.stderr); sys.exit(2)")
+    child, _ = start(monkeypatch, "import sys; print('ValueError: no such thing', file=sys.stderr); sys.exit(1)")
     ended = wait(child)
     assert not ended.well
-    assert ended.describe() == "exit code 2: error: ValueError: no such thing"
+    assert ended.describe() == "exit code 1: ValueError: no such thing"
+
+
+WRITE_EVENTS = """
+import sys
+from pipeline.runtime.console import Console
+from pipeline.runtime.events import report_error
+from pipeline.runtime.exit_codes import DiskFullError
+Console().warn("a; b")
+print("text")
+sys.exit(report_error(DiskFullError("RUN: 3 MB are missing", "free some")))
+"""
+
+
+def test_events_are_told_from_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    child, lines = start(monkeypatch, WRITE_EVENTS)
+    ended = wait(child)
+    assert lines == ["WARNING a; b", "text", "error: RUN: 3 MB are missing"]
+    assert (ended.code, ended.disk_full, ended.out_of_memory) == (11, True, False)
+    assert ended.errors[0]["fix"] == "free some"
+    assert ended.describe() == "exit code 11: RUN: 3 MB are missing"
 
 
 def test_a_child_that_is_killed_is_told_from_one_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,29 +77,29 @@ def test_nothing_of_it_is_left(monkeypatch: pytest.MonkeyPatch, ending: str, why
     # A launcher that ends, or is ended, leaves its processes in sessions of their own behind.
     child, said = start(monkeypatch, GRANDCHILD + ending)
     ended = wait(child, seconds=2.0)
-    assert ended.why == why
+    assert ended.reason == why
     assert is_gone(int(said[0]))
 
 
 def test_a_stopped_process_is_ended_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     child, _ = start(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
     begun = time.monotonic()
-    assert wait(child, seconds=1.0).why == "late"
+    assert wait(child, seconds=1.0).reason == "late"
     assert time.monotonic() - begun < 4
 
 
 def test_silence_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     child, _ = start(monkeypatch, "import time; print('here', flush=True); time.sleep(60)")
-    assert wait(child, patience=1.0).why == "silent"
+    assert wait(child, patience=1.0).reason == "silent"
 
 
 def test_a_process_that_hangs_after_an_error_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(children, "SECONDS_AFTER_FATAL", 1.0)
     child, _ = start(monkeypatch, "import time; print('MemoryError', flush=True); time.sleep(60)")
     ended = wait(child)
-    assert (ended.why, ended.out_of_memory) == ("silent", True)
+    assert (ended.reason, ended.out_of_memory) == ("silent", True)
     child, _ = start(
-        monkeypatch, "import time; print('out of memory: from now on at most 9', flush=True); time.sleep(2)"
+        monkeypatch, "import time; print('a batch did not fit in memory: at most 9', flush=True); time.sleep(2)"
     )
     assert wait(child).well
 
@@ -88,30 +108,29 @@ def test_work_that_goes_on_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch, tm
     beat = tmp_path / ".alive"
     script = f"import time, pathlib\nfor _ in range(8): pathlib.Path({str(beat)!r}).touch(); time.sleep(0.4)"
     monkeypatch.setattr(children, "launch_command", lambda *_: [sys.executable, "-c", script])
-    assert wait(ChildProcess([], 1, print, beat), patience=1.5).well
+    assert wait(ChildProcess([], 1, print, print, beat), patience=1.5).well
 
 
 def test_it_may_finish_when_the_run_is_asked_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     script = "import signal, sys, time; signal.signal(15, lambda *_: (print('saved', flush=True), sys.exit(143)))\n"
     child, said = start(monkeypatch, script + "print('on', flush=True); time.sleep(60)")
-    assert wait(child, stop_after=1.0).why == "stopped"
+    assert wait(child, stop_after=1.0).reason == "stopped"
     assert said == ["on", "saved"]
 
 
 @pytest.mark.parametrize(
     ("line", "memory", "space"),
     [
-        ("error: ValueError: out of memory, with nothing left to split (CUDA out of memory.)", True, False),
         ("RuntimeError: [enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory", True, False),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", True, False),
         ("RuntimeError: can't start new thread", True, False),
         ("OSError: [Errno 28] No space left on device", False, True),
-        ("error: ValueError: RUN/checkpoints: no room for a checkpoint: it takes 3 MB", False, True),
-        ("error: ValueError: train.hold_out is 4", False, False),
+        ("ValueError: train.hold_out is 4", False, False),
     ],
 )
-def test_what_it_lacked_is_understood(line: str, memory: bool, space: bool) -> None:
-    ended = ChildResult(2, "ended", ("train 3/9", line))
-    assert (ended.out_of_memory, ended.out_of_space) == (memory, space)
+def test_the_words_of_torch_and_the_system_are_understood(line: str, memory: bool, space: bool) -> None:
+    ended = ChildResult(1, "ended", ("train 3/9", line))
+    assert (ended.out_of_memory, ended.disk_full) == (memory, space)
     assert line[:50] in ended.describe()
 
 
@@ -136,11 +155,11 @@ def test_gpus_are_counted_without_torch(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,3")
     assert count_gpus() == 3
     command = launch_command("pipeline.worker", ["train", "RUN"], 3)
-    assert command[2:5] == ["accelerate.commands.launch", "--num_processes", "3"]
+    assert command[3:6] == ["accelerate.commands.launch", "--num_processes", "3"]
     assert command[-4:] == ["-m", "pipeline.worker", "train", "RUN"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert count_gpus() == 0
-    assert launch_command("pipeline.worker", ["train"], 2)[2:5] == ["torch.distributed.run", "--nproc-per-node", "2"]
+    assert launch_command("pipeline.worker", ["train"], 2)[3:6] == ["torch.distributed.run", "--nproc-per-node", "2"]
     assert launch_command("pipeline.worker", ["train"], 1) == [sys.executable, "-m", "pipeline.worker", "train"]
 
 

@@ -9,18 +9,16 @@ from pipeline.config.run_config import UnattendedSettings, override
 from pipeline.kaggle.child_process import ChildResult
 from pipeline.kaggle.restart_policy import RestartPolicy
 from pipeline.recipes.small import smoke
+from pipeline.runtime.exit_codes import ExitCode
 from pipeline.runtime.run_folder import RunFolder
 
 KILLED = ChildResult(-9, "ended", ("train 3/9",))
-NO_MEMORY = ChildResult(2, "ended", ("error: ValueError: out of memory, with nothing left to split",))
-NO_SPACE = ChildResult(2, "ended", ("error: OSError: [Errno 28] No space left on device",))
-DAMAGED = ChildResult(2, "ended", ("error: ValueError: no checkpoint of this run is whole",))
-OTHER = ChildResult(2, "ended", ("error: RuntimeError: CUDA error: unspecified launch failure",))
-LAUNCHED = ChildResult(
-    1,
-    "ended",
-    ("train 3/9", "  exitcode  : -9 (pid: 7)", "  error_file: <N/A>", "  traceback : Signal 9 (SIGKILL) received"),
-)
+NO_MEMORY = ChildResult(ExitCode.OUT_OF_MEMORY, "ended")
+NO_SPACE = ChildResult(ExitCode.DISK_FULL, "ended")
+DAMAGED = ChildResult(ExitCode.UNREADABLE_CHECKPOINT, "ended")
+NO_DEVICE = ChildResult(ExitCode.NO_DEVICE, "ended")
+OTHER = ChildResult(ExitCode.BUG, "ended", ("RuntimeError: CUDA error: unspecified launch failure",))
+LAUNCHED = ChildResult(137, "ended", ("train 3/9", "error: process 1 ended with exit code -9"))
 
 
 @pytest.fixture
@@ -95,6 +93,11 @@ def test_the_same_failure_twice_begins_anew_once(recovery: RestartPolicy) -> Non
     recovery.learn("train", DAMAGED)
     assert recovery.words("train") == ["--anew"]
     assert recovery.words("train") == [], "only that start, or nothing would ever be kept"
+
+
+def test_without_a_device_for_each_process_there_is_one_process(recovery: RestartPolicy) -> None:
+    recovery.learn("train", NO_DEVICE)
+    assert recovery.processes("train", 4) == 1
 
 
 def test_a_full_disk_is_cleared_of_what_can_be_spared(recovery: RestartPolicy) -> None:

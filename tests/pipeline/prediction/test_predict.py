@@ -178,7 +178,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved_and_answers_the_same(
     monkeypatch.setattr(RecursiveModel, "forward", small)
     notes = Notes()
     made = ask(puzzle_set, tmp_path / "out", notes)
-    assert notes.said("out of memory: from now on at most")
+    assert notes.said("a batch did not fit in memory: from now on at most")
     same_answers(made, read_predictions(plain))
 
 

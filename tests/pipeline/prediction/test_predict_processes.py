@@ -49,14 +49,14 @@ def test_any_number_of_processes_gives_the_identical_answers(stored: tuple[str |
 
 LOSE_ONE = """
 import os, signal, sys
-from pipeline import parts
+from pipeline.prediction import shards
 from pipeline.__main__ import main
-write = parts.write_shard
+write = shards.write_shard
 def killed(folder, number, *rest):
     if number >= 3 and os.environ["RANK"] == "1":
         os.kill(os.getpid(), signal.SIGKILL)
     write(folder, number, *rest)
-parts.write_shard = killed
+shards.write_shard = killed
 main(sys.argv[1:])
 """
 
@@ -76,7 +76,7 @@ def test_a_lost_process_ends_the_others_and_fewer_go_on(
 
 READ_LATE = """
 import os, sys, time
-from pipeline import predict
+from pipeline.prediction import predict
 from pipeline.__main__ import main
 find = predict.find_cut_off
 def late(*words):

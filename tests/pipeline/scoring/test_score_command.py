@@ -122,7 +122,7 @@ def test_a_submission_alone_says_less(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "pass@2 50.0%" in told
     assert "larger side up to 5 7 3 (42.9%)" in told
     assert not any(word in told for word in ("coverage", "covered 6", "selection", "pass@K", "no grid"))
-    assert "What was trained on is not known" in told
+    assert "The tasks trained on are not known" in told
 
 
 def test_a_mark_stays_prominent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +173,7 @@ def test_two_runs_on_the_same_tasks(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "arc-agi-1/training: 4 tasks, 7 test outputs, pass@2" in told
     assert "difference +0.0" in told
     assert "test outputs: 3 gained, 1 lost, 1 solved by both, 2 by none" in told
-    assert "p = 0.625: were both equally good, outputs would fall 3 to 1 or more unevenly in 62.5%" in told
+    assert "p = 0.625: if both were equally good, a split at least as uneven as 3 to 1 would occur in 62.5%" in told
     assert f"gained: {D} lost: {A}" in told
 
 

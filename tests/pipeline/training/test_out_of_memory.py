@@ -31,14 +31,14 @@ def test_what_does_not_fit_is_halved_and_stays_so() -> None:
     done = [row for rows in memory.batches(20, 1, work) for row in rows]
     assert done == list(range(20))
     assert tried == [16, 8, 4, 4, 4, 4, 4]
-    assert said == [f"out of memory: from now on at most {most} positions at once" for most in (40, 20)]
+    assert said == [f"a batch did not fit in memory: from now on at most {most} positions at once" for most in (40, 20)]
 
 
 def test_a_single_example_that_does_not_fit_ends_in_words() -> None:
     def work(rows: slice) -> None:
         raise MemoryError("no memory")
 
-    with pytest.raises(ValueError, match=r"out of memory with a single example \(no memory\): free memory"):
+    with pytest.raises(ValueError, match=r"out of memory with a single example \(no memory\); free memory"):
         list(BatchSize(CONFIG, 8, print).batches(5, 36, work))
 
 

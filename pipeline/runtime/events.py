@@ -1,0 +1,53 @@
+"""What a stage tells the program that started it: JSON lines on its standard output.
+
+A stage that `EVENTS` is set for writes `{"event": NAME, ...}` lines beside its text for people:
+
+    {"event": "warning", "message": ...}                                  something went wrong and was dealt with
+    {"event": "error", "code": N, "summary": ..., "fix": ...}             why it ends, with its exit code
+
+Without `EVENTS` the same is printed as text: "warning: ...", "error: ...".
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+from augment.errors import UserError
+from pipeline.runtime.exit_codes import ExitCode, exit_code
+
+EVENTS = "ARC_TRM_EVENTS"
+"""Environment variable: whether whoever started this process reads events."""
+START = '{"event": '
+
+
+def are_read() -> bool:
+    """Whether this process writes events."""
+    return bool(os.environ.get(EVENTS))
+
+
+def write_event(event: str, **values: Any) -> None:
+    """Write one line to standard output, at once."""
+    print(json.dumps({"event": event, **values}), flush=True)
+
+
+def parse_event(line: str) -> dict[str, Any] | None:
+    """The event of a line; None where the line is text."""
+    if not line.startswith(START):
+        return None
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def report_error(error: Exception) -> ExitCode:
+    """Tell what ends this process, as an event or as text on standard error; returns the exit code."""
+    code = exit_code(error)
+    summary = error.summary if isinstance(error, UserError) else str(error) or type(error).__name__
+    fix = error.fix if isinstance(error, UserError) else ""
+    if are_read():
+        write_event("error", code=int(code), summary=summary, fix=fix)
+    else:
+        print(f"error: {summary}{f'; {fix}' if fix else ''}", file=sys.stderr, flush=True)
+    return code

@@ -1,0 +1,64 @@
+"""Exit codes of commands and stages: how a program tells why one ended, without reading its words.
+
+0   it did what it should
+1   an error in this program: a traceback was printed
+2   refused: an input, a setting or a state of a folder; the message names the fix
+10  out of memory, of the device or of the machine
+11  no room on the disk
+12  no checkpoint can be read
+13  not as many devices as processes, or none
+14  another process of the same run was lost
+128 + N   ended by signal N
+"""
+
+import errno
+from enum import IntEnum
+
+from augment.errors import UserError
+
+
+class ExitCode(IntEnum):
+    """Why a stage ended; the module's docstring says what each number means."""
+
+    DONE = 0
+    BUG = 1
+    REFUSED = 2
+    OUT_OF_MEMORY = 10
+    DISK_FULL = 11
+    UNREADABLE_CHECKPOINT = 12
+    NO_DEVICE = 13
+    PROCESS_LOST = 14
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class CheckpointError(UserError):
+    """No checkpoint can be read: files are missing, cut short, altered, or of another format."""
+
+
+class DiskFullError(UserError):
+    """There is no room on the disk for what has to be written."""
+
+
+class NoDeviceError(UserError):
+    """There are not as many devices as processes, or none."""
+
+
+class OutOfMemoryError(UserError):
+    """Not even the smallest piece of work fits in memory."""
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """The code of an error that ends a command; of one that is none of a user's, BUG."""
+    if isinstance(error, OutOfMemoryError | MemoryError):
+        return ExitCode.OUT_OF_MEMORY
+    if isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in FULL):
+        return ExitCode.DISK_FULL
+    if isinstance(error, CheckpointError):
+        return ExitCode.UNREADABLE_CHECKPOINT
+    if isinstance(error, NoDeviceError):
+        return ExitCode.NO_DEVICE
+    if isinstance(error, ConnectionError):
+        return ExitCode.PROCESS_LOST
+    return ExitCode.REFUSED if isinstance(error, ValueError | OSError) else ExitCode.BUG
