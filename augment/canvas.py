@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from augment.task import Task
 
 FIXED_WIDTHS = (36, 121, 196, 289, 441, 676)
-"""Numbers of cells to which canvases are padded if that is below the whole board: squares of 6, 11, 14, 17, 21 and 26.
+"""Numbers of cells to which canvases are padded, besides the whole board: the squares of 6, 11, 14, 17, 21 and 26.
 
 The overhead of this padding was measured relative to the cells used, with each task counted once. It is 15% on
 ARC-AGI-1 (both parts) and on ARC-AGI-2's training part, 9% on kaggle-2025/evaluation, and 20% on ConceptARC. Padding

@@ -83,7 +83,7 @@ def seal(folder: Path, name: str, about: dict[str, Any], but: str = "") -> None:
     write_file(folder / name, text)
 
 
-def unseal(file: Path, kind: str, version: int, fix: str) -> dict[str, Any]:
+def unseal(file: Path, kind: str, version: int, fix: str, header_only: bool = False) -> dict[str, Any]:
     """Check every file of a sealed folder, and return the JSON object with which it was sealed.
 
     Args:
@@ -91,6 +91,7 @@ def unseal(file: Path, kind: str, version: int, fix: str) -> dict[str, Any]:
         kind: the kind of folder, for messages.
         version: the required value of "format".
         fix: what the user should do about a damaged folder, for messages.
+        header_only: read and check the JSON file alone, not the files that it seals.
 
     Raises:
         DamagedError: if a file is missing, cut short, altered, or of another format; the message names the file.
@@ -108,6 +109,8 @@ def unseal(file: Path, kind: str, version: int, fix: str) -> dict[str, Any]:
         raise DamagedError(f"{file} has format {format_}, but this version reads format {version}", fix)
     if not is_intact:
         raise DamagedError(f"{file} was cut short or altered", fix)
+    if header_only:
+        return about
     for name, digest in about["files"].items():
         if not (file.parent / name).is_file() or _digest_file(file.parent / name) != digest:
             raise DamagedError(f"{file.parent / name} is missing, cut short or altered", fix)

@@ -29,7 +29,7 @@ from joblib.externals.loky import get_reusable_executor
 
 from augment import Grid, Pair, Selection, SourcedTasks, Task, count_distinct, open_puzzle_set, write_puzzle_set
 from pipeline.config.run_config import PuzzleSettings
-from pipeline.data.build import build, gather
+from pipeline.data.build import gather, make_puzzle_set
 from pipeline.runtime.provenance import processor, versions
 
 POLL_SECONDS = 0.03
@@ -98,7 +98,7 @@ def build_once(load: Load, augmentations: int, workers: int, folder: Path) -> tu
     clock.append(time.perf_counter())
     # The training part holds one task of the evaluation part: the published set has both.
     settings = PuzzleSettings(augmentations=augmentations, workers=workers, on_leak="allow")
-    puzzle_set = build(sources, settings, seed=0)
+    puzzle_set = make_puzzle_set(sources, settings, seed=0)
     clock.append(time.perf_counter())
     write_puzzle_set(puzzle_set, folder)
     clock.append(time.perf_counter())

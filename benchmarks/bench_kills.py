@@ -26,7 +26,7 @@ import typer
 
 from augment import Selection, write_puzzle_set
 from pipeline.config.run_config import PuzzleSettings
-from pipeline.data.build import build, gather
+from pipeline.data.build import gather, make_puzzle_set
 from pipeline.runtime.provenance import processor, versions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,7 +107,7 @@ def run_and_kill(folder: Path, kills: int, seed: int, steps: int = STEPS) -> lis
 def write_puzzles(folder: Path) -> None:
     """Four small ARC tasks under four augmentations."""
     sources = gather(["arc-agi-1/training"], Selection(max_side=3, limit=4), [])
-    write_puzzle_set(build(sources, PuzzleSettings(augmentations=3), seed=0), folder)
+    write_puzzle_set(make_puzzle_set(sources, PuzzleSettings(augmentations=3), seed=0), folder)
 
 
 def draw_moments(kills: int, steps: int, seed: int, starting: float) -> list[Moment]:

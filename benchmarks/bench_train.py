@@ -24,7 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 from augment import PuzzleSet
 from pipeline.checkpoints.load_model import choose_precision
 from pipeline.config.run_config import RunConfig, override, parse_assignments
-from pipeline.data.build import build, gather
+from pipeline.data.build import gather, make_puzzle_set
 from pipeline.recipes.registry import recipe
 from pipeline.runtime.console import Console
 from pipeline.runtime.provenance import processor, versions
@@ -136,7 +136,7 @@ class Work:
 def prepare_work(config: RunConfig, slots: int | None) -> Work:
     """Build the config's puzzle set and choose the slots, all of the batch by default."""
     sources = gather([config.source], config.selection.selection(), list(config.train_sources))
-    puzzle_set = build(sources, config.puzzles, config.seed, config.model.board_side)
+    puzzle_set = make_puzzle_set(sources, config.puzzles, config.seed, config.model.board_side)
     size = config.train.batch_size
     examples = PuzzleDataset(puzzle_set, "task", ids=config.puzzles.ids)
     whole = Work(config, puzzle_set, examples.row_keys, np.arange(size))

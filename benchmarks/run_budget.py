@@ -23,7 +23,7 @@ import typer
 
 from augment import PuzzleSet
 from pipeline.config.run_config import RunConfig, SelectionSettings, override, parse_assignments
-from pipeline.data.build import build, gather
+from pipeline.data.build import gather, make_puzzle_set
 from pipeline.prediction.time_estimate import estimate_seconds
 from pipeline.recipes.registry import recipe as find_recipe
 from pipeline.runtime.distributed import join_process_group
@@ -31,7 +31,7 @@ from pipeline.runtime.provenance import processor, versions
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.solve import solve
 from pipeline.time_budget import Budget, format_duration
-from pipeline.training.trainer import train
+from pipeline.training.train import train
 from submissions.score import Score
 
 SOURCE = "arc-agi-1/evaluation"
@@ -80,7 +80,7 @@ def spend(config: RunConfig, folder: Path, minutes: float, trial_steps: int) -> 
     """Plan, run and score one model within the minutes; returns the seconds that all of it took too."""
     budget, config = Budget(60 * minutes), override(config, {"ensemble": 1})
     sources = gather([config.source], config.selection.selection(), list(config.train_sources))
-    puzzle_set = build(sources, config.puzzles, config.seed, config.model.board_side)
+    puzzle_set = make_puzzle_set(sources, config.puzzles, config.seed, config.model.board_side)
     plan = make_plan(config, puzzle_set, trial_steps, budget)
     planned = {"train.steps": plan.steps, "predict.augmentations": plan.views - 1, "budget": budget.left()}
     score = solve(override(config, planned), folder)

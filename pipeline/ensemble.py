@@ -1,25 +1,21 @@
-"""Several models of one config, each from a seed of its own, whose answers are pooled before the vote.
+"""Several models of one config, each from a seed of its own, whose predictions are pooled before the vote.
 
-In: a config, its puzzle set and a run's folder. Out: predictions, in RUN/predictions. The first model is the run's own,
-the others are runs by themselves in RUN/ensemble/1, 2 ... Of several, each one's answers are in
-RUN/ensemble/N/predictions.
+The first model is the run's own; the others are runs by themselves in RUN/ensemble/1, 2 ... With several models the
+predictions of each are in RUN/ensemble/N/predictions, and pooled in RUN/predictions.
 
 Each of several processes trains a model alone, as long as there is one for each of them; they share the models that
 remain. A model that a process trains alone is trained as in a run of one process.
 """
 
+from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
-from augment import PuzzleSet
 from pipeline.config.run_config import RunConfig
-from pipeline.prediction.predict import predict
-from pipeline.prediction.rescore import rescore
-from pipeline.prediction.test_time_training import train_and_predict_tasks
 from pipeline.runtime.distributed import LaunchedProcesses, alone, join_process_group
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.time_budget import Budget
-from pipeline.training.trainer import train
 from submissions.prediction_files import read_predictions, write_predictions
 from submissions.predictions import Predictions, merge_predictions
 
@@ -27,36 +23,67 @@ SEEDS_APART = 1000
 """Between models, so that runs of neighbouring seeds share none."""
 
 
-def train_and_predict(
-    config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, budget: Budget, reserve: float = 0.0
-) -> Predictions:
-    """Train every model and have it answer every test input; what is there already is not made again.
+@dataclass(frozen=True)
+class Model:
+    """One model to train and predict with.
 
-    reserve: seconds of the budget in which all processes together answer for one model. Models that are trained one
-    after another share what is left equally.
+    config: its own, with its seed
+    run: its run folder
+    predictions: its predictions folder
+    reserve: seconds of the budget that its training leaves: for its predictions, and for the models after it
+    """
 
-    Returns:
-        The answers of all models, the same in every process.
+    config: RunConfig
+    run: RunFolder
+    predictions: Path
+    reserve: float
+
+
+def each_model(config: RunConfig, run: RunFolder, budget: Budget, reserve: float = 0.0) -> Iterator[Model]:
+    """The models that this process trains, one after another: all of them where it is the only one.
+
+    While a model is out, this process may be the only one of its process group (`pipeline.runtime.distributed.alone`).
+
+    Args:
+        reserve: seconds of the budget in which all processes together predict with one model. Models that are trained
+            one after another share what is left equally.
     """
     if config.ensemble == 1:
-        return _one(config, 0, puzzle_set, run, budget, seconds_kept(budget, [reserve]), run.predictions)
+        yield Model(config, run, run.predictions, seconds_kept(budget, [reserve]))
+        return
     processes = join_process_group()
     rounds = config.ensemble // processes.count if processes.count > 1 else 0
     shared = range(rounds * processes.count, config.ensemble)
     reserves = [reserve * processes.count] * rounds + [reserve] * len(shared)
-    work = [(number * processes.count + processes.index, True) for number in range(rounds)]
-    work += [(number, False) for number in shared]
+    numbers = [turn * processes.count + processes.index for turn in range(rounds)]
     finished = FinishedModels(run.path / "ensemble", processes)
-    for place, (number, by_itself) in enumerate(work):
+    for place, number in enumerate([*numbers, *shared]):
         if place == rounds:
             finished.wait_for_all()
         kept = seconds_kept(budget, reserves[place:])
-        with alone() if by_itself else nullcontext():
-            _one(config, number, puzzle_set, run, budget, kept, predictions_folder(run.path, number))
+        with alone() if place < rounds else nullcontext():
+            yield _model(config, number, run, kept)
     finished.wait_for_all()
-    pooled = merge_predictions(
-        {f"model {number}": read_predictions(predictions_folder(run.path, number)) for number in range(config.ensemble)}
-    )
+
+
+def _model(config: RunConfig, number: int, run: RunFolder, reserve: float) -> Model:
+    """One of several models; its run folder prints on the screen of the whole run."""
+    own = config_of(config, number)
+    folder = run
+    if number:
+        folder = RunFolder(run_folders(config, run.path)[number], own, first=join_process_group().index == 0)
+        folder.screen = run.screen
+    folder.log(f"model {number + 1} of {config.ensemble}, seed {own.seed}")
+    return Model(own, folder, predictions_folder(run.path, number), reserve)
+
+
+def pool_predictions(config: RunConfig, run: RunFolder) -> Predictions:
+    """The predictions of all models together, the same in every process."""
+    if config.ensemble == 1:
+        return read_predictions(run.predictions)
+    folders = {f"model {number}": predictions_folder(run.path, number) for number in range(config.ensemble)}
+    pooled = merge_predictions({name: read_predictions(folder) for name, folder in folders.items()})
+    processes = join_process_group()
     if processes.index == 0:
         write_predictions(run.predictions, pooled, replace=True)
     processes.wait()
@@ -64,7 +91,7 @@ def train_and_predict(
 
 
 def config_of(config: RunConfig, number: int) -> RunConfig:
-    """Of one model by itself: the first is the run's own config."""
+    """The config of one model by itself: the first is the run's own."""
     if number == 0:
         return config
     return config.model_copy(update={"seed": config.seed + SEEDS_APART * number, "ensemble": 1})
@@ -76,14 +103,15 @@ def run_folders(config: RunConfig, path: Path) -> list[Path]:
 
 
 def predictions_folder(path: Path, number: int) -> Path:
-    """Where the answers of one of several models are, in the run's folder."""
+    """Where the predictions of one of several models are, in the run's folder."""
     return path / "ensemble" / str(number) / "predictions"
 
 
 class FinishedModels:
-    """Which processes have done what they do alone: a file for each, as one may need hours more than another.
+    """Which processes have finished the models that they train alone: a file for each process.
 
-    Files are looked at, and not waited for by a collective operation, which would end after half an hour.
+    One may need hours more than another, and a collective operation ends with an error after half an hour. So they
+    look for each other's files instead.
     """
 
     def __init__(self, folder: Path, processes: LaunchedProcesses):
@@ -103,39 +131,13 @@ class FinishedModels:
         self.processes.wait_until(lambda: all(mark.exists() for mark in self.marks))
 
 
-def _one(
-    config: RunConfig,
-    number: int,
-    puzzle_set: PuzzleSet,
-    run: RunFolder,
-    budget: Budget,
-    kept: float,
-    answers: Path,
-) -> Predictions:
-    own = config_of(config, number)
-    folder = run
-    processes = join_process_group()
-    if number:
-        folder = RunFolder(run_folders(config, run.path)[number], own, first=processes.index == 0)
-        folder.screen = run.screen
-    if config.ensemble > 1:
-        folder.log(f"model {number + 1} of {config.ensemble}, seed {own.seed}")
-    checkpoint = train(own, puzzle_set, folder, budget, kept)
-    answer = train_and_predict_tasks if config.train.task_steps else predict
-    predictions = answer(checkpoint, puzzle_set, config.predict, answers, folder, recipe=config.recipe)
-    if not config.predict.rescore:
-        return predictions
-    rescore(checkpoint, puzzle_set, config.predict, answers, folder)
-    return read_predictions(answers)
-
-
 def seconds_kept(budget: Budget, reserves: list[float]) -> float:
-    """Seconds of the budget after a model's training: the answers of it and of those after it, and their training.
+    """Seconds of the budget that a model's training leaves: predictions of it and of those after it, their training.
 
-    reserves: seconds in which each of these models is answered with, in their order
+    reserves: seconds in which each of these models predicts, in their order
     """
     if budget.left() == float("inf"):
         return 0.0
-    answering = sum(reserves)
-    training = max(0.0, budget.left(answering))
-    return answering + training * (len(reserves) - 1) / len(reserves)
+    predicting = sum(reserves)
+    training = max(0.0, budget.left(predicting))
+    return predicting + training * (len(reserves) - 1) / len(reserves)

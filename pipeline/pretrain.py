@@ -9,20 +9,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from augment import PuzzleSet, SeenTasks, Selection, SourcedTasks, Task, load_tasks, open_puzzle_set
+from augment import PuzzleSet, SeenTasks, Selection, SourcedTasks, Task, load_tasks
 from augment.errors import UserError
 from augment.storage import read_json
 from pipeline.checkpoints.backbone import describe_training, refuse_old, write_backbone
 from pipeline.config.run_config import ConfigError, RunConfig
 from pipeline.config.setting_names import differences
-from pipeline.data.build import gather, prepare, within
-from pipeline.data.summary import describe, describe_exceptions
+from pipeline.data.build import build, gather, within
 from pipeline.runtime.console import Console
 from pipeline.runtime.distributed import join_process_group
 from pipeline.runtime.launcher import is_first
 from pipeline.runtime.run_folder import MAY_CHANGE, RunFolder
 from pipeline.time_budget import Budget, format_duration
-from pipeline.training.trainer import train
+from pipeline.training.train import train
 
 
 def pretrain(config: RunConfig, path: Path, out: Path) -> None:
@@ -40,14 +39,8 @@ def pretrain(config: RunConfig, path: Path, out: Path) -> None:
     unseen = load_tasks(config.source, config.selection.selection())
     sources = gather([], Selection(), list(config.train_sources))
     run = RunFolder(path, config, first=is_first())
-    if processes.index == 0:
-        kept = leave_out(sources, unseen, config.puzzles.max_side, run)
-        prepare(run.puzzles, kept, config.puzzles, config.seed, config.model.board_side)
-    processes.wait_until(run.puzzles.exists)
-    puzzle_set = open_puzzle_set(run.puzzles)
-    run.show(describe(puzzle_set))
-    for line in describe_exceptions(puzzle_set):
-        run.log(line)
+    kept = leave_out(sources, unseen, config.puzzles.max_side, run) if run.first else []
+    puzzle_set = build(config, kept, run)
     trained = train(config, puzzle_set, run, budget)
     if processes.index == 0:
         shutil.rmtree(out, ignore_errors=True)  # the backbone of an earlier part of this run

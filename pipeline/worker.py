@@ -15,11 +15,9 @@ from pathlib import Path
 
 from augment import open_puzzle_set
 from augment.storage import read_json
-from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, read_checkpoint_header
 from pipeline.config.run_config import RunConfig, build_config, override
-from pipeline.prediction.predict import predict
-from pipeline.prediction.rescore import rescore
-from pipeline.prediction.test_time_training import train_and_predict_tasks
+from pipeline.prediction.stage import run_prediction
 from pipeline.runtime.distributed import leave_process_group
 from pipeline.runtime.events import report_error
 from pipeline.runtime.exit_codes import CheckpointError, OutOfMemoryError
@@ -28,7 +26,8 @@ from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import end_with
 from pipeline.solve import solve
 from pipeline.time_budget import Budget
-from pipeline.training.trainer import TrainingWindow, train
+from pipeline.training.train import train
+from pipeline.training.trainer import TrainingWindow
 from solver.training.micro_batches import ran_out_of_memory
 
 DAMAGED_PREFIX = "checkpoints.damaged-"
@@ -40,41 +39,41 @@ def train_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) ->
         set_checkpoints_aside(run)
     changes = {"train.micro_batch": given.micro_batch} if given.micro_batch else {}
     budget = Budget(max(given.until - time.monotonic(), 1e-3))
-    stretch = TrainingWindow(later=given.later, save_every=given.save_every)
-    train(override(config, changes), open_puzzle_set(run.puzzles), run, budget, stretch=stretch)
+    window = TrainingWindow(later=given.later, save_every=given.save_every)
+    train(override(config, changes), open_puzzle_set(run.puzzles), run, budget, window=window)
 
 
-def predict_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) -> None:
-    """Answer every test input with the newest checkpoint that can be read."""
-    changes = {"augmentations": given.views - 1, "batch_size": given.boards or config.predict.batch_size}
-    changes |= {} if given.last else {"second_pass": False}
-    settings = config.predict.model_copy(update=changes)
-    trained = newest_checkpoint(run)
-    puzzle_set = open_puzzle_set(run.puzzles)
-    if given.last and config.train.task_steps and not given.plain:
-        train_and_predict_tasks(trained, puzzle_set, settings, given.out, run, recipe=config.recipe)
-    else:
-        predict(trained, puzzle_set, settings, given.out, run, given.until, recipe=config.recipe)
-    if given.last and settings.rescore:
-        rescore(trained, puzzle_set, settings, given.out, run)
+def predict_stage(config: RunConfig, run: RunFolder, options: argparse.Namespace) -> None:
+    """Predict every test input with the newest checkpoint that can be read; the last pass as the config asks for."""
+    changes = {"augmentations": options.views - 1, "batch_size": options.boards or config.predict.batch_size}
+    if not options.last:
+        changes |= {"second_pass": False, "rescore": 0}
+    checkpoint = newest_checkpoint(run)
+    predict_config = config.model_copy(update={"predict": config.predict.model_copy(update=changes)})
+    adapt = options.last and not options.plain
+    run_prediction(predict_config, checkpoint, open_puzzle_set(run.puzzles), options.out, run, options.until, adapt)
 
 
 def newest_checkpoint(run: RunFolder) -> Checkpoint:
-    """Of the final checkpoint, those on the way and those set aside, the one of the most steps that is whole.
+    """Load the checkpoint of the most steps that is intact: final ones, those on the way, and those set aside.
 
     Raises:
-        ValueError: where there is none.
+        CheckpointError: where there is none.
     """
-    found: list[Checkpoint] = []
-    for place in (run.checkpoints, *sorted(run.path.glob(f"{DAMAGED_PREFIX}*"), reverse=True)):
-        for folder in [place / "final", *sorted(place.glob("step_[0-9]*"), reverse=True)]:
-            try:
-                found += [load_checkpoint(folder)] if folder.exists() else []
-            except CheckpointError as error:
-                run.warn(f"{error.summary}; another checkpoint is used")
-    if not found:
-        raise CheckpointError(f"{run.checkpoints}: no checkpoint can be read, so there is nothing to predict with")
-    return max(found, key=lambda checkpoint: checkpoint.step)
+    places = [run.checkpoints, *sorted(run.path.glob(f"{DAMAGED_PREFIX}*"), reverse=True)]
+    folders = [folder for place in places for folder in (place / "final", *sorted(place.glob("step_[0-9]*"))[::-1])]
+    steps: dict[Path, int] = {}
+    for folder in filter(Path.exists, folders):
+        try:
+            steps[folder] = read_checkpoint_header(folder).step
+        except CheckpointError as error:
+            run.warn(f"{error.summary}; another checkpoint is used")
+    for folder in sorted(steps, key=steps.__getitem__, reverse=True):
+        try:
+            return load_checkpoint(folder)
+        except CheckpointError as error:
+            run.warn(f"{error.summary}; another checkpoint is used")
+    raise CheckpointError(f"{run.checkpoints}: no checkpoint can be read, so there is nothing to predict with")
 
 
 def set_checkpoints_aside(run: RunFolder) -> None:

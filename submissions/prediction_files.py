@@ -100,7 +100,7 @@ def read_predictions(folder: str | Path) -> Predictions:
     folder = Path(folder)
     description = _unseal(folder)
     grids = grid_table.from_columns(_read(folder / GRIDS_FILE))
-    tasks, answers = _from_table(_read(folder / ANSWERS_FILE), grids, PredictionRows)
+    tasks, rows = _from_table(_read(folder / ANSWERS_FILE), grids, PredictionRows)
     recursions = {}
     scores = None
     if RECURSION_FILE in description["files"]:
@@ -108,8 +108,8 @@ def read_predictions(folder: str | Path) -> Predictions:
     if SCORES_FILE in description["files"]:
         score_tasks, scores = _from_table(_read(folder / SCORES_FILE), grids, ScoreRows)
         # Each Parquet file has its own dictionary of tasks, so the task indices of the two must be aligned.
-        tasks, (answers, scores) = _align_tasks([(tasks, answers), (score_tasks, scores)])
-    return Predictions(description["metadata"], tasks, answers, grids, recursions, scores)
+        tasks, (rows, scores) = _align_tasks([(tasks, rows), (score_tasks, scores)])
+    return Predictions(description["metadata"], tasks, rows, grids, recursions, scores)
 
 
 # A shard on disk consists of NUMBER.grids.parquet, optionally NUMBER.recursion.parquet, and then NUMBER.answers.parquet
@@ -164,15 +164,15 @@ def _write_tables(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) ->
     counts = {"answers": 0, "malformed": 0}
     written_ids = set[int]()
     recursions = []
-    answers = pq.ParquetWriter(folder / ANSWERS_FILE, _schema(_PREDICTION_TYPES), compression="zstd", **QUICK)
-    grids = pq.ParquetWriter(folder / GRIDS_FILE, grid_table.SCHEMA, compression="zstd", **QUICK)
-    with answers, grids:
+    answers_writer = pq.ParquetWriter(folder / ANSWERS_FILE, _schema(_PREDICTION_TYPES), compression="zstd", **QUICK)
+    grids_writer = pq.ParquetWriter(folder / GRIDS_FILE, grid_table.SCHEMA, compression="zstd", **QUICK)
+    with answers_writer, grids_writer:
         for part in parts:
             ids = part.grids.ids.tolist()
             new_numbers = np.flatnonzero([grid_id not in written_ids for grid_id in ids])
             written_ids.update(ids)
-            answers.write_table(_to_table(part, tasks))
-            grids.write_table(grid_table.to_columns(part.grids.take(new_numbers)))
+            answers_writer.write_table(_to_table(part, tasks))
+            grids_writer.write_table(grid_table.to_columns(part.grids.take(new_numbers)))
             if part.recursions:
                 recursions.append(recursion_table(part.recursions, tasks))
             counts["answers"] += len(part.rows)
@@ -238,13 +238,13 @@ def read_shards(folder: Path, tasks: Sequence[str], metadata: dict[str, Any]) ->
     if not shards:
         return None
     grids, numbers = join_grids([shard.grids for shard in shards])
-    answers = PredictionRows.joined(
+    rows = PredictionRows.joined(
         [renumbered(shard.rows, number) for shard, number in zip(shards, numbers, strict=True)]
     )
     recursions = {
         (tasks[place], test): recursion for shard in shards for (place, test), recursion in shard.recursions.items()
     }
-    return Predictions(metadata, tuple(tasks), answers, grids, recursions)
+    return Predictions(metadata, tuple(tasks), rows, grids, recursions)
 
 
 def _read_shard(folder: Path, number: int, tasks: Sequence[str]) -> Shard | None:

@@ -108,8 +108,8 @@ class Shard:
 class Prediction:
     """A single prediction as an object, from which `make_predictions` builds the columns.
 
-    The fields are those of `PredictionRows`, but `task` is the task ID, `augmentation` is a published name and `grid`
-    is the grid itself, or None for an empty or malformed prediction.
+    The fields are those of `PredictionRows`, with three differences: `task` is the task ID, `augmentation` is a
+    published name, and `grid` is the grid itself. An empty or malformed prediction has None as its grid.
     """
 
     task: str
@@ -160,8 +160,8 @@ class Predictions:
     @property
     def malformed(self) -> float | None:
         """Share of the predictions at the last supervision step that are not a grid; None without predictions."""
-        answers = current_predictions(self.answers)
-        return float((answers.grid[answers.last] == NO_GRID).mean()) if answers.last.any() else None
+        rows = current_predictions(self.answers)
+        return float((rows.grid[rows.last] == NO_GRID).mean()) if rows.last.any() else None
 
 
 def make_predictions(metadata: dict[str, Any], rows: Iterable[Prediction]) -> Predictions:
@@ -182,8 +182,10 @@ def make_predictions(metadata: dict[str, Any], rows: Iterable[Prediction]) -> Pr
         name: converted[name] if name in converted else [getattr(row, name) for row in rows]
         for name in _PREDICTION_TYPES
     }
-    answers = PredictionRows(**{name: np.array(columns[name], kind) for name, kind in _PREDICTION_TYPES.items()})
-    return Predictions(metadata, tasks, answers, grids)
+    prediction_rows = PredictionRows(
+        **{name: np.array(columns[name], kind) for name, kind in _PREDICTION_TYPES.items()}
+    )
+    return Predictions(metadata, tasks, prediction_rows, grids)
 
 
 def current_predictions(answers: PredictionRows) -> PredictionRows:
@@ -201,14 +203,14 @@ def merge_predictions(several: dict[str, Predictions]) -> Predictions:
     that only one model predicted. A recursion trace is taken from the first model that has one.
     """
     parts = list(several.values())
-    tasks, answers = _align_tasks([(part.tasks, current_predictions(part.answers)) for part in parts])
+    tasks, row_parts = _align_tasks([(part.tasks, current_predictions(part.answers)) for part in parts])
     grids, numbers = join_grids([part.grids for part in parts])
     # A prediction on the whole board replaces earlier ones of the same model only. That has been done above, so the
     # flag is cleared: otherwise it would replace the predictions of the other models too.
-    cleared = [replace(rows, board=np.zeros_like(rows.board)) for rows in answers]
-    answers = [renumbered(rows, number) for rows, number in zip(cleared, numbers, strict=True)]
+    cleared = [replace(rows, board=np.zeros_like(rows.board)) for rows in row_parts]
+    row_parts = [renumbered(rows, number) for rows, number in zip(cleared, numbers, strict=True)]
     recursions = {key: recursion for part in reversed(parts) for key, recursion in part.recursions.items()}
-    return Predictions(_merge_metadata(several), tasks, PredictionRows.joined(answers), grids, recursions)
+    return Predictions(_merge_metadata(several), tasks, PredictionRows.joined(row_parts), grids, recursions)
 
 
 def _merge_metadata(several: dict[str, Predictions]) -> dict[str, Any]:

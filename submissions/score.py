@@ -155,7 +155,7 @@ def score_predictions(
     ballot: Ballot,
     submission: Submission | None = None,
 ) -> Score:
-    """Score the submission made from the ballot of `predictions` (or the given one), with their metadata."""
+    """Score `submission`, or by default the one made from `ballot`, with the metadata of `predictions`."""
     tasks = list(tasks)
     return score_submission(
         make_submission(ballot, tasks) if submission is None else submission, tasks, source, ballot,
@@ -166,9 +166,9 @@ def score_predictions(
 def share_malformed(predictions: Predictions, tasks: Iterable[Task]) -> float | None:
     """Return the share of the predictions for these tasks, at the last supervision step, that are not a grid."""
     task_ids = {task.id for task in tasks}
-    answers = predictions.answers
+    rows = predictions.answers
     places = [place for place, name in enumerate(predictions.tasks) if name in task_ids]
-    return replace(predictions, answers=answers.take(np.isin(answers.task, places))).malformed
+    return replace(predictions, answers=rows.take(np.isin(rows.task, places))).malformed
 
 
 def _add_ballot(score: Score, attempts: Ranks, tasks: list[Task], ballot: Ballot) -> Score:

@@ -155,13 +155,13 @@ def _find_malformed(submission: Submission) -> list[str]:
     return problems
 
 
-def _find_bad_grids(entry: Any, where: str) -> Iterator[str]:
+def _find_bad_grids(entry: Any, location: str) -> Iterator[str]:
     if not isinstance(entry, dict):
-        yield f"{where} is not an object with {' and '.join(ATTEMPTS)}"
+        yield f"{location} is not an object with {' and '.join(ATTEMPTS)}"
         return
     for name in [name for name in ATTEMPTS if name in entry]:
         try:
-            parse_grid(entry[name], f"{where}, {name}")
+            parse_grid(entry[name], f"{location}, {name}")
         except GridError as error:
             yield str(error)
 

@@ -131,15 +131,15 @@ def vote(predictions: Predictions, tasks: Iterable[Task], ranker: str = "count")
     prediction is never a candidate. `ranker` is the name of a ranker or the path of a .py file that defines one.
 
     Raises:
-        ValueError: if no prediction belongs to `tasks`, if a prediction is for a test input that its task does not
-            have, or if the ranker is unknown or needs data that the predictions lack.
+        ValueError: if no prediction belongs to `tasks`, if a task lacks the test input of a prediction, if the ranker
+            is unknown, or if the predictions lack data that the ranker needs.
     """
     method = find_ranker(ranker)
     inputs, lookup = _number_inputs(predictions.tasks, list(tasks))
     _require_ranker_data(predictions, method)
-    answers = _select_votes(predictions.answers, method)
-    _refuse_unknown_inputs(predictions, answers, lookup)
-    votes, numbers_C = tally(predictions, answers, lookup)
+    rows = _select_votes(predictions.answers, method)
+    _refuse_unknown_inputs(predictions, rows, lookup)
+    votes, numbers_C = tally(predictions, rows, lookup)
     return ArrayBallot(votes, predictions.grids, numbers_C, rank(votes, method), inputs)
 
 
@@ -193,8 +193,8 @@ def _rank_keys(ranker: Ranker, votes: Votes) -> list[NDArray[np.float64]]:
 
 def _require_ranker_data(predictions: Predictions, ranker: Ranker) -> None:
     """Raise ValueError if the predictions lack data that the ranker needs."""
-    answers = predictions.answers
-    if ranker.steps == "all" and answers.last.all() and (answers.step > 1).any():
+    rows = predictions.answers
+    if ranker.steps == "all" and rows.last.all() and (rows.step > 1).any():
         raise ValueError(
             f"the ranker '{ranker.name}' needs the predictions of all supervision steps: run predict with --steps all"
         )
@@ -204,7 +204,7 @@ def _require_ranker_data(predictions: Predictions, ranker: Ranker) -> None:
             f"{', '.join(predictions.merged)}, because a model with the last step only would have fewer votes: "
             "run predict with --steps all for each"
         )
-    if ranker.judged and np.isnan(answers.value).any():
+    if ranker.judged and np.isnan(rows.value).any():
         raise ValueError(
             f"the ranker '{ranker.name}' needs the value head, which only models with a noisy recursion have: "
             "choose 'best', which uses the halting head"
@@ -219,11 +219,11 @@ def _require_ranker_data(predictions: Predictions, ranker: Ranker) -> None:
         )
 
 
-def _select_votes(answers: PredictionRows, ranker: Ranker) -> PredictionRows:
+def _select_votes(rows: PredictionRows, ranker: Ranker) -> PredictionRows:
     """Return the rows that count as votes: current, with a grid, of a supervision step that the ranker uses."""
-    answers = current_predictions(answers)
-    has_grid = answers.grid != NO_GRID
-    return answers.take(has_grid if ranker.steps == "all" else has_grid & answers.last)
+    rows = current_predictions(rows)
+    has_grid = rows.grid != NO_GRID
+    return rows.take(has_grid if ranker.steps == "all" else has_grid & rows.last)
 
 
 def _number_inputs(names: Sequence[str], tasks: list[Task]) -> tuple[dict[str, list[int]], NDArray[np.int64]]:
@@ -248,14 +248,14 @@ def _find_inputs(rows: PredictionRows | ScoreRows, lookup: NDArray[np.int64]) ->
     return lookup[rows.task, np.minimum(rows.test, lookup.shape[1] - 1)]
 
 
-def _refuse_unknown_inputs(predictions: Predictions, answers: PredictionRows, lookup: NDArray[np.int64]) -> None:
+def _refuse_unknown_inputs(predictions: Predictions, rows: PredictionRows, lookup: NDArray[np.int64]) -> None:
     """Raise ValueError for predictions of missing test inputs, and if no prediction belongs to the tasks."""
     test_counts = (lookup >= 0).sum(axis=1)
-    stray = np.flatnonzero((test_counts[answers.task] > 0) & (answers.test >= test_counts[answers.task]))
+    stray = np.flatnonzero((test_counts[rows.task] > 0) & (rows.test >= test_counts[rows.task]))
     if len(stray):
-        task = answers.task[stray[0]]
+        task = rows.task[stray[0]]
         raise ValueError(
-            f"task {predictions.tasks[task]}: a prediction is for test input {answers.test[stray[0]]} (the first is "
+            f"task {predictions.tasks[task]}: a prediction is for test input {rows.test[stray[0]]} (the first is "
             f"0), but the task has {test_counts[task]} test inputs: vote with the source that was predicted"
         )
     if len(predictions.tasks) and not test_counts.any():

@@ -15,14 +15,16 @@ import torch
 from augment import PuzzleSet, SourcedTasks, Task
 from benchmarks.search.settings import Setting
 from pipeline.config.run_config import ConfigError, RunConfig, override
-from pipeline.data.build import build, gather
-from pipeline.ensemble import run_folders, train_and_predict
+from pipeline.data.build import gather, make_puzzle_set
+from pipeline.ensemble import each_model, pool_predictions, run_folders
 from pipeline.experiments.model_zoo import count_parameters
+from pipeline.prediction.stage import run_prediction
 from pipeline.runtime.console import Console
 from pipeline.runtime.provenance import versions
 from pipeline.runtime.run_folder import RunFolder, read_metrics
 from pipeline.time_budget import Budget
 from pipeline.training.flop import step_flop, steps_within
+from pipeline.training.train import train
 from submissions import make_submission, score_submission, vote
 from submissions.predictions import Predictions
 from submissions.score import Score, submission_ranks
@@ -79,7 +81,10 @@ def run_trial(trial: Trial) -> dict[str, Any]:
         run = RunFolder(Path(folder) / "run", config)
         run.screen = Console(quiet=True).screen
         clock = training_clock(trial.allowance)
-        predictions = train_and_predict(config, puzzle_set, run, clock)
+        for model in each_model(config, run, clock):
+            checkpoint = train(model.config, puzzle_set, model.run, clock, model.reserve)
+            run_prediction(config, checkpoint, puzzle_set, model.predictions, model.run)
+        predictions = pool_predictions(config, run)
         several = [read_metrics(path) for path in run_folders(config, run.path)]
     ends, metrics = [lines[-1] for lines in several], several[0]
     trained, steps = sum(line["seconds"] for line in ends), sum(line["step"] for line in ends)
@@ -101,7 +106,7 @@ def build_tasks(config: RunConfig, tasks: list[Task]) -> PuzzleSet:
     """The puzzle set of the development tasks and of the config's train sources."""
     sources = gather([], config.selection.selection(), list(config.train_sources))
     scored = SourcedTasks(SOURCE, "scored", tasks)
-    return build([scored, *sources], config.puzzles, config.seed, config.model.board_side)
+    return make_puzzle_set([scored, *sources], config.puzzles, config.seed, config.model.board_side)
 
 
 def plan(config: RunConfig, puzzle_set: PuzzleSet, allowance: Allowance | None) -> RunConfig:

@@ -17,7 +17,6 @@ from augment import SeenTasks
 from augment.errors import UserError
 from augment.storage import read_json, write_file
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
-from pipeline.config.run_config import build_config
 from pipeline.runtime.provenance import versions
 from pipeline.runtime.run_folder import read_metrics
 from pipeline.time_budget import format_duration
@@ -83,7 +82,7 @@ def describe_versions(made: Mapping[str, Any]) -> str:
 
 def _facts(checkpoint: Checkpoint) -> dict[str, str]:
     """What the checkpoint tells for the card."""
-    config = build_config(checkpoint.config)
+    config = checkpoint.run_config
     count = sum(tensor.numel() for tensor in checkpoint.weights.values())
     model = config.model
     steps = checkpoint.step

@@ -16,6 +16,7 @@ Those that a run writes on its way (`pipeline.checkpoints.manager`) hold more, a
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -32,6 +33,7 @@ from augment.augmentation import parse_puzzle_keys, puzzle_keys
 from augment.errors import DamagedError, UserError
 from augment.storage import new_folder, read_json, seal, unseal
 from augment.task import KEY_SEPARATOR
+from pipeline.config.run_config import RunConfig, build_config
 from pipeline.runtime.exit_codes import CheckpointError
 from solver.model.config import ModelConfig
 from solver.model.puzzle_embedding import PuzzleEmbedding
@@ -70,6 +72,11 @@ class Checkpoint:
     start_row: Tensor | None = None
     shared_rows: Tensor | None = None
     start_shared: Tensor | None = None
+
+    @cached_property
+    def run_config(self) -> RunConfig:
+        """The config, parsed once."""
+        return build_config(self.config)
 
     def best_weights(self) -> dict[str, Tensor]:
         """The averaged weights where there are some, with what is not averaged (starting latents) as it is."""
@@ -115,10 +122,42 @@ def seal_checkpoint(folder: Path, step: int, config: dict, leaks: Sequence[Overl
     seal(folder, ABOUT, {"format": FORMAT, "step": step, "config": config, "leaks": leaks, **more})
 
 
-def unseal_checkpoint(folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class CheckpointHeader:
+    """What checkpoint.json tells of a checkpoint, without its tensors.
+
+    step: optimizer steps taken
+    config: the run's config as plain values
+    keys_digest: the SHA-256 of keys.json, which names the puzzle of each ID row
+    """
+
+    step: int
+    config: dict[str, Any]
+    keys_digest: str
+
+    @property
+    def recipe(self) -> str:
+        """The recipe that it was trained with."""
+        return self.config["recipe"]
+
+
+def read_checkpoint_header(folder: Path) -> CheckpointHeader:
+    """Read checkpoint.json alone; whether the other files are intact is checked when they are loaded.
+
+    Raises:
+        CheckpointError: where it was altered, or a file that it lists is missing.
+    """
+    about = unseal_checkpoint(folder, header_only=True)
+    for name in about["files"]:
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder / name} is missing", FIX)
+    return CheckpointHeader(about["step"], about["config"], about["files"]["keys.json"])
+
+
+def unseal_checkpoint(folder: Path, header_only: bool = False) -> dict[str, Any]:
     """What checkpoint.json says, once every file is checked; CheckpointError naming one that is missing or altered."""
     try:
-        return unseal(folder / ABOUT, "checkpoint", FORMAT, FIX)
+        return unseal(folder / ABOUT, "checkpoint", FORMAT, FIX, header_only)
     except DamagedError as error:
         raise CheckpointError(error.summary, error.fix) from None
     except OSError as error:

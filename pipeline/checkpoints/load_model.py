@@ -8,7 +8,7 @@ import torch
 from augment import PuzzleSet
 from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, match_rows
-from pipeline.config.run_config import TrainSettings, build_config
+from pipeline.config.run_config import TrainSettings
 from solver.data.puzzle_ids import check_draws, find_rows
 from solver.model.model import RecursiveModel
 from solver.model.packing import make_layout, varlen_attn
@@ -103,7 +103,7 @@ def load_model(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> tuple[Recursive
 
     The set must be of the kind that the checkpoint's puzzles.ids needs.
     """
-    config = build_config(checkpoint.config)
+    config = checkpoint.run_config
     check_draws(puzzle_set, config.puzzles.ids, config.puzzles.fixed_colours)
     keys, rows = find_rows(puzzle_set, config.puzzles.ids)
     table, _ = match_rows(checkpoint, keys)

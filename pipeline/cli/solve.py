@@ -84,14 +84,19 @@ def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> No
 
     By itself it takes a process for each GPU, or without one for each model, as far as there are cores.
     """
+    from pipeline.data.build import load_sources
     from pipeline.runtime.distributed import (
         leave_process_group,  # torch, which takes seconds, only once the rest is known to be right
     )
-    from pipeline.solve import find_sources, solve
+    from pipeline.solve import solve
+    from pipeline.training.setup import check_start
+    from submissions.rankers import find_ranker
 
     number = processes or count_gpus() or _models_at_once(config.ensemble)
     if number > 1 and "WORLD_SIZE" not in os.environ:
-        find_sources(config)
+        check_start(config)
+        find_ranker(config.predict.ranker)
+        load_sources(config)
         RunFolder(folder, config)
         if code := run_launched(["solve", str(folder)], number):
             sys.exit(code)

@@ -27,11 +27,10 @@ from pipeline.config.run_config import (
     ConfigError,
     PuzzleSettings,
     SelectionSettings,
-    build_config,
     override,
     parse_assignments,
 )
-from pipeline.data.build import build, gather, open_old_set, write_as
+from pipeline.data.build import gather, make_puzzle_set, open_old_set, write_as
 from pipeline.data.summary import describe, describe_exceptions, describe_tasks, describe_widths
 from pipeline.recipes.registry import recipe
 from pipeline.runtime.console import Console
@@ -95,7 +94,7 @@ def build_command(
         ids=ids or "augmentation", fixed_colours=fixed_colours or "outputs",
     )  # fmt: skip
     sources = gather(scored or [], Selection(**chosen), train_sources or [])
-    puzzle_set = build(sources, settings, seed or 0, board_side or 30, old)
+    puzzle_set = make_puzzle_set(sources, settings, seed or 0, board_side or 30, old)
     size = write_as(form, puzzle_set, sources, out, console)
     for line in describe_exceptions(puzzle_set):
         console.log(line)
@@ -130,8 +129,8 @@ def train_command(
 ) -> None:
     """Train a model on a puzzle set."""
     from pipeline.runtime.distributed import leave_process_group
-    from pipeline.training.setup import start_from
-    from pipeline.training.trainer import train
+    from pipeline.training.setup import check_start
+    from pipeline.training.train import train
 
     puzzle_set = open_puzzle_set(puzzles)
     leaks = "allow" if puzzle_set.leaks else "drop"
@@ -142,7 +141,7 @@ def train_command(
     )  # fmt: skip
     chosen = chosen.model_copy(update={"source": str(puzzles), "selection": SelectionSettings(), "puzzles": made})
     config = configure(chosen, {}, assignments, checkpoint, budget)
-    start_from(config)
+    check_start(config)
     folder = RunFolder(run, config, first=is_first())
     if config.ensemble > 1:
         folder.log(f"model 1 of {config.ensemble}, seed {config.seed}: `train` makes this one only, `solve` makes all")
@@ -183,7 +182,7 @@ def predict_command(
     options["temperature"] = temperature
     changes = {f"predict.{name}": value for name, value in options.items() if value is not None}
     asked = {"ensemble": 1} | changes | parse_assignments(assignments or [])  # a checkpoint is one model
-    config = override(build_config(loaded.config), asked)
+    config = override(loaded.run_config, asked)
     loaded = replace(loaded, config=config.model_dump(mode="json"))
     settings = config.predict
     console = Console(quiet=not is_first())

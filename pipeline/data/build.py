@@ -3,6 +3,7 @@
 Of a scored source the demonstrations are trained on and the test inputs predicted; of a train source every pair.
 """
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +19,11 @@ from augment import (
     write_puzzle_set,
 )
 from augment.sources.load import find_source_label
-from pipeline.config.run_config import ConfigError, PuzzleSettings
+from pipeline.config.run_config import ConfigError, PuzzleSettings, RunConfig
+from pipeline.data.summary import describe, describe_exceptions
 from pipeline.runtime.console import Console
+from pipeline.runtime.launcher import POLL_INTERVAL, is_first
+from pipeline.runtime.run_folder import RunFolder
 
 
 def gather(scored: list[str], selection: Selection, train: list[str]) -> list[SourcedTasks]:
@@ -28,6 +32,15 @@ def gather(scored: list[str], selection: Selection, train: list[str]) -> list[So
         *(SourcedTasks(find_source_label(name), "scored", load_tasks(name, selection)) for name in scored),
         *(SourcedTasks(find_source_label(name), "train", load_tasks(name)) for name in train),
     ]
+
+
+def load_sources(config: RunConfig) -> list[SourcedTasks]:
+    """The tasks of the config's sources, the scored one first.
+
+    Raises:
+        SourceError, TaskError: for a source that cannot be read.
+    """
+    return gather([config.source], config.selection.selection(), list(config.train_sources))
 
 
 def within(sources: list[SourcedTasks], max_side: int | None) -> list[SourcedTasks]:
@@ -47,7 +60,7 @@ def _longest_side(task: Task) -> int:
     return max(max(grid.shape) for pair in (*task.demonstrations, *task.tests) for grid in pair.grids())
 
 
-def build(
+def make_puzzle_set(
     sources: list[SourcedTasks],
     settings: PuzzleSettings,
     seed: int,
@@ -93,10 +106,18 @@ def write_as(form: str, puzzle_set: PuzzleSet, sources: list[SourcedTasks], fold
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def prepare(
-    folder: Path, sources: list[SourcedTasks], settings: PuzzleSettings, seed: int, board_side: int = 30
-) -> PuzzleSet:
-    """The puzzle set of the sources, read from `folder` where a run has already built it, else built and written."""
-    if not folder.exists():
-        write_puzzle_set(build(sources, settings, seed, board_side), folder)
-    return open_puzzle_set(folder)
+def build(config: RunConfig, sources: list[SourcedTasks], run: RunFolder) -> PuzzleSet:
+    """The build stage: the puzzle set of the sources, in RUN/puzzles; one that is there already is read.
+
+    Of several processes the first one builds and the others wait for the folder, which appears in one step.
+    """
+    if is_first() and not run.puzzles.exists():
+        made = make_puzzle_set(sources, config.puzzles, config.seed, config.model.board_side)
+        write_puzzle_set(made, run.puzzles)
+    while not run.puzzles.exists():
+        time.sleep(POLL_INTERVAL)
+    puzzle_set = open_puzzle_set(run.puzzles)
+    run.show(describe(puzzle_set))
+    for line in describe_exceptions(puzzle_set):
+        run.log(line)
+    return puzzle_set

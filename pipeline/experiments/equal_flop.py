@@ -5,7 +5,7 @@ from typing import Any
 
 from augment import PuzzleSet, Selection
 from pipeline.config.run_config import PuzzleSettings, RunConfig, override
-from pipeline.data.build import build, gather
+from pipeline.data.build import gather, make_puzzle_set
 from pipeline.training.flop import step_flop
 
 
@@ -41,4 +41,4 @@ def _build(
 ) -> PuzzleSet:
     """puzzles: the fields of PuzzleSettings."""
     sources = gather([source], selection, list(train_sources))
-    return build(sources, PuzzleSettings(**dict(puzzles)), 0, side)
+    return make_puzzle_set(sources, PuzzleSettings(**dict(puzzles)), 0, side)

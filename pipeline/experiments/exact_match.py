@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from augment import PuzzleSet, Task
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.load_model import load_model, prepare_model
-from pipeline.config.run_config import build_config
 from pipeline.training.metrics import HELD_OUT_BOARDS, example_batches
 from solver.data.batches import PuzzleDataset
 from solver.data.tokens import encode
@@ -31,7 +30,7 @@ def exact_match(
     Test inputs in the order of the tasks, which are those of the set with their answers; steps None: as many as in
     training.
     """
-    config = build_config(checkpoint.config)
+    config = checkpoint.run_config
     model, table = load_model(checkpoint, puzzle_set)
     prepare_model(model, table, config.train, device)
     examples = PuzzleDataset(puzzle_set, "full", ids=config.puzzles.ids, palette=config.model.palette)

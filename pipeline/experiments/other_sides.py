@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from augment import SourcedTasks, Task, load_tasks
 from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint
-from pipeline.config.run_config import build_config, override
-from pipeline.data.build import build
+from pipeline.config.run_config import override
+from pipeline.data.build import make_puzzle_set
 from pipeline.experiments.exact_match import exact_match
 
 MOST_TESTS = 1000
@@ -34,7 +34,7 @@ def match_on_side(
     Raises:
         ValueError: where the model is of one side only: positions in one line, or the MLP mixer.
     """
-    config = build_config(checkpoint.config)
+    config = checkpoint.run_config
     if config.model.positions != "rope2d" or config.model.mixer != "attention":
         raise UserError(
             f"model.positions is {config.model.positions} and model.mixer {config.model.mixer}: boards of another side "
@@ -43,6 +43,6 @@ def match_on_side(
     source = f"sudoku-{side}x{side}/1+{min(len(trained.tests), MOST_TESTS)}"
     task = replace(load_tasks(source)[0], id=trained.id)
     changed = override(config, {"model.board_side": side, "source": source})
-    puzzle_set = build([SourcedTasks(source, "scored", [task])], changed.puzzles, changed.seed, side)
+    puzzle_set = make_puzzle_set([SourcedTasks(source, "scored", [task])], changed.puzzles, changed.seed, side)
     asked = replace(checkpoint, config=changed.model_dump(mode="json"))
     return exact_match(asked, puzzle_set, [task], device, steps)

@@ -23,7 +23,7 @@ from augment.logic_puzzles.source import describe_logic_puzzles, is_queens
 from augment.storage import read_json, write_json
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.config.run_config import PredictSettings, RunConfig
-from pipeline.data.build import gather, prepare
+from pipeline.data.build import build, load_sources
 from pipeline.experiments.exact_match import exact_match
 from pipeline.experiments.model_zoo import count_parameters
 from pipeline.experiments.other_sides import match_on_side
@@ -32,7 +32,7 @@ from pipeline.prediction.predict import predict
 from pipeline.runtime.distributed import join_process_group
 from pipeline.runtime.run_folder import RunFolder, read_metrics
 from pipeline.time_budget import Budget
-from pipeline.training.trainer import train
+from pipeline.training.train import train
 from submissions.score import NOT_FOUND, find_candidate, measure_macro, submission_ranks
 from submissions.submission_file import make_submission
 from submissions.vote import Candidate, vote
@@ -94,13 +94,12 @@ def run_trial(trial: Trial) -> dict[str, Any]:
         return found
     started = time.monotonic()
     config = trial.config
-    (source,) = gather([config.source], config.selection.selection(), [])[:1]
-    sources = gather([config.source], config.selection.selection(), list(config.train_sources))
+    sources = load_sources(config)
     run = RunFolder(trial.folder, config)
     run.screen = Screen(quiet=True)
-    puzzle_set = prepare(run.puzzles, sources, config.puzzles, config.seed, config.model.board_side)
+    puzzle_set = build(config, sources, run)
     checkpoint = train(config, puzzle_set, run, Budget(None))
-    work = Work(trial, run, checkpoint, puzzle_set, list(source.tasks))
+    work = Work(trial, run, checkpoint, puzzle_set, list(sources[0].tasks))
     answered: dict[str, Any] = found["answers"] if (found := trial.found) else {}
     answers = answered | {str(ask): _ask(work, ask) for ask in trial.ask if str(ask) not in answered}
     metrics = read_metrics(run.path)

@@ -22,8 +22,7 @@ from augment import PuzzleSet, SourcedTasks, find_source_label, load_tasks
 from augment.sources.lenient import load_readable_tasks
 from augment.storage import write_json
 from pipeline.config.run_config import ConfigError, RunConfig
-from pipeline.data.build import prepare
-from pipeline.data.summary import describe, describe_exceptions
+from pipeline.data.build import build
 from pipeline.kaggle.best_submission import BestSubmission
 from pipeline.kaggle.child_process import ChildProcess, ChildResult
 from pipeline.kaggle.pass_monitor import PassMonitor
@@ -32,11 +31,9 @@ from pipeline.kaggle.schedule import Pass, PassSchedule
 from pipeline.runtime.launcher import count_gpus
 from pipeline.runtime.run_folder import RunFolder, read_metrics
 from pipeline.runtime.stop_signals import StopSignals
-from pipeline.scoring.submit import draw_report
-from pipeline.scoring.unreachable_colours import describe_unreachable
+from pipeline.scoring.submit import score_run
 from pipeline.time_budget import format_duration
 from submissions.predictions import Predictions
-from submissions.score import score_predictions
 from submissions.vote import vote
 
 SAVES = 40
@@ -176,20 +173,14 @@ class Supervisor:
                 sources.append(SourcedTasks(find_source_label(name), "train", load_tasks(name)))
             except ValueError as error:
                 self.report_incident(f"{error}; it is not trained on")
-        settings = self.config.puzzles
-        run = self.run
         try:
-            puzzle_set = prepare(run.puzzles, sources, settings, self.config.seed, self.config.model.board_side)
+            return build(self.config, sources, self.run)
         except ValueError as error:
-            if not run.puzzles.exists():
+            if not self.run.puzzles.exists():
                 raise
             self.report_incident(f"{error}; it is built again")
-            shutil.rmtree(run.puzzles)
-            puzzle_set = prepare(run.puzzles, sources, settings, self.config.seed, self.config.model.board_side)
-        run.show(describe(puzzle_set))
-        for line in describe_exceptions(puzzle_set):
-            run.log(line)
-        return puzzle_set
+            shutil.rmtree(self.run.puzzles)
+            return build(self.config, sources, self.run)
 
     def train_until(self, begin: float) -> None:
         """Train until that many seconds after the start."""
@@ -336,15 +327,4 @@ class Supervisor:
     def _report(self) -> None:
         """The report, and the score where the solutions are known."""
         ballot = vote(self.predictions, self.tasks, self.config.predict.ranker) if self.predictions else None
-        score = None
-        if self.predictions and ballot is not None and all(task.has_solutions for task in self.tasks):
-            source = find_source_label(self.config.source)
-            score = score_predictions(self.predictions, self.tasks, source, ballot, self.standing.submission)
-            write_json(self.run.score, score.to_json())
-            from pipeline.scoring.score_tables import score_table
-
-            self.run.show(score_table(score))
-            if unreachable := describe_unreachable(self.config, self.tasks):
-                self.run.log(unreachable)
-        recursions = self.predictions.recursions if self.predictions else None
-        draw_report(self.run.path, self.tasks, self.standing.submission, ballot, score, recursions)
+        score_run(self.config, self.tasks, self.predictions, ballot, self.standing.submission, self.run)

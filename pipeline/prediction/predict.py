@@ -21,7 +21,7 @@ from augment import PuzzleSet
 from augment.errors import DamagedError, UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, fingerprint
 from pipeline.checkpoints.load_model import load_model, prepare_model
-from pipeline.config.run_config import PredictSettings, build_config
+from pipeline.config.run_config import PredictSettings
 from pipeline.prediction.batch_size import CPU_BOARDS, BatchSize, find_boards
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.shards import Shards, shards_folder
@@ -100,7 +100,7 @@ def make_predictor(
     trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings, processes: LaunchedProcesses, run: Console
 ) -> Predictor:
     """The checkpoint's model on this process's device, and what it is asked."""
-    config = build_config(trained.config)
+    config = trained.run_config
     if settings.noise and config.model.recursion.carry == "reset":
         raise UserError(
             "predict.noise: this model begins every supervision step from its start (recursion.carry is reset), so "
@@ -198,7 +198,7 @@ def find_cut_off(parts: Shards, numbers: range) -> set[tuple[int, int]]:
 def identify(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings) -> dict[str, Any]:
     """What decides the answers, but for rounding: the weights, the puzzles and the settings."""
     deciding = ("augmentations", "steps", "record", "trajectories", "noise", "temperature", "second_pass")
-    config = build_config(trained.config)
+    config = trained.run_config
     return {
         "weights": fingerprint(trained),
         "puzzle_set": puzzle_set.digest,

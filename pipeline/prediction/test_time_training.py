@@ -17,7 +17,7 @@ import torch
 from augment import PuzzleSet
 from pipeline.checkpoints.checkpoint import Checkpoint, new_table
 from pipeline.checkpoints.load_model import prepare_model
-from pipeline.config.run_config import PredictSettings, RunConfig, build_config
+from pipeline.config.run_config import PredictSettings, RunConfig
 from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.predict import identify, make_predictions, start_memory
 from pipeline.prediction.predictor import Predictor
@@ -56,7 +56,7 @@ def train_and_predict_tasks(
     Raises:
         ValueError: where a puzzle has no trained ID row, for it is where its training begins.
     """
-    config = one_task_config(build_config(trained.config))
+    config = one_task_config(trained.run_config)
     made_from = identify(trained, puzzle_set, settings.model_copy(update={"second_pass": False}))
     made_from |= {"seed": config.seed, "each_task": config.train.model_dump(mode="json", include=DECIDING)}
 

@@ -9,8 +9,11 @@ from pipeline.checkpoints.load_model import prepare_model
 from pipeline.config.run_config import RunConfig
 from pipeline.prediction.batch_size import CPU_BOARDS, FEWEST_BOARDS, BatchSize
 from pipeline.prediction.predictor import Predictor
+from pipeline.prediction.test_time_training import estimate_test_time_training
 from pipeline.prediction.workload import Queries, make_questions
-from pipeline.runtime.distributed import LaunchedProcesses
+from pipeline.runtime.distributed import LaunchedProcesses, join_process_group
+from pipeline.runtime.run_folder import RunFolder
+from pipeline.training.train import is_trained
 from solver.model.model import RecursiveModel
 
 SECOND_PASS_SHARE = 0.05
@@ -18,6 +21,14 @@ SECOND_PASS_SHARE = 0.05
 larger than their task canvas, and end marks are learnt early (the `cpu` recipe asks none of 31 test inputs again)."""
 SECONDS_TO_START = {False: 2, True: 60}
 """On a CPU, and on CUDA, where the model is compiled and the size of a batch tried."""
+
+
+def seconds_to_reserve(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder) -> float:
+    """Seconds of the budget to keep for the predictions of one model; 0 without a budget or where training is done."""
+    if config.budget is None or (config.ensemble == 1 and is_trained(config, run)):
+        return 0.0
+    processes = join_process_group()
+    return estimate_seconds(config, puzzle_set, processes) + estimate_test_time_training(config, puzzle_set, processes)
 
 
 def estimate_seconds(config: RunConfig, puzzle_set: PuzzleSet, processes: LaunchedProcesses) -> float:

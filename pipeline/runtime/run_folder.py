@@ -18,6 +18,7 @@ from pipeline.config.run_config import ConfigError, PredictSettings, RunConfig, 
 from pipeline.config.setting_names import differences
 from pipeline.runtime.console import Console
 from pipeline.runtime.provenance import versions
+from pipeline.time_budget import Budget, format_duration
 
 METRICS_FILE = "metrics.jsonl"
 MAY_CHANGE = {
@@ -50,6 +51,7 @@ class RunFolder(Console):
         super().__init__()
         self.path = path
         self.first = first
+        self.remark = config.remark
         self._beaten = 0.0
         if first:
             self._open(config.model_dump(mode="json"))
@@ -75,6 +77,12 @@ class RunFolder(Console):
         if self.first:
             super().warn(message)
         self._append("log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} warning: {message}")
+
+    def log_end(self, budget: Budget) -> None:
+        """Log how long the run took, where its report is, and what a reader of its score must know."""
+        self.log(f"done in {format_duration(budget.used())}: {self.report}")
+        if self.remark:
+            self.log(self.remark)
 
     def measure(self, **metrics: Any) -> None:
         """Add one JSON line to metrics.jsonl."""

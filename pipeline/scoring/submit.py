@@ -7,31 +7,60 @@ from rich.table import Table
 
 from augment import Selection, Task, load_tasks
 from augment.errors import UserError
+from augment.sources.load import find_source_label
 from augment.storage import read_json, write_json
+from pipeline.config.run_config import RunConfig
 from pipeline.runtime.console import Console
 from pipeline.runtime.run_folder import RunFolder, read_metrics
 from pipeline.scoring.score import find_scorable, read_pooled, write_about
 from pipeline.scoring.score_tables import score_table
+from pipeline.scoring.unreachable_colours import describe_unreachable
 from submissions.predictions import Predictions
 from submissions.rankers import RANKERS
 from submissions.report.html_report import write_report
 from submissions.report.views import Recursions
 from submissions.score import Score, score_predictions
-from submissions.submission_file import Submission, make_submission, read_submission, write_submission
+from submissions.submission_file import (
+    Submission,
+    make_submission,
+    placeholder_submission,
+    read_submission,
+    write_submission,
+)
 from submissions.vote import Ballot, vote
 
 
-def submit(predictions: Predictions, tasks: list[Task], ranker: str, source: str, run: RunFolder) -> Score | None:
-    """Vote, write submission.json, score it where the solutions are known, and draw the report."""
-    ballot = vote(predictions, tasks, ranker)
+def open_submission(tasks: list[Task], run: RunFolder) -> None:
+    """Write a valid submission of placeholders, unless a submission of an earlier part of this run is there."""
+    if run.first and not run.submission.exists():
+        write_submission(run.submission, placeholder_submission(tasks))
+
+
+def submit(ballot: Ballot, tasks: list[Task], run: RunFolder) -> Submission:
+    """Write submission.json: the first two candidates of each test input."""
     submission = make_submission(ballot, tasks)
     write_submission(run.submission, submission)
+    return submission
+
+
+def score_run(
+    config: RunConfig,
+    tasks: list[Task],
+    predictions: Predictions | None,
+    ballot: Ballot | None,
+    submission: Submission,
+    run: RunFolder,
+) -> Score | None:
+    """Score the submission where the solutions are known, write score.json, and draw the report."""
     score = None
-    if all(task.has_solutions for task in tasks):
-        score = score_predictions(predictions, tasks, source, ballot, submission)
+    if predictions and ballot is not None and all(task.has_solutions for task in tasks):
+        score = score_predictions(predictions, tasks, find_source_label(config.source), ballot, submission)
         write_json(run.score, score.to_json())
         run.show(score_table(score))
-    draw_report(run.path, tasks, submission, ballot, score, predictions.recursions)
+        if unreachable := describe_unreachable(config, tasks):
+            run.log(unreachable)
+    recursions = predictions.recursions if predictions else None
+    draw_report(run.path, tasks, submission, ballot, score, recursions)
     return score
 
 

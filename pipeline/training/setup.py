@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from augment.errors import UserError
-from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, match_rows, new_table
+from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, match_rows, new_table, read_checkpoint_header
 from pipeline.checkpoints.load_model import (
     load_weights,
     prepare_model,
@@ -51,21 +51,28 @@ def make_learner(
     return Learner(model, table, learner_config(config, model.precision == torch.float16), processes)
 
 
-def start_from(config: RunConfig) -> Checkpoint | None:
-    """The checkpoint that training starts from, if any; ValueError where its network is another one.
+def load_start(config: RunConfig) -> Checkpoint | None:
+    """Load the checkpoint that training starts from, None where it starts from scratch; see `check_start`."""
+    check_start(config)
+    return load_checkpoint(Path(config.checkpoint)) if config.checkpoint else None
+
+
+def check_start(config: RunConfig) -> None:
+    """Check by its header that training can start from the config's checkpoint, where it names one.
 
     Cycles, steps, exploration, canvas and board may change from one training to the next.
+
+    Raises:
+        UserError: where the checkpoint holds another network.
     """
     if config.checkpoint is None:
-        return None
-    checkpoint = load_checkpoint(Path(config.checkpoint))
-    theirs = build_config(checkpoint.config).model
+        return
+    theirs = build_config(read_checkpoint_header(Path(config.checkpoint)).config).model
     ours = config.model
     values = {name: (attrgetter(name)(theirs), attrgetter(name)(ours)) for name in SAME_NETWORK}
     other = [f"model.{name} is {old!r} there and {new!r} here" for name, (old, new) in values.items() if old != new]
     if other:
         raise UserError(f"{config.checkpoint} holds another network: {'; '.join(other)}", "set them alike with --set")
-    return checkpoint
 
 
 def learner_config(config: RunConfig, scale_loss: bool = False) -> LearnerConfig:

@@ -16,18 +16,17 @@ from accelerate import Accelerator
 
 from augment import PuzzleSet
 from augment.errors import UserError
-from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from pipeline.checkpoints.manager import CheckpointManager, TrainingState
 from pipeline.config.run_config import RunConfig, TrainSettings
-from pipeline.runtime.distributed import LaunchedProcesses, start_accelerator
-from pipeline.runtime.exit_codes import CheckpointError
+from pipeline.runtime.distributed import LaunchedProcesses
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import StopSignals
-from pipeline.time_budget import Budget, format_duration
+from pipeline.time_budget import format_duration
 from pipeline.training.failed_step import explain, save_failure
 from pipeline.training.metrics import Tally, held_out_accuracy, means_moved, note_of
-from pipeline.training.setup import make_learner, start_from
+from pipeline.training.setup import load_start, make_learner
 from pipeline.training.trackers import flat_values
 from solver.data.batches import Batch, PuzzleDataset, check_board
 from solver.data.puzzle_ids import check_draws
@@ -52,50 +51,7 @@ class TrainingWindow:
     save_every: float | None = None
 
 
-def train(
-    config: RunConfig,
-    puzzle_set: PuzzleSet,
-    run: RunFolder,
-    budget: Budget,
-    reserve: float = 0.0,
-    stretch: TrainingWindow = TrainingWindow(),
-) -> Checkpoint:
-    """Train for config.train.steps steps, or until only `reserve` seconds of the budget are left.
-
-    A run that was stopped before goes on from its last checkpoint; one that is finished is not trained again.
-
-    Returns:
-        The final checkpoint, also in RUN/checkpoints/final.
-
-    Raises:
-        ValueError: where training cannot go on, saying why, what to do and where the last checkpoint is.
-        SystemExit: after SIGTERM or SIGINT, once a checkpoint is written.
-    """
-    accelerator = start_accelerator(config.train.trackers, run.path)
-    if LaunchedProcesses(accelerator).any(is_trained(config, run)):
-        run.log(f"training was already done: {run.final_checkpoint}")
-        return load_checkpoint(run.final_checkpoint)
-    session = Trainer(config, puzzle_set, run, accelerator, stretch)
-    steps = config.train.steps
-    with Progress(run, "train", steps, session.learner.steps) as progress, StopSignals().watched() as stop:
-        try:
-            while session.goes_on(stop, left := budget.left(reserve)):
-                session.step(progress, left)
-        except ValueError:
-            session.keeper.wait()  # a checkpoint that is being written is kept; not so where a process is lost
-            raise
-        return session.finish(stop, reserve)
-
-
-def is_trained(config: RunConfig, run: RunFolder) -> bool:
-    """Whether every step is done; a run that its budget ended can go on, and a damaged end is made again."""
-    if not run.final_checkpoint.exists():
-        return False
-    try:
-        return load_checkpoint(run.final_checkpoint).step >= config.train.steps
-    except CheckpointError as error:
-        run.warn(f"{error.summary}; it is made again")
-        return False
+NO_WINDOW = TrainingWindow()
 
 
 def next_batch(examples: PuzzleDataset, sampler: Sampler, learner: Learner, settings: TrainSettings) -> Batch:
@@ -124,9 +80,9 @@ class Trainer:
         puzzle_set: PuzzleSet,
         run: RunFolder,
         accelerator: Accelerator,
-        stretch: TrainingWindow,
+        window: TrainingWindow,
     ):
-        self.stretch = stretch
+        self.window = window
         self._saved_at = time.monotonic()
         self.config = config
         self.run = run
@@ -148,7 +104,7 @@ class Trainer:
             redraw=not config.model.symbols,
         )
         keys = self.examples.row_keys
-        start = start_from(config)
+        start = load_start(config)
         self.sampler = self.examples.sampler(
             config.seed, config.train.source_weights, config.train.feed == "halted", config.train.visits
         )
@@ -222,9 +178,9 @@ class Trainer:
 
     def _save_is_due(self) -> bool:
         """Whether the last checkpoint is too old by the clock; all processes agree."""
-        if self.stretch.save_every is None:
+        if self.window.save_every is None:
             return False
-        return self.processes.any(time.monotonic() - self._saved_at > self.stretch.save_every)
+        return self.processes.any(time.monotonic() - self._saved_at > self.window.save_every)
 
     def _fit(self, due: bool, seconds_left: float, progress: Progress) -> None:
         """With train.fit, plan for as many steps as fit into the time at the pace so far."""
@@ -236,7 +192,7 @@ class Trainer:
             self._pace_from = now
         if made <= 2 or not (due or made == FIRST_PACE):
             return
-        more = int((seconds_left + self.stretch.later) * (made - 2) / (now - self._pace_from))
+        more = int((seconds_left + self.window.later) * (made - 2) / (now - self._pace_from))
         planned = min(self.config.train.steps, self.learner.steps + max(1, more))
         self.learner.plan_steps(self.processes.smallest(planned))
         progress.expect(self.learner.config.total_steps)
@@ -272,7 +228,7 @@ class Trainer:
         """Why training ends before all steps are done, and that they can be."""
         step = self.learner.steps
         total = self.learner.config.total_steps
-        if self.stretch.later:
+        if self.window.later:
             return f"training stops at step {step:,} of about {total:,} for now"
         kept = f", {format_duration(reserve)} being kept for prediction" if reserve else ""
         return f"the budget ended training at step {step} of {total}{kept}; the same command goes on from it"

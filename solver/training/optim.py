@@ -163,12 +163,10 @@ def _states(
     optimizers: Sequence[torch.optim.Optimizer], named_parameters: Iterable[tuple[str, Tensor]]
 ) -> dict[str, dict[str, Any]]:
     """Return the state of each parameter by the parameter's name, not copied."""
-    parameter_states = {
-        parameter: optimizer.state[parameter]
-        for optimizer in optimizers
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
+    parameter_states = {}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            parameter_states |= {parameter: optimizer.state[parameter] for parameter in group["params"]}
     return {label: parameter_states[parameter] for label, parameter in named_parameters}
 
 

@@ -1,4 +1,4 @@
-"""Augmentations as numbers, as names and as parts of puzzle keys."""
+"""Encode and decode augmentations as numbers, names and puzzle keys."""
 
 from itertools import permutations
 
@@ -15,7 +15,7 @@ numbers = st.integers(0, AUGMENTATIONS - 1)
 
 
 @given(numbers)
-def test_numbers_and_names_lead_back_to_themselves(number: int) -> None:
+def test_numbers_and_names_survive_a_round_trip(number: int) -> None:
     augmentation = Augmentation.from_number(number)
     assert augmentation.number == number
     assert Augmentation.from_name(augmentation.name) == augmentation
@@ -57,28 +57,29 @@ def test_known_numbers_and_names() -> None:
 @pytest.mark.parametrize(
     "name", ["", "t8|||0123456789", "t1|||0123456788", "t1|||1023456789", "t1|||012345678", "t1||0123456789"]
 )
-def test_names_of_no_augmentation_are_refused(name: str) -> None:
+def test_invalid_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"form is|colours are"):
         Augmentation.from_name(name)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b~2", "a task"]), numbers | st.just(0))))
-def test_many_keys_are_those_of_each(puzzles: list[tuple[str, int]]) -> None:
-    task_ids, given_numbers = [task for task, _ in puzzles], np.array([number for _, number in puzzles], np.int64)
-    keys = puzzle_keys(task_ids, given_numbers)
+def test_puzzle_keys_equal_those_of_puzzle_key(puzzles: list[tuple[str, int]]) -> None:
+    task_ids = [task for task, _ in puzzles]
+    numbers_in = np.array([number for _, number in puzzles], np.int64)
+    keys = puzzle_keys(task_ids, numbers_in)
     assert keys == [puzzle_key(*puzzle) for puzzle in puzzles]
     parsed, parsed_numbers = parse_puzzle_keys(keys)
-    assert (parsed, parsed_numbers.tolist()) == (task_ids, given_numbers.tolist())
+    assert (parsed, parsed_numbers.tolist()) == (task_ids, numbers_in.tolist())
 
 
 @pytest.mark.parametrize("key", ["a|||t8|||0123456789", "a|||t1|||0113456789", "a|||t1", "a|||t1|||0123456789|||"])
-def test_a_key_of_no_puzzle_is_refused_among_many(key: str) -> None:
+def test_an_invalid_key_is_refused_among_many(key: str) -> None:
     with pytest.raises(ValueError, match=r"form is|colours are"):
         parse_puzzle_keys(["a", "b|||t1|||0213456789", key])
 
 
 @pytest.mark.parametrize("number", [-1, AUGMENTATIONS])
-def test_numbers_of_no_augmentation_are_refused(number: int) -> None:
+def test_invalid_numbers_are_refused(number: int) -> None:
     with pytest.raises(ValueError, match="run from 0 to"):
         Augmentation.from_number(number)
 

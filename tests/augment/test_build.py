@@ -1,4 +1,4 @@
-"""Puzzle sets from tasks: who is trained on what, and what the draws depend on."""
+"""Building puzzle sets: training pairs by role, and what the random draws depend on."""
 
 from dataclasses import replace
 
@@ -8,7 +8,8 @@ import pytest
 from augment import Pair, PuzzleSet, Selection, SourcedTasks, Task, build_puzzle_set, load_tasks
 
 TRAINING = load_tasks("arc-agi-1/training", Selection(limit=45))
-ONE, TWO = TRAINING[:3], TRAINING[2:5]
+ONE = TRAINING[:3]
+TWO = TRAINING[2:5]
 
 
 def sourced(name: str, role: str, tasks: list[Task]) -> SourcedTasks:
@@ -20,7 +21,7 @@ def build(*sources: SourcedTasks, augmentations: int = 4, seed: int = 0) -> Puzz
 
 
 def rows(puzzle_set: PuzzleSet) -> dict[str, list[int]]:
-    """Augmentation numbers by task ID."""
+    """Return the augmentation numbers of each task, by task ID."""
     starts = puzzle_set.starts.tolist()
     return {
         task.id: puzzle_set.augmentations[start:end].tolist()
@@ -111,14 +112,14 @@ def test_no_augmentations_means_the_tasks_unchanged() -> None:
     np.testing.assert_array_equal(puzzle_set.augmentations, [0, 0, 0])
 
 
-def listed(task_id: str, count: int = 1000) -> Task:
-    """A task that is a list of pairs, as RE-ARC has them; the digits of an input are its place in the list."""
+def pair_list(task_id: str, count: int = 1000) -> Task:
+    """Create a task that is a list of pairs, as in RE-ARC; the digits of an input are its place in the list."""
     inputs = [np.array([[int(digit) for digit in f"{number:04}"]], np.uint8) for number in range(count)]
     return Task(task_id, tuple(Pair(grid, grid[:, :1]) for grid in inputs), ())
 
 
-def drawn(puzzle_set: PuzzleSet) -> dict[str, list[int]]:
-    """Places of the pairs trained on, by task ID."""
+def pair_places(puzzle_set: PuzzleSet) -> dict[str, list[int]]:
+    """Return the places of the training pairs of each task, by task ID."""
     return {
         task.id: [int("".join(map(str, pair.input[0]))) for pair in puzzle_set.training_pairs(number)]
         for number, task in enumerate(puzzle_set.tasks)
@@ -126,19 +127,19 @@ def drawn(puzzle_set: PuzzleSet) -> dict[str, list[int]]:
 
 
 def test_pairs_of_a_long_list_are_drawn_by_seed_and_task_alone() -> None:
-    tasks = [listed(name) for name in "abc"]
-    places = drawn(build(sourced("r", "train", tasks)))
+    tasks = [pair_list(name) for name in "abc"]
+    places = pair_places(build(sourced("r", "train", tasks)))
     assert all(row == sorted(set(row)) and len(row) == 20 for row in places.values())
     assert places["a"] != places["b"] != places["c"]
-    assert drawn(build(sourced("r", "train", tasks[1:]))) == {name: places[name] for name in "bc"}
-    assert drawn(build(sourced("r", "train", tasks), seed=1)) != places
+    assert pair_places(build(sourced("r", "train", tasks[1:]))) == {name: places[name] for name in "bc"}
+    assert pair_places(build(sourced("r", "train", tasks), seed=1)) != places
     every = build_puzzle_set([sourced("r", "train", tasks)], 1, 0, max_pairs=1000)
-    assert drawn(every)["a"] == list(range(1000))
+    assert pair_places(every)["a"] == list(range(1000))
 
 
-def test_the_pairs_drawn_are_the_same_for_ever() -> None:
-    puzzle_set = build_puzzle_set([sourced("r", "train", [listed("a")])], 1, seed=7, max_pairs=4)
-    assert drawn(puzzle_set) == {"a": [222, 503, 564, 630]}
+def test_the_drawn_pairs_equal_those_of_earlier_versions() -> None:
+    puzzle_set = build_puzzle_set([sourced("r", "train", [pair_list("a")])], 1, seed=7, max_pairs=4)
+    assert pair_places(puzzle_set) == {"a": [222, 503, 564, 630]}
     assert puzzle_set.max_pairs == 4
 
 

@@ -1,4 +1,4 @@
-"""The canvas of a task: big enough for what is known or expected, and no bigger."""
+"""The canvas of a task: large enough for known and predicted grids, and no larger."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def task(demonstrations: list[tuple[Shape, Shape]], tests: list[tuple[Shape, Sha
     ("demonstrations", "tests", "canvas"),
     [
         ([((2, 3), (4, 1))], [((1, 1), None)], (5, 4)),
-        # Constant output: no ratio, nothing added.
+        # Constant output size: there is no ratio, so nothing is added.
         ([((2, 2), (3, 3)), ((5, 5), (3, 3))], [((9, 9), None)], (10, 10)),
         # Ratio 3 in height and 2 in width, predicted for the test input.
         ([((2, 2), (6, 4)), ((1, 3), (3, 6))], [((4, 7), None)], (13, 15)),
@@ -29,11 +29,11 @@ def task(demonstrations: list[tuple[Shape, Shape]], tests: list[tuple[Shape, Sha
         # 2/3 of the input, rounded up.
         ([((3, 3), (2, 2)), ((6, 6), (4, 4))], [((7, 7), None)], (8, 8)),
         ([((2, 2), (3, 3))], [((5, 5), None)], (9, 9)),
-        # Known test outputs count, hidden ones do not.
+        # Known test outputs count; hidden ones do not.
         ([((2, 2), (3, 3)), ((5, 5), (3, 3))], [((2, 2), (9, 8))], (10, 9)),
         # Without tests there is nothing to predict.
         ([((2, 2), (6, 3)), ((1, 4), (3, 6))], [], (7, 7)),
-        # The board's edge leaves no room for an end mark, nor for a prediction beyond it.
+        # A board that is full has no room for an end mark, nor for a larger prediction.
         ([((30, 2), (30, 2))], [((1, 29), None)], (30, 30)),
         ([((2, 2), (6, 6))], [((20, 3), None)], (30, 10)),
     ],

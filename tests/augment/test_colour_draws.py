@@ -1,4 +1,4 @@
-"""The 8 transforms under one colour draw after another: order, distinctness, fixed colours, what draws depend on."""
+"""Colour draws under the 8 transforms: order, distinctness, fixed colours, and what the draws depend on."""
 
 import json
 from math import perm
@@ -38,7 +38,7 @@ RULES = st.sampled_from(("outputs", "black"))
 
 def tasks() -> st.SearchStrategy[Task]:
     some = st.lists(pairs(max_colour=9), min_size=1, max_size=3).map(tuple)
-    return st.builds(lambda shown, asked: Task("t", shown, asked), some, st.just(()) | some)
+    return st.builds(lambda demonstrations, tests: Task("t", demonstrations, tests), some, st.just(()) | some)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -48,7 +48,8 @@ def rng(seed: int = 0) -> np.random.Generator:
 @given(tasks(), RULES, st.integers(0, 70))
 def test_transforms_come_in_order_under_one_draw_after_another(task: Task, rule: FixedColours, count: int) -> None:
     fixed = find_fixed(task, rule)
-    used, free = shown_colours(task) & ~fixed, int((~fixed).sum())
+    used = shown_colours(task) & ~fixed
+    free = int((~fixed).sum())
     most = 8 * perm(free, int(used.sum()))
     dihedrals, colours = decode_numbers(draw_transforms(task, count, rule, rng()))
     assert len(dihedrals) == min(count + 1, most)
@@ -56,14 +57,14 @@ def test_transforms_come_in_order_under_one_draw_after_another(task: Task, rule:
     draws = colours[::8]
     assert (colours == draws[np.arange(len(colours)) // 8]).all(), "each draw under the 8 transforms"
     assert draws[0].tolist() == list(range(10))
-    assert (draws[:, fixed] == np.flatnonzero(fixed)).all(), "fixed colours stay"
+    assert (draws[:, fixed] == np.flatnonzero(fixed)).all(), "fixed colours do not change"
     assert len(np.unique(draws[:, used], axis=0)) == len(draws), "distinct on the colours that are used"
     unused = draws[:, ~used & ~fixed]
     assert (np.diff(unused.astype(int), axis=1) > 0).all(), "unused colours are filled in ascending"
 
 
-def test_all_draws_there_are_are_found() -> None:
-    """One free colour goes to each of the nine numbers; with two of an output's own, which stay, to seven."""
+def test_all_possible_draws_are_drawn() -> None:
+    """One free colour can become any of nine colours, or of seven if two colours occur only in outputs."""
     grid = np.array([[0, 3]], np.uint8)
     plain = Task("t", (Pair(grid, grid),), ())
     outputs = Task("t", (Pair(grid, np.array([[4, 5]], np.uint8)),), ())
@@ -72,18 +73,20 @@ def test_all_draws_there_are_are_found() -> None:
         assert sorted(set(colours[:, 3].tolist())) == sorted({*range(1, 10)} - ({4, 5} if free == 7 else set()))
         assert len(colours) == 8 * free
     _, colours = decode_numbers(draw_transforms(outputs, 1000, "black", rng()))
-    assert len(colours) == 1001, "all three colours move"
+    assert len(colours) == 1001, "all three colours change"
 
 
-def test_where_every_colour_is_fixed_nothing_moves() -> None:
-    grid, rest = np.zeros((1, 9), np.uint8), np.arange(1, 10, dtype=np.uint8)[None]
+def test_without_free_colours_no_colour_changes() -> None:
+    grid = np.zeros((1, 9), np.uint8)
+    rest = np.arange(1, 10, dtype=np.uint8)[None]
     numbers = draw_transforms(Task("t", (Pair(grid, rest),), ()), 63, "outputs", rng())
     assert numbers.tolist() == (np.arange(8) * PERMUTATIONS).tolist()
 
 
-def test_inputs_of_tests_show_their_colours_and_hidden_outputs_do_not() -> None:
-    shown, asked = np.array([[1]], np.uint8), np.array([[2]], np.uint8)
-    task = Task("t", (Pair(shown, np.array([[2, 3]], np.uint8)),), (Pair(asked, None),))
+def test_colours_of_test_inputs_count_and_those_of_hidden_outputs_do_not() -> None:
+    input_ = np.array([[1]], np.uint8)
+    test_input = np.array([[2]], np.uint8)
+    task = Task("t", (Pair(input_, np.array([[2, 3]], np.uint8)),), (Pair(test_input, None),))
     assert np.flatnonzero(find_fixed(task, "outputs")).tolist() == [0, 3]
     assert np.flatnonzero(find_fixed(task, "black")).tolist() == [0]
     assert np.flatnonzero(shown_colours(task)).tolist() == [1, 2, 3]
@@ -108,18 +111,18 @@ def test_fresh_permutations_are_uniform() -> None:
     assert counts.min() > 900
 
 
-# Sets of such draws.
+# ---- puzzle sets with colour draws ----
 
 
 def build(
-    *given: Task, augmentations: int = 63, workers: int = 1, draws: Draws = "outputs", seed: int = 0
+    *scored: Task, augmentations: int = 63, workers: int = 1, draws: Draws = "outputs", seed: int = 0
 ) -> PuzzleSet:
-    return build_puzzle_set([SourcedTasks("a", "scored", list(given))], augmentations, seed, workers, draws=draws)
+    return build_puzzle_set([SourcedTasks("a", "scored", list(scored))], augmentations, seed, workers, draws=draws)
 
 
 def rows(puzzle_set: PuzzleSet) -> dict[str, list[int]]:
     numbers = np.split(puzzle_set.augmentations, puzzle_set.starts[1:-1])
-    return {task.id: each.tolist() for task, each in zip(puzzle_set.tasks, numbers, strict=True)}
+    return {task.id: row.tolist() for task, row in zip(puzzle_set.tasks, numbers, strict=True)}
 
 
 def test_seven_augmentations_are_the_transforms() -> None:
@@ -128,7 +131,8 @@ def test_seven_augmentations_are_the_transforms() -> None:
 
 
 def test_draws_depend_on_the_seed_and_the_task_alone() -> None:
-    one, other = build(*TRAINING), build(*TRAINING[::-1], workers=2)
+    one = build(*TRAINING)
+    other = build(*TRAINING[::-1], workers=2)
     assert rows(one) == rows(other)
     assert rows(build(*TRAINING[3:5])) == {task.id: rows(one)[task.id] for task in TRAINING[3:5]}
     assert rows(build(*TRAINING, seed=1)) != rows(one)
@@ -150,6 +154,8 @@ def test_the_kind_of_draw_is_stored(draws: Draws, tmp_path: Path) -> None:
     puzzle_set = build(TRAINING[0], draws=draws)
     write_puzzle_set(puzzle_set, tmp_path / "set")
     summary = json.loads((tmp_path / "set" / "puzzle_set.json").read_text())
-    assert summary.get("draws") == (None if draws == "distinct" else draws), "sets written before do not say"
+    assert summary.get("draws") == (None if draws == "distinct" else draws), (
+        "sets of distinct augmentations do not store draws"
+    )
     assert open_puzzle_set(tmp_path / "set").draws == draws
     assert ("draws" in summarise(puzzle_set)) == (draws != "distinct")

@@ -1,4 +1,4 @@
-"""Dihedral transforms and colours, against numpy's own turns and flips."""
+"""Compare dihedral transforms with numpy's rotations and flips."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Distinct augmentations: the algebra against rendering every puzzle."""
+"""Compare the algebra of distinct augmentations with rendering every puzzle."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,21 +17,22 @@ few_pairs = st.lists(pairs(), min_size=1, max_size=3)
 
 
 def used_colours(task_pairs: Sequence[Pair]) -> list[int]:
-    return sorted({int(c) for pair in task_pairs for grid in pair.grids() for c in np.unique(grid)} - {0})
+    grids = [grid for pair in task_pairs for grid in pair.grids()]
+    return sorted({int(colour) for grid in grids for colour in np.unique(grid)} - {0})
 
 
 def every_variant(used: Sequence[int]) -> Iterator[Augmentation]:
-    """Each way to treat the used colours under each dihedral transform."""
+    """Yield one augmentation for each dihedral transform and each ordered choice of new colours for the used ones."""
     unused = [colour for colour in range(1, 10) if colour not in used]
     for dihedral in range(8):
         for choice in permutations(range(1, 10), len(used)):
-            rest = [colour for colour in range(1, 10) if colour not in choice]
-            goes_to = dict(zip([0, *used, *unused], [0, *choice, *rest], strict=True))
-            yield Augmentation(dihedral, tuple(goes_to[colour] for colour in range(10)))
+            unused_images = [colour for colour in range(1, 10) if colour not in choice]
+            images = dict(zip([0, *used, *unused], [0, *choice, *unused_images], strict=True))
+            yield Augmentation(dihedral, tuple(images[colour] for colour in range(10)))
 
 
 def render(task_pairs: Sequence[Pair], augmentation: Augmentation) -> frozenset:
-    """The puzzle as the set of its rendered pairs."""
+    """Render the puzzle as the set of its augmented pairs."""
 
     def cells(grid: Grid | None) -> tuple | None:
         if grid is None:
@@ -58,7 +59,7 @@ def check_against_rendering(task_pairs: Sequence[Pair]) -> None:
 
 @settings(max_examples=40)
 @given(few_pairs)
-def test_small_pairs_have_as_many_puzzles_as_rendering_finds(task_pairs: list[Pair]) -> None:
+def test_small_pairs_have_as_many_puzzles_as_rendering_gives(task_pairs: list[Pair]) -> None:
     check_against_rendering(task_pairs)
 
 
@@ -71,8 +72,8 @@ def test_small_pairs_have_as_many_puzzles_as_rendering_finds(task_pairs: list[Pa
         ([[[1, 2], [3, 0]], [[2, 0], [1, 3]]], {"t0|||0123456789", "t5|||0132456789"}),
     ],
 )
-def test_lopsided_symmetries_count_as_rendering_finds(grids: list, symmetries: set[str]) -> None:
-    """Single flips and single swaps of colours: joining them to a variant from the wrong side would show."""
+def test_asymmetric_symmetry_groups_have_as_many_puzzles_as_rendering_gives(grids: list, symmetries: set[str]) -> None:
+    """With single flips and single colour swaps, composing a symmetry and a variant in the wrong order would fail."""
     task_pairs = [Pair(np.array(grid, dtype=np.uint8), None) for grid in grids]
     assert {symmetry.name for symmetry in stabiliser(task_pairs)} == symmetries
     check_against_rendering(task_pairs)
@@ -85,7 +86,7 @@ def training_tasks() -> list[Task]:
 
 @pytest.fixture(scope="module")
 def evaluation_tasks() -> list[Task]:
-    """As they are scored: test outputs hidden."""
+    """The tasks as they are scored, with hidden test outputs."""
     return [task.hidden() for task in load_tasks("arc-agi-1/evaluation")]
 
 
@@ -93,7 +94,7 @@ def all_pairs(task: Task) -> tuple[Pair, ...]:
     return task.demonstrations + task.tests
 
 
-def test_symmetric_real_tasks_have_as_many_puzzles_as_rendering_finds(
+def test_symmetric_real_tasks_have_as_many_puzzles_as_rendering_gives(
     training_tasks: list[Task], evaluation_tasks: list[Task]
 ) -> None:
     tasks = [*training_tasks, *evaluation_tasks]
@@ -104,7 +105,7 @@ def test_symmetric_real_tasks_have_as_many_puzzles_as_rendering_finds(
 
 
 @pytest.mark.slow
-def test_real_tasks_of_few_colours_have_as_many_puzzles_as_rendering_finds(
+def test_real_tasks_of_few_colours_have_as_many_puzzles_as_rendering_gives(
     training_tasks: list[Task], evaluation_tasks: list[Task]
 ) -> None:
     for task in [*training_tasks, *evaluation_tasks]:
@@ -137,9 +138,7 @@ def test_drawn_puzzles_of_real_tasks_render_differently(
         (1000, "2205a162f9e217bddd699d1eb04c50f88089c2a718758e006d69c4608d78c4c5"),
     ],
 )
-def test_draws_are_the_ones_that_filed_results_were_made_with(
-    training_tasks: list[Task], count: int, digest: str
-) -> None:
+def test_draws_equal_those_of_the_recorded_results(training_tasks: list[Task], count: int, digest: str) -> None:
     drawn = [
         draw_augmentations(all_pairs(task), count, np.random.default_rng(number))
         for number, task in enumerate(training_tasks)
@@ -149,19 +148,19 @@ def test_draws_are_the_ones_that_filed_results_were_made_with(
 
 @pytest.mark.parametrize("puzzles", [1_451_520, 2_903_040])
 def test_a_million_puzzles_of_one_task_are_distinct(training_tasks: list[Task], puzzles: int) -> None:
-    """Listed where there are hardly more, drawn where there are more than twice as many."""
+    """All 1,451,520 puzzles are listed; 2,903,040 are more than twice the count, so they are drawn instead."""
     task = next(task for task in training_tasks if count_distinct(all_pairs(task)) == puzzles)
     numbers = draw_augmentations(all_pairs(task), 1_000_000, np.random.default_rng(0))
     assert len(numbers) == len(np.unique(numbers)) == 1_000_001
 
 
 def dots(*rows: Sequence[int]) -> list[Pair]:
-    """For each row of colours a pair: one cell per colour, in a row; the output is hidden."""
+    """Create a pair for each row of colours: the input is one row with these cells, and the output is hidden."""
     return [Pair(np.array([row], dtype=np.uint8), None) for row in rows]
 
 
 def one_to_one(*colours: tuple[int, int]) -> list[Pair]:
-    """For each two colours a pair of single cells."""
+    """Create a pair of single-cell grids for each two colours."""
     return [Pair(np.array([[one]], dtype=np.uint8), np.array([[other]], dtype=np.uint8)) for one, other in colours]
 
 
@@ -181,16 +180,14 @@ NINE = range(1, 10)
         (dots(*((a, b) for third in ((1, 2, 3), (4, 5, 6), (7, 8, 9)) for a, b in permutations(third, 2))), 4 * 6**4),
     ],
 )
-def test_pairs_that_match_each_other_in_many_ways_are_drawn_from_all_the_same(
-    task_pairs: list[Pair], symmetries: int
-) -> None:
-    """Counts known by reasoning; trying every pair against every pair, or every colour map, would take hours."""
+def test_pairs_with_many_possible_matches_are_handled_quickly(task_pairs: list[Pair], symmetries: int) -> None:
+    """The counts are derived by hand; trying every pair against every pair, or every colour map, would take hours."""
     puzzles = 8 * 362_880 // symmetries
     assert count_distinct(task_pairs) == puzzles
     assert len(draw(task_pairs, 100)) == min(101, puzzles)
 
 
-def test_a_task_of_a_thousand_pairs_is_drawn_from() -> None:
+def test_symmetries_of_a_task_of_a_thousand_pairs_are_found() -> None:
     grids = np.random.default_rng(0).integers(0, 10, (1000, 2, 5, 5), dtype=np.uint8)
     task_pairs = [Pair(*grid) for grid in grids]
     assert len(stabiliser(task_pairs)) == 1
@@ -213,7 +210,7 @@ def test_draws_give_different_puzzles_and_the_unchanged_one_first(
 
 @settings(max_examples=40)
 @given(few_pairs)
-def test_symmetries_leave_the_task_as_it_is(task_pairs: list[Pair]) -> None:
+def test_symmetries_leave_the_task_unchanged(task_pairs: list[Pair]) -> None:
     symmetries = stabiliser(task_pairs)
     assert symmetries[0].number == 0
     assert len(set(symmetries)) == len(symmetries)
@@ -222,14 +219,15 @@ def test_symmetries_leave_the_task_as_it_is(task_pairs: list[Pair]) -> None:
 
 
 def same_puzzle_variants(task_pairs: Sequence[Pair]) -> Iterator[Augmentation]:
-    """By rendering: the variants that keep the set of pairs, and so also the set of used colours."""
+    """Find by rendering the variants that keep the set of pairs, and therefore also the set of used colours."""
     used = used_colours(task_pairs)
     original = render(task_pairs, Augmentation.from_number(0))
     return (variant for variant in every_variant(used) if render(task_pairs, variant) == original)
 
 
 def test_a_hidden_output_matches_hidden_outputs_only() -> None:
-    dot, other = np.array([[1, 0]], dtype=np.uint8), np.array([[0, 1]], dtype=np.uint8)
+    dot = np.array([[1, 0]], dtype=np.uint8)
+    other = np.array([[0, 1]], dtype=np.uint8)
     assert len(stabiliser([Pair(dot, None), Pair(other, None)])) == 4
     assert len(stabiliser([Pair(dot, dot), Pair(other, None)])) == 2
 
@@ -249,7 +247,7 @@ def test_draws_spread_evenly_over_transforms_and_colours() -> None:
     assert draw([Pair(grid, grid)], 50, seed=1) != draw([Pair(grid, grid)], 50, seed=2)
 
 
-def test_every_task_of_all_nine_colours_is_drawn_from_all_permutations() -> None:
+def test_a_task_of_all_nine_colours_has_all_permutations() -> None:
     grid = np.arange(10, dtype=np.uint8).reshape(2, 5)
     assert count_distinct([Pair(grid, None)]) == 8 * 362_880
     assert len(draw([Pair(grid, None)], 100)) == 101

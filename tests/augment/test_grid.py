@@ -1,4 +1,4 @@
-"""What is a grid and what is not."""
+"""Checking and hashing grids."""
 
 from hashlib import sha256
 
@@ -20,21 +20,21 @@ def test_a_grid_survives_being_written_as_lists_or_as_an_array(grid: Grid) -> No
 
 
 @given(grids(MAX_SIDE))
-def test_a_grid_is_returned_as_it_is(grid: Grid) -> None:
+def test_a_grid_is_returned_itself(grid: Grid) -> None:
     assert parse_grid(grid, "here") is grid
 
 
 @given(json_values)
 def test_any_other_value_is_refused_by_name(value: object) -> None:
     try:
-        answer = parse_grid(value, "here").tolist()
+        result = parse_grid(value, "here").tolist()
     except GridError as error:
-        answer = str(error)
-    assert answer == value or str(answer).startswith("here: ")
+        result = str(error)
+    assert result == value or str(result).startswith("here: ")
 
 
 @pytest.mark.parametrize(
-    ("value", "complaint"),
+    ("value", "message"),
     [
         ([], "non-empty list of rows"),
         ([[]], "1 x 0"),
@@ -61,8 +61,8 @@ def test_any_other_value_is_refused_by_name(value: object) -> None:
         (np.zeros(3, dtype=int), "non-empty list of rows"),
     ],
 )
-def test_broken_grids_are_refused_with_the_reason(value: object, complaint: str) -> None:
-    with pytest.raises(GridError, match=f"^file, task t, input: .*{complaint}"):
+def test_broken_grids_are_refused_with_the_reason(value: object, message: str) -> None:
+    with pytest.raises(GridError, match=f"^file, task t, input: .*{message}"):
         parse_grid(value, "file, task t, input")
 
 

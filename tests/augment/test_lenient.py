@@ -1,4 +1,4 @@
-"""Sources that are partly broken: what can be read is, and the rest is named."""
+"""Load partly broken sources: readable tasks are returned, and unreadable ones are listed."""
 
 import json
 from pathlib import Path
@@ -19,10 +19,10 @@ def write(folder: Path, challenges: Any, name: str = "arc-agi_test_challenges.js
     return file
 
 
-def test_a_whole_source_is_the_same_as_ever() -> None:
-    chosen = Selection(max_side=3, limit=2)
-    tasks, unread = load_readable_tasks("arc-agi-1/training", chosen)
-    assert [task.id for task in tasks] == [task.id for task in load_tasks("arc-agi-1/training", chosen)]
+def test_an_intact_source_loads_as_with_load_tasks() -> None:
+    selection = Selection(max_side=3, limit=2)
+    tasks, unread = load_readable_tasks("arc-agi-1/training", selection)
+    assert [task.id for task in tasks] == [task.id for task in load_tasks("arc-agi-1/training", selection)]
     assert unread == []
 
 
@@ -38,32 +38,32 @@ def test_a_whole_source_is_the_same_as_ever() -> None:
         ("task", 1),
     ],
 )
-def test_a_malformed_task_leaves_the_others(tmp_path: Path, broken: Any, tests: int) -> None:
+def test_the_other_tasks_of_a_source_with_a_malformed_task_are_loaded(tmp_path: Path, broken: Any, tests: int) -> None:
     file = write(tmp_path, {"aaaa": GOOD, "bbbb": broken, "cccc": GOOD})
     tasks, unread = load_readable_tasks(file)
     assert [task.id for task in tasks] == ["aaaa", "cccc"]
-    assert [(each.task, each.tests) for each in unread] == [("bbbb", tests)]
+    assert [(task.task, task.tests) for task in unread] == [("bbbb", tests)]
     assert "bbbb" in unread[0].why
     with pytest.raises(ValueError, match="bbbb"):
         load_tasks(file)
 
 
-def test_a_selection_by_size_leaves_out_what_has_none(tmp_path: Path) -> None:
+def test_a_selection_by_size_excludes_unreadable_tasks(tmp_path: Path) -> None:
     file = write(tmp_path, {"aaaa": GOOD, "bbbb": {}, "cccc": GOOD})
     assert load_readable_tasks(file, Selection(limit=1))[1] == []
-    assert [each.task for each in load_readable_tasks(file, Selection(tasks=("aaaa",)))[1]] == []
+    assert [task.task for task in load_readable_tasks(file, Selection(tasks=("aaaa",)))[1]] == []
 
 
-def test_an_unread_task_may_be_asked_for_by_name(tmp_path: Path) -> None:
+def test_an_unreadable_task_may_be_selected_by_id(tmp_path: Path) -> None:
     file = write(tmp_path, {"aaaa": GOOD, "bbbb": {}})
-    for names, left in ((("aaaa", "bbbb"), ["aaaa"]), (("bbbb",), [])):
+    for names, readable in ((("aaaa", "bbbb"), ["aaaa"]), (("bbbb",), [])):
         tasks, unread = load_readable_tasks(file, Selection(tasks=names))
-        assert ([task.id for task in tasks], [each.task for each in unread]) == (left, ["bbbb"])
+        assert ([task.id for task in tasks], [task.task for task in unread]) == (readable, ["bbbb"])
     with pytest.raises(ValueError, match="no task dddd"):
         load_readable_tasks(file, Selection(tasks=("dddd", "bbbb")))
 
 
-def test_solutions_of_the_tasks_that_are_left_count(tmp_path: Path) -> None:
+def test_solutions_of_the_readable_tasks_are_used(tmp_path: Path) -> None:
     file = write(tmp_path, {"aaaa": GOOD, "bbbb": {}})
     write(tmp_path, {"aaaa": [[[5]]], "bbbb": [[[5]]]}, "arc-agi_test_solutions.json")
     (task,), _ = load_readable_tasks(file)
@@ -73,7 +73,7 @@ def test_solutions_of_the_tasks_that_are_left_count(tmp_path: Path) -> None:
     assert not task.has_solutions
 
 
-def test_without_json_the_sample_submission_tells_what_is_asked(tmp_path: Path) -> None:
+def test_without_valid_json_the_sample_submission_lists_the_tasks(tmp_path: Path) -> None:
     file = write(tmp_path, json.dumps({"aaaa": GOOD})[:-9])
     with pytest.raises(ValueError, match="not JSON"):
         load_readable_tasks(file)
@@ -81,10 +81,10 @@ def test_without_json_the_sample_submission_tells_what_is_asked(tmp_path: Path) 
     write(tmp_path, {"aaaa": [entry], "bbbb": [entry, entry]}, "sample_submission.json")
     tasks, unread = load_readable_tasks(file)
     assert tasks == []
-    assert [(each.task, each.tests) for each in unread] == [("aaaa", 1), ("bbbb", 2)]
+    assert [(task.task, task.tests) for task in unread] == [("aaaa", 1), ("bbbb", 2)]
 
 
-def test_a_source_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_or_empty_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no source"):
         load_readable_tasks(tmp_path / "nothing.json")
     with pytest.raises(ValueError, match="at least one task"):

@@ -1,4 +1,4 @@
-"""Tasks from every kind of source, and what is said of sources that are broken."""
+"""Load tasks from every kind of source; error messages for broken sources."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,8 @@ from augment import SOURCES, Selection, SourceError, Task, TaskError, find_sourc
 from tests.helpers.paths import ROOT
 from tests.helpers.strategies import json_values, task_values
 
-GRID, OUTPUT = [[1, 2]], [[2], [1]]
+GRID = [[1, 2]]
+OUTPUT = [[2], [1]]
 VALUE = {"train": [{"input": GRID, "output": OUTPUT}], "test": [{"input": GRID}, {"input": OUTPUT}]}
 SOLUTION = [OUTPUT, GRID]
 
@@ -24,12 +25,12 @@ def write(path: Path, value: object) -> Path:
 
 
 def written(task: Task) -> dict[str, list]:
-    """The task as JSON holds it."""
+    """Convert the task to its JSON value."""
 
-    def pairs(of: Any) -> list[dict]:
+    def pairs(values: Any) -> list[dict]:
         return [
             {"input": pair.input.tolist()} | ({} if pair.output is None else {"output": pair.output.tolist()})
-            for pair in of
+            for pair in values
         ]
 
     return {"train": pairs(task.demonstrations), "test": pairs(task.tests)}
@@ -57,12 +58,13 @@ def test_named_sources_have_their_known_sizes(source: str, tasks: int, outputs: 
 
 
 def test_the_public_test_file_is_the_first_training_tasks_without_outputs() -> None:
-    tests, training = load_tasks("kaggle-2025/test"), load_tasks("kaggle-2025/training")
+    tests = load_tasks("kaggle-2025/test")
+    training = load_tasks("kaggle-2025/training")
     assert (len(tests), sum(len(task.tests) for task in tests)) == (240, 259)
     assert [written(task) for task in tests] == [written(task.hidden()) for task in training[:240]]
 
 
-def test_concept_is_what_its_files_in_data_hold() -> None:
+def test_concept_loads_the_tasks_of_its_files_in_data() -> None:
     stem = ROOT / "data" / "arc-agi_concept"
     challenges, solutions = (
         json.loads(Path(f"{stem}_{part}.json").read_text()) for part in ("challenges", "solutions")
@@ -104,7 +106,7 @@ def test_a_folder_has_one_task_per_file(tmp_path: Path) -> None:
     assert written(load_tasks(tmp_path / "a.json")[0]) == VALUE
 
 
-def test_a_folder_of_folders_is_searched_through(tmp_path: Path) -> None:
+def test_subfolders_are_searched_if_a_folder_has_no_files(tmp_path: Path) -> None:
     write(tmp_path / "Center" / "Center1.json", VALUE)
     write(tmp_path / "Above" / "deep" / "Above1.json", VALUE)
     assert [task.id for task in load_tasks(tmp_path)] == ["Above1", "Center1"]
@@ -125,7 +127,7 @@ def test_the_label_is_the_name_or_the_plain_path(tmp_path: Path, monkeypatch: py
 
 
 def numbered_pairs(count: int) -> list[dict]:
-    """Pairs that differ in their input: cell by cell the digits of their number."""
+    """Create pairs whose inputs are different: the cells are the digits of the pair's number."""
     return [{"input": [[int(digit) for digit in f"{number:04}"]], "output": OUTPUT} for number in range(count)]
 
 
@@ -152,19 +154,19 @@ def test_a_bad_pair_anywhere_in_a_list_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [[], [VALUE], [3], [{"input": GRID}]])
-def test_lists_of_no_pairs_are_refused(tmp_path: Path, value: list) -> None:
+def test_lists_without_valid_pairs_are_refused(tmp_path: Path, value: list) -> None:
     with pytest.raises(TaskError, match=r"a.json: task a: \"?pairs"):
         load_tasks(write(tmp_path / "a.json", value))
 
 
-def test_the_statistics_beside_re_arcs_tasks_are_no_task(tmp_path: Path) -> None:
+def test_the_statistics_file_of_re_arc_is_not_a_task(tmp_path: Path) -> None:
     write(tmp_path / "metadata.json", {"a": {"n_examples": 1000}})
     write(tmp_path / "tasks" / "a.json", numbered_pairs(2))
     assert [task.id for task in load_tasks(tmp_path)] == [task.id for task in load_tasks(tmp_path / "tasks")] == ["a"]
 
 
 @pytest.mark.parametrize(
-    ("solutions", "complaint"),
+    ("solutions", "message"),
     [
         ({"a": SOLUTION}, "task b has no solution"),
         ({"a": SOLUTION, "b": SOLUTION, "c": SOLUTION}, "task c has no challenge"),
@@ -174,14 +176,14 @@ def test_the_statistics_beside_re_arcs_tasks_are_no_task(tmp_path: Path) -> None
         ("{", "line 1, column 2"),
     ],
 )
-def test_solutions_that_do_not_match_are_refused(tmp_path: Path, solutions: object, complaint: str) -> None:
+def test_solutions_that_do_not_match_are_refused(tmp_path: Path, solutions: object, message: str) -> None:
     write(tmp_path / "mine_challenges.json", {"a": VALUE, "b": VALUE})
     write(tmp_path / "mine_solutions.json", solutions)
-    with pytest.raises(SourceError, match=rf"mine_solutions.json.*{complaint}"):
+    with pytest.raises(SourceError, match=rf"mine_solutions.json.*{message}"):
         load_tasks(tmp_path / "mine")
 
 
-def test_outputs_said_twice_must_agree(tmp_path: Path) -> None:
+def test_outputs_in_both_files_must_agree(tmp_path: Path) -> None:
     value = VALUE | {"test": [{"input": GRID, "output": GRID}]}
     write(tmp_path / "mine_challenges.json", {"a": value})
     write(tmp_path / "mine_solutions.json", {"a": [GRID]})
@@ -192,7 +194,7 @@ def test_outputs_said_twice_must_agree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "message"),
     [
         ('{"a":\n {"train": [}}', r"x_challenges.json, line 2, column 13: not JSON"),
         ("", "line 1, column 1"),
@@ -209,8 +211,8 @@ def test_outputs_said_twice_must_agree(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_broken_challenges_are_refused_with_file_and_place(tmp_path: Path, content: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint) as caught:
+def test_broken_challenges_are_refused_with_file_and_place(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
         load_tasks(write(tmp_path / "x_challenges.json", content))
     assert str(tmp_path / "x_challenges.json") in str(caught.value)
 
@@ -220,10 +222,10 @@ def test_broken_challenges_are_refused_with_file_and_place(tmp_path: Path, conte
 def test_any_json_loads_or_is_refused_with_its_file(tmp_path_factory: Any, value: object) -> None:
     file = write(tmp_path_factory.mktemp("any") / "any.json", value)
     try:
-        answer = {task.id: written(task) for task in load_tasks(file)}
+        result = {task.id: written(task) for task in load_tasks(file)}
     except ValueError as error:
-        answer = str(error)
-    assert answer == value or str(file) in answer
+        result = str(error)
+    assert result == value or str(file) in result
 
 
 @settings(max_examples=60)
@@ -235,7 +237,7 @@ def test_any_bytes_are_refused(tmp_path_factory: Any, content: bytes) -> None:
         load_tasks(file)
 
 
-def test_folders_that_are_no_sources_are_refused(tmp_path: Path) -> None:
+def test_invalid_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"contains no \.json file"):
         load_tasks(tmp_path)
     write(tmp_path / "package.json", {"name": "viewer"})
@@ -246,12 +248,12 @@ def test_folders_that_are_no_sources_are_refused(tmp_path: Path) -> None:
         load_tasks(tmp_path)
 
 
-def test_a_solutions_file_is_no_source(tmp_path: Path) -> None:
+def test_a_solutions_file_is_refused_as_source(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="give the challenges file"):
         load_tasks(write(tmp_path / "mine_solutions.json", {"a": SOLUTION}))
 
 
-def test_unknown_sources_are_answered_with_close_ones() -> None:
+def test_the_error_for_an_unknown_source_lists_close_matches() -> None:
     with pytest.raises(SourceError, match=r"no source conceptarc; did you mean concept\?.*kaggle-2025/test, concept;"):
         load_tasks("conceptarc")
     with pytest.raises(SourceError, match=r"no source ./concept; did you mean concept\?"):
@@ -266,14 +268,14 @@ def test_unknown_sources_are_answered_with_close_ones() -> None:
         load_tasks("arc-agi-1/training", Selection(tasks=("007bbfb8",)))
 
 
-def test_a_task_that_is_in_a_file_twice_is_refused(tmp_path: Path) -> None:
+def test_a_repeated_task_id_in_a_file_is_refused(tmp_path: Path) -> None:
     task = '{"train": [{"input": [[1]], "output": [[1]]}], "test": [{"input": [[1]]}]}'
     (tmp_path / "x_challenges.json").write_text(f'{{"aaaa": {task}, "aaaa": {task}}}')
     with pytest.raises(SourceError, match="name aaaa occurs twice in one object"):
         load_tasks(str(tmp_path / "x_challenges.json"))
 
 
-def test_a_bad_solution_is_laid_to_the_solutions_file(tmp_path: Path) -> None:
+def test_the_error_for_a_bad_solution_names_the_solutions_file(tmp_path: Path) -> None:
     write(tmp_path / "mine_challenges.json", {"a": VALUE})
     write(tmp_path / "mine_solutions.json", {"a": [OUTPUT, [[1, 2], [3]]]})
     with pytest.raises(ValueError, match=r"mine_solutions.json: task a: output 1: row 1 has 1 cells"):

@@ -1,4 +1,4 @@
-"""Sudoku and Maze as sources: names, CSV files, what is refused."""
+"""Sudoku and Maze as sources: names, CSV files, and error messages."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ def load(source: str | Path) -> Task:
     return task
 
 
-def test_a_name_says_how_many_and_which() -> None:
+def test_a_name_sets_counts_and_seed() -> None:
     task = load("sudoku-6x6/30+20@1")
     assert (task.id, len(task.demonstrations), len(task.tests)) == ("sudoku-6x6", 30, 20)
     for pair in (*task.demonstrations, *task.tests):
@@ -31,14 +31,16 @@ def test_a_name_says_how_many_and_which() -> None:
     assert first[0] != first[1] == first[2]
 
 
-def test_no_test_is_a_training_puzzle_in_another_guise() -> None:
-    symmetries, task = cell_symmetries(4), load("sudoku-4x4/300+200")
+def test_no_test_puzzle_is_equivalent_to_a_training_puzzle() -> None:
+    symmetries = cell_symmetries(4)
+    task = load("sudoku-4x4/300+200")
     forms = [canonical_form(pair.input, symmetries) for pair in (*task.demonstrations, *task.tests)]
     assert len(set(forms)) == 500
     maze = load("maze-6x6/40+30")
     grids = [pair.input for pair in (*maze.demonstrations, *maze.tests)]
-    turned = {np.rot90(flipped, turns).tobytes() for grid in grids for flipped in (grid, grid.T) for turns in range(4)}
-    assert len(turned) > 7 * len(grids), "few mazes look like themselves when they are turned"
+    reflections = [*grids, *(grid.T for grid in grids)]
+    variants = {np.rot90(grid, turns).tobytes() for grid in reflections for turns in range(4)}
+    assert len(variants) > 7 * len(grids), "few mazes are symmetric under a rotation or reflection"
     forms = [min(np.rot90(g, t).tobytes() for g in (grid, grid.T) for t in range(4)) for grid in grids]
     assert len(set(forms)) == 70
 
@@ -48,17 +50,17 @@ def test_the_same_name_gives_the_same_puzzles_in_every_process() -> None:
         "from augment import load_tasks; from hashlib import sha256; (task,) = load_tasks('sudoku-4x4/5+5'); "
         "print(sha256(b''.join(pair.input.tobytes() for pair in task.demonstrations + task.tests)).hexdigest())"
     )
-    said = {
+    digests = {
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(said) == 1
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("sudoku-5x5", "sudoku-4x4, sudoku-6x6, sudoku-9x9"),
         ("sudoku-4x6", "no source sudoku-4x6; did you mean sudoku-6x6 or sudoku-4x4"),
@@ -69,21 +71,23 @@ def test_the_same_name_gives_the_same_puzzles_in_every_process() -> None:
         ("sudoku-4x4/100000+1", "training puzzles and 1 different test puzzles were found; request fewer"),
     ],
 )
-def test_names_that_are_none(source: str, said: str) -> None:
-    with pytest.raises(SourceError, match=said.replace("+", r"\+")):
+def test_invalid_names_are_refused(source: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message.replace("+", r"\+")):
         load_tasks(source)
 
 
 def test_training_and_test_puzzles_stay_apart_for_all_counts_and_seeds() -> None:
     symmetries = cell_symmetries(4)
-    train, test = set(), set()
+    train = set()
+    test = set()
     for name in ("sudoku-4x4/500+20", "sudoku-4x4/20+500@1", "sudoku-4x4/200+300@2"):
         task = load(name)
         train |= {canonical_form(pair.input, symmetries) for pair in task.demonstrations}
         test |= {canonical_form(pair.input, symmetries) for pair in task.tests}
     assert min(len(train), len(test)) > 500
     assert not train & test
-    few, many = load("sudoku-6x6/3+8").tests, load("sudoku-6x6/20+8").tests
+    few = load("sudoku-6x6/3+8").tests
+    many = load("sudoku-6x6/20+8").tests
     assert all((a.input == b.input).all() for a, b in zip(few, many, strict=True)), "the tests are the same"
 
 
@@ -99,11 +103,13 @@ def test_a_folder_with_a_name_like_a_puzzle(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(SourceError, match=r"train\.csv is not a CSV file with the columns"):
         load("maze-30x30-hard-1k")
     (tmp_path / "sudoku-extreme" / "test.csv").unlink()
-    with pytest.raises(SourceError, match=r"test\.csv does not exist; a folder of puzzles must contain train\.csv and test"):
+    with pytest.raises(
+        SourceError, match=r"test\.csv does not exist; a folder of puzzles must contain train\.csv and test"
+    ):
         load("sudoku-extreme")
 
 
-def test_difficulty_is_told() -> None:
+def test_difficulty_is_measured() -> None:
     facts = describe_logic_puzzles(load("sudoku-9x9/1+10"))
     assert facts["backtracks, most"] >= facts["backtracks, median"] >= 0
     assert 17 <= facts["clues, mean"] <= 30
@@ -134,7 +140,7 @@ def test_sudoku_extreme_is_read(tmp_path: Path) -> None:
     assert (len(load(folder).demonstrations), len(load(f"{folder}#4+0").tests)) == (4, 0)
 
 
-def test_as_many_of_a_folder_as_published(tmp_path: Path) -> None:
+def test_the_published_number_of_puzzles_is_taken_from_a_folder(tmp_path: Path) -> None:
     folder = write_csv(tmp_path / "many", [(QUESTION, SOLVED)] * 1200)
     task = load(folder)
     assert (len(task.demonstrations), len(task.tests)) == (1000, 1200)
@@ -142,7 +148,7 @@ def test_as_many_of_a_folder_as_published(tmp_path: Path) -> None:
     assert len(load(folder).demonstrations) == 1500
 
 
-def test_smaller_choices_are_part_of_larger_ones(tmp_path: Path) -> None:
+def test_smaller_selections_are_subsets_of_larger_ones(tmp_path: Path) -> None:
     rows = []
     for number in range(30):
         task = load(f"sudoku-9x9/1+0@{number}")
@@ -168,7 +174,7 @@ def test_maze_hard_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([(QUESTION, SOLVED), (QUESTION, SOLVED[::-1])], "line 3: the answer does not solve the question"),
         ([(QUESTION, SOLVED), (QUESTION[:80], SOLVED)], "line 3 has 80 cells, but the first question has 81"),
@@ -183,13 +189,15 @@ def test_maze_hard_is_read(tmp_path: Path) -> None:
         ([("S #  x  G", "S #  x  G")], "line 2: a cell is not in"),
     ],
 )
-def test_lines_that_are_no_puzzle_are_named(rows: list[tuple[str, str]], said: str, tmp_path: Path) -> None:
+def test_the_error_names_the_line_of_an_invalid_puzzle(
+    rows: list[tuple[str, str]], message: str, tmp_path: Path
+) -> None:
     folder = write_csv(tmp_path / "puzzles", rows)
-    with pytest.raises(SourceError, match=f"train.csv: {said}"):
+    with pytest.raises(SourceError, match=f"train.csv: {message}"):
         load(f"{folder}#{len(rows)}+1")
 
 
-def test_a_file_without_the_columns_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_file_without_the_columns(tmp_path: Path) -> None:
     folder = write_csv(tmp_path / "puzzles", [(QUESTION, SOLVED)])
     (folder / "train.csv").write_text("a,b\n1,2\n")
     with pytest.raises(SourceError, match=r"train\.csv is not a CSV file with the columns question and answer"):

@@ -1,4 +1,4 @@
-"""Mazes: a shortest path, and the check of one."""
+"""Mazes: unique shortest paths, and checking solutions."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -29,7 +29,7 @@ def test_drawn_mazes_have_one_shortest_path_of_some_length(side: int, seed: int)
     assert is_answer(maze, answer)
     assert count_steps(maze) == (answer == PATH).sum() + 1 >= least_steps(side)
     assert ((maze == START).sum(), (maze == GOAL).sum()) == (1, 1)
-    # Blocking any step of the only shortest path makes the way longer or closes it.
+    # Blocking any cell of the only shortest path makes the path longer or impossible.
     for place in np.flatnonzero(answer == PATH)[::7]:
         blocked = maze.copy()
         blocked.ravel()[place] = WALL
@@ -41,13 +41,13 @@ def test_maze_hard_has_paths_of_110_steps() -> None:
     assert least_steps(10) == 12
 
 
-def test_what_is_an_answer() -> None:
+def test_only_shortest_paths_are_answers() -> None:
     good = SQUARE.copy()
     good[[0, 1, 1], [1, 1, 2]] = PATH
     assert is_answer(SQUARE, good)
     other = SQUARE.copy()
     other[[1, 1, 2], [0, 1, 1]] = PATH
-    assert is_answer(SQUARE, other), "another path as short"
+    assert is_answer(SQUARE, other), "another path of the same length"
     for change in ({(1, 2): FREE}, {(1, 0): PATH}, {(0, 2): PATH}, {(0, 0): PATH}, {(2, 2): FREE}):
         wrong = good.copy()
         for place, value in change.items():
@@ -55,8 +55,8 @@ def test_what_is_an_answer() -> None:
         assert not is_answer(SQUARE, wrong), change
 
 
-def test_a_way_round_is_no_answer() -> None:
-    """Start and goal are neighbours; the long way through the others is a path, but not a shortest one."""
+def test_a_detour_is_not_an_answer() -> None:
+    """Start and goal are neighbours; the path through the other cells is not a shortest one."""
     maze = np.array([[START, FREE], [GOAL, FREE]], np.uint8)
     assert is_answer(maze, maze)
     assert not is_answer(maze, np.array([[START, PATH], [GOAL, PATH]], np.uint8))
@@ -68,14 +68,14 @@ def test_a_maze_has_one_start_and_one_goal() -> None:
         assert not is_answer(grid, grid)
 
 
-def test_turned_mazes_are_alike() -> None:
+def test_rotated_mazes_have_the_same_canonical_form() -> None:
     maze, _ = draw_maze(7, np.random.default_rng(3))
     other, _ = draw_maze(7, np.random.default_rng(4))
     turns = turn_cells(7)
-    forms = {canonical_form(np.rot90(each, turn).copy(), turns) for each in (maze, maze.T) for turn in range(4)}
+    forms = {canonical_form(np.rot90(grid, turn).copy(), turns) for grid in (maze, maze.T) for turn in range(4)}
     assert forms == {canonical_form(maze, turns)}
     assert canonical_form(other, turns) not in forms
 
 
-def test_there_may_be_no_way() -> None:
+def test_a_maze_without_a_path_has_minus_one_steps() -> None:
     assert count_steps(np.array([[START, WALL], [WALL, GOAL]], np.uint8)) == -1

@@ -1,4 +1,4 @@
-"""What becomes of tasks given twice, tasks that would be leaked, and tasks of the same name."""
+"""Merging sources: duplicate tasks, train/test overlap, and different tasks with the same ID."""
 
 from dataclasses import replace
 
@@ -22,19 +22,20 @@ from augment import (
 from tests.helpers.strategies import disguise
 
 TASKS = load_tasks("arc-agi-1/training", Selection(limit=12))
-SCORED, TRAIN = TASKS[:4], TASKS[4:8]
+SCORED = TASKS[:4]
+TRAIN = TASKS[4:8]
 Source = tuple[str, Role, list[Task]]
 
 
 def build(*sources: Source, on_leak: OnLeak = "stop", duplicates: Duplicates = "keep") -> PuzzleSet:
-    given = [SourcedTasks(*source) for source in sources]
-    return build_puzzle_set(given, 5, 0, on_leak=on_leak, duplicates=duplicates)
+    sourced = [SourcedTasks(*source) for source in sources]
+    return build_puzzle_set(sourced, 5, 0, on_leak=on_leak, duplicates=duplicates)
 
 
 def rows(puzzle_set: PuzzleSet) -> dict[str, list[int]]:
-    """Augmentation numbers by task ID."""
+    """Return the augmentation numbers of each task, by task ID."""
     numbers = np.split(puzzle_set.augmentations, puzzle_set.starts[1:-1])
-    return {task.id: given.tolist() for task, given in zip(puzzle_set.tasks, numbers, strict=True)}
+    return {task.id: row.tolist() for task, row in zip(puzzle_set.tasks, numbers, strict=True)}
 
 
 def ids(puzzle_set: PuzzleSet) -> list[str]:
@@ -42,43 +43,43 @@ def ids(puzzle_set: PuzzleSet) -> list[str]:
 
 
 def copy(task: Task, name: str) -> Task:
-    """The task with its pairs in another order."""
+    """Copy the task with its pairs in another order."""
     return Task(name, (*task.tests, *task.demonstrations[1:]), task.demonstrations[:1])
 
 
-# ---- leaks --------------------------------------------------------------------------------------------------------
+# ---- overlap --------------------------------------------------------------------------------------------------------
 
 
-def test_a_leak_stops_the_build_and_lists_each_pair_of_tasks() -> None:
+def test_an_overlap_stops_the_build_and_the_message_lists_each_pair_of_tasks() -> None:
     leaking = [disguise(SCORED[0], 1, "other"), SCORED[2], *TRAIN]
-    with pytest.raises(LeakError, match="2 tasks to be scored") as stopped:
+    with pytest.raises(LeakError, match="2 tasks to be scored") as error:
         build(("s", "scored", SCORED), ("t", "train", leaking))
-    assert f"{SCORED[0].id} = other, {SCORED[2].id} = {SCORED[2].id}" in str(stopped.value)
-    assert "from t:" in str(stopped.value)
+    assert f"{SCORED[0].id} = other, {SCORED[2].id} = {SCORED[2].id}" in str(error.value)
+    assert "from t:" in str(error.value)
 
 
-def test_hidden_tasks_are_guarded_too() -> None:
+def test_overlap_of_hidden_tasks_is_detected() -> None:
     with pytest.raises(LeakError, match=f"{SCORED[1].id} = other"):
         build(("s", "scored", [task.hidden() for task in SCORED]), ("t", "train", [disguise(SCORED[1], 2, "other")]))
 
 
-def test_a_leak_is_found_among_the_pairs_that_were_not_drawn() -> None:
-    filler = [Pair(pair.input, pair.output) for task in TASKS[4:] for pair in task.demonstrations]
-    hidden_in = Task("list", (*SCORED[0].demonstrations, *filler, *SCORED[0].tests), ())
+def test_an_overlap_is_found_among_the_pairs_that_were_not_drawn() -> None:
+    other_pairs = [Pair(pair.input, pair.output) for task in TASKS[4:] for pair in task.demonstrations]
+    hidden_in = Task("list", (*SCORED[0].demonstrations, *other_pairs, *SCORED[0].tests), ())
     sources = [SourcedTasks("s", "scored", SCORED), SourcedTasks("t", "train", [hidden_in])]
     with pytest.raises(LeakError, match=f"{SCORED[0].id} = list"):
         build_puzzle_set(sources, 5, 0, max_pairs=2)
 
 
-def test_a_copy_with_another_test_output_is_a_leak_too() -> None:
-    # Where the test output is hidden nobody could tell, so it must not depend on that.
+def test_a_copy_with_another_test_output_is_an_overlap() -> None:
+    # If the test output is hidden, the difference cannot be seen, so the result must not depend on it.
     wrong = replace(SCORED[0], id="other", tests=tuple(Pair(pair.input, pair.input) for pair in SCORED[0].tests))
     for scored in (SCORED, [task.hidden() for task in SCORED]):
         with pytest.raises(LeakError, match=f"{SCORED[0].id} = other"):
             build(("s", "scored", scored), ("t", "train", [wrong]))
 
 
-def test_dropped_leaks_are_gone_and_listed() -> None:
+def test_dropped_train_tasks_are_removed_and_listed() -> None:
     leaking = [disguise(SCORED[0], 1, "other"), SCORED[2], *TRAIN]
     puzzle_set = build(("s", "scored", SCORED), ("t", "train", leaking), on_leak="drop")
     assert ids(puzzle_set) == ids(build(("s", "scored", SCORED), ("t", "train", TRAIN)))
@@ -90,23 +91,23 @@ def test_dropped_leaks_are_gone_and_listed() -> None:
     assert not puzzle_set.tasks[0].has_solutions
 
 
-def test_allowed_leaks_mark_the_set_and_leave_the_scored_task_its_name() -> None:
+def test_allowed_overlaps_mark_the_set_and_the_scored_task_keeps_its_id() -> None:
     puzzle_set = build(("s", "scored", SCORED), ("t", "train", [SCORED[2], *TRAIN]), on_leak="allow")
     copied = f"{SCORED[2].id}~2"
     assert puzzle_set.leaks == ((SCORED[2].id, copied, True),)
     role = dict(zip(ids(puzzle_set), puzzle_set.roles, strict=True))
     assert (role[SCORED[2].id], role[copied]) == ("scored", "train")
     assert puzzle_set.tasks[ids(puzzle_set).index(copied)].has_solutions
-    assert [held.task for held in puzzle_set.seen.find_all(SCORED)] == [SCORED[2].id]
+    assert [overlap.task for overlap in puzzle_set.seen.find_all(SCORED)] == [SCORED[2].id]
 
 
-def test_demonstrations_of_scored_tasks_are_trained_on_whatever_is_done_about_leaks() -> None:
+def test_demonstrations_of_scored_tasks_stay_training_pairs_if_overlaps_are_dropped() -> None:
     puzzle_set = build(("s", "scored", SCORED), ("t", "train", SCORED), on_leak="drop")
     assert [len(puzzle_set.training_pairs(n)) for n in range(4)] == [len(task.demonstrations) for task in SCORED]
     assert len(puzzle_set.dropped) == 4
 
 
-# ---- tasks given twice --------------------------------------------------------------------------------------------
+# ---- duplicates --------------------------------------------------------------------------------------------
 
 
 def test_the_same_task_of_two_sources_is_taken_once_from_the_first_by_name() -> None:
@@ -118,7 +119,7 @@ def test_the_same_task_of_two_sources_is_taken_once_from_the_first_by_name() -> 
         assert puzzle_set.dropped == tuple((task.id, "b", "repeats", task.id) for task in TRAIN)
 
 
-def test_equal_pairs_under_another_id_are_kept_or_dropped_as_asked() -> None:
+def test_equal_pairs_under_another_id_are_kept_or_dropped_as_requested() -> None:
     copied = [copy(TRAIN[0], "other")]
     assert len(build(("a", "train", TRAIN), ("b", "train", copied)).tasks) == 5
     puzzle_set = build(("a", "train", TRAIN), ("b", "train", copied), duplicates="drop")
@@ -131,11 +132,12 @@ def test_a_recoloured_copy_is_no_duplicate() -> None:
     assert len(build(("a", "train", TRAIN), ("b", "train", [other]), duplicates="drop").tasks) == 5
 
 
-def test_another_task_of_the_same_id_gets_a_name_of_its_own() -> None:
+def test_another_task_with_the_same_id_gets_a_new_id() -> None:
     others = [replace(TASKS[8], id=TRAIN[0].id), replace(TASKS[9], id=TRAIN[1].id)]
     third = [replace(TASKS[10], id=TRAIN[0].id)]
     puzzle_set = build(("c", "train", third), ("b", "train", others), ("a", "train", TRAIN))
-    first, second = TRAIN[0].id, TRAIN[1].id
+    first = TRAIN[0].id
+    second = TRAIN[1].id
     assert ids(puzzle_set)[:5] == [first, f"{first}~2", f"{first}~3", second, f"{second}~2"]
     assert puzzle_set.sources[:5] == ("a", "b", "c", "a", "b")
     assert len(set(puzzle_set.keys())) == len(puzzle_set)
@@ -163,7 +165,7 @@ def extend(old: PuzzleSet, *sources: Source, on_leak: OnLeak = "stop", duplicate
 
 def test_an_extended_set_keeps_every_key_and_draw() -> None:
     old = build(("t", "train", TRAIN[1:]), ("s", "scored", SCORED))
-    # Draws as another version of the program might have made them.
+    # Augmentations that another version of the program might have drawn.
     stored = replace(old, augmentations=np.where(old.augmentations, old.augmentations ^ 1, 0).astype(np.uint32))
     wider = extend(stored, ("hidden", "scored", [task.hidden() for task in TASKS[8:]]), ("u", "train", TRAIN[:1]))
     assert rows(wider).items() >= rows(stored).items()
@@ -174,7 +176,7 @@ def test_an_extended_set_keeps_every_key_and_draw() -> None:
     assert (wider.seed, wider.requested, wider.board_side) == (old.seed, old.requested, old.board_side)
 
 
-def test_what_the_old_set_has_is_not_added_again() -> None:
+def test_tasks_of_the_old_set_are_not_added_again() -> None:
     old = build(("t", "train", TRAIN), ("s", "scored", SCORED))
     again = extend(old, ("again", "train", TRAIN), ("again", "scored", SCORED))
     assert rows(again) == rows(old)
@@ -183,7 +185,7 @@ def test_what_the_old_set_has_is_not_added_again() -> None:
     assert len(again.dropped) == 8
 
 
-def test_old_duplicates_stay_whatever_is_done_about_new_ones() -> None:
+def test_old_duplicates_stay_if_new_ones_are_dropped() -> None:
     old = build(("t", "train", [*TRAIN, copy(TRAIN[0], "other")]))
     wider = extend(old, ("u", "train", [TASKS[8], copy(TRAIN[1], "another")]), duplicates="drop")
     assert rows(wider).items() > rows(old).items()
@@ -191,19 +193,19 @@ def test_old_duplicates_stay_whatever_is_done_about_new_ones() -> None:
 
 
 @pytest.mark.parametrize("on_leak", ["stop", "drop", "allow"])
-def test_leaks_that_were_allowed_stay_and_stay_marked(on_leak: OnLeak) -> None:
+def test_overlaps_that_were_allowed_stay_and_stay_marked(on_leak: OnLeak) -> None:
     old = build(("s", "scored", SCORED), ("t", "train", [disguise(SCORED[0], 1, "other")]), on_leak="allow")
     wider = extend(old, ("u", "train", TRAIN), on_leak=on_leak)
     assert wider.leaks == old.leaks == ((SCORED[0].id, "other", True),)
     assert rows(wider).items() > rows(old).items()
 
 
-def test_what_was_left_out_before_stays_listed() -> None:
+def test_tasks_dropped_before_stay_listed() -> None:
     old = build(("s", "scored", SCORED), ("t", "train", [SCORED[0], *TRAIN]), on_leak="drop")
     assert extend(old, ("u", "train", TASKS[8:])).dropped == old.dropped != ()
 
 
-def test_a_list_of_pairs_given_again_is_the_same_task() -> None:
+def test_a_list_of_pairs_from_the_same_source_again_is_the_same_task() -> None:
     pairs = tuple(pair for task in TASKS[4:] for pair in task.demonstrations)
     source = ("r", "train", [Task("list", pairs, ())])
     old = build_puzzle_set([SourcedTasks(*source)], 5, 0, max_pairs=4)
@@ -212,7 +214,7 @@ def test_a_list_of_pairs_given_again_is_the_same_task() -> None:
     assert (len(again.training_pairs(0)), again.max_pairs) == (4, 4)
 
 
-def test_an_old_train_task_that_is_now_scored_is_met_like_any_leak() -> None:
+def test_an_old_train_task_that_is_now_scored_is_handled_as_an_overlap() -> None:
     old = build(("t", "train", TRAIN))
     hidden = [TRAIN[0].hidden()]
     with pytest.raises(LeakError, match=TRAIN[0].id):
@@ -224,7 +226,7 @@ def test_an_old_train_task_that_is_now_scored_is_met_like_any_leak() -> None:
     assert dropped.dropped == ((TRAIN[0].id, "t", "leaks", TRAIN[0].id),)
 
 
-def test_a_changed_task_of_an_old_id_is_refused_where_it_is_scored_and_renamed_where_it_is_trained_on() -> None:
+def test_a_different_task_with_an_old_id_is_refused_if_scored_and_renamed_if_trained_on() -> None:
     old = build(("s", "scored", SCORED), ("t", "train", TRAIN))
     with pytest.raises(ValueError, match="scored by more than one source"):
         extend(old, ("new", "scored", [replace(TASKS[8], id=SCORED[0].id)]))

@@ -1,4 +1,4 @@
-"""N-Queens: all solutions and no others, puzzles that can be told apart, tests that have several solutions."""
+"""N-Queens: enumeration of solutions, distinct puzzles, and tests with several solutions."""
 
 from itertools import permutations
 
@@ -10,8 +10,8 @@ from augment.logic_puzzles.nqueens import SIDES, are_answers, complete, draw_puz
 from augment.logic_puzzles.source import describe_logic_puzzles, is_queens, load_logic_puzzles
 
 
-def by_hand(side: int) -> set[tuple[int, ...]]:
-    """The columns of the queens: one in each row and column, no two on a diagonal."""
+def enumerate_solutions(side: int) -> set[tuple[int, ...]]:
+    """Enumerate the columns of the queens: one queen in each row and column, no two on a diagonal."""
     return {
         columns
         for columns in permutations(range(side))
@@ -21,28 +21,29 @@ def by_hand(side: int) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("side", [5, 6, 7])
-def test_the_solutions_are_those_found_by_trying_everything(side: int) -> None:
-    found = {tuple(board.argmax(1).tolist()) for board in solutions(side)}
-    assert found == by_hand(side)
+def test_the_solutions_equal_those_of_exhaustive_enumeration(side: int) -> None:
+    placements = {tuple(board.argmax(1).tolist()) for board in solutions(side)}
+    assert placements == enumerate_solutions(side)
     assert (solutions(side).sum((1, 2)) == side).all()
 
 
-def test_their_number_is_the_known_one() -> None:
+def test_the_number_of_solutions_is_the_known_one() -> None:
     assert [len(solutions(side)) for side in SIDES] == [10, 4, 40, 92, 352, 724]
 
 
-def test_a_puzzle_is_completed_in_every_way_and_in_no_other() -> None:
+def test_complete_returns_all_solutions_of_a_puzzle_and_no_others() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         puzzle, answer = draw_puzzle(7, rng)
         assert 1 <= puzzle.sum() <= 3
-        found = complete(puzzle)
-        assert (found == answer).all((1, 2)).any()
+        completions = complete(puzzle)
+        assert (completions == answer).all((1, 2)).any()
         expected = [board for board in solutions(7) if (board[puzzle == 1] == 1).all()]
-        assert len(found) == len(expected)
+        assert len(completions) == len(expected)
         wrong = answer.copy()
         wrong[0] = np.roll(wrong[0], 1)
-        puzzles, answers = np.stack([puzzle] * 3), np.stack([answer, wrong, np.zeros_like(answer)])
+        puzzles = np.stack([puzzle] * 3)
+        answers = np.stack([answer, wrong, np.zeros_like(answer)])
         assert are_answers(puzzles, answers).tolist() == [True, False, False]
 
 
@@ -67,6 +68,8 @@ def test_no_test_of_one_seed_is_a_demonstration_of_another() -> None:
     assert not tests & {pair.input.tobytes() for pair in load_logic_puzzles("queens-7x7/200+1@2").demonstrations}
 
 
-def test_more_than_there_are_is_refused() -> None:
-    with pytest.raises(SourceError, match="only 107 different training puzzles and 17 different test puzzles were found"):
+def test_more_puzzles_than_exist_are_refused() -> None:
+    with pytest.raises(
+        SourceError, match="only 107 different training puzzles and 17 different test puzzles were found"
+    ):
         load_logic_puzzles("queens-5x5/200+100")

@@ -1,4 +1,4 @@
-"""The puzzle set on disk: what is written comes back, builds repeat to the byte, damage is refused."""
+"""The puzzle set on disk: round trip, byte-identical builds, and refusal of damaged files."""
 
 import json
 import os
@@ -49,17 +49,18 @@ def flat(pairs: tuple[Pair, ...]) -> list[list]:
     return [[None if grid is None else grid.tolist() for grid in (pair.input, pair.output)] for pair in pairs]
 
 
-def test_a_puzzle_set_comes_back_as_it_was(puzzle_set: PuzzleSet, folder: Path) -> None:
+def test_a_puzzle_set_is_read_as_it_was_written(puzzle_set: PuzzleSet, folder: Path) -> None:
     opened = open_puzzle_set(folder)
     for name in ("canvases", "starts", "augmentations"):
-        array, expected = getattr(opened, name), getattr(puzzle_set, name)
+        array = getattr(opened, name)
+        expected = getattr(puzzle_set, name)
         np.testing.assert_array_equal(array, expected)
         assert (array.dtype, array.flags.writeable, array.flags.c_contiguous) == (expected.dtype, True, True)
     for name in ("roles", "sources", "seed", "requested", "board_side", "dropped", "leaks"):
         assert getattr(opened, name) == getattr(puzzle_set, name)
     assert opened.keys() == puzzle_set.keys()
     assert [(dropped.source, dropped.reason) for dropped in opened.dropped] == [("other", "repeats")]
-    assert [held.task for held in opened.leaks] == [opened.tasks[0].id]
+    assert [overlap.task for overlap in opened.leaks] == [opened.tasks[0].id]
     for task, expected in zip(opened.tasks, puzzle_set.tasks, strict=True):
         assert task.id == expected.id
         assert flat(task.demonstrations) == flat(expected.demonstrations)
@@ -81,9 +82,9 @@ def test_no_test_output_of_a_scored_task_is_written(folder: Path) -> None:
     assert all(pair.output is None for task in scored for pair in task.tests)
 
 
-def test_the_summary_says_what_the_set_was_made_of(puzzle_set: PuzzleSet, folder: Path) -> None:
+def test_the_summary_lists_sources_and_settings(puzzle_set: PuzzleSet, folder: Path) -> None:
     summary = json.loads((folder / "puzzle_set.json").read_text())
-    assert [(made["source"], made["role"], made["tasks"]) for made in summary["sources"]] == [
+    assert [(source["source"], source["role"], source["tasks"]) for source in summary["sources"]] == [
         ("e", "scored", 4),
         ("n", "train", 3),
         ("other", "train", 2),
@@ -96,15 +97,18 @@ def test_the_summary_says_what_the_set_was_made_of(puzzle_set: PuzzleSet, folder
 def test_any_change_of_a_task_changes_the_digest_of_its_source(puzzle_set: PuzzleSet) -> None:
     def digests(first: Task) -> list[str]:
         changed = replace(puzzle_set, tasks=(first, *puzzle_set.tasks[1:]))
-        return [made["sha256"] for made in summarise(changed)["sources"]]
+        return [source["sha256"] for source in summarise(changed)["sources"]]
 
-    first, before = puzzle_set.tasks[0], digests(puzzle_set.tasks[0])
-    shown, asked = first.demonstrations, first.tests
+    first = puzzle_set.tasks[0]
+    before = digests(first)
+    demonstrations = first.demonstrations
+    tests = first.tests
+    swapped = Pair(demonstrations[0].output, demonstrations[0].input)  # type: ignore[arg-type]
     for changed in (
         replace(first, id="0"),
-        replace(first, tests=asked + shown[:1]),
-        replace(first, demonstrations=shown[:1], tests=shown[1:] + asked),
-        replace(first, demonstrations=(Pair(shown[0].output, shown[0].input), *shown[1:])),  # type: ignore[arg-type]
+        replace(first, tests=tests + demonstrations[:1]),
+        replace(first, demonstrations=demonstrations[:1], tests=demonstrations[1:] + tests),
+        replace(first, demonstrations=(swapped, *demonstrations[1:])),
     ):
         assert [a == b for a, b in zip(before, digests(changed), strict=True)] == [False, True, True]
 
@@ -120,7 +124,7 @@ write_puzzle_set(build_puzzle_set(sources, 20, int(seed), workers=int(workers), 
 
 
 def start_build(folder: Path, workers: int, hash_seed: str, names: list[str], seed: int = 3) -> subprocess.Popen:
-    """A process of its own that builds a set in the folder."""
+    """Start a separate process that builds a set in the folder."""
     environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "-c", BUILD, str(folder), str(workers), str(seed), *names], env=environment
@@ -129,13 +133,13 @@ def start_build(folder: Path, workers: int, hash_seed: str, names: list[str], se
 
 def test_workers_hash_seeds_and_the_order_of_sources_do_not_change_a_byte(tmp_path: Path) -> None:
     names = ["arc-agi-1/training", "concept", "kaggle-2025/evaluation"]
-    started = [
+    processes = [
         start_build(tmp_path / "one", 1, "1", names),
         start_build(tmp_path / "two", 2, "2", names[::-1]),
         start_build(tmp_path / "eight", 8, "random", [names[1], names[0], names[2]]),
         start_build(tmp_path / "other", 1, "1", names, seed=4),
     ]
-    assert [process.wait() for process in started] == [0, 0, 0, 0]
+    assert [process.wait() for process in processes] == [0, 0, 0, 0]
     one, two, eight, other = (
         {name: sha256((tmp_path / folder / name).read_bytes()).hexdigest() for name in FILES}
         for folder in ("one", "two", "eight", "other")
@@ -163,13 +167,13 @@ def test_damaged_files_are_refused_by_name(folder: Path, name: str, damage: str)
 
 
 @pytest.mark.parametrize("value", [[], 3, {}, {"sha256": 3}])
-def test_other_json_is_no_summary(folder: Path, value: object) -> None:
+def test_other_json_is_refused_as_summary(folder: Path, value: object) -> None:
     (folder / "puzzle_set.json").write_text(json.dumps(value))
     with pytest.raises(ValueError, match=r"puzzle_set.json (is missing|was)[, ]*cut short or altered"):
         open_puzzle_set(folder)
 
 
-def test_an_altered_seed_is_noticed(folder: Path) -> None:
+def test_an_altered_seed_is_refused(folder: Path) -> None:
     path = folder / "puzzle_set.json"
     path.write_text(path.read_text().replace('"seed": 7', '"seed": 8'))
     with pytest.raises(ValueError, match="altered"):
@@ -187,7 +191,7 @@ def test_another_format_is_refused(folder: Path) -> None:
         open_puzzle_set(folder)
 
 
-def test_an_existing_folder_is_left_alone(puzzle_set: PuzzleSet, tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_changed(puzzle_set: PuzzleSet, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "keep.txt").write_text("mine")
     with pytest.raises(ValueError, match="full already exists"):

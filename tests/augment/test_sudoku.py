@@ -1,4 +1,4 @@
-"""Sudokus: solved, counted, told apart."""
+"""Sudokus: solving, counting solutions, and canonical forms."""
 
 import numpy as np
 import pytest
@@ -19,10 +19,11 @@ from augment.logic_puzzles.sudoku import (
 KNOWN = np.array([[int(digit) for digit in row] for row in (
     "530070000", "600195000", "098000060", "800060003", "400803001", "700020006", "060000280", "000419005", "000080079",
 )], np.uint8)  # fmt: skip
-"""Wikipedia's example, and a puzzle that takes guesses (Arto Inkala, 2010)."""
+"""Wikipedia's example."""
 HARD = np.array([[int(digit) for digit in row] for row in (
     "005300000", "800000020", "070010500", "400005300", "010070006", "003200080", "060500009", "004000030", "000009700",
 )], np.uint8)  # fmt: skip
+"""A puzzle that requires guesses (Arto Inkala, 2010)."""
 
 
 def test_known_puzzles() -> None:
@@ -32,7 +33,7 @@ def test_known_puzzles() -> None:
 
 
 def test_solutions_are_counted() -> None:
-    """There are 288 solved grids of side 4, and none where the clues contradict each other."""
+    """There are 288 solved grids of side 4; contradictory clues have no solution."""
     assert count_solutions(np.zeros((4, 4), np.uint8), 1000) == 288
     assert count_solutions(np.zeros((4, 4), np.uint8)) == 2
     wrong = np.zeros((4, 4), np.uint8)
@@ -63,7 +64,7 @@ def test_many_solutions_are_checked_at_once() -> None:
 
 
 def test_removing_another_clue_leaves_two_solutions() -> None:
-    """Puzzles of side 9 are minimal; those of side 4 are of all sizes."""
+    """Puzzles of side 9 are minimal; those of side 4 have different numbers of clues."""
     puzzle, _ = draw_puzzle(9, np.random.default_rng(1))
     for place in np.flatnonzero(puzzle):
         fewer = puzzle.copy()
@@ -74,7 +75,7 @@ def test_removing_another_clue_leaves_two_solutions() -> None:
 
 
 @pytest.mark.parametrize(("side", "number"), [(4, 128), (6, 3456)])
-def test_symmetries_keep_what_a_sudoku_is(side: int, number: int) -> None:
+def test_symmetries_map_sudokus_to_sudokus(side: int, number: int) -> None:
     symmetries = cell_symmetries(side)
     assert len({row.tobytes() for row in symmetries}) == len(symmetries) == number
     assert (np.sort(symmetries, axis=1) == np.arange(side**2)).all()
@@ -85,11 +86,13 @@ def test_symmetries_keep_what_a_sudoku_is(side: int, number: int) -> None:
 
 
 @given(st.sampled_from([4, 6]), st.integers(0, 2**32))
-def test_a_canonical_form_is_that_of_every_puzzle_like_it(side: int, seed: int) -> None:
-    rng, symmetries = np.random.default_rng(seed), cell_symmetries(side)
-    puzzle, other = draw_puzzle(side, rng)[0], draw_puzzle(side, rng)[0]
+def test_equivalent_puzzles_have_the_same_canonical_form(side: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    symmetries = cell_symmetries(side)
+    puzzle = draw_puzzle(side, rng)[0]
+    other = draw_puzzle(side, rng)[0]
     names = np.append(0, 1 + rng.permutation(side)).astype(np.uint8)
-    alike = names[puzzle.ravel()[symmetries[rng.integers(len(symmetries))]]].reshape(side, side)
-    assert canonical_form(alike, symmetries) == canonical_form(puzzle, symmetries)
+    equivalent = names[puzzle.ravel()[symmetries[rng.integers(len(symmetries))]]].reshape(side, side)
+    assert canonical_form(equivalent, symmetries) == canonical_form(puzzle, symmetries)
     if (other > 0).sum() != (puzzle > 0).sum():
         assert canonical_form(other, symmetries) != canonical_form(puzzle, symmetries)

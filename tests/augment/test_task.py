@@ -1,4 +1,4 @@
-"""Tasks from JSON values, and the selection of tasks."""
+"""Parsing tasks from JSON values, and selecting tasks."""
 
 import pytest
 from hypothesis import given, settings
@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from augment import Selection, Task, TaskError, parse_pair_list, parse_task, select_tasks
 from tests.helpers.strategies import task_values
 
-ONE, TWO = [[1]], [[2, 2], [2, 2]]
+ONE = [[1]]
+TWO = [[2, 2], [2, 2]]
 PAIR = {"input": ONE, "output": TWO}
 
 
@@ -17,7 +18,7 @@ def small_task(task_id: str, side: int = 1) -> Task:
 
 @settings(max_examples=25)
 @given(task_values)
-def test_a_task_holds_the_grids_it_was_written_with(value: dict) -> None:
+def test_a_parsed_task_has_the_grids_of_its_json_value(value: dict) -> None:
     task = parse_task("t", value, "file")
     for part, pairs in (("train", task.demonstrations), ("test", task.tests)):
         written = [[pair["input"], pair["output"]] for pair in value[part]]
@@ -30,7 +31,7 @@ def test_a_task_holds_the_grids_it_was_written_with(value: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "complaint"),
+    ("value", "message"),
     [
         ([], "not list"),
         ({"train": [PAIR]}, '"test" must be a list of at least one pair'),
@@ -47,8 +48,8 @@ def test_a_task_holds_the_grids_it_was_written_with(value: dict) -> None:
         ),
     ],
 )
-def test_broken_tasks_are_refused_with_file_task_and_reason(value: object, complaint: str) -> None:
-    with pytest.raises(ValueError, match=f"^file: task t: .*{complaint}") as caught:
+def test_broken_tasks_are_refused_with_file_task_and_reason(value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^file: task t: .*{message}") as caught:
         parse_task("t", value, "file")
     assert type(caught.value) in (TaskError, *TaskError.__subclasses__()) or "row" in str(caught.value)
 
@@ -61,7 +62,7 @@ def test_an_id_that_would_break_keys_or_files_is_refused(task_id: str) -> None:
 
 
 @pytest.mark.parametrize("task_id", ["a", "a b/ä-日本.1", "a" * 200])
-def test_any_other_id_is_kept(task_id: str) -> None:
+def test_any_other_id_is_accepted(task_id: str) -> None:
     assert parse_task(task_id, {"train": [PAIR], "test": [PAIR]}, "file").id == task_id
 
 
@@ -72,7 +73,7 @@ def test_missing_and_null_test_outputs_are_hidden_outputs() -> None:
     assert not task.has_solutions
 
 
-def test_max_side_counts_what_is_shown_and_no_test_output() -> None:
+def test_max_side_counts_all_grids_except_test_outputs() -> None:
     long = {"input": ONE, "output": [[1] * 9]}
     assert parse_task("t", {"train": [PAIR], "test": [long]}, "file").max_side == 2
     assert parse_task("t", {"train": [long], "test": [PAIR]}, "file").max_side == 9
@@ -80,7 +81,7 @@ def test_max_side_counts_what_is_shown_and_no_test_output() -> None:
     assert parse_task("t", {"train": [PAIR], "test": [tall_test]}, "file").max_side == 7
 
 
-def test_a_task_without_tests_can_be_told_about_and_selected() -> None:
+def test_a_task_without_tests_can_be_inspected_and_selected() -> None:
     task = parse_pair_list("t", [PAIR, {"input": [[1] * 5], "output": ONE}], "file")
     assert (len(task.demonstrations), task.tests) == (2, ())
     assert (task.max_side, task.has_solutions, task.hidden().tests) == (5, True, ())
@@ -102,15 +103,15 @@ def test_selection_filters_by_id_then_side_then_takes_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("selection", "complaint"),
+    ("selection", "message"),
     [
         (Selection(tasks=("abd", "abc")), r"puzzles has no task abd \(1 tasks; close matches: abc\)"),
         (Selection(tasks=tuple("1234567")), "no task 1, 2, 3, 4, 5 and 2 more .*starts with abc"),
         (Selection(max_side=1), "raise max_side"),
     ],
 )
-def test_a_selection_that_cannot_be_met_says_why(selection: Selection, complaint: str) -> None:
-    with pytest.raises(TaskError, match=complaint):
+def test_the_error_for_an_unsatisfiable_selection_names_the_reason(selection: Selection, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
         select_tasks([small_task("abc", 4)], selection, "puzzles")
 
 

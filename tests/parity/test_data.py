@@ -1,4 +1,4 @@
-"""The data pipeline against the published TRM's own results: tests that `tests/parity/test_models.py` collects.
+"""Parity of the data pipeline with results of the published TRM: tests that `tests/parity/test_models.py` collects.
 
 Transforms, names, hashes, encodings, grid extraction, the tiny build and the sampling of batches.
 """
@@ -27,12 +27,12 @@ from solver.data.sampler import fill_batch, visit_tasks
 from solver.data.tokens import decode, encode
 from tests.helpers.golden_set import pipeline_part, read_board
 
-BLACK = 2  # token of colour 0; below it stand pad and end mark
+BLACK = 2  # token of colour 0, after pad and end mark
 grid = partial(parse_grid, where="golden")
 
 
 def draw_published() -> Augmentation:
-    """The published draw from numpy's global stream."""
+    """Draw an augmentation as published, from numpy's global stream."""
     dihedral = np.random.randint(0, DIHEDRALS)
     return Augmentation(int(dihedral), (0, *np.random.permutation(np.arange(1, 10)).tolist()))
 
@@ -42,7 +42,7 @@ def hash_pair(pair: Pair) -> str:
 
 
 def puzzle_hash(pairs: list[Pair]) -> str:
-    """The published hash: of the sorted pairs, each written as two grid hashes."""
+    """Return the published hash of a puzzle, of its sorted pairs as two grid hashes each."""
     return sha256("|".join(sorted(map(hash_pair, pairs))).encode()).hexdigest()
 
 
@@ -52,7 +52,8 @@ def augment(pairs: list[Pair], augmentation: Augmentation) -> list[Pair]:
 
 @pytest.mark.parametrize("dihedral", range(DIHEDRALS))
 def test_dihedral_transforms_and_inverses(dihedral: int) -> None:
-    golden, colours = pipeline_part("dihedral"), np.arange(10, dtype=np.uint8)
+    golden = pipeline_part("dihedral")
+    colours = np.arange(10, dtype=np.uint8)
     original = grid(golden["grid"])
     assert apply(original, dihedral, colours).tolist() == golden["transforms"][str(dihedral)]
     assert invert(original, dihedral, colours).tolist() == golden["inverses"][str(dihedral)]
@@ -77,14 +78,14 @@ def test_grid_and_puzzle_hashes() -> None:
 
 
 def crop(sequence: str) -> Grid:
-    """The grid of an encoded board, wherever it was shifted to."""
+    """Return the grid of an encoded board, at any shift."""
     tokens = read_board(sequence)
     rows, columns = np.nonzero(tokens >= BLACK)
     return (tokens[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] - BLACK).astype(np.uint8)
 
 
 def read_puzzles(build: dict) -> dict[str, list[Pair]]:
-    """Pairs by published name."""
+    """Read the pairs of each puzzle by its published name."""
     puzzles: dict[str, list[Pair]] = {name: [] for name in build["identifiers"][1:]}
     for split in build["splits"].values():
         bounds = split["puzzle_indices"]
@@ -96,18 +97,20 @@ def read_puzzles(build: dict) -> dict[str, list[Pair]]:
 
 
 def replay(build: dict, puzzles: dict[str, list[Pair]]) -> Iterator[str]:
-    """Names as the published build draws them: each file's tasks shuffled, up to 5 draws a puzzle."""
-    wanted = build["config"]["num_aug"]
+    """Yield the puzzle names in the order of the published build, with shuffled tasks and up to 5 draws per puzzle."""
+    augmentation_count = build["config"]["num_aug"]
     np.random.seed(build["config"]["seed"])
     for subset in build["config"]["subsets"]:
         task_ids = list(build[subset])
         np.random.shuffle(task_ids)
         for task_id in task_ids:
             hashes = {puzzle_hash(puzzles[task_id]): task_id}
-            for _ in range(5 * wanted):
-                drawn = draw_published()
-                hashes.setdefault(puzzle_hash(augment(puzzles[task_id], drawn)), f"{task_id}|||{drawn.name}")
-                if len(hashes) > wanted:
+            for _ in range(5 * augmentation_count):
+                augmentation = draw_published()
+                hashes.setdefault(
+                    puzzle_hash(augment(puzzles[task_id], augmentation)), f"{task_id}|||{augmentation.name}"
+                )
+                if len(hashes) > augmentation_count:
                     break
             yield from hashes.values()
 
@@ -146,18 +149,21 @@ def test_grids_are_extracted_from_answers_of_every_kind() -> None:
 
 
 def test_batches_are_sampled_by_the_published_rule() -> None:
-    """The published streams: one generator orders tasks and picks puzzles, numpy's global one orders pairs."""
-    golden, split = pipeline_part("sample_batch"), pipeline_part("tiny_build")["splits"]["train"]
-    first_puzzles, first_pairs = np.array(split["group_indices"]), np.array(split["puzzle_indices"])
+    """As published, one generator orders tasks and chooses puzzles, and numpy's global one orders pairs."""
+    golden = pipeline_part("sample_batch")
+    split = pipeline_part("tiny_build")["splits"]["train"]
+    first_puzzles = np.array(split["group_indices"])
+    first_pairs = np.array(split["puzzle_indices"])
     sizes = np.diff(first_pairs)[first_puzzles[:-1]]
     rng = np.random.Generator(np.random.Philox(seed=golden["seed"] + 1))
     order = np.concatenate([rng.permutation(len(sizes)) for _ in range(golden["epochs_per_iter"])])
     np.random.seed(golden["seed"])
     streams = SimpleNamespace(integers=rng.integers, choice=np.random.choice)
-    visits, size = visit_tasks(order, first_puzzles, sizes, streams), golden["global_batch_size"]
+    visits = visit_tasks(order, first_puzzles, sizes, streams)
+    size = golden["global_batch_size"]
     assert len(golden["batches"]) == golden["n_yielded"]
     for expected in golden["batches"]:
         puzzles, pairs = fill_batch(visits, size)
         assert puzzles.tolist() == expected["puzzle_indices"]
         assert (first_pairs[puzzles] + pairs).tolist() == expected["example_indices"]
-    assert len(fill_batch(visits, size)[0]) < size, "a short last batch is none"
+    assert len(fill_batch(visits, size)[0]) < size, "an incomplete last batch is dropped"

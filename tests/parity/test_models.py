@@ -1,11 +1,11 @@
-"""Parity with the published TRM and HRM: weights and batches in, their logits, gradients, trained weights expected.
+"""Parity with the published TRM and HRM: from the same weights and batches, the same logits, gradients and weights.
 
-Runs on every set in the folder ARC_TRM_GOLDEN (default tests/golden): sizes, seeds and numbers of steps are
-those of the set. A part that a set lacks is skipped with its reason, never passed.
+The tests run on every set in the folder ARC_TRM_GOLDEN (default tests/golden). Sizes, seeds and numbers of steps are
+those of the set. Tests of a part that a set lacks are skipped with the reason.
 
-The sets were made in float32 on one kind of processor. TRM-MLP multiplies the rounding of that by some six at every
-step, so another kind of processor leaves the recorded figures after two steps, whatever the code. There the same code
-is held to the set in float64, which rounds alike everywhere.
+The sets were made in float32 on one kind of processor. TRM-MLP amplifies rounding differences about six times per step,
+so on other processors even the published code differs from the recorded values after two steps. There the tests run in
+float64, whose rounding differences remain negligible.
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ from tests.helpers.golden_set import FOLDER, read_json
 
 @dataclass(frozen=True)
 class TrainedStep:
-    """A training step, the ID table after it, and at the first step the gradients."""
+    """An optimizer step, the ID table after it, and for the first step the gradients."""
 
     result: StepResult
     id_table: Tensor
@@ -50,8 +50,9 @@ class TrainedStep:
 
 @cache
 def precision_of(name: str) -> torch.dtype:
-    """float32 where this processor rounds as the one that made the set, else float64."""
-    golden, (steps, _) = load(name), train_in(name, torch.float32)
+    """Return float32 if this processor rounds like the one that made the set, else float64."""
+    golden = load(name)
+    steps, _ = train_in(name, torch.float32)
     for number, step in enumerate(steps, 1):
         expected = golden.io.get(f"train.step{number}.logits")
         if expected is not None and (step.result.output.logits_BCV - expected).abs().max() > ACTIVATIONS:
@@ -60,14 +61,15 @@ def precision_of(name: str) -> torch.dtype:
 
 
 def train(name: str) -> tuple[list[TrainedStep], Learner]:
-    """Every training step of the set, made with our own learner."""
+    """Run every optimizer step of the set with our own learner."""
     return train_in(name, precision_of(name))
 
 
 @cache
 def train_in(name: str, precision: torch.dtype) -> tuple[list[TrainedStep], Learner]:
-    """Every training step of the set in this precision."""
-    golden, hyper = load(name), read_json("model_golden.json")["hyper"]
+    """Run every optimizer step of the set in this precision."""
+    golden = load(name)
+    hyper = read_json("model_golden.json")["hyper"]
     model, table = golden.build(precision)
     config = LearnerConfig(
         lr=hyper["lr"],
@@ -78,7 +80,8 @@ def train_in(name: str, precision: torch.dtype) -> tuple[list[TrainedStep], Lear
         warmup=0,
         ema_decay=hyper["ema"],
     )
-    learner, steps = Learner(model, table, config), []
+    learner = Learner(model, table, config)
+    steps = []
     for number in range(hyper["train_steps"]):
         result = learner.step(golden.batch(number))
         gradients = {key: value.grad.clone() for key, value in model.named_parameters() if value.grad is not None}
@@ -111,14 +114,14 @@ def test_evaluation_logits_and_latents(golden: Golden) -> None:
     model, table = golden.build(precision_of(golden.name))
     last = max(golden.steps("eval", "logits"))
     for step, output in enumerate(predict_steps(model, table, golden.batch(0), last), start=1):
-        found = {
+        results = {
             "logits": output.logits_BCV,
             "q_halt_logits": output.halt_B,
             "q_continue_logits": output.continue_B,
             "z_H": output.latents["z_h"],
             "z_L": output.latents["z_l"],
         }
-        for part, actual in found.items():
+        for part, actual in results.items():
             if f"eval.step{step}.{part}" in golden.io:
                 check(actual, golden.io[f"eval.step{step}.{part}"], golden.allowed(step), f"step {step}, {part}")
 
@@ -144,7 +147,7 @@ def test_training_logits(golden: Golden) -> None:
 
 
 def test_slots(golden: Golden) -> None:
-    """IDs in the slots, which of them halted and how many steps they made, exactly."""
+    """The IDs in the slots, the halted slots and their numbers of supervision steps agree exactly."""
     for number in golden.steps("train", "steps"):
         result = train(golden.name)[0][number - 1].result
         slots = {"current_ids": result.puzzles_B, "halted": result.halted_B, "steps": result.steps_B}
@@ -154,7 +157,7 @@ def test_slots(golden: Golden) -> None:
 
 
 def test_first_gradients(golden: Golden) -> None:
-    """Gradients of loss / batch, of the weights and of the ID vectors."""
+    """The gradients of loss / batch with respect to the weights and the ID vectors agree."""
     first = train(golden.name)[0][0]
     expected, _ = read_published(golden.file("grads_step1"))
     check_named(first.gradients, expected, GRADIENTS)
@@ -164,7 +167,7 @@ def test_first_gradients(golden: Golden) -> None:
 
 
 def test_id_table(golden: Golden) -> None:
-    """A gradient of the wrong sign moves a value by twice the rate, far more than the tolerance."""
+    """A gradient of the wrong sign changes a value by twice the learning rate, far more than the tolerance."""
     rate = read_json("model_golden.json")["hyper"]["emb_lr"]
     for number in golden.steps("train", "puzzle_emb_after"):
         difference = train(golden.name)[0][number - 1].id_table - golden.io[f"train.step{number}.puzzle_emb_after"]
@@ -189,7 +192,7 @@ def test_moving_average(golden: Golden) -> None:
 
 
 def test_fresh_weights(golden: Golden) -> None:
-    """Our own initialisation has the published spread: same bound, same deviation, zero where it is zero."""
+    """Our own initialisation has the published distribution: same bounds, same deviation, same zeros."""
     expected = golden.settings.get("fresh_init_stats_mean_std_min_max")
     if not expected:
         pytest.skip(f"{golden.name} has no fresh_init_stats")
@@ -198,7 +201,8 @@ def test_fresh_weights(golden: Golden) -> None:
     fresh = to_published(RecursiveModel(model.config).state_dict(), torch.zeros_like(table.weights_PI))
     assert fresh.keys() == expected.keys()
     for name, (mean, std, low, high) in expected.items():
-        values, widest = fresh[name], max(-low, high)
+        values = fresh[name]
+        widest = max(-low, high)
         if std == 0:
             assert values.min() == low
             assert values.max() == high

@@ -1,4 +1,4 @@
-"""The symbol axis against the published SE-RRM: its weights in our model; its logits, latents and gradients out."""
+"""Parity of the symbol axis with the published SE-RRM: logits, latents and gradients from its weights."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,21 +19,21 @@ LINEAR = {"qkv_proj": "qkv", "o_proj": "out", "gate_up_proj": "gate_up", "down_p
 
 
 def our_name(name: str) -> str:
-    """Of "L_level.layers.0.attn_t.qkv_proj.weight" our "network.0.symbols.qkv.weight"."""
+    """Return our parameter name, as "network.0.symbols.qkv.weight" for "L_level.layers.0.attn_t.qkv_proj.weight"."""
     *_, layer, part, linear, _ = name.split(".")
     return f"network.{layer}.{ATTENTIONS.get(part, part)}.{LINEAR[linear]}.weight"
 
 
 def make_model(golden: SymbolRows, **changes: Any) -> RecursiveModel:
-    given = golden.config
+    published = golden.config
     config = ModelConfig(
         **{
-            "hidden": given["hidden_size"],
-            "heads": given["num_heads"],
-            "symbol_heads": given["num_heads_t"],
-            "layers": given["L_layers"],
-            "h_cycles": given["H_cycles"],
-            "l_cycles": given["L_cycles"],
+            "hidden": published["hidden_size"],
+            "heads": published["num_heads"],
+            "symbol_heads": published["num_heads_t"],
+            "layers": published["L_layers"],
+            "h_cycles": published["H_cycles"],
+            "l_cycles": published["L_cycles"],
             "recursion": UNIVERSAL,
             "board_side": golden.about["side"],
             "id_slots": 0,
@@ -41,25 +41,25 @@ def make_model(golden: SymbolRows, **changes: Any) -> RecursiveModel:
             "halting": "random",
             "palette": "all",
             "positions": "rope2d",
-            "max_steps": given["halt_max_steps"],
+            "max_steps": published["halt_max_steps"],
         }
         | changes
     )
     model = RecursiveModel(config)
-    model.loss = "softmax"  # by which the published code says how sure it is
+    model.loss = "softmax"  # by which the published code computes its confidence
     embedding = torch.cat([golden.weights["embed_special_tokens"], golden.weights["embed_symbol_tokens"]], dim=1)
     with torch.no_grad():
         model.symbol_embedding.present.copy_(embedding[0, :, 0])
     weights = {our_name(name): tensor for name, tensor in golden.weights.items() if name.startswith("L_level")}
     weights |= {"cell_head.weight": golden.weights["lm_head.weight"], "start": golden.weights["Z_init"]}
-    left = model.load_state_dict(weights, strict=False)
-    assert not left.unexpected_keys
-    assert left.missing_keys == ["symbol_embedding.present", "symbol_embedding.absent"]
+    keys = model.load_state_dict(weights, strict=False)
+    assert not keys.unexpected_keys
+    assert keys.missing_keys == ["symbol_embedding.present", "symbol_embedding.absent"]
     return model
 
 
 def make_inputs(golden: SymbolRows) -> tuple[Batch, torch.Tensor]:
-    """The batch, and its ID vectors: a published scalar for each symbol is a vector of equal values here."""
+    """Return the batch and its ID vectors; a published scalar per symbol becomes a vector of equal values."""
     figures = golden.figures
     tokens, labels, puzzles = (figures[name] for name in ("inputs", "labels", "puzzle_identifiers"))
     batch = Batch(tokens, labels, torch.arange(tokens.shape[1]).expand_as(tokens).clone(), puzzles)
@@ -70,7 +70,8 @@ def make_inputs(golden: SymbolRows) -> tuple[Batch, torch.Tensor]:
 
 
 def run_steps(model: RecursiveModel, batch: Batch, ids_BI: torch.Tensor, steps: int) -> list[Output]:
-    latents, outputs = model.initial_latents(len(batch), batch.cells_BS.shape[1]), []
+    latents = model.initial_latents(len(batch), batch.cells_BS.shape[1])
+    outputs = []
     for _ in range(steps):
         outputs.append(model(latents, batch, ids_BI))
         latents = outputs[-1].latents
@@ -79,38 +80,42 @@ def run_steps(model: RecursiveModel, batch: Batch, ids_BI: torch.Tensor, steps: 
 
 def test_three_supervision_steps() -> None:
     golden = se_rrm_part()
-    model, (batch, ids_BI) = make_model(golden), make_inputs(golden)
-    asked = replace(batch, labels_BS=torch.zeros_like(batch.labels_BS))
+    model = make_model(golden)
+    batch, ids_BI = make_inputs(golden)
+    unlabelled = replace(batch, labels_BS=torch.zeros_like(batch.labels_BS))
     with torch.no_grad():
-        outputs = run_steps(model, asked, ids_BI, 3)
+        outputs = run_steps(model, unlabelled, ids_BI, 3)
     cells = golden.about["cells_of_z"]
     for number, output in enumerate(outputs, 1):
-        want = {name: golden.figures[f"eval.step{number}.{name}"] for name in ("logits", "output_prob", "z")}
-        assert_close(output.logits_BCV, want["logits"], atol=2e-5, rtol=1e-5)
-        assert_close(output.halt_B.sigmoid(), want["output_prob"], atol=2e-5, rtol=1e-4)
+        expected = {name: golden.figures[f"eval.step{number}.{name}"] for name in ("logits", "output_prob", "z")}
+        assert_close(output.logits_BCV, expected["logits"], atol=2e-5, rtol=1e-5)
+        assert_close(output.halt_B.sigmoid(), expected["output_prob"], atol=2e-5, rtol=1e-4)
         z_BCVD = output.latents["z"].unflatten(-1, (12, -1))
-        assert_close(z_BCVD[:, cells].transpose(1, 2), want["z"], atol=2e-5, rtol=1e-5)
+        assert_close(z_BCVD[:, cells].transpose(1, 2), expected["z"], atol=2e-5, rtol=1e-5)
 
 
 def test_the_first_gradients() -> None:
     golden = se_rrm_part()
-    model, (batch, ids_BI) = make_model(golden), make_inputs(golden)
+    model = make_model(golden)
+    batch, ids_BI = make_inputs(golden)
     (output,) = run_steps(model, batch, ids_BI, 1)
     loss = losses(output, batch.labels_BS)
     assert_close(loss.cells, golden.figures["train.step1.lm_loss"][0].to(loss.cells), atol=1e-5, rtol=1e-6)
     (loss.total / golden.about["batch_divisor"]).backward()
-    stride, ours = golden.about["mlp_gradient_stride"], dict(model.named_parameters())
-    for name, want in golden.gradients.items():
+    stride = golden.about["mlp_gradient_stride"]
+    parameters = dict(model.named_parameters())
+    for name, expected in golden.gradients.items():
         if not name.startswith("L_level"):
             continue
-        gradient = ours[our_name(name)].grad
+        gradient = parameters[our_name(name)].grad
         assert gradient is not None
         thinned = {"gate_up_proj": gradient[::stride], "down_proj": gradient[:, ::stride]}
-        assert_close(thinned.get(name.split(".")[-2], gradient), want, atol=1e-6, rtol=1e-4, msg=name)
+        assert_close(thinned.get(name.split(".")[-2], gradient), expected, atol=1e-6, rtol=1e-4, msg=name)
     embedding = model.symbol_embedding.present.grad
     special, colours = (golden.gradients[f"embed_{kind}_tokens"] for kind in ("special", "symbol"))
     assert_close(embedding, torch.cat([special, colours], dim=1)[0, :, 0], atol=1e-6, rtol=1e-4)
-    hidden, want = golden.config["hidden_size"], golden.gradients["puzzle_emb.local"]
+    hidden = golden.config["hidden_size"]
+    expected = golden.gradients["puzzle_emb.local"]
     assert ids_BI.grad is not None
     by_symbol = ids_BI.grad[:, hidden:].unflatten(1, (-1, hidden)).sum(-1)
-    assert_close(torch.cat([ids_BI.grad[:, :hidden], by_symbol], dim=1), want, atol=1e-6, rtol=1e-4)
+    assert_close(torch.cat([ids_BI.grad[:, :hidden], by_symbol], dim=1), expected, atol=1e-6, rtol=1e-4)

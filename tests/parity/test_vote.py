@@ -1,6 +1,6 @@
 """Vote order, attempts and pass@K against the published TRM: tests that `tests/parity/test_models.py` collects.
 
-Declared differences only: an empty grid is never an attempt; a task without predictions gets filler.
+The only differences are declared: an empty grid is never an attempt, and a task without predictions gets placeholders.
 """
 
 import math
@@ -25,7 +25,7 @@ EMPTY_HASH = grid_hash(np.zeros((0, 0), np.uint8))
 
 @cache
 def read_vote() -> tuple[dict[str, Any], list[Task], Ballot]:
-    """The golden vote, its tasks, and our ballot on its predictions."""
+    """Return the golden vote, its tasks, and our ballot on its predictions."""
     golden = pipeline_part("vote")
     tasks = read_tasks(golden)
     return golden, tasks, vote(read_predictions(golden, tasks), tasks)
@@ -51,9 +51,9 @@ def read_predictions(golden, tasks):
             continue
         task_id, number = parse_puzzle_key(name)
         augmentation = Augmentation.from_number(number)
-        asked, answer = (decode(read_board(prediction[name])) for name in ("input_seq", "pred_seq"))
-        assert asked is not None
-        place = places[task_id, grid_hash(augmentation.invert(asked))]
+        input_grid, answer = (decode(read_board(prediction[name])) for name in ("input_seq", "pred_seq"))
+        assert input_grid is not None
+        place = places[task_id, grid_hash(augmentation.invert(input_grid))]
         grid = None if answer is None else augmentation.invert(answer)
         rows.append(Prediction(task_id, place, augmentation.name, grid, prediction["q_halt_logit"]))
     return make_predictions({}, rows)
@@ -78,17 +78,17 @@ def submissions_of(golden):
 
 
 def test_order_of_candidates_is_the_published_one() -> None:
-    """The published lists, without empty grids and without rank 1 repeated where candidates ran out."""
+    """The ranking equals the published one, without empty grids and the repeated rank 1 that fills missing ranks."""
     golden, tasks, ballot = read_vote()
     for depth, published in submissions_of(golden).items():
         for task in tasks:
             for entry, candidates in zip(published["submission"][task.id], ballot[task.id], strict=False):
                 attempts = [entry[f"attempt_{place}"] for place in range(1, depth + 1)]
                 expected = [grid for place, grid in enumerate(attempts) if grid and grid not in attempts[:place]]
-                got = [candidate.grid.tolist() for candidate in candidates]
-                assert got[: len(expected)] == expected
+                grids = [candidate.grid.tolist() for candidate in candidates]
+                assert grids[: len(expected)] == expected
                 ran_out = attempts[-1] in attempts[:-1]
-                assert len(got) == len(expected) or not ran_out
+                assert len(grids) == len(expected) or not ran_out
 
 
 def test_attempts_are_the_published_ones_but_never_empty_nor_missing() -> None:
@@ -98,25 +98,25 @@ def test_attempts_are_the_published_ones_but_never_empty_nor_missing() -> None:
     published = golden["submission_K2"]["submission"]
     for task in tasks:
         entries = published[task.id] or [{}] * len(task.tests)
-        for ours, theirs, candidates in zip(submission[task.id], entries, ballot[task.id], strict=True):
+        for attempts, published_attempts, candidates in zip(submission[task.id], entries, ballot[task.id], strict=True):
             if not candidates:
-                assert ours == {"attempt_1": PLACEHOLDER, "attempt_2": PLACEHOLDER}
-            elif [] not in theirs.values():
-                assert ours == theirs
+                assert attempts == {"attempt_1": PLACEHOLDER, "attempt_2": PLACEHOLDER}
+            elif [] not in published_attempts.values():
+                assert attempts == published_attempts
 
 
 def empty_rank(golden, task, place):
-    """Where the published vote ranks the empty grid among the candidates of a test input, if at all."""
+    """Return the rank of the empty grid in the published vote on a test input, or infinity if it is no candidate."""
     pool = golden["pools_by_input_hash"].get(task.id, {}).get(grid_hash(task.tests[place].input), [])
-    seen = {}
+    scores = {}
     for row in pool:
-        seen.setdefault(row["pred_sha256"], []).append(row["sigmoid_q"])
-    order = sorted(seen, key=lambda name: (len(seen[name]), sum(seen[name]) / len(seen[name])), reverse=True)
+        scores.setdefault(row["pred_sha256"], []).append(row["sigmoid_q"])
+    order = sorted(scores, key=lambda name: (len(scores[name]), sum(scores[name]) / len(scores[name])), reverse=True)
     return order.index(EMPTY_HASH) + 1 if EMPTY_HASH in order else math.inf
 
 
 def test_pass_at_k_is_the_published_one() -> None:
-    """Equal when the published places are kept, where an empty grid takes one; never less without it."""
+    """Scores are equal if an empty grid keeps its rank as published, and never lower without it."""
     golden, tasks, ballot = read_vote()
     ranks = [candidate_ranks(ballot, task) for task in tasks]
     with_empty = [

@@ -1,4 +1,4 @@
-"""Batches: rendering on full and task canvases, widths, shifts, shares of processes, and what is never shown."""
+"""Batches: rendering on full and task canvases, widths, shifts, parts of processes, and hidden or held-out pairs."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -27,15 +27,16 @@ def puzzle_set() -> PuzzleSet:
 def plain_boards(
     examples: PuzzleDataset, puzzle: int, pair: int, shift: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Input and output boards of one example, made with the plain functions."""
-    puzzle_set, task = examples.puzzle_set, examples.puzzle_set.task_of(puzzle)
-    chosen = (*puzzle_set.training_pairs(task), *puzzle_set.tasks[task].tests)[pair]
+    """Return the input and output boards of one example, made with the reference functions."""
+    puzzle_set = examples.puzzle_set
+    task = examples.puzzle_set.task_of(puzzle)
+    source_pair = (*puzzle_set.training_pairs(task), *puzzle_set.tasks[task].tests)[pair]
     augmentation = Augmentation.from_number(int(puzzle_set.augmentations[puzzle]))
     boards = [
         np.zeros((examples.side, examples.side), np.uint8)
         if grid is None
         else encode(augmentation.apply(grid), examples.side, shift)
-        for grid in (chosen.input, chosen.output)
+        for grid in (source_pair.input, source_pair.output)
     ]
     return boards[0], boards[1]
 
@@ -43,7 +44,8 @@ def plain_boards(
 @pytest.mark.parametrize("shift", [(0, 0), (2, 5), (4, 4)])
 def test_full_canvas_renders_what_encode_does(puzzle_set: PuzzleSet, shift: tuple[int, int]) -> None:
     examples = PuzzleDataset(puzzle_set, canvas="full")
-    puzzles, pairs = np.arange(len(puzzle_set)), np.zeros(len(puzzle_set), np.int64)
+    puzzles = np.arange(len(puzzle_set))
+    pairs = np.zeros(len(puzzle_set), np.int64)
     batch = examples.render(puzzles, pairs, np.tile(shift, (len(puzzles), 1)))
     for row, puzzle in enumerate(puzzles):
         board, answer = plain_boards(examples, int(puzzle), 0, shift)
@@ -73,23 +75,24 @@ def test_test_outputs_of_scored_tasks_are_nowhere(puzzle_set: PuzzleSet) -> None
     scored = [task for task, role in zip(puzzle_set.tasks, puzzle_set.roles, strict=True) if role == "scored"]
     assert len(puzzles) == sum(len(task.tests) * (puzzle_set.requested + 1) for task in scored)
     assert examples.render(puzzles, pairs).labels_BS.sum() == 0
-    drawn = list(islice(examples.training_batches(16, seed=0), 30))
-    assert all((batch.labels_BS > 0).any(dim=1).all() for batch in drawn)
+    draws = list(islice(examples.training_batches(16, seed=0), 30))
+    assert all((batch.labels_BS > 0).any(dim=1).all() for batch in draws)
 
 
 def test_the_streams_of_filed_scores_are_unchanged() -> None:
-    """Puzzles, pairs and shifts of the first batches, as first released: scores on file were trained on them."""
+    """The first batches have the puzzles, pairs and shifts of the first release, which recorded scores depend on."""
     tasks = tuple(load_tasks("arc-agi-1/training", Selection(max_side=6, limit=12)))
     canvases = np.array([task_canvas(task, 12) for task in tasks], np.uint8)
-    starts, numbers = np.arange(13) * 50, (np.arange(600) * 4787).astype(np.uint32)
+    starts = np.arange(13) * 50
+    numbers = (np.arange(600) * 4787).astype(np.uint32)
     roles: tuple[Literal["scored", "train"], ...] = ("scored",) * 8 + ("train",) * 4
     puzzle_set = PuzzleSet(tasks, roles, ("a",) * 12, canvases, starts, numbers, seed=3, requested=49, board_side=12)
-    drawn = {
+    draws = {
         (canvas, shift): digest(islice(PuzzleDataset(puzzle_set, canvas, (0, 2)).training_batches(16, 5, shift), 40))
         for canvas in ("full", "task")
         for shift in (True, False)
     }
-    assert drawn == {
+    assert draws == {
         ("full", True): "254f44353827d99f6cae11d4ff55f6bfb7f2e8c145a1745299cbe847277b14f8",
         ("full", False): "bd90b8fb3d1614d0943f9993723f52cc8219473742583ffcf3e3eef0e0a82ae6",
         ("task", True): "98ff62f5f19a778fdf918f1f1eb1123c93a1bd49e4eb1f6ca23b6202526aac9c",
@@ -98,14 +101,14 @@ def test_the_streams_of_filed_scores_are_unchanged() -> None:
 
 
 def digest(batches: Iterable[Batch]) -> str:
-    """SHA-256 of what the batches show; padding is left out."""
-    found = sha256()
+    """Return the SHA-256 of the contents of the batches without padding."""
+    checksum = sha256()
     for batch in batches:
         used_BS = batch.cells_BS >= 0
-        shown = (batch.cells_BS[used_BS], batch.tokens_BS[used_BS], batch.labels_BS[used_BS])
-        for tensor in (batch.puzzles_B, used_BS.sum(1), *shown):
-            found.update(tensor.numpy().tobytes())
-    return found.hexdigest()
+        contents = (batch.cells_BS[used_BS], batch.tokens_BS[used_BS], batch.labels_BS[used_BS])
+        for tensor in (batch.puzzles_B, used_BS.sum(1), *contents):
+            checksum.update(tensor.numpy().tobytes())
+    return checksum.hexdigest()
 
 
 @pytest.mark.parametrize("canvas", ["full", "task"])
@@ -139,7 +142,7 @@ def test_slots_are_shared_as_equally_as_can_be(slots: int, sizes: list[int]) -> 
 
 
 def shown_rows(batch: Batch) -> list[tuple]:
-    """Each example without its padding."""
+    """Return each example without its padding."""
     return [
         (int(puzzle), *(part[cells >= 0].tolist() for part in (cells, tokens, labels)))
         for tokens, labels, cells, puzzle in zip(
@@ -169,7 +172,8 @@ def test_batches_are_a_function_of_the_seed(puzzle_set: PuzzleSet) -> None:
 
 def test_shifts_keep_both_grids_on_the_board_and_reach_its_edges(puzzle_set: PuzzleSet) -> None:
     examples = PuzzleDataset(replace(puzzle_set, board_side=9), canvas="full")
-    firsts, lasts = [], []
+    firsts = []
+    lasts = []
     for batch in islice(examples.training_batches(32, seed=0), 40):
         for tokens, labels in zip(batch.tokens_BS, batch.labels_BS, strict=True):
             grids = [board.reshape(9, 9) >= 2 for board in (tokens, labels)]
@@ -177,20 +181,20 @@ def test_shifts_keep_both_grids_on_the_board_and_reach_its_edges(puzzle_set: Puz
             firsts.append(int(rows.min()))
             lasts.append(int(rows.max()))
     assert max(lasts) == 8
-    stays = np.mean(np.array(firsts) == 0)
-    assert 0.3 < stays < 0.8, "about one pair of each puzzle stays in the corner, and some land there by chance"
+    corner_share = np.mean(np.array(firsts) == 0)
+    assert 0.3 < corner_share < 0.8, "about one pair per puzzle stays in the corner, and some get there at random"
 
 
 def test_held_out_demonstrations_are_never_trained_on(puzzle_set: PuzzleSet) -> None:
-    held = (0, 2)
-    examples = PuzzleDataset(puzzle_set, held_out=held)
+    held_out_tasks = (0, 2)
+    examples = PuzzleDataset(puzzle_set, held_out=held_out_tasks)
     puzzles, pairs = examples.held_out()
-    assert puzzles.tolist() == [int(puzzle_set.starts[task]) for task in held]
-    assert pairs.tolist() == [len(puzzle_set.training_pairs(task)) - 1 for task in held]
+    assert puzzles.tolist() == [int(puzzle_set.starts[task]) for task in held_out_tasks]
+    assert pairs.tolist() == [len(puzzle_set.training_pairs(task)) - 1 for task in held_out_tasks]
     sampler = examples.sampler(seed=0)
     for _ in range(60):
         batch_puzzles, batch_pairs = sampler.next_batch(32)
         tasks = examples.tasks[batch_puzzles]
         assert (batch_pairs < examples.trained[tasks]).all()
-    shown = examples.render(puzzles, pairs)
-    assert (shown.labels_BS > 0).any(dim=1).all(), "their outputs are known and can be checked"
+    contents = examples.render(puzzles, pairs)
+    assert (contents.labels_BS > 0).any(dim=1).all(), "their outputs are known and can be checked"

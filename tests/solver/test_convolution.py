@@ -1,4 +1,4 @@
-"""URM's short convolution: that of torch, example by example, whatever stands beside it in memory."""
+"""URM's short convolution: it equals torch's, for each example independently of its neighbours in memory."""
 
 from dataclasses import replace
 
@@ -17,20 +17,23 @@ URM = replace(CONFIG, recursion=UNIVERSAL, mlp="conv_swiglu", h_cycles=2, l_cycl
 
 
 def test_it_is_the_published_layer() -> None:
-    """A Conv1d over the gated values, padded by one and cut at the end, as in the authors' code."""
+    """The reference is a Conv1d over the gated values, padded by one and cut at the end, as in the authors' code."""
     torch.manual_seed(0)
-    mlp, x_BSD = ConvSwiGLU(8, 2, 8), torch.randn(3, 5, 8)
+    mlp = ConvSwiGLU(8, 2, 8)
+    x_BSD = torch.randn(3, 5, 8)
     first_BS1 = (torch.arange(5) == 0).expand(3, 5)[..., None]
-    found = mlp(x_BSD.flatten(0, 1), first_BS1.flatten(0, 1)).unflatten(0, (3, 5))
+    output = mlp(x_BSD.flatten(0, 1), first_BS1.flatten(0, 1)).unflatten(0, (3, 5))
     gate, up = mlp.gate_up(x_BSD).chunk(2, dim=-1)
     gated = (F.silu(gate) * up).transpose(1, 2)
     mixed = F.conv1d(gated, mlp.conv, mlp.conv_bias, padding=1, groups=gated.shape[1])[..., :5]
-    assert_close(found, mlp.down(F.silu(mixed).transpose(1, 2)))
+    assert_close(output, mlp.down(F.silu(mixed).transpose(1, 2)))
 
 
 def test_an_example_is_answered_alike_in_any_batch() -> None:
-    model, table = make_model(URM), PuzzleEmbedding(3, 16)
-    together, widths = make_batch([4, 2, 3]), [4, 2, 3]
+    model = make_model(URM)
+    table = PuzzleEmbedding(3, 16)
+    together = make_batch([4, 2, 3])
+    widths = [4, 2, 3]
     outputs = model(model.initial_latents(3, 4), together, table.lookup(together.puzzles_B))
     for row, width in enumerate(widths):
         alone = make_batch([width], first_puzzle=row)
@@ -41,7 +44,8 @@ def test_an_example_is_answered_alike_in_any_batch() -> None:
 @pytest.mark.parametrize("changed", [0, 2])
 def test_each_position_sees_the_one_before_it_and_none_after(changed: int) -> None:
     torch.manual_seed(0)
-    mlp, x_TD = ConvSwiGLU(8, 2, 8), torch.randn(4, 8)
+    mlp = ConvSwiGLU(8, 2, 8)
+    x_TD = torch.randn(4, 8)
     other_TD = x_TD.clone()
     other_TD[changed] += 1
     first_T1 = (torch.arange(4) == 0)[:, None]
@@ -50,13 +54,17 @@ def test_each_position_sees_the_one_before_it_and_none_after(changed: int) -> No
 
 
 def test_half_of_the_updates_carry_gradient() -> None:
-    model, batch, table = make_model(URM), make_batch([4, 4]), PuzzleEmbedding(2, 16)
+    model = make_model(URM)
+    batch = make_batch([4, 4])
+    table = PuzzleEmbedding(2, 16)
     runs = list(model.config.recursion.schedule(2, 2))
     assert [(run.times, run.gradient) for run in runs] == [(2, False), (2, True)]
-    z_BSD, x = model.initial_latents(2, 4)["z"], []
+    z_BSD = model.initial_latents(2, 4)["z"]
+    x = []
     output = model(model.initial_latents(2, 4), batch, table.lookup(batch.puzzles_B))
     layout = model.layout(batch)
-    x_TD, z_TD = layout.padding.pack(model._embed(batch, table.lookup(batch.puzzles_B))), z_BSD.flatten(0, 1)
+    x_TD = layout.padding.pack(model._embed(batch, table.lookup(batch.puzzles_B)))
+    z_TD = z_BSD.flatten(0, 1)
     for _ in range(4):
         z_TD = z_TD + x_TD
         for block in model.blocks:
@@ -69,6 +77,8 @@ def test_muon_takes_the_matrices_and_leaves_the_convolution() -> None:
     model = make_model(URM)
     muon, rest = make_optimizers(model.named_parameters(), "muon", 1e-3, 1e-3, (0.9, 0.95), 0.1)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    taken, left = ({names[id(each)] for group in one.param_groups for each in group["params"]} for one in (muon, rest))
-    assert {"network.0.mlp.gate_up.weight", "network.1.mixer.qkv.weight"} <= taken
-    assert {"network.0.mlp.conv", "network.0.mlp.conv_bias", "halt_head.weight"} <= left
+    muon_names, adam_names = (
+        {names[id(parameter)] for group in one.param_groups for parameter in group["params"]} for one in (muon, rest)
+    )
+    assert {"network.0.mlp.gate_up.weight", "network.1.mixer.qkv.weight"} <= muon_names
+    assert {"network.0.mlp.conv", "network.0.mlp.conv_bias", "halt_head.weight"} <= adam_names

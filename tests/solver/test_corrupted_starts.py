@@ -1,4 +1,4 @@
-"""Corrupted starts: which slots have one, what it is made of, and that it is theirs alone."""
+"""Corrupted starts: which slots get one, how it is made, and that it depends on its own slot only."""
 
 from dataclasses import replace
 
@@ -26,7 +26,8 @@ def filled(slots: int, cells: int = 4) -> tuple[Carry, Tensor]:
 
 
 def test_a_start_is_the_usual_one_plus_the_embedded_target() -> None:
-    model, (carry, fresh_B) = make_model(), filled(3)
+    model = make_model()
+    carry, fresh_B = filled(3)
     labels_BC = carry.batch.labels_BS.clone()
     labels_BC[0, 2] = 0
     carry = replace(carry, batch=replace(carry.batch, labels_BS=labels_BC))
@@ -34,13 +35,14 @@ def test_a_start_is_the_usual_one_plus_the_embedded_target() -> None:
     embedded = 4 * model.token_embedding.weight.detach()[labels_BC] * (labels_BC != 0)[..., None]
     added = corrupted.latents["z_h"] - carry.latents["z_h"]
     assert_close(added[:, 2:], embedded)
-    assert not added[:, :2].any(), "ID slots stay as they are"
+    assert not added[:, :2].any(), "ID slots do not change"
     assert corrupted.latents["z_l"] is carry.latents["z_l"]
     assert not corrupted.latents["z_h"].requires_grad
 
 
 def test_only_fresh_slots_and_their_share_start_so() -> None:
-    model, (carry, fresh_B) = make_model(), filled(400)
+    model = make_model()
+    carry, fresh_B = filled(400)
     for share, low, high in ((0.0, 0, 0), (0.3, 80, 160), (1.0, 400, 400)):
         corrupted = corrupt_starts(carry, fresh_B, model, chance_of(400), share, (0.3, 1.0))
         changed_B = (corrupted.latents["z_h"] != carry.latents["z_h"]).flatten(1).any(1)
@@ -51,7 +53,7 @@ def test_only_fresh_slots_and_their_share_start_so() -> None:
 
 
 def labelled(labels_BC: torch.Tensor) -> Batch:
-    """Examples with these labels, of tasks that use every colour."""
+    """Return examples with these labels, of tasks that use every colour."""
     return Batch(labels_BC, labels_BC, torch.arange(labels_BC.shape[1]).expand_as(labels_BC), labels_BC[:, 0])
 
 
@@ -67,7 +69,7 @@ def test_each_example_draws_its_share_and_colours_evenly() -> None:
     labels_BC = torch.ones(300, 400, dtype=torch.int64)
     labels_BC[:, 300:] = 0
     given_BC = corrupted_labels(labelled(labels_BC), chance_of(300), (0.3, 1.0))
-    assert not given_BC[:, 300:].any(), "where nothing is labelled nothing is told"
+    assert not given_BC[:, 300:].any(), "unlabelled cells do not change"
     shares_B = (given_BC[:, :300] != 1).float().mean(1)
     assert 0.2 < shares_B.min() < 0.35
     assert 0.95 < shares_B.max() <= 1
@@ -83,28 +85,29 @@ def test_each_example_draws_its_share_and_colours_evenly() -> None:
 @given(st.integers(0, 5), st.integers(1, 12), st.floats(0, 1), st.floats(0, 1))
 def test_a_slot_has_the_same_in_any_batch_of_any_width(slot: int, cells: int, one: float, other: float) -> None:
     levels = min(one, other), max(one, other)
-    labels_BC, chance = torch.full((6, 12), 3), chance_of(6)
+    labels_BC = torch.full((6, 12), 3)
+    chance = chance_of(6)
     together = corrupted_labels(labelled(labels_BC), chance, levels)[slot, :cells]
     alone = corrupted_labels(labelled(labels_BC[:1, :cells]), NoiseSource(chance.keys_B[slot : slot + 1]), levels)[0]
     assert together.equal(alone)
 
 
 def test_the_learner_corrupts_when_slots_are_filled_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    fresh_slots = []
 
-    def noted(carry: Carry, fresh_B: Tensor, *rest: object) -> Carry:
-        asked.append(fresh_B.tolist())
+    def record(carry: Carry, fresh_B: Tensor, *rest: object) -> Carry:
+        fresh_slots.append(fresh_B.tolist())
         return corrupt_starts(carry, fresh_B, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("solver.training.learner.corrupt_starts", noted)
+    monkeypatch.setattr("solver.training.learner.corrupt_starts", record)
     learner = make_learner(make_model(), corrupted=0.5)
     for _ in range(4):
         learner.step(make_batch([4, 3]))
-    assert asked == [[True, True], [False, False], [False, False], [True, True]]
+    assert fresh_slots == [[True, True], [False, False], [False, False], [True, True]]
 
 
 def test_it_makes_the_first_answers_better_once_it_is_learnt() -> None:
-    """An untold model cannot know labels that are drawn at random; one that starts at the target can."""
+    """Random labels cannot be predicted, except by a model that starts from the target."""
     torch.set_num_threads(1)
     model = make_model(replace(CONFIG, hidden=32, max_steps=1))
     learner = make_learner(model, rows=64, lr=3e-3, corrupted=1.0, corruption=(0.0, 0.0), id_lr=1e-6)
@@ -114,4 +117,4 @@ def test_it_makes_the_first_answers_better_once_it_is_learnt() -> None:
         random = torch.randint(2, 12, batch.labels_BS.shape, generator=torch.Generator().manual_seed(step))
         result = learner.step(replace(batch, labels_BS=random))
         rights.append(float(result.losses.correct_B.sum() / result.losses.labelled_B.sum()))
-    assert sum(rights[-10:]) / 10 > 0.8, "chance is 0.1"
+    assert sum(rights[-10:]) / 10 > 0.8, "a random guess is right with probability 0.1"

@@ -1,4 +1,4 @@
-"""Decoding a batch gives what decoding and undoing each example by itself gives."""
+"""Decoding a batch equals decoding each example and inverting its augmentation separately."""
 
 import numpy as np
 import pytest
@@ -13,13 +13,13 @@ from solver.data.tokens import COLOUR, PAD, decode, encode
 from tests.helpers.strategies import augmentations, grids
 
 SIDE = 32
-"""A board on which a crop can be larger than a grid may be."""
+"""A board side at which a crop can be larger than the largest grid."""
 
 
 def decode_one(
     tokens: NDArray[np.uint8], augmentation: Augmentation, side: int = SIDE, padding: int = 3
 ) -> DecodedGrids:
-    """One canvas (rows, columns) as a batch of one; log-probabilities count up, those of end marks from 1000."""
+    """Decode one canvas (rows, columns); log-probabilities are 0, 1, 2 ..., those of end marks start at 1000."""
     rows, columns = tokens.shape
     flat = np.append(tokens.ravel(), np.full(padding, 5, np.uint8))[None]
     best = -np.arange(flat.size, dtype=np.float32)[None]
@@ -29,22 +29,23 @@ def decode_one(
 
 
 def grid_of(decoded: DecodedGrids, row: int = 0) -> Grid:
-    height, width = int(decoded.heights[row]), int(decoded.widths[row])
+    height = int(decoded.heights[row])
+    width = int(decoded.widths[row])
     return decoded.cells[row, : height * width].reshape(height, width)
 
 
 def mean_log_prob(tokens: NDArray[np.uint8], height: int, width: int) -> float:
-    """The same mean by plain loops, of what `decode_one` takes for log-probabilities."""
+    """Compute the same mean with simple loops, from the log-probabilities that `decode_one` passes."""
     rows, columns = tokens.shape
-    found = []
+    values = []
     for row in range(min(rows, height + 1)):
         for column in range(min(columns, width + 1)):
             place = -float(row * columns + column)
             if row < height and column < width:
-                found.append(place)
+                values.append(place)
             elif row < height or column < width:
-                found.append(place - 1000)
-    return sum(found) / len(found)
+                values.append(place - 1000)
+    return sum(values) / len(values)
 
 
 canvases = arrays(
@@ -57,7 +58,8 @@ canvases = arrays(
 
 @given(canvases, augmentations())
 def test_a_batch_decodes_as_each_example_by_itself(tokens: NDArray[np.uint8], augmentation: Augmentation) -> None:
-    decoded, crop = decode_one(tokens, augmentation), decode(tokens)
+    decoded = decode_one(tokens, augmentation)
+    crop = decode(tokens)
     if crop is None or max(crop.shape) > 30:
         assert (decoded.heights[0], decoded.widths[0], decoded.edges[0]) == (0, 0, False)
         assert np.isnan(decoded.log_probs[0])
@@ -73,14 +75,16 @@ def test_a_batch_decodes_as_each_example_by_itself(tokens: NDArray[np.uint8], au
 def test_it_undoes_encoding_under_any_augmentation(grid: Grid, augmentation: Augmentation) -> None:
     decoded = decode_one(encode(augmentation.apply(grid)), augmentation, side=30)
     assert grid_of(decoded).tolist() == grid.tolist()
-    assert not decoded.edges[0], "there is no board beyond the board's edge"
+    assert not decoded.edges[0], "an edge of the board cuts nothing off"
 
 
 def test_rows_of_a_batch_do_not_touch_each_other() -> None:
-    """Different canvases, one without a grid between two that have one."""
+    """The canvases differ, and one without a grid is between two with a grid."""
     tokens = np.full((3, 6), PAD, np.uint8)
-    tokens[0], tokens[2, :4] = COLOUR + 1, COLOUR + 2
-    sizes, zeros = np.array([[2, 3], [2, 3], [2, 2]]), np.zeros((3, 6), np.float32)
+    tokens[0] = COLOUR + 1
+    tokens[2, :4] = COLOUR + 2
+    sizes = np.array([[2, 3], [2, 3], [2, 2]])
+    zeros = np.zeros((3, 6), np.float32)
     colours = np.tile(np.arange(10, dtype=np.uint8), (3, 1))
     decoded = take_back(tokens, zeros, zeros, sizes, np.array([0, 0, 6], np.uint8), colours, 3)
     assert decoded.heights.tolist() == [2, 0, 2]

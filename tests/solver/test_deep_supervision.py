@@ -1,4 +1,4 @@
-"""Slots between steps: refill, halting, exploration."""
+"""Batch slots between optimizer steps: refill, halting, exploration."""
 
 from dataclasses import replace
 
@@ -15,14 +15,14 @@ def test_halted_slots_take_the_row_of_their_own_index() -> None:
     model = make_model()
     first = refill(start_carry(model, 3), make_batch([4, 4, 4]), model)
     assert first.batch.puzzles_B.tolist() == [0, 1, 2]
-    worked = {"z_h": first.latents["z_h"] + 1, "z_l": first.latents["z_l"] - 1}
-    carry = Carry(worked, first.batch, torch.tensor([2, 1, 3]), torch.tensor([False, True, False]))
+    latents = {"z_h": first.latents["z_h"] + 1, "z_l": first.latents["z_l"] - 1}
+    carry = Carry(latents, first.batch, torch.tensor([2, 1, 3]), torch.tensor([False, True, False]))
     second = refill(carry, make_batch([4, 4, 4], first_puzzle=5), model)
     assert second.batch.puzzles_B.tolist() == [0, 6, 2]
     assert second.steps_B.tolist() == [2, 0, 3]
     assert second.batch.tokens_BS[1].tolist() == [7, 8, 9, 10]
     assert second.batch.labels_BS[2].tolist() == [3, 4, 5, 6]
-    assert_close(second.latents["z_h"][[0, 2]], worked["z_h"][[0, 2]])
+    assert_close(second.latents["z_h"][[0, 2]], latents["z_h"][[0, 2]])
     assert_close(second.latents["z_l"][1], model.get_buffer("l_start").expand(6, 16))
 
 
@@ -43,15 +43,15 @@ def test_the_width_is_the_fixed_one_that_holds_the_widest_row_in_the_slots() -> 
 def test_examples_for_halted_slots_go_to_them_in_order() -> None:
     model = make_model()
     first = refill(start_carry(model, 4), make_batch([4] * 4), model)
-    worked = {"z_h": first.latents["z_h"] + 1, "z_l": first.latents["z_l"] - 1}
+    latents = {"z_h": first.latents["z_h"] + 1, "z_l": first.latents["z_l"] - 1}
     halted_B = torch.tensor([False, True, False, True])
-    carry = replace(first, latents=worked, steps_B=torch.tensor([2, 1, 1, 3]), halted_B=halted_B)
+    carry = replace(first, latents=latents, steps_B=torch.tensor([2, 1, 1, 3]), halted_B=halted_B)
     second = refill(carry, make_batch([3, 4], first_puzzle=5), model)
     assert second.batch.puzzles_B.tolist() == [0, 5, 2, 6]
     assert second.steps_B.tolist() == [2, 0, 1, 0]
     assert second.batch.tokens_BS.tolist() == [[1, 2, 3, 4], [6, 7, 8, 0], [3, 4, 5, 6], [7, 8, 9, 10]]
     assert second.batch.cells_BS[1].tolist() == [0, 1, 2, -1]
-    assert_close(second.latents["z_h"][[0, 2]], worked["z_h"][[0, 2]])
+    assert_close(second.latents["z_h"][[0, 2]], latents["z_h"][[0, 2]])
     assert_close(second.latents["z_l"][[1, 3]], model.get_buffer("l_start").expand(2, 6, 16))
     running = replace(second, halted_B=torch.zeros(4, dtype=torch.bool))
     nothing = make_batch([4])
@@ -74,19 +74,20 @@ def test_halting_by_hand() -> None:
 
 
 def test_exploration_only_prolongs() -> None:
-    steps_B, halt_B = torch.arange(1, 5).repeat(100), torch.randn(400)
+    steps_B = torch.arange(1, 5).repeat(100)
+    halt_B = torch.randn(400)
     without = halting(steps_B, halt_B, torch.zeros(400, dtype=torch.int64), 4)
-    explored = halting(steps_B, halt_B, minimum_steps(0, 0, 400, 4, 0.5), 4)
-    assert not (explored & ~without).any()
-    assert (without & ~explored).any()
-    assert explored[steps_B == 4].all()
+    halted_B = halting(steps_B, halt_B, minimum_steps(0, 0, 400, 4, 0.5), 4)
+    assert not (halted_B & ~without).any()
+    assert (without & ~halted_B).any()
+    assert halted_B[steps_B == 4].all()
 
 
 def test_minimum_steps_are_drawn_with_their_probability_between_2_and_the_most() -> None:
     minimum_B = minimum_steps(seed=3, step=7, batch_size=20_000, max_steps=5, probability=0.1)
-    explored = minimum_B[minimum_B > 0]
-    assert len(explored) == pytest.approx(2000, rel=0.1)
-    assert explored.unique().tolist() == [2, 3, 4, 5]
+    minimums = minimum_B[minimum_B > 0]
+    assert len(minimums) == pytest.approx(2000, rel=0.1)
+    assert minimums.unique().tolist() == [2, 3, 4, 5]
     assert minimum_B.equal(minimum_steps(3, 7, 20_000, 5, 0.1))
     assert not minimum_B.equal(minimum_steps(3, 8, 20_000, 5, 0.1))
     assert not minimum_steps(3, 7, 100, 5, 0.0).any()

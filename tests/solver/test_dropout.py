@@ -1,4 +1,4 @@
-"""Dropout: how much is left out, whose numbers they are, and where nothing is."""
+"""Dropout: its share, which example its random numbers belong to, and where it is off."""
 
 from dataclasses import replace
 
@@ -22,15 +22,15 @@ def chance_of(share: float, numbers: list[list[int]] | None = None) -> NoiseSour
 
 
 def test_uniform_numbers_are_uniform_and_unlike_each_other() -> None:
-    drawn = chance_of(0).uniform(3, Padding((8, 100)), 64)
-    assert drawn.shape == (2, 800, 64)
-    assert 0 <= drawn.min() < 0.001
-    assert 0.999 < drawn.max() < 1
-    assert_close(drawn.mean(), torch.tensor(0.5), rtol=0, atol=0.01)
-    assert_close(drawn.var(), torch.tensor(1 / 12), rtol=0.02, atol=0)
-    assert torch.corrcoef(drawn.flatten(1))[0, 1].abs() < 0.02
-    alike = torch.corrcoef(drawn[0, ::50]) - torch.eye(16)
-    assert alike.abs().max() < 0.6
+    draws = chance_of(0).uniform(3, Padding((8, 100)), 64)
+    assert draws.shape == (2, 800, 64)
+    assert 0 <= draws.min() < 0.001
+    assert 0.999 < draws.max() < 1
+    assert_close(draws.mean(), torch.tensor(0.5), rtol=0, atol=0.01)
+    assert_close(draws.var(), torch.tensor(1 / 12), rtol=0.02, atol=0)
+    assert torch.corrcoef(draws.flatten(1))[0, 1].abs() < 0.02
+    correlations = torch.corrcoef(draws[0, ::50]) - torch.eye(16)
+    assert correlations.abs().max() < 0.6
 
 
 def test_its_share_is_left_out_and_the_mean_stays() -> None:
@@ -41,24 +41,26 @@ def test_its_share_is_left_out_and_the_mean_stays() -> None:
 
 
 def test_every_application_step_and_slot_has_masks_of_its_own() -> None:
-    padding, x_TD = Padding((1, 20)), torch.zeros(20, 16)
+    padding = Padding((1, 20))
+    x_TD = torch.zeros(20, 16)
     dropout = Dropout(chance_of(0.5, [[0, 1, 2]]), padding)
-    drawn = [dropout.factors(x_TD) for _ in range(3)]
-    drawn += [Dropout(chance_of(0.5, [other]), padding).factors(x_TD) for other in ([0, 2, 2], [0, 1, 3], [1, 1, 2])]
-    assert len({tuple(mask.flatten().tolist()) for each in drawn for mask in each}) == 12
+    draws = [dropout.factors(x_TD) for _ in range(3)]
+    draws += [Dropout(chance_of(0.5, [other]), padding).factors(x_TD) for other in ([0, 2, 2], [0, 1, 3], [1, 1, 2])]
+    assert len({tuple(mask.flatten().tolist()) for factors in draws for mask in factors}) == 12
     again = Dropout(chance_of(0.5, [[0, 1, 2]]), padding).factors(x_TD)
-    assert_close(again, drawn[0], rtol=0, atol=0)
+    assert_close(again, draws[0], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("mixer", ["attention", "mlp"])
 def test_a_block_drops_what_its_parts_give_before_it_is_added(mixer: str) -> None:
     model = make_model(replace(CONFIG, canvas="full", mixer=mixer))
-    block, batch = model.blocks[0], make_batch([16, 16])
+    block = model.blocks[0]
+    batch = make_batch([16, 16])
     layout = model.layout(batch)
     x_TD = torch.randn(36, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        kept = torch.ones(2, 36, 16)
-        assert_close(block(x_TD, layout, kept), block(x_TD, layout), rtol=0, atol=0)
+        ones = torch.ones(2, 36, 16)
+        assert_close(block(x_TD, layout, ones), block(x_TD, layout), rtol=0, atol=0)
         nothing = rms_norm(rms_norm(x_TD, 1e-5), 1e-5)
         if mixer == "mlp":
             columns = layout.padding.unpack(x_TD).transpose(1, 2)
@@ -71,30 +73,30 @@ def test_a_block_drops_what_its_parts_give_before_it_is_added(mixer: str) -> Non
 def test_nothing_is_dropped_where_none_is_asked_for() -> None:
     assert make_dropout(None, Padding((1, 1))) is None
     assert make_dropout(chance_of(0), Padding((1, 1))) is None
-    made = torch.ones(2)
-    assert drop(made, None) is made
+    output = torch.ones(2)
+    assert drop(output, None) is output
 
 
 def test_only_training_drops_and_each_block_application_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The forward pass that Q-learning adds drops nothing, nor does prediction."""
-    given: list[bool] = []
+    """The additional forward pass of Q-learning has no dropout, and neither has prediction."""
+    has_factors: list[bool] = []
     forward = Block.forward
 
-    def noted(block: Block, x_TD: Tensor, layout: object, factors_2TD: Tensor | None = None) -> Tensor:
-        given.append(factors_2TD is not None)
+    def record(block: Block, x_TD: Tensor, layout: object, factors_2TD: Tensor | None = None) -> Tensor:
+        has_factors.append(factors_2TD is not None)
         return forward(block, x_TD, layout, factors_2TD)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Block, "forward", noted)
+    monkeypatch.setattr(Block, "forward", record)
     model = make_model(replace(CONFIG, dropout=0.3, halting="q_learning", h_cycles=2))
     make_learner(model).step(make_batch([4, 4]))
     applications = model.config.effective_depth
-    assert given[: len(given) // 2] == [True] * (len(given) // 2)
-    assert given[len(given) // 2 :] == [False] * (len(given) // 2)
-    assert len(given) % applications == 0
-    given.clear()
+    assert has_factors[: len(has_factors) // 2] == [True] * (len(has_factors) // 2)
+    assert has_factors[len(has_factors) // 2 :] == [False] * (len(has_factors) // 2)
+    assert len(has_factors) % applications == 0
+    has_factors.clear()
     list(predict_steps(model, PuzzleEmbedding(2, 16), make_batch([4, 4])))
-    assert given
-    assert not any(given)
+    assert has_factors
+    assert not any(has_factors)
 
 
 def test_chunks_drop_the_same() -> None:

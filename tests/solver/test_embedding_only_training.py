@@ -1,4 +1,4 @@
-"""Steps in which only ID rows learn: what stays as it is, what goes on, and that a saved state continues the same."""
+"""Steps in which only ID rows learn: what does not change, what does, and that a saved state resumes identically."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.helpers.small_model import CONFIG, make_batch, make_learner, make_mod
 
 STEPS = 12
 SHARE = 0.25
-"""Of twelve steps: three."""
+"""A quarter of twelve steps: three."""
 
 
 def learner(**settings: object) -> Learner:
@@ -40,17 +40,18 @@ def test_at_first_only_id_rows_learn_and_then_all(optimizer: str) -> None:
     for part in ("model", "average", "optimizer"):
         assert_close(after[part], before[part], rtol=0, atol=0)
     assert after["ids"]["rows"].any()
-    moved = copies(advance(trained, 1))
+    updated = copies(advance(trained, 1))
     for part in ("model", "average"):
-        same = [name for name, value in moved[part].items() if torch.equal(value, after[part][name])]
-        assert all(name.endswith("_start") for name in same), "the starting latents never learn"
-    assert moved["optimizer"]
-    assert not torch.equal(moved["ids"]["rows"], after["ids"]["rows"])
+        same = [name for name, value in updated[part].items() if torch.equal(value, after[part][name])]
+        assert all(name.endswith("_start") for name in same), "the starting latents are never trained"
+    assert updated["optimizer"]
+    assert not torch.equal(updated["ids"]["rows"], after["ids"]["rows"])
 
 
 def test_the_first_step_is_that_of_any_training() -> None:
-    """The forward pass, its losses and the ID rows' update are the same: only what comes of the weights differs."""
-    usual, ids_only = learner(ids_only=0.0), learner()
+    """The forward pass, its losses and the update of the ID rows are the same; only the weights' update differs."""
+    usual = learner(ids_only=0.0)
+    ids_only = learner()
     batch = make_batch([4, 3])
     for trained in (usual, ids_only):
         result = trained.step(batch)
@@ -60,7 +61,7 @@ def test_the_first_step_is_that_of_any_training() -> None:
 
 
 def test_rates_follow_the_schedule_as_ever() -> None:
-    """Warm-up counts the steps from the first, whatever learns in them."""
+    """Warm-up counts all steps from the first, including those in which only ID rows learn."""
     trained = advance(learner(warmup=6), 4)
     assert trained.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * 4 / 6)
 
@@ -76,7 +77,8 @@ def test_the_share_is_one_of_the_steps_that_are_planned_now() -> None:
 @pytest.mark.parametrize("saved_at", [2, 3, 4])
 def test_a_saved_state_goes_on_the_same_across_the_border(saved_at: int) -> None:
     whole = advance(learner(), 7)
-    first, second = advance(learner(), saved_at), make_learner(make_model(CONFIG), total_steps=STEPS, ids_only=SHARE)
+    first = advance(learner(), saved_at)
+    second = make_learner(make_model(CONFIG), total_steps=STEPS, ids_only=SHARE)
     second.load(copies(first), [deepcopy(first.slots())], first.numbers())
     assert_close(copies(advance(second, 7 - saved_at)), copies(whole), rtol=0, atol=0)
 
@@ -84,7 +86,7 @@ def test_a_saved_state_goes_on_the_same_across_the_border(saved_at: int) -> None
 def test_a_run_that_is_killed_on_either_side_of_the_border_goes_on_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 17 steps the first 8 are for ID rows only; checkpoints are written every 4."""
+    """In the first 8 of 17 steps only ID rows learn; a checkpoint is written every 4 steps."""
     few = ("--score", "arc-agi-1/training", "--max-side", "3", "--limit", "4", "--augmentations", "2")
     assert run("build", *few, "--out", tmp_path / "set") == 0
     words = ("train", "--puzzles", tmp_path / "set", *TRAIN, *SEVENTEEN_STEPS, "--set", "train.ids_only=0.5")

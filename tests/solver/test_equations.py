@@ -1,4 +1,4 @@
-"""The models of the family as settings: equations, sizes and depths as published, gradients, halting."""
+"""The models of the family: parsing of equations, published sizes and depths, gradients, halting."""
 
 from collections import Counter
 from dataclasses import replace
@@ -47,7 +47,7 @@ def test_equations_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"updates": ()}, "at least one equation"),
         ({"updates": ("z_h = f(z_h + q)",)}, "q is read, but no equation defines it"),
@@ -61,8 +61,8 @@ def test_equations_are_read() -> None:
         ({"carry": "some"}, "carry = 'some': must be one of keep, reset"),
     ],
 )
-def test_what_is_no_recursion_is_refused(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_is_no_recursion_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         RecursionConfig(**settings)
 
 
@@ -128,17 +128,17 @@ def test_layers_of_a_network_of_its_own() -> None:
     ],
 )
 def test_gradients_start_where_the_config_says(recursion: RecursionConfig, expected: str) -> None:
-    """A letter for each update of two cycles of three, the latent's, marked where it carries a gradient."""
-    seen: list[str] = []
+    """Each update is one letter, that of its latent, in capitals or brackets if it carries a gradient."""
+    letters: list[str] = []
 
     def watch(name: str, old: Tensor, new: Tensor) -> None:
         letter = name.removeprefix("z_")
-        seen.append((f"[{letter}]" if letter.isdigit() else letter.upper()) if torch.is_grad_enabled() else letter)
+        letters.append((f"[{letter}]" if letter.isdigit() else letter.upper()) if torch.is_grad_enabled() else letter)
 
     networks = {name: lambda z: 0.5 * z for name in recursion.networks}
     latents = {name: torch.ones(1) for name in recursion.latents}
     recurse(recursion, networks, latents, torch.ones(1, requires_grad=True), 2, 3, watch)
-    assert "".join(seen) == expected
+    assert "".join(letters) == expected
 
 
 def test_the_one_step_gradient_is_that_of_the_last_two_updates() -> None:
@@ -151,7 +151,7 @@ def test_the_one_step_gradient_is_that_of_the_last_two_updates() -> None:
 
 
 def test_many_latents_by_hand() -> None:
-    """Each scale reads all of them as they stand: z_1 = (1+1)+(1+1) = 4, z_2 = (4+1)+(1+1) = 7, z_h = 1+(4+7) = 12."""
+    """Each scale reads all current values: z_1 = (1+1)+(1+1) = 4, z_2 = (4+1)+(1+1) = 7, z_h = 1+(4+7) = 12."""
     start = {name: torch.ones(1) for name in ("z_h", "z_1", "z_2")}
     end = recurse(multi_scale(2), {"f": lambda z: z}, start, torch.ones(1), 1, 1)
     assert {name: z.item() for name, z in end.items()} == {"z_1": 4, "z_2": 7, "z_h": 12}
@@ -163,26 +163,28 @@ def test_every_model_learns_a_copy_task(name: str) -> None:
     learner = make_learner(model, lr=3e-3, ema_decay=None)
     losses = [float(learner.step(make_batch([4, 3, 4])).losses.cells) for _ in range(60)]
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
-    moved = [
+    changes = [
         parameter.grad is not None and bool(parameter.grad.any())
         for block in model.blocks
         for parameter in block.parameters()
     ]
-    assert all(moved), "every network has its share of the gradient"
+    assert all(changes), "every network gets a gradient"
 
 
 def test_a_carry_that_is_reset_makes_every_step_the_first() -> None:
     config = replace(CONFIG, recursion=replace(TRM, carry="reset"))
-    kept, reset = make_model(), make_model(config)
-    batch, ids_BI = make_batch([4, 2]), torch.zeros(2, CONFIG.hidden)
+    keep = make_model()
+    reset = make_model(config)
+    batch = make_batch([4, 2])
+    ids_BI = torch.zeros(2, CONFIG.hidden)
     first = reset(reset.initial_latents(2, 4), batch, ids_BI)
     second = reset(first.latents, batch, ids_BI)
     assert_close(second.logits_BCV, first.logits_BCV, rtol=0, atol=0)
-    assert not torch.equal(kept(first.latents, batch, ids_BI).logits_BCV, first.logits_BCV)
+    assert not torch.equal(keep(first.latents, batch, ids_BI).logits_BCV, first.logits_BCV)
 
 
 def test_the_continue_target_is_the_better_of_the_next_logits() -> None:
-    """At the last step (4) there is nothing to go on with, so only halting counts."""
+    """After the last step (4) there is no next step, so only halting counts."""
     logits = torch.tensor([1.0, -1.0, -1.0]), torch.tensor([0.0, 2.0, 2.0])
     after = Output({}, torch.zeros(0), *logits, torch.zeros(3))
     target_B = continue_target(after, torch.tensor([2, 3, 4]), 4)

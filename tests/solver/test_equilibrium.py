@@ -1,4 +1,4 @@
-"""Fixed points: where a latent settles, and the gradient of that."""
+"""Fixed points: convergence of the solver, and the gradient through the fixed point."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ PADDING = Padding((3, 4))
 
 
 def contraction(seed: int = 0, strength: float = 0.6) -> tuple[Tensor, Tensor]:
-    """A matrix whose largest stretch is `strength`, and an input (T, D), both to be learnt."""
+    """Return a matrix whose largest singular value is `strength`, and an input (T, D), both with gradient."""
     generator = torch.Generator().manual_seed(seed)
     matrix, x_TD = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((5, 5), (12, 5)))
     return (strength * matrix / torch.linalg.matrix_norm(matrix, 2)).requires_grad_(), x_TD.requires_grad_()
@@ -38,7 +38,7 @@ def gradients(config: EquilibriumConfig) -> tuple[Tensor, ...]:
 
 
 def unrolled(updates: int, of_them: int | None = None) -> tuple[Tensor, ...]:
-    """Backpropagation through the last `of_them` of so many updates."""
+    """Return the gradients from backpropagation through the last `of_them` of `number` updates."""
     matrix, x_TD = contraction()
     z_TD = torch.zeros(12, 5, dtype=torch.float64)
     for number in range(updates):
@@ -50,15 +50,16 @@ def unrolled(updates: int, of_them: int | None = None) -> tuple[Tensor, ...]:
 
 @pytest.mark.parametrize("method", ["plain", "anderson"])
 def test_the_implicit_gradient_is_that_of_unrolling_without_end(method: Solver) -> None:
-    found, expected = gradients(replace(TIGHT, method=method)), unrolled(200)
-    for one, other in zip(found, expected, strict=True):
+    results = gradients(replace(TIGHT, method=method))
+    expected = unrolled(200)
+    for one, other in zip(results, expected, strict=True):
         assert_close(one, other, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("terms", [1, 2, 5])
 def test_the_series_of_k_terms_is_backpropagation_through_the_last_k_updates(terms: int) -> None:
-    found = gradients(replace(TIGHT, gradient="neumann", terms=terms))
-    for one, other in zip(found, unrolled(200, terms), strict=True):
+    results = gradients(replace(TIGHT, gradient="neumann", terms=terms))
+    for one, other in zip(results, unrolled(200, terms), strict=True):
         assert_close(one, other, rtol=1e-6, atol=1e-8)
 
 
@@ -72,9 +73,9 @@ def test_more_terms_come_closer_to_the_implicit_gradient() -> None:
 
 
 def test_anderson_takes_fewer_updates_to_the_same_point() -> None:
-    matrix, x_TD = (each.detach() for each in contraction(strength=0.98))
+    matrix, x_TD = (value.detach() for value in contraction(strength=0.98))
     methods: tuple[Solver, ...] = ("plain", "anderson")
-    found = {
+    results = {
         method: settle(
             lambda z_TD: torch.tanh(z_TD @ matrix.T + x_TD),
             torch.zeros(12, 5, dtype=torch.float64),
@@ -83,23 +84,23 @@ def test_anderson_takes_fewer_updates_to_the_same_point() -> None:
         )
         for method in methods
     }
-    assert_close(found["plain"].z_TD, found["anderson"].z_TD, rtol=1e-6, atol=1e-8)
-    assert (2 * found["anderson"].iterations_B < found["plain"].iterations_B).all()
-    assert (found["anderson"].residual_B < 1e-10).all()
+    assert_close(results["plain"].z_TD, results["anderson"].z_TD, rtol=1e-6, atol=1e-8)
+    assert (2 * results["anderson"].iterations_B < results["plain"].iterations_B).all()
+    assert (results["anderson"].residual_B < 1e-10).all()
 
 
 @pytest.mark.parametrize("method", ["plain", "anderson"])
 def test_an_example_settles_where_it_does_alone(method: Solver) -> None:
-    matrix, x_TD = (each.detach() for each in contraction(strength=0.9))
+    matrix, x_TD = (value.detach() for value in contraction(strength=0.9))
     x_TD, config = x_TD * torch.tensor([0.1, 1.0, 4.0]).repeat_interleave(4)[:, None], EquilibriumConfig(method, 60)
 
     def run(rows: slice, padding: Padding) -> tuple[Tensor, Tensor]:
-        mine = x_TD[rows]
-        found = settle(lambda z: torch.tanh(z @ matrix.T + mine), torch.zeros_like(mine), padding, config)
-        return found.z_TD, found.iterations_B
+        part_TD = x_TD[rows]
+        fixed_point = settle(lambda z: torch.tanh(z @ matrix.T + part_TD), torch.zeros_like(part_TD), padding, config)
+        return fixed_point.z_TD, fixed_point.iterations_B
 
     together, iterations_B = run(slice(None), PADDING)
-    assert len(iterations_B.unique()) > 1, "they do not all settle at once"
+    assert len(iterations_B.unique()) > 1, "the examples converge after different numbers of updates"
     for example in range(3):
         rows = slice(4 * example, 4 * example + 4)
         alone, iterations = run(rows, Padding((1, 4)))
@@ -114,8 +115,8 @@ def test_where_the_series_has_no_end_the_gradient_is_the_one_step_gradient() -> 
     settled = replace(settle(lambda z: z, at, PADDING, TIGHT), z_TD=at)
     config = EquilibriumConfig("plain", 20)
     z_TD = with_gradient(lambda z: slope * z - 0.5, settled, PADDING, config, adjoint_B)
-    (found,) = torch.autograd.grad(z_TD.sum(), slope)
-    assert_close(found, at.sum())
+    (gradient,) = torch.autograd.grad(z_TD.sum(), slope)
+    assert_close(gradient, at.sum())
     assert (adjoint_B > 0.1).all()
 
 
@@ -125,22 +126,24 @@ SETTLING = replace(
 
 
 def doubled(config: ModelConfig) -> RecursiveModel:
-    """In float64, as it starts: its update is a contraction."""
+    """Return a model in float64 with its initial weights, whose update is a contraction."""
     model = make_model(config).double()
     model.precision = torch.float64
     return model
 
 
 def test_a_model_that_settles_has_the_gradient_of_one_that_goes_on_for_long() -> None:
-    batch, found = make_batch([4, 3]), []
+    batch = make_batch([4, 3])
+    results = []
     long = RecursionConfig(("z = f(z + x) * 400",), gradient="all")
     for config in (SETTLING, replace(SETTLING, recursion=long)):
-        model, table = doubled(config), PuzzleEmbedding(2, 32)
+        model = doubled(config)
+        table = PuzzleEmbedding(2, 32)
         table.weights_PI = table.weights_PI.double()
         output = model(model.initial_latents(2, 4), batch, table.lookup(batch.puzzles_B))
         output.logits_BCV.square().sum().backward()
-        found.append((output, model.get_parameter("network.0.mlp.down.weight").grad))
-    (settled, one), (_, other) = found
+        results.append((output, model.get_parameter("network.0.mlp.down.weight").grad))
+    (settled, one), (_, other) = results
     assert (settled.figures["residual"] < 1e-9).all()
     assert (settled.figures["iterations"] < 100).all()
     assert (settled.figures["adjoint_residual"] < 1e-9).all()
@@ -151,7 +154,7 @@ def test_residual_and_iterations_are_figures_of_training() -> None:
     learner = make_learner(make_model(replace(CONFIG, recursion=EQUILIBRIUM)))
     figures = learner.step(make_batch([4, 3, 2])).output.figures
     assert set(figures) == set(learner.model.config.figures) == {"residual", "iterations", "adjoint_residual"}
-    assert all(each.shape == (3,) for each in figures.values())
+    assert all(value.shape == (3,) for value in figures.values())
     assert (figures["iterations"] >= 1).all()
 
 

@@ -1,4 +1,4 @@
-"""Training steps: what is fed, carried, learnt and saved; in chunks, in several processes, and when something fails."""
+"""Optimizer steps: data flow, carried latents, learning and saved state; in chunks, in processes, and on failures."""
 
 import json
 from dataclasses import replace
@@ -22,17 +22,19 @@ def test_where_only_halted_slots_are_fed_every_example_is_trained_on() -> None:
     model = make_model(replace(CONFIG, exploration=1.0, max_steps=4, canvas="full"))
     with torch.no_grad():
         model.halt_head.bias.fill_(5.0)
-    learner, sampler = make_learner(model, rows=24), examples.sampler(seed=0, keep_rest=True)
-    entered, sizes = [], []
+    learner = make_learner(model, rows=24)
+    sampler = examples.sampler(seed=0, keep_rest=True)
+    inputs = []
+    sizes = []
     for _ in range(40):
         sizes.append(learner.free_slots(5)[0])
         learner.step(examples.training_batch(sampler, sizes[-1], shift=False))
         assert learner.carry is not None
-        entered.append(learner.carry.batch.tokens_BS[learner.carry.steps_B == 1])
+        inputs.append(learner.carry.batch.tokens_BS[learner.carry.steps_B == 1])
     assert sizes[0] == 5
     assert set(sizes) >= {0, 1, 2, 5}, "slots halt at different steps"
     offered = examples.render(*examples.sampler(seed=0, keep_rest=True).next_batch(sum(sizes)))
-    assert torch.equal(torch.cat(entered), offered.tokens_BS)
+    assert torch.equal(torch.cat(inputs), offered.tokens_BS)
 
 
 def test_slots_run_to_the_last_step_when_nothing_halts_them() -> None:
@@ -58,7 +60,7 @@ def test_a_positive_halting_logit_ends_a_slot_early_unless_it_explores() -> None
 
 
 def test_the_latents_are_carried_from_step_to_step() -> None:
-    """With rates of 0, training steps on one batch repeat the steps of prediction."""
+    """With learning rates of 0, optimizer steps on one batch repeat the supervision steps of prediction."""
     model = make_model()
     learner = make_learner(model, lr=0.0, id_lr=0.0)
     batch = make_batch([4, 2])
@@ -105,7 +107,7 @@ def test_it_learns_to_repeat_its_input_and_to_halt() -> None:
         *_, output = predict_steps(learner.model, learner.table, batch, steps=5)
     used_BS = batch.labels_BS > 0
     right = (output.logits_BCV.argmax(-1) == batch.labels_BS)[used_BS].float().mean()
-    assert right > 0.8, "chance is 0.08"
+    assert right > 0.8, "a random guess is right with probability 0.08"
     assert output.halt_B.mean() > 0, "it starts at -5"
 
 
@@ -113,8 +115,8 @@ def test_both_rates_follow_the_schedule() -> None:
     learner = make_learner(make_model(), warmup=4, id_lr=0.8, id_weight_decay=0.0)
     learner.step(make_batch([4, 4]))
     assert learner.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 / 4)
-    moved = learner.table.weights_PI[:2].abs()
-    assert_close(moved[moved > 0].unique(), torch.tensor([0.2]))
+    changes = learner.table.weights_PI[:2].abs()
+    assert_close(changes[changes > 0].unique(), torch.tensor([0.2]))
 
 
 def test_no_average_is_kept_when_none_is_asked_for() -> None:
@@ -123,7 +125,7 @@ def test_no_average_is_kept_when_none_is_asked_for() -> None:
     assert learner.average is None
 
 
-# Chunks, groups and precision: the same function, whatever runs at once.
+# Chunks, groups and precision: the result does not depend on which examples run together.
 
 
 @pytest.mark.parametrize("optimizer", ["adam_atan2", "muon"])
@@ -133,7 +135,9 @@ def test_a_state_goes_on_bit_for_bit(optimizer: str) -> None:
         return make_learner(model, rows=64, optimizer=optimizer, warmup=3)
 
     batches = [make_batch([36 + step, 2, 150, 9], first_puzzle=4 * step) for step in range(12)]
-    straight, first, second = fresh(), fresh(), fresh()
+    straight = fresh()
+    first = fresh()
+    second = fresh()
     for batch in batches:
         straight.step(batch)
     for batch in batches[:5]:
@@ -161,8 +165,9 @@ def copied(tensors: dict) -> dict:
 
 
 def test_a_run_goes_on_in_another_precision() -> None:
-    """As where it is moved from a CPU to a GPU: its latents are those of the new one from then on."""
-    first, second = make_learner(make_model()), make_learner(make_model())
+    """As when a run moves from a CPU to a GPU: the latents have the new precision after resuming."""
+    first = make_learner(make_model())
+    second = make_learner(make_model())
     first.step(make_batch([4, 3, 2]))
     second.model.precision = torch.bfloat16
     second.load(first.tensors(), [first.slots()], first.numbers())
@@ -177,38 +182,39 @@ def test_slots_saved_by_some_processes_are_taken_up_by_others(sharing: tuple[int
     learner.step(make_batch([36, 2, 150, 9, 700]))
     parts = [[learner.slots()]]
     for count in sharing:
-        taken = []
+        slots = []
         for index in range(count):
             other = make_learner(make_model(replace(CONFIG, board_side=30)), rows=8)
             other.processes = ProcessGroup()
-            other.processes.index, other.processes.count = index, count
+            other.processes.index = index
+            other.processes.count = count
             other.load(learner.tensors(), parts[-1], learner.numbers())
-            taken.append(other.slots())
-        assert [len(part["puzzles"]) for part in taken] == other.sizes
-        parts.append(taken)
+            slots.append(other.slots())
+        assert [len(part["puzzles"]) for part in slots] == other.sizes
+        parts.append(slots)
     last = make_learner(make_model(replace(CONFIG, board_side=30)), rows=8)
     last.load(learner.tensors(), parts[-1], learner.numbers())
     assert_close(last.slots(), learner.slots(), rtol=0, atol=0)
 
 
 class Watch(TorchDispatchMode):
-    """The most elements that any operation made anew."""
+    """Records the size of the largest tensor that any operation allocates."""
 
     def __init__(self) -> None:
         super().__init__()
         self.most = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **(kwargs or {}))
-        given = {id(value) for value in (*args, *(kwargs or {}).values())}
-        for value in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(value, torch.Tensor) and id(value) not in given and value._base is None:
+        results = func(*args, **(kwargs or {}))
+        arguments = {id(value) for value in (*args, *(kwargs or {}).values())}
+        for value in results if isinstance(results, tuple | list) else (results,):
+            if isinstance(value, torch.Tensor) and id(value) not in arguments and value._base is None:
                 self.most = max(self.most, value.numel())
-        return made
+        return results
 
 
 class Pretended(ProcessGroup):
-    """One of two processes; the other has the same to say. Keeps the size of what is sent."""
+    """One of two processes, the other of which sends the same values; records the sizes of the messages."""
 
     count = 2
 
@@ -225,25 +231,27 @@ class Pretended(ProcessGroup):
 
 
 def test_no_step_touches_or_sends_more_of_a_large_table_than_the_rows_in_the_batch() -> None:
-    learner, processes = make_learner(make_model(), rows=1_000_000), Pretended()
+    learner = make_learner(make_model(), rows=1_000_000)
+    processes = Pretended()
     learner.processes = processes
     learner.step(make_batch([4, 4]))
     before = learner.table.weights_PI.clone()
     with Watch() as watch:
         learner.step(make_batch([4, 4]))
     weights = sum(parameter.numel() for parameter in learner.model.parameters())
-    assert watch.most < 2 * weights < 100_000, "nothing made has the size of the table"
+    assert watch.most < 2 * weights < 100_000, "no allocated tensor has the size of the table"
     assert max(processes.sent) == weights + 2, "and whether losses and ID gradients are finite"
     changed = (learner.table.weights_PI != before).any(1).nonzero()[:, 0]
     assert changed.tolist() == [0, 1]
 
 
 def test_equal_ids_of_several_processes_are_summed_before_the_sign() -> None:
-    """Twice the batch's gradients of one process, so nothing but the reduction can tell."""
-    learner, alone = make_learner(make_model()), make_learner(make_model())
+    """The sum is twice the gradient of one process, so only the reduction makes a difference."""
+    learner = make_learner(make_model())
+    alone = make_learner(make_model())
     learner.processes = Pretended()
-    for each in (learner, alone):
-        each.step(make_batch([4, 3]))
+    for member in (learner, alone):
+        member.step(make_batch([4, 3]))
     assert learner.sizes == [2, 2]
     assert_close(gradients_of(learner), gradients_of(alone), rtol=1e-5, atol=1e-8)
     assert_close(learner.table.weights_PI, alone.table.weights_PI, rtol=0, atol=0)
@@ -253,11 +261,12 @@ def test_a_curriculum_changes_the_cycles_on_the_way(monkeypatch: pytest.MonkeyPa
     learner = make_learner(
         make_model(replace(CONFIG, h_cycles=3, l_cycles=2)), total_steps=10, curriculum=((0.3, 1, 1), (0.6, 2, 1))
     )
-    asked, forward = [], type(learner.model).forward
+    cycles = []
+    forward = type(learner.model).forward
     monkeypatch.setattr(
         type(learner.model), "forward",
-        lambda *given, **options: asked.append(options["cycles"]) or forward(*given, **options),
+        lambda *arguments, **options: cycles.append(options["cycles"]) or forward(*arguments, **options),
     )  # fmt: skip
     for _ in range(10):
         learner.step(make_batch([4]))
-    assert asked == [(1, 1)] * 3 + [(2, 1)] * 3 + [(3, 2)] * 4
+    assert cycles == [(1, 1)] * 3 + [(2, 1)] * 3 + [(3, 2)] * 4

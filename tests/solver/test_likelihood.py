@@ -1,4 +1,4 @@
-"""The log-probability of a grid under an augmentation is that of the tokens that it is drawn as."""
+"""The log-probability of a grid under an augmentation is that of the tokens it is rendered as."""
 
 import numpy as np
 from hypothesis import given
@@ -12,8 +12,9 @@ from tests.helpers.strategies import augmentations, grids
 
 
 def plain_score(table: np.ndarray, grid: Grid) -> float:
-    """By loops over the canvas; table: (rows, columns, 12), grid: as it stands on the canvas."""
-    (rows, columns, _), (height, width) = table.shape, grid.shape
+    """Score a grid with loops over the canvas; table: (rows, columns, 12), grid: transformed as on the canvas."""
+    rows, columns, _ = table.shape
+    height, width = grid.shape
     if height > rows or width > columns:
         return -np.inf
     total = sum(table[row, column, COLOUR + grid[row, column]] for row, column in np.ndindex(height, width))
@@ -25,20 +26,20 @@ def plain_score(table: np.ndarray, grid: Grid) -> float:
 def test_a_score_is_the_sum_over_cells_and_end_marks(
     examples: list[tuple[Augmentation, int, int]], data: st.DataObject
 ) -> None:
-    drawn = [(row, data.draw(grids(6))) for row in range(len(examples)) for _ in range(2)]
+    candidates = [(row, data.draw(grids(6))) for row in range(len(examples)) for _ in range(2)]
     rng = np.random.default_rng(0)
     table = -rng.random((len(examples), 50, 12), np.float32)
     canvases = np.array([[rows, columns] for _, rows, columns in examples])
-    cells = np.concatenate([grid.ravel() for _, grid in drawn])
-    starts = np.cumsum([0, *(grid.size for _, grid in drawn)])[:-1]
-    heights, widths = np.array([grid.shape for _, grid in drawn], np.uint8).T
+    cells = np.concatenate([grid.ravel() for _, grid in candidates])
+    starts = np.cumsum([0, *(grid.size for _, grid in candidates)])[:-1]
+    heights, widths = np.array([grid.shape for _, grid in candidates], np.uint8).T
     scores = score_grids(
-        table, canvases, np.array([each.dihedral for each, _, _ in examples], np.uint8),
-        np.array([each.colours for each, _, _ in examples], np.uint8),
-        np.array([row for row, _ in drawn]), heights, widths, starts, cells,
+        table, canvases, np.array([augmentation.dihedral for augmentation, _, _ in examples], np.uint8),
+        np.array([augmentation.colours for augmentation, _, _ in examples], np.uint8),
+        np.array([row for row, _ in candidates]), heights, widths, starts, cells,
     )  # fmt: skip
     expected = []
-    for row, grid in drawn:
+    for row, grid in candidates:
         augmentation, rows, columns = examples[row]
         used = table[row, : rows * columns].reshape(rows, columns, 12)
         expected.append(plain_score(used, augmentation.apply(grid)))

@@ -20,7 +20,7 @@ def make_output(logits_BCV: Tensor, halt: list[float]) -> Output:
 
 
 def confident(tokens: list[list[int]], strength: float = 8.0) -> Tensor:
-    """Logits that pick the tokens given, of a vocabulary of 4."""
+    """Return logits whose argmax is the given tokens, of a vocabulary of 4."""
     return strength * torch.nn.functional.one_hot(torch.tensor(tokens), 4).float().requires_grad_()
 
 
@@ -51,20 +51,21 @@ def test_stablemax_is_computed_in_float64() -> None:
 
 def test_each_example_is_the_mean_over_its_labelled_cells() -> None:
     both = loss_of([[1, 1, 1, 1], [1, 1, 1, 1]], [[1, 0, 0, 0], [1, 2, 1, 2]], [0.0, 0.0])
-    right, wrong = -math.log(9 / 12), -math.log(1 / 12)
+    right = -math.log(9 / 12)
+    wrong = -math.log(1 / 12)
     assert both.cells.item() == pytest.approx(right + (2 * right + 2 * wrong) / 4)
     assert both.correct_B.tolist() == [1, 2]
     assert both.labelled_B.tolist() == [1, 4]
 
 
 def test_halting_target_is_one_when_every_labelled_cell_is_right() -> None:
-    solved = loss_of([[1, 2, 3]], [[1, 2, 0]], [2.0])
+    result = loss_of([[1, 2, 3]], [[1, 2, 0]], [2.0])
     failed = loss_of([[1, 3, 3]], [[1, 2, 0]], [2.0])
-    assert solved.exact_B.tolist() == [True]
+    assert result.exact_B.tolist() == [True]
     assert failed.exact_B.tolist() == [False]
-    assert solved.halting.item() == pytest.approx(math.log1p(math.exp(-2)))
+    assert result.halting.item() == pytest.approx(math.log1p(math.exp(-2)))
     assert failed.halting.item() == pytest.approx(2 + math.log1p(math.exp(-2)))
-    assert solved.total.item() == pytest.approx(solved.cells.item() + 0.5 * solved.halting.item())
+    assert result.total.item() == pytest.approx(result.cells.item() + 0.5 * result.halting.item())
 
 
 def test_a_right_answer_pushes_the_halting_logit_up_and_a_wrong_one_down() -> None:
@@ -109,9 +110,9 @@ KINDS: tuple[LossName, ...] = ("stablemax", "softmax")
 def test_softmax_is_that_of_torch_in_float32_at_least(dtype: torch.dtype, expected: torch.dtype) -> None:
     logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
     labels = torch.arange(5)
-    ours = cross_entropy(logits, labels, LossConfig("softmax"))
-    assert ours.dtype == expected
-    assert_close(ours, F.cross_entropy(logits.to(expected), labels, reduction="none"))
+    actual = cross_entropy(logits, labels, LossConfig("softmax"))
+    assert actual.dtype == expected
+    assert_close(actual, F.cross_entropy(logits.to(expected), labels, reduction="none"))
 
 
 def test_smoothed_softmax_is_that_of_torch() -> None:
@@ -150,8 +151,9 @@ def test_the_published_loss_is_the_default() -> None:
     logits_BCV = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(3))
     labels_BC = torch.tensor([[1, 2, 0], [3, 0, 1]])
     output = make_output(logits_BCV, [0.3, -2.0])
-    plain, named = losses(output, labels_BC), losses(output, labels_BC, config=LossConfig("stablemax", 0.0, 0.5))
-    assert_close(plain.total, named.total, rtol=0, atol=0)
+    plain = losses(output, labels_BC)
+    explicit = losses(output, labels_BC, config=LossConfig("stablemax", 0.0, 0.5))
+    assert_close(plain.total, explicit.total, rtol=0, atol=0)
     assert plain.total.dtype == torch.float64
 
 
@@ -177,5 +179,5 @@ def test_confidence_is_of_the_least_sure_cell_that_counts() -> None:
     assert_close(least_confidence(logits_BCV, labels_BC, used_BC, "softmax"), expected, rtol=1e-4, atol=1e-5)
     used_BC = used_BC & torch.tensor([True, True, False])
     assert_close(least_confidence(logits_BCV, labels_BC, used_BC, "softmax")[1], best[1].logit())
-    certain = least_confidence(1e4 * logits_BCV, labels_BC, used_BC, "softmax")
-    assert certain.isfinite().all()
+    saturated = least_confidence(1e4 * logits_BCV, labels_BC, used_BC, "softmax")
+    assert saturated.isfinite().all()

@@ -26,7 +26,8 @@ def test_half_precision_learns_nearly_the_same(monkeypatch: pytest.MonkeyPatch) 
 def test_a_step_whose_gradients_overflow_is_left_out_and_the_scale_halved() -> None:
     learner = make_learner(make_model(), scale_loss=True)
     assert learner.scale is not None
-    learner.model.precision, learner.scale.value = torch.float16, 2.0**40
+    learner.model.precision = torch.float16
+    learner.scale.value = 2.0**40
     learner.step(make_batch([4, 4]))
     before = [parameter.clone() for parameter in learner.model.parameters()]
     start = list(make_model().parameters())
@@ -39,7 +40,8 @@ def test_a_step_whose_gradients_overflow_is_left_out_and_the_scale_halved() -> N
 
 
 def test_the_scale_does_not_change_what_is_learnt() -> None:
-    plain, scaled = make_learner(make_model()), make_learner(make_model(), scale_loss=True)
+    plain = make_learner(make_model())
+    scaled = make_learner(make_model(), scale_loss=True)
     for _ in range(3):
         results = [learner.step(make_batch([4, 2])) for learner in (plain, scaled)]
     assert_close(results[0].id_gradients_BI, results[1].id_gradients_BI, rtol=1e-5, atol=0)
@@ -56,7 +58,7 @@ def test_the_scale_doubles_after_calm_steps() -> None:
 @pytest.mark.parametrize("scale_loss", [False, True])
 @pytest.mark.parametrize("where", ["weights", "ids"])
 def test_what_is_not_finite_stops_before_anything_changes(where: str, scale_loss: bool) -> None:
-    """With a scale too: no factor helps where the loss itself is not finite."""
+    """The error is also raised with a loss scale, because no factor helps if the loss itself is not finite."""
     learner = make_learner(make_model(), scale_loss=scale_loss)
     learner.step(make_batch([4, 3]))
     if where == "weights":
@@ -73,4 +75,4 @@ def test_what_is_not_finite_stops_before_anything_changes(where: str, scale_loss
     assert error.value.carry.batch.puzzles_B.tolist() == [0, 1]
 
 
-# State: all of it comes back.
+# The whole state is restored.

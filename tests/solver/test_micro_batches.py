@@ -1,4 +1,4 @@
-"""A batch in chunks and canvases, compiled or not, when memory ends: the same step."""
+"""A step gives the same result in chunks, on task canvases, compiled, and after running out of memory."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ SIZES = [900, 12, 200, 36, 130, 25, 49]
 
 
 def real_learner(most: int | None = None) -> Learner:
-    """A learner in float64 whose slots are of very different widths."""
+    """Return a learner in float64 whose slots have very different widths."""
     model = make_model(replace(CONFIG, board_side=30, h_cycles=2, l_cycles=2)).double()
     model.precision = torch.float64
     learner = make_learner(model)
@@ -34,7 +34,8 @@ def real_learner(most: int | None = None) -> Learner:
 def test_chunks_change_nothing_but_the_memory_they_take(most: int) -> None:
     results = []
     for learner in (real_learner(), real_learner(most)):
-        first, second = learner.step(make_batch(SIZES)), learner.step(make_batch(SIZES))
+        first = learner.step(make_batch(SIZES))
+        second = learner.step(make_batch(SIZES))
         results.append((first, second, gradients_of(learner), learner.slots()))
     (whole_1, whole_2, whole_gradients, whole_slots), (part_1, part_2, gradients, slots) = results
     for whole, part in ((whole_1, part_1), (whole_2, part_2)):
@@ -54,8 +55,10 @@ def test_slots_are_cut_longest_first_and_never_over_the_limit() -> None:
 
 
 def test_the_smallest_chunk_is_not_blamed_when_memory_ends_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was done before it takes memory too, so the largest chunks are halved until all of them are single."""
-    learner, forward, calls = real_learner(1000), RecursiveModel.forward, []
+    """Earlier chunks use memory too, so the largest chunks are halved until each has a single slot."""
+    learner = real_learner(1000)
+    forward = RecursiveModel.forward
+    calls = []
 
     def limited(model: RecursiveModel, latents: Latents, batch: Batch, *rest: object, **options: object) -> Output:
         calls.append(int((batch.cells_BS >= 0).sum()))
@@ -76,8 +79,10 @@ def test_a_micro_batch_counts_full_boards() -> None:
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory"), RuntimeError("DefaultCPUAllocator: no memory")])
 def test_out_of_memory_halves_the_chunk_and_goes_on(monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
-    learner, whole = real_learner(), real_learner()
-    expected, forward = whole.step(make_batch(SIZES)), type(learner.model).forward
+    learner = real_learner()
+    whole = real_learner()
+    expected = whole.step(make_batch(SIZES))
+    forward = type(learner.model).forward
 
     def limited(model: RecursiveModel, latents: Latents, batch: Batch, *rest: object, **options: object) -> Output:
         if (batch.cells_BS >= 0).sum() > 920:
@@ -100,17 +105,18 @@ def raise_(error: Exception) -> None:
 
 
 def test_the_task_canvas_is_the_full_board_with_the_same_cells_left_out() -> None:
-    """Real tasks of all sizes, one supervision step of each: logits and gradients agree."""
+    """Logits and gradients agree for one supervision step on real tasks of all sizes."""
     tasks = load_tasks("arc-agi-1/training", Selection(limit=12))
     puzzle_set = build_puzzle_set([SourcedTasks("a", "train", tasks)], 3, seed=0)
-    learners, results = [], []
+    learners = []
+    results = []
     narrow = PuzzleDataset(puzzle_set, "task").training_batch(PuzzleDataset(puzzle_set, "task").sampler(0), 24)
     full = PuzzleDataset(puzzle_set, "full").training_batch(PuzzleDataset(puzzle_set, "full").sampler(0), 24)
-    shown = torch.zeros(24, 900, dtype=torch.bool)
+    on_canvas = torch.zeros(24, 900, dtype=torch.bool)
     for row, cells in enumerate(narrow.cells_BS):
-        shown[row, cells[cells >= 0]] = True
-    masked = replace(full, cells_BS=full.cells_BS.masked_fill(~shown, -1))
-    assert not (masked.labels_BS > 0)[~shown].any(), "no label lies outside the canvas"
+        on_canvas[row, cells[cells >= 0]] = True
+    masked = replace(full, cells_BS=full.cells_BS.masked_fill(~on_canvas, -1))
+    assert not (masked.labels_BS > 0)[~on_canvas].any(), "no label is outside the canvas"
     for batch in (narrow, masked):
         learner = make_learner(make_model(replace(CONFIG, hidden=64, board_side=30, h_cycles=3, l_cycles=4)), rows=48)
         learner.table.weights_PI.normal_(generator=torch.Generator().manual_seed(1))
@@ -118,8 +124,8 @@ def test_the_task_canvas_is_the_full_board_with_the_same_cells_left_out() -> Non
         results.append(learner.step(batch))
     for row in range(24):
         cells = narrow.cells_BS[row][narrow.cells_BS[row] >= 0]
-        ours = results[0].output.logits_BCV[row, : len(cells)]
-        assert_close(ours, results[1].output.logits_BCV[row, cells], rtol=0, atol=1e-4)
+        logits = results[0].output.logits_BCV[row, : len(cells)]
+        assert_close(logits, results[1].output.logits_BCV[row, cells], rtol=0, atol=1e-4)
     assert_close(gradients_of(learners[0]), gradients_of(learners[1]), rtol=0, atol=5e-6)
     assert_close(results[0].id_gradients_BI, results[1].id_gradients_BI, rtol=0, atol=5e-6)
 
@@ -135,7 +141,8 @@ def test_varlen_attention_is_given_every_example_by_itself(monkeypatch: pytest.M
         return torch.cat([scaled_dot_product_attention(*part) for part in parts], 1).transpose(0, 1)
 
     monkeypatch.setattr("solver.model.packing.varlen_attn", one_by_one)
-    padded, varlen = real_learner(), real_learner()
+    padded = real_learner()
+    varlen = real_learner()
     varlen.model.varlen = True
     results = [learner.step(make_batch(SIZES)) for learner in (padded, varlen)]
     assert_close(results[0].output.logits_BCV, results[1].output.logits_BCV, rtol=0, atol=1e-10)

@@ -13,14 +13,12 @@ from solver.model.model import RecursiveModel
 from solver.model.output import Output
 from solver.model.recursion import recurse
 
-SIDE, SMALL = (
-    4,
-    ModelConfig(hidden=16, heads=2, board_side=4, id_slots=2, h_cycles=2, l_cycles=2, canvas="task"),
-)
+SIDE = 4
+SMALL = ModelConfig(hidden=16, heads=2, board_side=4, id_slots=2, h_cycles=2, l_cycles=2, canvas="task")
 
 
 def make_batch(cells: list[list[int]], seed: int = 0) -> Batch:
-    """Random tokens, the same for the same board cell of the same row, wherever the cell stands."""
+    """Return random tokens that depend only on the row of the batch and the board cell, not on the column."""
     generator = torch.Generator().manual_seed(seed)
     boards = torch.randint(0, 12, (len(cells), SIDE * SIDE), generator=generator)
     cells_BC = torch.tensor(cells)
@@ -33,7 +31,7 @@ def run(model: RecursiveModel, batch: Batch, ids_BI: Tensor) -> Output:
 
 
 def make_model(config: ModelConfig = SMALL) -> RecursiveModel:
-    """Fresh weights, with a halting head that is not zero."""
+    """Return a model with initial weights and a halting head that is not zero."""
     torch.manual_seed(1)
     model = RecursiveModel(config)
     torch.nn.init.normal_(model.halt_head.weight)
@@ -41,8 +39,10 @@ def make_model(config: ModelConfig = SMALL) -> RecursiveModel:
 
 
 def test_padding_changes_nothing() -> None:
-    model, ids_BI = make_model(), torch.randn(2, 16)
-    short, long = [0, 1, 4, 5], [0, 1, 2, 4, 5, 6]
+    model = make_model()
+    ids_BI = torch.randn(2, 16)
+    short = [0, 1, 4, 5]
+    long = [0, 1, 2, 4, 5, 6]
     together = run(model, make_batch([[*short, -1, -1, -1], [*long, -1]]), ids_BI)
     for row, cells in enumerate((short, long)):
         batch = make_batch([short, long[:4]]) if row == 0 else make_batch([[*short, 8, 9], long])
@@ -66,7 +66,8 @@ def test_padding_leaves_no_trace_in_the_gradients() -> None:
 
 
 def test_task_canvas_equals_full_canvas_with_the_other_cells_masked() -> None:
-    model, ids_BI = make_model(), torch.randn(1, 16)
+    model = make_model()
+    ids_BI = torch.randn(1, 16)
     used = [5, 6, 9, 10]
     full = run(model, make_batch([[cell if cell in used else -1 for cell in range(SIDE * SIDE)]]), ids_BI)
     task = run(model, make_batch([used]), ids_BI)
@@ -75,10 +76,11 @@ def test_task_canvas_equals_full_canvas_with_the_other_cells_masked() -> None:
 
 
 def test_cells_are_told_apart_by_their_place_on_the_board() -> None:
-    model, ids_BI = make_model(), torch.randn(1, 16)
+    model = make_model()
+    ids_BI = torch.randn(1, 16)
     batch = make_batch([[0, 1, 4, 5]])
-    moved = Batch(batch.tokens_BS, batch.labels_BS, batch.cells_BS + 2, batch.puzzles_B)
-    assert (run(model, batch, ids_BI).logits_BCV - run(model, moved, ids_BI).logits_BCV).abs().max() > 1e-3
+    shifted = Batch(batch.tokens_BS, batch.labels_BS, batch.cells_BS + 2, batch.puzzles_B)
+    assert (run(model, batch, ids_BI).logits_BCV - run(model, shifted, ids_BI).logits_BCV).abs().max() > 1e-3
 
 
 def test_mlp_mixer_refuses_part_of_the_board() -> None:
@@ -119,11 +121,12 @@ def test_only_the_last_cycle_carries_a_gradient() -> None:
 
 def test_rotation_depends_on_the_distance_only() -> None:
     cos, sin = rotary_tables(10, 6, 10000.0)
-    q, k = torch.randn(6), torch.randn(6)
-    turned = [[rotate(v, cos[p], sin[p]) for p in range(10)] for v in (q, k)]
-    assert_close(turned[0][2] @ turned[1][5], turned[0][6] @ turned[1][9])
-    assert_close(turned[0][0], q)
-    # Pairs are (i, i + 3): a unit vector at 0 turns towards 3, by one radian a position.
+    q = torch.randn(6)
+    k = torch.randn(6)
+    rotated = [[rotate(v, cos[p], sin[p]) for p in range(10)] for v in (q, k)]
+    assert_close(rotated[0][2] @ rotated[1][5], rotated[0][6] @ rotated[1][9])
+    assert_close(rotated[0][0], q)
+    # Pairs are (i, i + 3): a unit vector along axis 0 rotates towards axis 3, by one radian per position.
     assert_close(rotate(torch.eye(6)[0], cos[1], sin[1])[[0, 3]], torch.tensor([0.5403023, 0.8414710]))
 
 
@@ -186,15 +189,17 @@ def test_published_model_has_the_published_number_of_parameters() -> None:
 
 
 def test_row_and_column_positions_tell_how_far_cells_are_apart_in_each() -> None:
-    side, slots, size = 5, 2, 8
+    side = 5
+    slots = 2
+    size = 8
     cos, sin = (table.double() for table in rotary_tables_2d(slots, side, size, 100.0))
     assert cos.shape == sin.shape == (slots + side * side, size)
     q_K, k_K = torch.randn(2, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def score(one: tuple[int, int], other: tuple[int, int]) -> Tensor:
         places = [slots + row * side + column for row, column in (one, other)]
-        turned = [rotate(x, cos[place], sin[place]) for x, place in zip((q_K, k_K), places, strict=True)]
-        return turned[0] @ turned[1]
+        rotated = [rotate(x, cos[place], sin[place]) for x, place in zip((q_K, k_K), places, strict=True)]
+        return rotated[0] @ rotated[1]
 
     assert_close(score((0, 1), (2, 0)), score((2, 4), (4, 3)), atol=1e-5, rtol=0)
     assert abs(score((0, 1), (2, 0)) - score((0, 0), (2, 0))) > 1e-3, "the column counts"
@@ -204,7 +209,7 @@ def test_row_and_column_positions_tell_how_far_cells_are_apart_in_each() -> None
 def test_a_plain_network_takes_row_and_column_positions() -> None:
     model = make_model(ModelConfig(hidden=16, heads=2, board_side=4, id_slots=2, canvas="task", positions="rope2d"))
     batch = make_batch([[0, 1, 4, 5, 8]])
-    turned = replace(batch, cells_BS=torch.tensor([[0, 4, 1, 5, 2]]))  # rows and columns exchanged
+    transposed = replace(batch, cells_BS=torch.tensor([[0, 4, 1, 5, 2]]))  # rows and columns exchanged
     with torch.no_grad():
-        logits, other = (run(model, each, torch.ones(1, 16)).logits_BCV for each in (batch, turned))
+        logits, other = (run(model, examples, torch.ones(1, 16)).logits_BCV for examples in (batch, transposed))
     assert (logits - other).abs().max() > 1e-4

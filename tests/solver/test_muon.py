@@ -1,4 +1,4 @@
-"""NorMuon: Muon's orthogonal update, even over its rows and as large as Adam's."""
+"""NorMuon: Muon's orthogonal update, normalised over its rows and as large as Adam's."""
 
 import pytest
 import torch
@@ -27,14 +27,15 @@ def moved_by(optimizer: torch.optim.Optimizer, matrix: Tensor, gradients: list[T
 def test_without_the_normaliser_it_goes_where_muon_goes(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sizes differ: Muon's update is as large as Adam's only up to its singular values, which are not quite 1."""
+    """The sizes differ slightly, because the singular values of Muon's update are not exactly 1."""
     monkeypatch.setattr(NorMuon, "_even_out", lambda _, update, *rest: update)
-    ours, theirs = torch.nn.Parameter(torch.zeros(shape)), torch.nn.Parameter(torch.zeros(shape))
-    normuon = NorMuon([ours], 0.5, 0.0)
-    muon = torch.optim.Muon([theirs], 0.5, 0.0, adjust_lr_fn="match_rms_adamw")
+    normuon_matrix = torch.nn.Parameter(torch.zeros(shape))
+    muon_matrix = torch.nn.Parameter(torch.zeros(shape))
+    normuon = NorMuon([normuon_matrix], 0.5, 0.0)
+    muon = torch.optim.Muon([muon_matrix], 0.5, 0.0, adjust_lr_fn="match_rms_adamw")
     for seed in range(3):
         updates = []
-        for optimizer, matrix in ((normuon, ours), (muon, theirs)):
+        for optimizer, matrix in ((normuon, normuon_matrix), (muon, muon_matrix)):
             before = matrix.detach().clone()
             update = moved_by(optimizer, matrix, [random_matrix(shape, seed)]) - before
             updates.append(update)
@@ -47,8 +48,8 @@ def test_the_orthogonal_matrix_is_that_of_muon_bit_for_bit(shape: tuple[int, int
     gradient = random_matrix(shape, 1)
     matrix = torch.nn.Parameter(torch.zeros(shape))
     muon = torch.optim.Muon([matrix], 1.0, 0.0, momentum=0.0, adjust_lr_fn="match_rms_adamw")
-    moved = moved_by(muon, matrix, [gradient])
-    assert_close(-moved, orthogonalise(gradient).float() * 0.2 * max(shape) ** 0.5, rtol=1e-6, atol=0)
+    change = moved_by(muon, matrix, [gradient])
+    assert_close(-change, orthogonalise(gradient).float() * 0.2 * max(shape) ** 0.5, rtol=1e-6, atol=0)
 
 
 def test_in_float64_it_is_nearly_orthogonal() -> None:
@@ -58,19 +59,24 @@ def test_in_float64_it_is_nearly_orthogonal() -> None:
 
 
 def test_by_hand() -> None:
-    """Two steps in float64: momentum, orthogonal matrix, mean squares of its rows, size, decay."""
-    lr, decay, mu, beta2 = 0.3, 0.5, 0.95, 0.95
+    """Two steps in float64 equal the formulas: momentum, orthogonal matrix, mean squares of its rows, size, decay."""
+    lr = 0.3
+    decay = 0.5
+    mu = 0.95
+    beta2 = 0.95
     start, *gradients = (random_matrix((6, 4), seed, torch.float64) for seed in (3, 4, 5))
     matrix = torch.nn.Parameter(start.clone())
-    moved = moved_by(NorMuon([matrix], lr, decay), matrix, gradients)
-    expected, momentum, square = start, torch.zeros_like(start), torch.zeros(6, 1, dtype=torch.float64)
+    change = moved_by(NorMuon([matrix], lr, decay), matrix, gradients)
+    expected = start
+    momentum = torch.zeros_like(start)
+    square = torch.zeros(6, 1, dtype=torch.float64)
     for gradient in gradients:
         momentum = mu * momentum + (1 - mu) * gradient
         update = orthogonalise((1 - mu) * gradient + mu * momentum)
         square = beta2 * square + (1 - beta2) * (update**2).mean(1, keepdim=True)
         even = update / square.sqrt()
         expected = expected * (1 - lr * decay) - lr * 0.2 * even * 24**0.5 / even.norm()
-    assert_close(moved, expected, rtol=1e-8, atol=1e-9)
+    assert_close(change, expected, rtol=1e-8, atol=1e-9)
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,4 +1,4 @@
-"""Chance: what an example gets is its own, looks Gaussian, and is the same in any batch."""
+"""Noise source: the noise of an example is independent of others, Gaussian, and the same in any batch."""
 
 import numpy as np
 import torch
@@ -15,20 +15,22 @@ from tests.helpers.small_model import make_batch, make_model
 
 def test_the_numbers_are_standard_normal_and_no_two_draws_places_or_channels_are_alike() -> None:
     padding = Padding((3, 200))
-    drawn = torch.cat([NoiseSource(make_keys([[1], [2], [3]])).normal(draw, padding, 512) for draw in (0, 1)])
-    assert_close(drawn.mean(), torch.tensor(0.0), rtol=0, atol=0.01)
-    assert_close(drawn.std(), torch.tensor(1.0), rtol=0, atol=0.01)
-    assert_close((drawn**4).mean(), torch.tensor(3.0), rtol=0, atol=0.05)
-    rows, channels = torch.corrcoef(drawn[::24]), torch.corrcoef(drawn.T[::16])
+    noise = torch.cat([NoiseSource(make_keys([[1], [2], [3]])).normal(draw, padding, 512) for draw in (0, 1)])
+    assert_close(noise.mean(), torch.tensor(0.0), rtol=0, atol=0.01)
+    assert_close(noise.std(), torch.tensor(1.0), rtol=0, atol=0.01)
+    assert_close((noise**4).mean(), torch.tensor(3.0), rtol=0, atol=0.05)
+    rows = torch.corrcoef(noise[::24])
+    channels = torch.corrcoef(noise.T[::16])
     assert (rows - torch.eye(len(rows))).abs().max() < 0.25
     assert (channels - torch.eye(len(channels))).abs().max() < 0.2
-    assert len(drawn.unique()) > 0.99 * drawn.numel() * (1 - drawn.numel() / 2**25)
+    assert len(noise.unique()) > 0.99 * noise.numel() * (1 - noise.numel() / 2**25)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**62), st.integers(0, 50)), min_size=1, max_size=6, unique=True), st.data())
 def test_noise_is_an_examples_own_in_any_batch_of_any_width(numbers: list, data: st.DataObject) -> None:
-    keys_B, row = make_keys(np.array(numbers)), data.draw(st.integers(0, len(numbers) - 1))
+    keys_B = make_keys(np.array(numbers))
+    row = data.draw(st.integers(0, len(numbers) - 1))
     used_BS = torch.arange(7) < torch.tensor([data.draw(st.integers(1, 7)) for _ in numbers])[:, None]
     padding = Padding((len(numbers), 7), used_BS.flatten().nonzero()[:, 0])
     together = padding.unpack(NoiseSource(keys_B).at(4).normal(2, padding, 6))[row][used_BS[row]]
@@ -37,10 +39,11 @@ def test_noise_is_an_examples_own_in_any_batch_of_any_width(numbers: list, data:
 
 
 def test_another_example_step_or_draw_has_other_noise() -> None:
-    padding, chance = Padding((1, 4)), NoiseSource(make_keys([[5, 1]]))
+    padding = Padding((1, 4))
+    chance = NoiseSource(make_keys([[5, 1]]))
     others = [NoiseSource(make_keys([[5, 2]])), NoiseSource(make_keys([[1, 5]])), chance.at(1), chance.at(2)]
-    drawn = [each.normal(1, padding, 8) for each in (chance, *others)] + [chance.normal(2, padding, 8)]
-    assert len({tuple(each.flatten().tolist()) for each in drawn}) == len(drawn)
+    noise = [source.normal(1, padding, 8) for source in (chance, *others)] + [chance.normal(2, padding, 8)]
+    assert len({tuple(values.flatten().tolist()) for values in noise}) == len(noise)
 
 
 def test_noise_between_steps_is_added_to_every_latent() -> None:
@@ -51,16 +54,19 @@ def test_noise_between_steps_is_added_to_every_latent() -> None:
     for name in zeros:
         assert_close(alone[name][0], noisy[name][1], rtol=0, atol=0)
     later = chance.at(3).disturb(zeros)
-    drawn = torch.cat([noisy["z_h"], noisy["z_l"], later["z_h"], later["z_l"]]).flatten(1)
-    assert_close(drawn.std(dim=1), torch.full((12,), 0.3), rtol=0.05, atol=0)
-    alike = torch.corrcoef(drawn) - torch.eye(12)
-    assert alike.abs().max() < 0.1, "no two rows, latents or steps share their noise"
-    assert not zeros["z_h"].any(), "the latents given stay as they are"
+    noise = torch.cat([noisy["z_h"], noisy["z_l"], later["z_h"], later["z_l"]]).flatten(1)
+    assert_close(noise.std(dim=1), torch.full((12,), 0.3), rtol=0.05, atol=0)
+    correlations = torch.corrcoef(noise) - torch.eye(12)
+    assert correlations.abs().max() < 0.1, "the noise of different rows, latents and steps is uncorrelated"
+    assert not zeros["z_h"].any(), "the input latents are not changed"
 
 
 def test_noise_is_added_before_every_supervision_step() -> None:
-    model, table, batch = make_model(), PuzzleEmbedding(2, 16), make_batch([4, 4])
-    chance, latents = NoiseSource(make_keys([[1], [2]]), noise=0.5), model.initial_latents(2, 4)
+    model = make_model()
+    table = PuzzleEmbedding(2, 16)
+    batch = make_batch([4, 4])
+    chance = NoiseSource(make_keys([[1], [2]]), noise=0.5)
+    latents = model.initial_latents(2, 4)
     for step, output in enumerate(predict_steps(model, table, batch, 3, chance), 1):
         with torch.no_grad():
             by_hand = model(chance.at(step).disturb(latents), batch, table.lookup(batch.puzzles_B))

@@ -24,10 +24,15 @@ from solver.training.optim import (
 
 
 def test_adam_atan2_by_hand() -> None:
-    lr, decay, beta1, beta2 = 0.1, 0.5, 0.9, 0.95
+    lr = 0.1
+    decay = 0.5
+    beta1 = 0.9
+    beta2 = 0.95
     parameter = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
     optimizer = AdamAtan2([parameter], lr, (beta1, beta2), decay)
-    value, mean, square = 2.0, 0.0, 0.0
+    value = 2.0
+    mean = 0.0
+    square = 0.0
     for step, gradient in enumerate((3.0, -1.0, 0.5), start=1):
         parameter.grad = torch.tensor([gradient], dtype=torch.float64)
         optimizer.step()
@@ -115,10 +120,11 @@ def take_steps(model: RecursiveModel, optimizers: list[torch.optim.Optimizer], s
 
 
 def test_adam_atan2_is_one_optimizer_over_all_parameters_in_order() -> None:
-    made, plain = tiny_model(), tiny_model()
-    take_steps(made, optimizers_of(made, "adam_atan2"), range(3))
+    model = tiny_model()
+    plain = tiny_model()
+    take_steps(model, optimizers_of(model, "adam_atan2"), range(3))
     take_steps(plain, [AdamAtan2(plain.parameters(), 1e-2)], range(3))
-    assert_close(made.state_dict(), plain.state_dict(), rtol=0, atol=0)
+    assert_close(model.state_dict(), plain.state_dict(), rtol=0, atol=0)
 
 
 def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else() -> None:
@@ -126,12 +132,12 @@ def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else() -> None:
     muon, rest = optimizers_of(model, "muon")
     assert isinstance(muon, torch.optim.Muon)
     assert isinstance(rest, AdamAtan2)
-    taken = {parameter for group in muon.param_groups for parameter in group["params"]}
-    names = {name for name, parameter in model.named_parameters() if parameter in taken}
+    matrices = {parameter for group in muon.param_groups for parameter in group["params"]}
+    names = {name for name, parameter in model.named_parameters() if parameter in matrices}
     assert names == {name for name, _ in model.named_parameters() if name.startswith("network.")}
-    left = {parameter for group in rest.param_groups for parameter in group["params"]}
-    assert taken | left == set(model.parameters())
-    assert not taken & left
+    others = {parameter for group in rest.param_groups for parameter in group["params"]}
+    assert matrices | others == set(model.parameters())
+    assert not matrices & others
 
 
 def test_with_normuon_the_rest_is_left_to_adamw() -> None:
@@ -139,17 +145,18 @@ def test_with_normuon_the_rest_is_left_to_adamw() -> None:
     normuon, rest = optimizers_of(model, "normuon")
     assert isinstance(normuon, NorMuon)
     assert type(rest) is AdamW
-    taken = {parameter for group in normuon.param_groups for parameter in group["params"]}
-    names = {name for name, parameter in model.named_parameters() if parameter in taken}
+    matrices = {parameter for group in normuon.param_groups for parameter in group["params"]}
+    names = {name for name, parameter in model.named_parameters() if parameter in matrices}
     assert names == {name for name, _ in model.named_parameters() if name.startswith("network.")}
     assert [group["base_lr"] for optimizer in (normuon, rest) for group in optimizer.param_groups] == [3e-2, 1e-2]
 
 
 def test_adamw_is_that_of_torch() -> None:
-    made, theirs = tiny_model().double(), tiny_model().double()
-    take_steps(made, optimizers_of(made, "adamw"), range(5))
-    take_steps(theirs, [torch.optim.AdamW(theirs.parameters(), 1e-2, (0.9, 0.95), 1e-8, 0.1)], range(5))
-    assert_close(made.state_dict(), theirs.state_dict(), rtol=1e-12, atol=1e-13)
+    model = tiny_model().double()
+    reference = tiny_model().double()
+    take_steps(model, optimizers_of(model, "adamw"), range(5))
+    take_steps(reference, [torch.optim.AdamW(reference.parameters(), 1e-2, (0.9, 0.95), 1e-8, 0.1)], range(5))
+    assert_close(model.state_dict(), reference.state_dict(), rtol=1e-12, atol=1e-13)
 
 
 def test_a_bias_within_a_block_is_no_matter_of_muon() -> None:
@@ -165,7 +172,8 @@ def test_every_group_knows_its_own_peak_rate() -> None:
 
 
 def test_an_update_of_muon_is_as_large_as_one_of_adam_at_the_same_rate() -> None:
-    square, head = torch.nn.Parameter(torch.zeros(64, 64)), torch.nn.Parameter(torch.zeros(1))
+    square = torch.nn.Parameter(torch.zeros(64, 64))
+    head = torch.nn.Parameter(torch.zeros(1))
     muon, _ = make_optimizers([("network.0", square), ("head", head)], "muon", 1.0, 0.5, (0.9, 0.95), 0.0)
     square.grad = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
     muon.step()
@@ -182,8 +190,10 @@ def test_a_torch_without_muon_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("steps", [0, 3])
 def test_a_restored_optimizer_goes_on_bit_for_bit(name: OptimizerName, steps: int) -> None:
-    model, other = tiny_model(), tiny_model()
-    optimizers, restored = optimizers_of(model, name), optimizers_of(other, name, backwards=True)
+    model = tiny_model()
+    other = tiny_model()
+    optimizers = optimizers_of(model, name)
+    restored = optimizers_of(other, name, backwards=True)
     take_steps(model, optimizers, range(steps))
     state = {key: tensor.clone() for key, tensor in optimizer_tensors(optimizers, model.named_parameters()).items()}
     assert bool(state) == bool(steps)
@@ -192,8 +202,8 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(name: OptimizerName, steps: in
     load_optimizer_tensors(restored, other.named_parameters(), state)
     load_optimizer_tensors(restored_from, tiny.named_parameters(), state)
     tiny.load_state_dict(model.state_dict())
-    for each, its in ((model, optimizers), (other, restored), (tiny, restored_from)):
-        take_steps(each, its, range(steps, steps + 2))
+    for trained, trained_optimizers in ((model, optimizers), (other, restored), (tiny, restored_from)):
+        take_steps(trained, trained_optimizers, range(steps, steps + 2))
     assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
     assert_close(tiny.state_dict(), model.state_dict(), rtol=0, atol=0, msg="what was there before is gone")
 

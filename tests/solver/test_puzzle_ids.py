@@ -31,7 +31,8 @@ def test_every_task_has_eight_rows_by_transform_and_one_by_task(puzzle_set: Puzz
     keys, rows = find_rows(puzzle_set, "transform")
     assert keys == [puzzle_key(name, dihedral * PERMUTATIONS) for name in names for dihedral in range(8)]
     for puzzle, row in enumerate(rows.tolist()):
-        task, number = names[puzzle_set.task_of(puzzle)], int(puzzle_set.augmentations[puzzle])
+        task = names[puzzle_set.task_of(puzzle)]
+        number = int(puzzle_set.augmentations[puzzle])
         assert keys[row] == puzzle_key(task, number // PERMUTATIONS * PERMUTATIONS)
     for ids in ("task", "shared"):
         keys, rows = find_rows(puzzle_set, ids)
@@ -51,7 +52,8 @@ def colours_of(examples: PuzzleDataset, seed: int, step: int, size: int = 64) ->
 
 
 def test_fresh_colours_are_a_function_of_seed_step_and_place(puzzle_set: PuzzleSet) -> None:
-    one, other = PuzzleDataset(puzzle_set, ids="transform"), PuzzleDataset(puzzle_set, "full", ids="task")
+    one = PuzzleDataset(puzzle_set, ids="transform")
+    other = PuzzleDataset(puzzle_set, "full", ids="task")
     assert (colours_of(one, 4, 7) == colours_of(other, 4, 7)).all()
     assert (colours_of(one, 4, 7)[:9] == colours_of(one, 4, 7, size=9)).all()
     assert (colours_of(one, 4, 7) != colours_of(one, 4, 8)).any()
@@ -62,9 +64,9 @@ def test_fresh_colours_are_a_function_of_seed_step_and_place(puzzle_set: PuzzleS
 def test_fresh_colours_leave_the_fixed_ones_alone(draws: Any) -> None:
     examples = PuzzleDataset(make_set(draws), ids="transform")
     colours = colours_of(examples, 0, 0, 400)
-    for puzzle, drawn in enumerate(colours):
+    for puzzle, colour_draws in enumerate(colours):
         fixed = find_fixed(examples.puzzle_set.tasks[examples.tasks[puzzle % len(examples.tasks)]], draws)
-        assert (drawn[fixed] == np.flatnonzero(fixed)).all()
+        assert (colour_draws[fixed] == np.flatnonzero(fixed)).all()
     assert len(np.unique(colours, axis=0)) > 300
 
 
@@ -91,7 +93,8 @@ def test_parts_of_several_processes_are_the_whole_batch(puzzle_set: PuzzleSet, c
 
 def test_a_resumed_sampler_draws_the_same_colours(puzzle_set: PuzzleSet) -> None:
     examples = PuzzleDataset(puzzle_set, ids="task")
-    sampler, again = examples.sampler(2, keep_rest=True), examples.sampler(2, keep_rest=True)
+    sampler = examples.sampler(2, keep_rest=True)
+    again = examples.sampler(2, keep_rest=True)
     for size in (7, 3):
         examples.training_batch(sampler, size)
     position = sampler.position
@@ -103,8 +106,8 @@ def test_a_resumed_sampler_draws_the_same_colours(puzzle_set: PuzzleSet) -> None
 def test_all_transforms_come_equally_often(puzzle_set: PuzzleSet) -> None:
     examples = PuzzleDataset(puzzle_set, ids="transform")
     sampler = examples.sampler(0)
-    drawn = torch.cat([examples.training_batch(sampler, 64).transforms_B for _ in range(60)])
-    assert torch.bincount(drawn, minlength=8).min() > 0.8 * len(drawn) / 8
+    transforms_B = torch.cat([examples.training_batch(sampler, 64).transforms_B for _ in range(60)])
+    assert torch.bincount(transforms_B, minlength=8).min() > 0.8 * len(transforms_B) / 8
 
 
 @pytest.mark.parametrize("ids", get_args(Ids))
@@ -115,12 +118,13 @@ def test_an_example_names_its_row_transform_and_symbols(ids: Ids) -> None:
     batch = examples.render(puzzles, np.zeros_like(puzzles))
     assert batch.puzzles_B.tolist() == examples.id_rows.tolist()
     for row, number in enumerate(puzzle_set.augmentations.tolist()):
-        task, augmentation = puzzle_set.task_of(row), Augmentation.from_number(number)
+        task = puzzle_set.task_of(row)
+        augmentation = Augmentation.from_number(number)
         grids = [grid for pair in puzzle_set.training_pairs(task) for grid in pair.grids()]
         grids += [pair.input for pair in puzzle_set.tasks[task].tests]
-        shown = {int(token) + COLOUR for grid in grids for token in np.unique(augmentation.apply(grid))}
+        grid_colours = {int(token) + COLOUR for grid in grids for token in np.unique(augmentation.apply(grid))}
         assert int(batch.transforms_B[row]) == augmentation.dihedral
-        assert set(batch.symbols_BV[row].nonzero()[:, 0].tolist()) == {0, 1} | shown
+        assert set(batch.symbols_BV[row].nonzero()[:, 0].tolist()) == {0, 1} | grid_colours
     assert PuzzleDataset(puzzle_set, ids=ids, palette="all").render(puzzles, np.zeros_like(puzzles)).symbols_BV.all()
 
 
@@ -130,8 +134,8 @@ def test_no_test_output_is_in_a_palette() -> None:
         for number, (task, role) in enumerate(zip(puzzle_set.tasks, puzzle_set.roles, strict=True)):
             public = [grid for pair in task.demonstrations for grid in pair.grids()]
             public += [grid for pair in task.tests for grid in (pair.grids() if role == "train" else (pair.input,))]
-            shown = set(np.concatenate([grid.ravel() for grid in public]).tolist())
-            assert set(np.flatnonzero(examples.palette[number]).tolist()) == shown
+            grid_colours = set(np.concatenate([grid.ravel() for grid in public]).tolist())
+            assert set(np.flatnonzero(examples.palette[number]).tolist()) == grid_colours
 
 
 def test_symbols_hold_all_that_is_trained_on(puzzle_set: PuzzleSet) -> None:
@@ -147,15 +151,18 @@ def test_a_board_moved_takes_its_symbols_along(puzzle_set: PuzzleSet) -> None:
     examples = PuzzleDataset(puzzle_set, "full")
     batch = examples.render(np.arange(6), np.zeros(6, np.int64))
     colours_BK = np.stack([np.random.default_rng(row).permutation(10) for row in range(6)])
-    moved = move_cells(batch, np.tile(np.arange(144), (6, 1)), colours_BK)
-    assert moved.symbols_BV.gather(1, moved.tokens_BS).all()
-    assert moved.symbols_BV.sum(1).tolist() == batch.symbols_BV.sum(1).tolist()
+    recoloured = move_cells(batch, np.tile(np.arange(144), (6, 1)), colours_BK)
+    assert recoloured.symbols_BV.gather(1, recoloured.tokens_BS).all()
+    assert recoloured.symbols_BV.sum(1).tolist() == batch.symbols_BV.sum(1).tolist()
     for row, colours in enumerate(colours_BK):
-        assert torch.equal(moved.symbols_BV[row, COLOUR + torch.from_numpy(colours)], batch.symbols_BV[row, COLOUR:])
+        assert torch.equal(
+            recoloured.symbols_BV[row, COLOUR + torch.from_numpy(colours)], batch.symbols_BV[row, COLOUR:]
+        )
 
 
 def test_a_set_of_the_wrong_kind_is_refused() -> None:
-    distinct, black = make_set("distinct"), make_set("black")
+    distinct = make_set("distinct")
+    black = make_set("black")
     for ids in ("augmentation", "shared"):
         check_draws(distinct, ids, "outputs")
         with pytest.raises(ValueError, match=r"build the set with --ids augmentation, or set puzzles.ids=transform or"):

@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 
 from solver.data.sampler import Sampler, weigh_tasks
 
-STARTS, COUNTS = np.array([0, 3, 4, 9, 12]), np.array([2, 0, 5, 3])
+STARTS = np.array([0, 3, 4, 9, 12])
+COUNTS = np.array([2, 0, 5, 3])
 
 
 def draw(sampler: Sampler, sizes: list[int]) -> list[list[tuple[int, int]]]:
-    """Batches of these sizes as (puzzle, pair)."""
+    """Draw batches of these sizes as lists of (puzzle, pair)."""
     batches = (sampler.next_batch(size) for size in sizes)
     return [list(zip(puzzles.tolist(), pairs.tolist(), strict=True)) for puzzles, pairs in batches]
 
 
 def visits(weights: list[float], examples: int, seed: int = 0) -> np.ndarray:
-    """How often each of as many tasks with one pair is visited in so many examples."""
+    """Return how often each task, with one pair and one of these weights, is visited in `examples` examples."""
     tasks = np.arange(len(weights) + 1)
     puzzles, _ = Sampler(tasks, np.ones(len(weights), np.int64), seed, np.array(weights)).next_batch(examples)
     return np.bincount(puzzles, minlength=len(weights))
@@ -88,9 +89,9 @@ def test_a_position_of_another_run_is_refused(other: Sampler, message: str) -> N
 def test_a_weight_is_the_number_of_visits_per_epoch() -> None:
     assert visits([1, 2, 0, 3], 6 * 50).tolist() == [50, 100, 0, 150]
     # On average an epoch makes 0.25 + 1.5 + 1 visits.
-    found = visits([0.25, 1.5, 1], 2750)
-    assert found / 1000 == pytest.approx([0.25, 1.5, 1], abs=0.06)
-    assert (visits([0.25, 1.5, 1], 2750, seed=1) != found).any(), "the chance is drawn from the seed"
+    counts = visits([0.25, 1.5, 1], 2750)
+    assert counts / 1000 == pytest.approx([0.25, 1.5, 1], abs=0.06)
+    assert (visits([0.25, 1.5, 1], 2750, seed=1) != counts).any(), "the additional visits are drawn from the seed"
 
 
 def test_weights_of_1_change_nothing() -> None:
@@ -108,10 +109,10 @@ def test_weights_are_given_by_source() -> None:
 
 
 def draw_pairs(batches: int, size: int = 100, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Examples drawn one by one, from three tasks of 1, 4 and 2 puzzles with 2, 3 and 0 pairs."""
+    """Draw independent examples from three tasks of 1, 4 and 2 puzzles with 2, 3 and 0 pairs."""
     sampler = Sampler(np.array([0, 1, 5, 7]), np.array([2, 3, 0]), 0, weights, visits="pairs")
-    drawn = [sampler.next_batch(size) for _ in range(batches)]
-    return np.concatenate([puzzles for puzzles, _ in drawn]), np.concatenate([pairs for _, pairs in drawn])
+    examples = [sampler.next_batch(size) for _ in range(batches)]
+    return np.concatenate([puzzles for puzzles, _ in examples]), np.concatenate([pairs for _, pairs in examples])
 
 
 def test_examples_drawn_one_by_one_are_uniform_over_tasks_puzzles_and_pairs() -> None:

@@ -1,4 +1,4 @@
-"""The symbol axis: colours are alike, what is not in the palette changes nothing, and packing changes nothing."""
+"""The symbol axis: it is equivariant to colours, and neither unused symbols nor packing change the result."""
 
 from dataclasses import replace
 
@@ -27,15 +27,16 @@ def make_model(config: ModelConfig = CONFIG) -> RecursiveModel:
 
 
 def make_batch(sizes: list[tuple[int, int]], palettes: list[list[int]], width: int = SIDE * SIDE) -> Batch:
-    """Canvases of so many rows and columns, filled with random tokens of their palette."""
+    """Return canvases of the given rows and columns, filled with random tokens of their palette."""
     generator = torch.Generator().manual_seed(1)
     cells = torch.full((len(sizes), width), -1)
-    tokens, symbols = torch.zeros_like(cells), torch.zeros(len(sizes), VOCABULARY, dtype=torch.bool)
+    tokens = torch.zeros_like(cells)
+    symbols = torch.zeros(len(sizes), VOCABULARY, dtype=torch.bool)
     for row, ((height, wide), palette) in enumerate(zip(sizes, palettes, strict=True)):
         places = (torch.arange(height)[:, None] * SIDE + torch.arange(wide)).flatten()
         cells[row, : len(places)] = places
-        drawn = torch.randint(0, len(palette), (len(places),), generator=generator)
-        tokens[row, : len(places)] = torch.tensor(palette)[drawn]
+        indices = torch.randint(0, len(palette), (len(places),), generator=generator)
+        tokens[row, : len(places)] = torch.tensor(palette)[indices]
         symbols[row, palette] = True
     labels = tokens.roll(1, dims=1).masked_fill(cells < 0, 0)
     return Batch(tokens, labels, cells, torch.arange(len(sizes)), symbols_BV=symbols)
@@ -62,33 +63,35 @@ THREE = make_batch([(4, 4), (2, 3), (3, 2)], [[0, 1, 2, 5, 7], [0, 1, 3, 4], [0,
     ],
 )
 def test_permuting_colours_permutes_logits_and_gradients(config: ModelConfig) -> None:
-    model, ids_BI = make_model(config), make_ids(THREE, config)
+    model = make_model(config)
+    ids_BI = make_ids(THREE, config)
     order_V = torch.cat([torch.arange(2), 2 + torch.randperm(10, generator=torch.Generator().manual_seed(3))])
     goes_to_V = order_V.argsort()
     hidden = config.hidden
-    turned_ids = torch.cat(
+    permuted_ids = torch.cat(
         [ids_BI[:, :hidden], ids_BI[:, hidden:].unflatten(1, (-1, hidden))[:, order_V].flatten(1)], 1
     )
-    turned = replace(
+    permuted = replace(
         THREE,
         tokens_BS=goes_to_V[THREE.tokens_BS],
         labels_BS=goes_to_V[THREE.labels_BS],
         symbols_BV=THREE.symbols_BV[:, order_V],
     )
-    found = []
-    for batch, ids in ((THREE, ids_BI), (turned, turned_ids)):
+    results = []
+    for batch, ids in ((THREE, ids_BI), (permuted, permuted_ids)):
         model.zero_grad()
         output = run(model, batch, ids)
         losses(output, batch.labels_BS).total.backward()
-        found.append((output.logits_BCV, [parameter.grad for parameter in model.parameters()]))
-    (logits, gradients), (turned_logits, turned_gradients) = found
-    assert_close(turned_logits, logits[..., order_V], atol=1e-9, rtol=0)
-    for one, other in zip(gradients, turned_gradients, strict=True):
+        results.append((output.logits_BCV, [parameter.grad for parameter in model.parameters()]))
+    (logits, gradients), (permuted_logits, permuted_gradients) = results
+    assert_close(permuted_logits, logits[..., order_V], atol=1e-9, rtol=0)
+    for one, other in zip(gradients, permuted_gradients, strict=True):
         assert_close(one, other, atol=1e-9, rtol=1e-9)
 
 
 def test_each_example_is_what_it_is_alone() -> None:
-    model, ids_BI = make_model(), make_ids(THREE)
+    model = make_model()
+    ids_BI = make_ids(THREE)
     together = run(model, THREE, ids_BI)
     for row in range(len(THREE)):
         batch = THREE.each(lambda tensor, row=row: tensor[row : row + 1])
@@ -99,8 +102,9 @@ def test_each_example_is_what_it_is_alone() -> None:
 
 
 def test_a_symbol_that_is_nowhere_changes_only_what_attends_to_it() -> None:
-    """All symbols outside the palette are one and the same by symmetry: they get equal logits."""
-    model, ids_BI = make_model(), make_ids(THREE)
+    """All symbols outside the palette are equivalent by symmetry, so they get equal logits."""
+    model = make_model()
+    ids_BI = make_ids(THREE)
     ids_BI[:, CONFIG.hidden :] = 0
     every = replace(THREE, symbols_BV=torch.ones_like(THREE.symbols_BV))
     logits_BCV = run(model, every, ids_BI).logits_BCV
@@ -118,11 +122,12 @@ def test_symbols_outside_the_palette_are_never_answered() -> None:
 
 
 def test_the_canvas_may_lie_anywhere_on_the_board() -> None:
-    """Row and column positions are relative: a canvas that is moved by a row and a column gives the same logits."""
-    model, ids_BI = make_model(), make_ids(THREE)
+    """Row and column positions are relative: a canvas shifted by a row and a column gives the same logits."""
+    model = make_model()
+    ids_BI = make_ids(THREE)
     small = make_batch([(2, 3), (3, 2), (3, 3)], [[0, 1, 2, 5], [0, 1, 3, 4], [0, 1, 9]])
-    moved = replace(small, cells_BS=torch.where(small.cells_BS < 0, small.cells_BS, small.cells_BS + SIDE + 1))
-    assert_close(run(model, moved, ids_BI).logits_BCV, run(model, small, ids_BI).logits_BCV, atol=1e-6, rtol=0)
+    shifted = replace(small, cells_BS=torch.where(small.cells_BS < 0, small.cells_BS, small.cells_BS + SIDE + 1))
+    assert_close(run(model, shifted, ids_BI).logits_BCV, run(model, small, ids_BI).logits_BCV, atol=1e-6, rtol=0)
 
 
 def test_the_values_that_a_task_shares_learn_from_all_of_its_puzzles() -> None:
@@ -135,7 +140,7 @@ def test_the_values_that_a_task_shares_learn_from_all_of_its_puzzles() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("changes", "field"),
     [
         ({"id_slots": 1}, "id_slots"),
         ({"mixer": "mlp"}, "mixer"),
@@ -143,6 +148,6 @@ def test_the_values_that_a_task_shares_learn_from_all_of_its_puzzles() -> None:
         ({"hidden": 12, "heads": 2}, "positions"),
     ],
 )
-def test_what_does_not_go_together_is_refused(changes: dict, named: str) -> None:
-    with pytest.raises(ValueError, match=f"model.{named}"):
+def test_what_does_not_go_together_is_refused(changes: dict, field: str) -> None:
+    with pytest.raises(ValueError, match=f"model.{field}"):
         replace(CONFIG, **changes)

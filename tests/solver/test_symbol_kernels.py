@@ -1,4 +1,4 @@
-"""The kernels against the chains of PyTorch that they stand for: results, gradients, threads, and where they fit."""
+"""The kernels against the chains of PyTorch operations that they replace: results, gradients, threads, support."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,13 +14,16 @@ from solver.model.layers import rms_norm, rotary_tables, rotate
 from solver.model.symbol_axis import SymbolBlock, SymbolLayout, make_symbol_layout
 from tests.helpers.symbol_model import CONFIG as SYMBOL_CONFIG
 
-HEADS, SIZE, SIDE = 2, 12, 9
+HEADS = 2
+SIZE = 12
+SIDE = 9
 EPSILON = 1e-5
 
 
 def make_layout() -> SymbolLayout:
-    """Six examples: three numbers of symbols, four of cells, in several combinations."""
-    cells_B, symbols_B = [1, 9, 4, 9, 4, 6], [3, 5, 5, 5, 12, 3]
+    """The layout of six examples, with several combinations of numbers of symbols and cells."""
+    cells_B = [1, 9, 4, 9, 4, 6]
+    symbols_B = [3, 5, 5, 5, 12, 3]
     cells_BC = torch.arange(SIDE).expand(6, SIDE).clone()
     cells_BC[cells_BC >= torch.tensor(cells_B)[:, None]] = -1
     symbols_BV = torch.arange(12) < torch.tensor(symbols_B)[:, None]
@@ -77,22 +80,22 @@ def with_gradients(function: Function, inputs: list[Tensor]) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_kernel_gives_what_the_chain_gives(name: str) -> None:
-    ours, chain, shapes = PAIRS[name]
+    kernel, chain, shapes = PAIRS[name]
     inputs = [draw(*shape, seed=seed) for seed, shape in enumerate(shapes)]
-    assert_close(with_gradients(ours, inputs), with_gradients(chain, inputs), atol=1e-12, rtol=1e-12)
+    assert_close(with_gradients(kernel, inputs), with_gradients(chain, inputs), atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_inputs_and_gradients_need_not_be_contiguous(name: str) -> None:
-    ours, _, shapes = PAIRS[name]
+    kernel, _, shapes = PAIRS[name]
     inputs = [draw(*shape, seed=seed) for seed, shape in enumerate(shapes)]
     strided = [x.detach().transpose(0, 1).contiguous().transpose(0, 1).requires_grad_() for x in inputs]
     assert not strided[0].is_contiguous()
 
-    def turned(*given: Tensor) -> Tensor:
-        return ours(*given).transpose(0, 1).contiguous().transpose(0, 1)
+    def transposed(*args: Tensor) -> Tensor:
+        return kernel(*args).transpose(0, 1).contiguous().transpose(0, 1)
 
-    assert_close(with_gradients(turned, strided), with_gradients(ours, inputs), atol=0, rtol=0)
+    assert_close(with_gradients(transposed, strided), with_gradients(kernel, inputs), atol=0, rtol=0)
 
 
 def test_gradients_are_those_of_differences() -> None:
@@ -108,24 +111,25 @@ def test_small_blocks_and_weights_computed_again_change_nothing(monkeypatch: pyt
     whole = with_gradients(attention_over_cells, inputs)
     monkeypatch.setattr(kernels, "BLOCK_SCORES", 100)
     monkeypatch.setattr(kernels, "KEPT_LENGTH", 5)
-    cut = replace(LAYOUT).over_cells
-    assert len(cut.blocks) > len(LAYOUT.over_cells.blocks)
-    in_parts = with_gradients(lambda qkv: kernels.attend(qkv, cut, (LAYOUT.cos, LAYOUT.sin)), inputs)
+    small_blocks = replace(LAYOUT).over_cells
+    assert len(small_blocks.blocks) > len(LAYOUT.over_cells.blocks)
+    in_parts = with_gradients(lambda qkv: kernels.attend(qkv, small_blocks, (LAYOUT.cos, LAYOUT.sin)), inputs)
     assert_close(in_parts, whole, atol=1e-14, rtol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", PAIRS)
 def test_the_number_of_threads_changes_no_bit(name: str, dtype: torch.dtype) -> None:
-    ours, _, shapes = PAIRS[name]
+    kernel, _, shapes = PAIRS[name]
     inputs = [draw(*shape, seed=seed).detach().to(dtype).requires_grad_() for seed, shape in enumerate(shapes)]
-    before, found = torch.get_num_threads(), []
+    before = torch.get_num_threads()
+    results = []
     for threads in (1, 2, 1):
         torch.set_num_threads(threads)
-        found.append(with_gradients(ours, inputs))
+        results.append(with_gradients(kernel, inputs))
     torch.set_num_threads(before)
-    assert_close(found[0], found[1], atol=0, rtol=0)
-    assert_close(found[0], found[2], atol=0, rtol=0)
+    assert_close(results[0], results[1], atol=0, rtol=0)
+    assert_close(results[0], results[2], atol=0, rtol=0)
 
 
 def test_a_gradient_of_a_gradient_is_refused() -> None:
@@ -146,11 +150,12 @@ def test_they_fit_full_precision_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_block_is_the_same_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     config = replace(SYMBOL_CONFIG, hidden=HEADS * SIZE, heads=HEADS, symbol_heads=3)
-    block, x_TD = SymbolBlock(config).double(), draw(ROWS, HEADS * SIZE)
+    block = SymbolBlock(config).double()
+    x_TD = draw(ROWS, HEADS * SIZE)
     factors_2TD = 1.5 * (draw(2, ROWS, HEADS * SIZE, seed=1).detach() > 0)
     inputs = [x_TD, *block.parameters()]
-    found = []
+    results = []
     for fits in (kernels.fits, lambda _: False):
         monkeypatch.setattr(kernels, "fits", fits)
-        found.append(with_gradients(lambda x, *_: block(x, LAYOUT, factors_2TD), inputs))
-    assert_close(found[0], found[1], atol=1e-11, rtol=1e-11)
+        results.append(with_gradients(lambda x, *_: block(x, LAYOUT, factors_2TD), inputs))
+    assert_close(results[0], results[1], atol=1e-11, rtol=1e-11)

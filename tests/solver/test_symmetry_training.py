@@ -1,4 +1,4 @@
-"""Symmetries of whole boards: they keep what a puzzle is, and are the same for any processes."""
+"""Symmetries of whole boards: puzzles stay valid, and the draws do not depend on the number of processes."""
 
 from pathlib import Path
 
@@ -36,7 +36,8 @@ def make_examples(source: str, name: str, count: int = 50) -> PuzzleDataset:
 def test_examples_stay_puzzles_with_their_answers(source: str, name: str) -> None:
     examples = make_examples(source, name)
     batch = examples.training_batch(examples.sampler(3), 40, shift=False)
-    side, check = examples.side, is_solution if name == "sudoku" else is_answer
+    side = examples.side
+    check = is_solution if name == "sudoku" else is_answer
     grids = [
         (tokens - COLOUR).numpy().astype(np.uint8).reshape(-1, side, side)
         for tokens in (batch.tokens_BS, batch.labels_BS)
@@ -55,7 +56,8 @@ def test_parts_of_several_processes_are_the_whole_batch() -> None:
 
 def test_training_goes_on_with_the_same_symmetries() -> None:
     examples = make_examples("maze-6x6/30+1", "dihedral")
-    sampler, again = examples.sampler(2, keep_rest=True), examples.sampler(2, keep_rest=True)
+    sampler = examples.sampler(2, keep_rest=True)
+    again = examples.sampler(2, keep_rest=True)
     for size in (7, 3):
         examples.training_batch(sampler, size, shift=False)
     position = sampler.position
@@ -67,7 +69,7 @@ def test_training_goes_on_with_the_same_symmetries() -> None:
 
 
 def test_what_is_asked_stays_as_it_is() -> None:
-    """Only what is trained on moves: test inputs are rendered as they are."""
+    """Only training examples are transformed; test inputs are rendered unchanged."""
     examples = make_examples("sudoku-4x4/3+5", "sudoku")
     batch = examples.render(*examples.test_inputs())
     (task,) = load_tasks("sudoku-4x4/3+5")
@@ -77,11 +79,12 @@ def test_what_is_asked_stays_as_it_is() -> None:
 def test_moving_cells_by_hand() -> None:
     examples = make_examples("sudoku-4x4/2+1", "sudoku")
     batch = examples.render(np.array([0]), np.array([0]))
-    mirrored, renamed = np.arange(16)[None, ::-1].copy(), np.array([[0, 2, 1, *range(3, 10)]])
-    moved = move_cells(batch, mirrored, renamed)
+    mirrored = np.arange(16)[None, ::-1].copy()
+    renamed = np.array([[0, 2, 1, *range(3, 10)]])
+    transformed = move_cells(batch, mirrored, renamed)
     names = {COLOUR + 1: COLOUR + 2, COLOUR + 2: COLOUR + 1}
-    assert moved.tokens_BS[0].tolist() == [names.get(token, token) for token in batch.tokens_BS[0].tolist()[::-1]]
-    assert torch.equal(moved.cells_BS, batch.cells_BS)
+    assert transformed.tokens_BS[0].tolist() == [names.get(token, token) for token in batch.tokens_BS[0].tolist()[::-1]]
+    assert torch.equal(transformed.cells_BS, batch.cells_BS)
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -93,13 +96,13 @@ def test_what_cannot_be_is_refused() -> None:
         )
     whole = {"train.symmetry": "sudoku", "train.shift": False, "model.canvas": "full", "model.board_side": 9}
     assert override(recipe("smoke"), whole).train.whole_boards(9) == Symmetries("sudoku", 1000, 9)
-    for change, said in (
+    for change, message in (
         ({"model.board_side": 10}, "sides 4, 6, 9; the board's is 10"),
         ({"train.shift": True}, "set train.shift=false and model.canvas=full too"),
         ({"model.canvas": "task"}, "set train.shift=false and model.canvas=full too"),
         ({"train.task_steps": 5}, "set train.task_steps=0 too"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             override(recipe("smoke"), whole | change)
 
 
@@ -108,7 +111,7 @@ def test_a_sudoku_source_goes_the_whole_way(tmp_path: Path) -> None:
         "puzzles.augmentations": "0", "model.board_side": "4", "model.canvas": "full", "train.symmetry": "sudoku",
         "train.shift": "false", "train.steps": "60",
     }  # fmt: skip
-    chosen = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    assert run("solve", "sudoku-4x4/50+20", "--recipe", "smoke", *chosen, "--run-dir", tmp_path / "run") == 0
+    options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    assert run("solve", "sudoku-4x4/50+20", "--recipe", "smoke", *options, "--run-dir", tmp_path / "run") == 0
     assert (tmp_path / "run" / "report.html").is_file()
     assert '"outputs": 20' in (tmp_path / "run" / "score.json").read_text()

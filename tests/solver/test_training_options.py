@@ -1,4 +1,4 @@
-"""Optional ways of learning, in whole training steps: halting by chance, resuming, chunks, several processes."""
+"""Options of training in complete optimizer steps: random halting, resuming, chunks, several processes."""
 
 import json
 import threading
@@ -35,7 +35,7 @@ OF_MODEL = {"halting", "exploration", "dropout"}
 
 
 def learner_with(name: str, processes: ProcessGroup | None = None) -> Learner:
-    """In float64, with ID rows that are not zero."""
+    """Return a learner in float64, with ID rows that are not zero."""
     options = OPTIONS[name]
     of_model = {key: options[key] for key in options.keys() & OF_MODEL}
     model = make_model(replace(CONFIG, **{"board_side": 30, "max_steps": 4, "exploration": 0.5} | of_model)).double()
@@ -70,10 +70,13 @@ def test_a_state_goes_on_bit_for_bit(name: str) -> None:
 
 
 class Threads(ProcessGroup):
-    """One of several processes, played by threads of one."""
+    """One of several processes, simulated by a thread."""
 
     def __init__(self, index: int, count: int, barrier: threading.Barrier, shared: dict[int, Tensor]):
-        self.index, self.count, self.barrier, self.shared = index, count, barrier, shared
+        self.index = index
+        self.count = count
+        self.barrier = barrier
+        self.shared = shared
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         self.shared[self.index] = tensor.detach().clone()
@@ -87,8 +90,9 @@ class Threads(ProcessGroup):
 
 
 def train_in_threads(name: str, sizes: Sequence[int], steps: int) -> list[Learner]:
-    """A learner for each of them, of which each has so many slots of the batch."""
-    barrier, shared = threading.Barrier(len(sizes)), {}
+    """Train one learner per thread; `sizes` are their numbers of slots."""
+    barrier = threading.Barrier(len(sizes))
+    shared = {}
     learners = [learner_with(name, Threads(index, len(sizes), barrier, shared)) for index in range(len(sizes))]
 
     def train(learner: Learner) -> None:
@@ -146,13 +150,14 @@ def test_where_chance_halts_nothing_is_learnt_about_halting() -> None:
         assert parameter.grad is not None
         assert not parameter.grad.any()
     assert_close(result.losses.total, result.losses.cells)
-    assert float(result.losses.halting) > 0, "it is reported all the same"
+    assert float(result.losses.halting) > 0, "it is reported nevertheless"
 
 
 @pytest.mark.parametrize("loss", ["stablemax", "softmax"])
 def test_where_chance_halts_the_halting_logit_is_of_the_least_sure_cell(loss: Any) -> None:
     model = make_model(replace(CONFIG, halting="random"))
-    learner, batch = make_learner(model, loss=loss), make_batch([4, 3])
+    learner = make_learner(model, loss=loss)
+    batch = make_batch([4, 3])
     for output in predict_steps(model, learner.table, batch):
         tokens = torch.arange(12).expand(output.logits_BCV.shape)
         best_BC = log_probabilities(output.logits_BCV, tokens, loss).amax(-1).double().exp()
@@ -162,7 +167,8 @@ def test_where_chance_halts_the_halting_logit_is_of_the_least_sure_cell(loss: An
 
 
 def test_softmax_learns_by_softmax() -> None:
-    learner, batch = make_learner(make_model(), loss="softmax", halting_loss=0.0), make_batch([4, 3])
+    learner = make_learner(make_model(), loss="softmax", halting_loss=0.0)
+    batch = make_batch([4, 3])
     result = learner.step(batch)
     logs = log_probabilities(result.output.logits_BCV, batch.labels_BS[..., None], "softmax")[..., 0]
     used_BS = batch.labels_BS != 0
@@ -190,9 +196,10 @@ def test_the_schedule_reaches_the_weights() -> None:
 
 
 def test_what_is_not_asked_for_changes_nothing() -> None:
-    """The published learner, and one with every option named at its default."""
+    """The published learner equals one with every option set explicitly to its default."""
     defaults = {"id_optimizer": "sign", "schedule": "cosine", "loss": "stablemax", "label_smoothing": 0.0}
-    plain, named = make_learner(make_model()), make_learner(make_model(), **defaults, halting_loss=0.5, corrupted=0.0)
+    plain = make_learner(make_model())
+    named = make_learner(make_model(), **defaults, halting_loss=0.5, corrupted=0.0)
     for learner in (plain, named):
         learner.step(make_batch([4, 3]))
     assert_close(gradients_of(named), gradients_of(plain), rtol=0, atol=0)
@@ -201,7 +208,8 @@ def test_what_is_not_asked_for_changes_nothing() -> None:
 
 def test_a_value_is_still_judged_where_halting_is_random() -> None:
     model = make_model(replace(CONFIG, recursion=GRAM, halting="random"))
-    batch, table = make_batch([4, 3]), PuzzleEmbedding(2, CONFIG.id_length)
+    batch = make_batch([4, 3])
+    table = PuzzleEmbedding(2, CONFIG.id_length)
     output = model(model.initial_latents(2, 4), batch, table.lookup(batch.puzzles_B))
     assert output.value_B.isfinite().all()
     assert output.halt_B.isfinite().all()

@@ -1,4 +1,4 @@
-"""A report's charts and colours: that they say what the figures say, and that all eyes can tell the cells apart."""
+"""The charts of a report agree with the figures, and its safe palette is distinguishable with colour blindness."""
 
 import math
 from itertools import combinations
@@ -25,17 +25,17 @@ def scored(pass_at: dict[str, float], coverage: float) -> Score:
 
 
 def views(rights: list[tuple[int, bool]]) -> list[TaskView]:
-    """Tasks whose first candidate has so many of ten votes, and is right or not."""
+    """Views of tasks whose first candidate has the given number of ten votes, and is right or not."""
     tasks = load_tasks("arc-agi-1/evaluation")[: len(rights)]
-    made = []
+    task_views = []
     for task, (votes, right) in zip(tasks, rights, strict=True):
         other = np.ones((1, 1), np.uint8)
         truth = task.tests[0].output
         assert truth is not None
         first = [Candidate(truth if right else other, votes, 1.0), Candidate(other, 10 - votes, 1.0)]
         ballot = {task.id: [first] * len(task.tests)}
-        made.append(view_task(task, make_submission(ballot, [task]), ballot))
-    return made
+        task_views.append(view_task(task, make_submission(ballot, [task]), ballot))
+    return task_views
 
 
 def test_pass_at_k_runs_on_a_logarithmic_axis_up_to_its_limit() -> None:
@@ -121,7 +121,7 @@ def test_what_cannot_be_drawn_is_left_out() -> None:
     assert draw_charts([view_task(task, {}, {})], alone, []) == []
 
 
-# Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
+# Simulation of colour blindness: Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
 EYES = {
     "all": np.eye(3),
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -135,7 +135,7 @@ WHITE = np.array([0.95047, 1, 1.08883])
 
 
 def to_lab(colour: str, eye: str) -> NDArray[np.float64]:
-    """CIELAB of "#rrggbb" as seen by an eye."""
+    """CIELAB coordinates of "#rrggbb" as seen with one of EYES."""
     values = np.array([int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)])
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     xyz = TO_XYZ @ np.clip(np.array(EYES[eye]) @ linear, 0, 1) / WHITE

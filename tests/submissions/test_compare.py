@@ -1,4 +1,4 @@
-"""Comparisons worked out by hand: what is gained and lost, how sure that is, and rankers on the same predictions."""
+"""Comparisons worked out by hand: outputs gained and lost, significance, and rankers on the same predictions."""
 
 import math
 from itertools import product
@@ -24,7 +24,7 @@ def make_task(name: str, outputs: int = 1) -> Task:
 
 
 def submit(**solved: str) -> dict:
-    """By task, a letter per test output: 1 and 2 for the right attempt, - for none."""
+    """A submission from one letter per test output of each task: the right attempt, 1 or 2, or - for none."""
     attempts = {
         "1": {"attempt_1": RIGHT.tolist(), "attempt_2": WRONG.tolist()},
         "2": {"attempt_1": WRONG.tolist(), "attempt_2": RIGHT.tolist()},
@@ -35,17 +35,18 @@ def submit(**solved: str) -> dict:
 
 def test_gained_lost_both_and_neither():
     tasks = [make_task("a"), make_task("b", 2), make_task("c", 3), make_task("d")]
-    ours, theirs = submit(a="1", b="1-", c="-2-"), submit(a="2", b="-2", c="--1", d="1")
-    found = compare(ours, theirs, tasks, "here")
-    # a: both. b: first gained, second lost. c: second gained, third lost, first by neither. d: missing here, lost.
-    assert (found.gained, found.lost, found.both, found.neither) == (2, 3, 1, 1)
-    assert (found.gained_tasks, found.lost_tasks) == (("b", "c"), ("b", "c", "d"))
+    first = submit(a="1", b="1-", c="-2-")
+    second = submit(a="2", b="-2", c="--1", d="1")
+    comparison = compare(first, second, tasks, "here")
+    # a: both. b: output 1 gained, 2 lost. c: output 2 gained, 3 lost, 1 by neither. d: missing from the first, lost.
+    assert (comparison.gained, comparison.lost, comparison.both, comparison.neither) == (2, 3, 1, 1)
+    assert (comparison.gained_tasks, comparison.lost_tasks) == (("b", "c"), ("b", "c", "d"))
     # (1 + 1/2 + 1/3 + 0) / 4 - (1 + 1/2 + 1/3 + 1) / 4
-    assert found.macro == pytest.approx(-1 / 4)
-    assert found.p_value == 1
-    back = compare(theirs, ours, tasks, "here")
-    assert (back.gained, back.lost, back.macro) == (3, 2, -found.macro)
-    assert back.macro_interval == pytest.approx(tuple(-end for end in reversed(found.macro_interval)))
+    assert comparison.macro == pytest.approx(-1 / 4)
+    assert comparison.p_value == 1
+    reverse = compare(second, first, tasks, "here")
+    assert (reverse.gained, reverse.lost, reverse.macro) == (3, 2, -comparison.macro)
+    assert reverse.macro_interval == pytest.approx(tuple(-end for end in reversed(comparison.macro_interval)))
 
 
 @pytest.mark.parametrize(
@@ -64,21 +65,21 @@ def test_sign_test_by_hand(gained, lost, expected):
 
 @given(st.integers(0, 5), st.integers(0, 5))
 def test_the_sign_test_counts_splits_at_least_as_uneven(gained, lost):
-    """By listing how all outputs that differ could have fallen."""
-    splits = [abs(sum(fallen)) for fallen in product((-1, 1), repeat=gained + lost)]
+    """Compared with an enumeration of all outcomes of the outputs that differ."""
+    splits = [abs(sum(signs)) for signs in product((-1, 1), repeat=gained + lost)]
     share = sum(split >= abs(gained - lost) for split in splits) / len(splits)
     assert sign_test(gained, lost) == pytest.approx(share)
 
 
 def test_the_interval_is_paired():
-    """Ten of a hundred tasks gained, none lost: as wide as ten gains are, not as the two figures are apart."""
+    """With ten of a hundred tasks gained and none lost, the width is that of a share of 10 in 100 tasks."""
     tasks = [make_task(f"{number:03}") for number in range(100)]
-    theirs = submit(**{task.id: "1" for task in tasks[:50]})
-    ours = theirs | submit(**{task.id: "1" for task in tasks[50:60]})
-    found = compare(ours, theirs, tasks, "here")
-    reach = 1.96 * math.sqrt(0.1 * 0.9 / 100)
-    assert found.macro == pytest.approx(0.1)
-    assert found.macro_interval == pytest.approx((0.1 - reach, 0.1 + reach), abs=0.011)
+    second = submit(**{task.id: "1" for task in tasks[:50]})
+    first = second | submit(**{task.id: "1" for task in tasks[50:60]})
+    comparison = compare(first, second, tasks, "here")
+    half_width = 1.96 * math.sqrt(0.1 * 0.9 / 100)
+    assert comparison.macro == pytest.approx(0.1)
+    assert comparison.macro_interval == pytest.approx((0.1 - half_width, 0.1 + half_width), abs=0.011)
 
 
 def test_no_difference_in_few_tasks_proves_little():
@@ -97,11 +98,11 @@ def test_no_difference_in_few_tasks_proves_little():
         (0, 0, ("no test output is solved by only one of the two",)),
     ],
 )
-def test_the_p_value_is_said_in_words(gained, lost, words):
+def test_the_p_value_is_explained_in_words(gained, lost, words):
     tasks = [make_task(f"{number:02}") for number in range(20)]
-    ours = submit(**{task.id: "1" for task in tasks[:gained]}) | submit(**{"19": "-"})
-    theirs = submit(**{task.id: "1" for task in tasks[gained : gained + lost]}) | submit(**{"19": "-"})
-    meaning = compare(ours, theirs, tasks, "here").meaning
+    first = submit(**{task.id: "1" for task in tasks[:gained]}) | submit(**{"19": "-"})
+    second = submit(**{task.id: "1" for task in tasks[gained : gained + lost]}) | submit(**{"19": "-"})
+    meaning = compare(first, second, tasks, "here").meaning
     assert all(part in meaning for part in words), meaning
 
 
@@ -117,7 +118,7 @@ def answer(task: str, grid: np.ndarray, halting: float) -> Prediction:
 
 
 def made_up_predictions(tasks: list[Task]) -> Predictions:
-    """The right grid is most often given for the first task, and most surely for all but the second."""
+    """Predictions whose right grid has most votes for the first task, and most confidence for all but the second."""
     wrong = [np.full((1, width), 3, np.uint8) for width in (29, 30)]
     rows = []
     for place, task in enumerate(tasks):
@@ -131,7 +132,7 @@ def made_up_predictions(tasks: list[Task]) -> Predictions:
 def test_rankers_are_compared_on_the_same_predictions():
     tasks = load_tasks("arc-agi-1/training", Selection(tasks=("007bbfb7", "025d127b", "0520fde7", "05269061")))
     ranked, left_out = compare_rankers(made_up_predictions(tasks), tasks, "here", ["count", "confidence", "product"])
-    assert [each.ranker for each in ranked] == ["confidence", "count"], "the best first"
+    assert [comparison.ranker for comparison in ranked] == ["confidence", "count"], "the best first"
     assert left_out.keys() == {"product"}
     assert "--rescore" in left_out["product"]
     confidence, count = ranked
@@ -143,7 +144,7 @@ def test_rankers_are_compared_on_the_same_predictions():
     assert confidence.score.trained_on == ()
 
 
-def test_rankers_that_cannot_be_are_refused():
+def test_rankers_that_cannot_be_used_are_refused():
     tasks = load_tasks("arc-agi-1/training", Selection(tasks=("007bbfb7",)))
     predictions = made_up_predictions(tasks)
     with pytest.raises(ValueError, match="unknown ranker 'worst'"):

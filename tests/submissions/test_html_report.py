@@ -1,5 +1,4 @@
-"""What a report shows as data, and that its page is whole; tests/end_to_end/test_report_in_browser.py opens it in a
-browser."""
+"""The data and the HTML of a report; tests/end_to_end/test_report_in_browser.py opens the page in a browser."""
 
 import json
 import re
@@ -37,7 +36,7 @@ def write_page(tmp_path: Path, lists, **details) -> tuple[str, Page]:
 
 
 def everything() -> dict:
-    """All that a report can be given."""
+    """All optional arguments of `write_report`."""
     ballot = {TASK.id: [candidates(OTHER, TRUTH)]}
     score = score_submission(make_submission(ballot, [TASK]), [TASK], "here", ballot)
     curves = [{"step": 10 * step, "loss": 1 / step, "exact": 0.1 * step} for step in range(1, 6)]
@@ -101,7 +100,7 @@ def test_the_page_holds_the_wall_and_a_blob_for_each_task(tmp_path: Path) -> Non
     task = unpack(page.scripts["blob-0"])
     assert task["demonstrations"] == [["12/34", "11/22"]]
     assert [candidate["grid"] for candidate in task["tests"][0]["candidates"]] == ["11/23", "11/22"]
-    assert task["tests"][0]["recursion"]["halting"] == [0.5, None, 1], "JSON has no word for what is not a number"
+    assert task["tests"][0]["recursion"]["halting"] == [0.5, None, 1], "JSON cannot represent NaN"
 
 
 def test_an_id_cannot_leave_the_script_it_stands_in(tmp_path: Path) -> None:
@@ -120,9 +119,9 @@ def test_the_folder_holds_the_same_and_its_files_have_safe_names(tmp_path: Path)
         write_report(tmp_path / form, [TASK, task], placeholder_submission([TASK, task]), title="here", form=form)
     whole, index = (Page(path.read_text()) for path in (tmp_path / "file", tmp_path / "folder" / "index.html"))
     assert whole.scripts["tiles"] == index.scripts["tiles"]
-    found = {path.relative_to(tmp_path / "folder").as_posix(): path for path in (tmp_path / "folder").rglob("*.*")}
-    assert found.keys() == {"index.html", "tasks/0.js", "tasks/1.js"}
-    assert found["tasks/1.js"].read_text() == f'receiveBlob(1,"{whole.scripts["blob-1"]}")\n'
+    files = {path.relative_to(tmp_path / "folder").as_posix(): path for path in (tmp_path / "folder").rglob("*.*")}
+    assert files.keys() == {"index.html", "tasks/0.js", "tasks/1.js"}
+    assert files["tasks/1.js"].read_text() == f'receiveBlob(1,"{whole.scripts["blob-1"]}")\n'
     assert "blob-0" not in index.scripts
 
 
@@ -137,7 +136,7 @@ def test_a_report_replaces_an_older_one_and_nothing_else(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("offered", "outcome"),
+    ("grids", "outcome"),
     [
         ([TRUTH], "solved"),
         ([OTHER, TRUTH], "solved"),
@@ -146,9 +145,9 @@ def test_a_report_replaces_an_older_one_and_nothing_else(tmp_path: Path) -> None
         ([], "missed"),
     ],
 )
-def test_the_outcome_of_a_task(offered: list[np.ndarray], outcome: str) -> None:
-    assert view(candidates(*offered)).outcome == outcome
-    assert view(candidates(*offered), task=TASK.hidden()).outcome == "hidden"
+def test_the_outcome_of_a_task(grids: list[np.ndarray], outcome: str) -> None:
+    assert view(candidates(*grids)).outcome == outcome
+    assert view(candidates(*grids), task=TASK.hidden()).outcome == "hidden"
 
 
 def test_a_task_is_partly_solved_when_one_of_its_outputs_is() -> None:
@@ -164,15 +163,16 @@ def test_attempts_say_how_they_are_wrong() -> None:
     assert view(candidates(OTHER)).tests[0].attempts[1].remark == "same as attempt 1"
 
 
-def test_filler_is_shown_as_no_answer_unless_it_was_voted_for() -> None:
+def test_a_placeholder_is_shown_as_no_prediction_unless_it_was_voted_for() -> None:
     assert [attempt.grid for attempt in view([]).tests[0].attempts] == [None, None]
     assert view(candidates(grid("0"))).tests[0].attempts[0].grid == "0"
 
 
-def test_candidates_are_the_first_five_and_the_right_one_wherever_it_is() -> None:
+def test_candidates_are_the_first_five_and_the_right_one_at_any_rank() -> None:
     others = [grid(str(colour)) for colour in range(1, 9)]
     test = view(candidates(*others, TRUTH)).tests[0]
-    assert [(each.place, each.right) for each in test.candidates] == [*((n, False) for n in range(1, 6)), (9, True)]
+    ranks = [(candidate.place, candidate.right) for candidate in test.candidates]
+    assert ranks == [*((n, False) for n in range(1, 6)), (9, True)]
     assert (test.candidates_in_all, test.votes) == (9, 45)
     assert test.candidates[0].share == pytest.approx(9 / 45)
 
@@ -193,7 +193,7 @@ def test_a_tile_has_what_the_wall_is_sorted_by() -> None:
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.integers(0, 11)))
-def test_canvases_are_text_and_come_back(tokens: np.ndarray) -> None:
+def test_canvases_survive_a_round_trip_through_text(tokens: np.ndarray) -> None:
     assert np.array_equal(read_canvas(write_canvas(tokens)), tokens)
 
 

@@ -1,4 +1,4 @@
-"""One task for a notebook: that it shows what its view holds, and nothing but words where words were given."""
+"""The notebook view of a task: it shows everything in its view, and escapes text."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def show(task: Task, *grids: np.ndarray, steps: int = 0) -> tuple[str, Page]:
 def test_every_grid_of_the_view_is_drawn() -> None:
     text, page = show(TASK, OTHER, TRUTH, SMALL, steps=3)
     assert page.open == []
-    # A demonstration's two, the test input, two attempts, the truth, three candidates, two latents of three steps.
+    # A demonstration pair, the test input, two attempts, the truth, three candidates, two latents of three steps.
     assert text.count("<svg") == 2 + 1 + 2 + 1 + 3 + 2 * 3
     words = " ".join(page.words.split())
     assert "6 votes for 3 different grids" in words

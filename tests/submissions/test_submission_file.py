@@ -43,7 +43,7 @@ def test_the_first_two_candidates_are_the_attempts():
     }
 
 
-def test_filler_is_complete_and_valid():
+def test_the_placeholder_submission_is_complete_and_valid():
     submission = placeholder_submission(TASKS)
     assert submission == {"a": [entry()], "b": [entry(), entry()]}
     assert validate_submission(submission, TASKS) == (2, 3)
@@ -110,7 +110,7 @@ def test_all_problems_are_counted_and_the_first_ten_shown():
     assert lines[-1].strip() == "and 2 more"
 
 
-def test_check_grids_minds_what_is_there_not_what_is_missing():
+def test_check_grids_accepts_an_incomplete_submission_but_no_malformed_entry():
     check_grids({"a": []})
     check_grids({"a": [{"attempt_1": PLACEHOLDER}]})
     with pytest.raises(SubmissionError):
@@ -135,7 +135,7 @@ def test_a_file_that_is_no_submission_is_named(tmp_path, text, message):
     assert str(path) in str(caught.value)
 
 
-def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path):
+def test_a_file_that_is_missing_or_not_text_is_named(tmp_path):
     with pytest.raises(SubmissionError, match=r"none\.json cannot be read"):
         read_submission(tmp_path / "none.json")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")

@@ -1,4 +1,4 @@
-"""The page of tasks: that it opens offline, shows what the tasks hold and what augmentations make of them."""
+"""The page of tasks: it opens offline, and shows the tasks and some of their augmentations."""
 
 import re
 from dataclasses import replace
@@ -32,11 +32,11 @@ def test_the_page_is_whole_and_asks_for_nothing_outside_itself(tmp_path: Path) -
     assert not re.search(r"https?:|//[a-z]|url\(|@import|<script", text)
 
 
-def test_the_index_leads_to_every_task_whatever_its_id(tmp_path: Path) -> None:
+def test_the_index_links_to_every_task_with_any_id(tmp_path: Path) -> None:
     _, page = write(tmp_path, [*TASKS, ODD])
-    wanted = [f"task-{task.id}" for task in [*TASKS, ODD]]
-    assert [link[1:] for link in page.links if link.startswith("#task-")] == wanted
-    assert [name for name in page.ids if name.startswith("task-")] == wanted
+    anchors = [f"task-{task.id}" for task in [*TASKS, ODD]]
+    assert [link[1:] for link in page.links if link.startswith("#task-")] == anchors
+    assert [name for name in page.ids if name.startswith("task-")] == anchors
     assert ODD.id in page.words
     assert "here & <there>" in page.words
 
@@ -53,11 +53,12 @@ def test_the_page_counts_pairs_and_says_canvas_and_distinct_puzzles(tmp_path: Pa
 
 
 def test_the_pictures_are_those_of_the_task_and_of_its_augmentations() -> None:
-    sheet, task = Sheet(), TASKS[1]
+    sheet = Sheet()
+    task = TASKS[1]
     drawn = draw_task(task, 4, sheet)
     before = len(sheet.symbols)
-    for shown, pairs in ((drawn.demonstrations, task.demonstrations), (drawn.tests, task.tests)):
-        assert shown == [tuple(map(sheet.draw, pair.grids())) for pair in pairs]
+    for pictures, pairs in ((drawn.demonstrations, task.demonstrations), (drawn.tests, task.tests)):
+        assert pictures == [tuple(map(sheet.draw, pair.grids())) for pair in pairs]
     assert len({augmentation.name for augmentation in drawn.augmentations}) == 4
     for augmentation in drawn.augmentations:
         change = Augmentation.from_name(augmentation.name)
@@ -69,7 +70,7 @@ def test_the_pictures_are_those_of_the_task_and_of_its_augmentations() -> None:
 
 @pytest.mark.parametrize("dihedral", range(DIHEDRALS))
 def test_the_words_say_what_the_transform_does(dihedral: int) -> None:
-    meant = {
+    transforms = {
         "colours only": lambda grid: grid,
         "quarter turn counter-clockwise": np.rot90,
         "half turn": lambda grid: np.rot90(grid, 2),
@@ -80,22 +81,23 @@ def test_the_words_say_what_the_transform_does(dihedral: int) -> None:
         "flipped over the other diagonal": lambda grid: np.rot90(grid, 2).T,
     }
     grid = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    assert np.array_equal(apply(grid, dihedral, np.arange(10, dtype=np.uint8)), meant[DIHEDRAL_WORDS[dihedral]](grid))
+    expected = transforms[DIHEDRAL_WORDS[dihedral]](grid)
+    assert np.array_equal(apply(grid, dihedral, np.arange(10, dtype=np.uint8)), expected)
 
 
 def test_a_task_always_has_the_same_augmentations_and_no_more_than_there_are() -> None:
     alone, again = (draw_task(TASKS[2], 3, Sheet()) for _ in range(2))
     assert alone == again
     black = Task("black", (Pair(np.zeros((1, 1), np.uint8), np.zeros((1, 2), np.uint8)),), ())
-    # Its puzzles are itself and itself turned to stand upright.
+    # Its only distinct puzzles are the task itself and the task turned by a quarter.
     assert (draw_task(black, 3, Sheet()).distinct, len(draw_task(black, 3, Sheet()).augmentations)) == (2, 1)
     assert draw_task(TASKS[2], 0, Sheet()).augmentations == []
 
 
 def test_a_hidden_output_is_no_picture_and_not_guessed() -> None:
-    shown, hidden = (draw_task(task, 1, Sheet()) for task in (TASKS[0], TASKS[0].hidden()))
+    public, hidden = (draw_task(task, 1, Sheet()) for task in (TASKS[0], TASKS[0].hidden()))
     assert [output is None for _, output in hidden.tests] == [True]
-    assert (hidden.demonstrations, hidden.tests[0][0]) == (shown.demonstrations, shown.tests[0][0])
+    assert (hidden.demonstrations, hidden.tests[0][0]) == (public.demonstrations, public.tests[0][0])
 
 
 def test_long_tasks_without_tests_are_cut_and_say_so(tmp_path: Path) -> None:

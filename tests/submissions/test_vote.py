@@ -83,7 +83,7 @@ def test_equal_test_inputs_of_a_task_share_their_predictions():
     assert [candidate.count for candidate in first] == [candidate.count for candidate in second] == [2, 1]
 
 
-def test_predictions_of_tasks_not_asked_for_are_left_out():
+def test_predictions_of_other_tasks_are_ignored():
     rows = answers((RED, 0.0)) + answers((BLUE, 0.0), task="other")
     assert vote(make_predictions({}, rows), [task_of(BLUE)])["a"][0][0].grid.tolist() == [[2]]
 
@@ -93,7 +93,7 @@ def test_predictions_of_another_source_are_refused():
         vote(make_predictions({}, answers((RED, 0.0), task="z")), [task_of(BLUE)])
 
 
-def test_a_prediction_for_a_test_input_that_is_not_there_names_the_task():
+def test_the_error_for_a_prediction_of_a_missing_test_input_names_the_task():
     with pytest.raises(ValueError, match=r"task a: .*test input 3"):
         vote(make_predictions({}, answers((RED, 0.0), test=3)), [task_of(BLUE)])
 

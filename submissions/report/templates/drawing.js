@@ -89,9 +89,9 @@ function cellFor(texts, space, least = 2, most = 24) {
 /** Returns which cells differ from the truth; null if there is no truth or its shape is different. */
 function findWrong(text, truth) {
   if (!truth) return null;
-  const [rows, wanted] = [text.split("/"), truth.split("/")];
-  if (rows.length !== wanted.length || rows[0].length !== wanted[0].length) return null;
-  return rows.map((row, y) => [...row].map((letter, x) => letter !== wanted[y][x]));
+  const [rows, truthRows] = [text.split("/"), truth.split("/")];
+  if (rows.length !== truthRows.length || rows[0].length !== truthRows[0].length) return null;
+  return rows.map((row, y) => [...row].map((letter, x) => letter !== truthRows[y][x]));
 }
 
 /**
@@ -100,9 +100,9 @@ function findWrong(text, truth) {
  */
 function findWrongOnCanvas(text, truth) {
   if (!truth) return null;
-  const [rows, wanted] = [text.split("/"), truth.split("/")];
-  const [height, width] = [wanted.length, wanted[0].length];
-  const target = (y, x) => wanted[y]?.[x] ?? ((y === height && x < width) || (x === width && y < height) ? "|" : undefined);
+  const [rows, truthRows] = [text.split("/"), truth.split("/")];
+  const [height, width] = [truthRows.length, truthRows[0].length];
+  const target = (y, x) => truthRows[y]?.[x] ?? ((y === height && x < width) || (x === width && y < height) ? "|" : undefined);
   const known = rows.map((row, y) => [...row].map((_, x) => target(y, x) !== undefined));
   const marks = rows.map((row, y) => [...row].map((letter, x) => known[y][x] && letter !== target(y, x)));
   const sum = (flags) => flags.flat().filter(Boolean).length;

@@ -9,7 +9,7 @@ import pytest
 
 from augment import Pair, Selection, SourcedTasks, Task, build_puzzle_set, load_tasks, open_puzzle_set
 from pipeline.config.run_config import PuzzleSettings
-from pipeline.data.build import build
+from pipeline.data.build import make_puzzle_set
 from pipeline.data.summary import describe, describe_exceptions, describe_widths
 from tests.helpers.commands import refuse, run
 from tests.helpers.strategies import disguise
@@ -57,7 +57,7 @@ def test_too_large_train_tasks_are_left_out_and_scored_ones_are_not() -> None:
         make("small", small, small, small, small)
     ]
     sources = [SourcedTasks("s", "scored", [make("scored", wide, wide, wide, wide)]), SourcedTasks("t", "train", train)]
-    built = {side: build(sources, PuzzleSettings(augmentations=1, max_side=side), 0) for side in (None, 5, 6)}
+    built = {side: make_puzzle_set(sources, PuzzleSettings(augmentations=1, max_side=side), 0) for side in (None, 5, 6)}
     left = {side: sorted(task.id for task in puzzle_set.tasks) for side, puzzle_set in built.items()}
     assert left[5] == ["scored", "small"]
     assert len(left[None]) == len(left[6]) == 6

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from augment import Task
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.config.run_config import RunConfig, override
-from pipeline.data.build import build, gather
+from pipeline.data.build import gather, make_puzzle_set
 from pipeline.experiments.exact_match import exact_match
 from pipeline.experiments.other_sides import match_on_side
 from pipeline.experiments.scales import base_config
@@ -20,7 +20,7 @@ from pipeline.experiments.spec import se_rrm
 from pipeline.runtime.console import Console
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.time_budget import Budget
-from pipeline.training.trainer import train
+from pipeline.training.train import train
 from solver.data.batches import Batch, find_palette
 from solver.model.model import RecursiveModel
 
@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Task,
     base = base_config("sudoku9", "smoke")
     config = override(base, {**se_rrm(base.model), "train.steps": 2, "seed": 1})
     sources = gather([config.source], config.selection.selection(), [])
-    puzzle_set = build(sources, config.puzzles, config.seed, config.model.board_side)
+    puzzle_set = make_puzzle_set(sources, config.puzzles, config.seed, config.model.board_side)
     run = RunFolder(tmp_path_factory.mktemp("sides") / "run", config)
     run.screen = Console(quiet=True).screen
     return train(config, puzzle_set, run, Budget(None)), sources[0].tasks[0], config
@@ -90,7 +90,7 @@ def test_smaller_boards_are_asked_under_the_trained_row_without_the_other_digits
 def test_the_trained_side_gives_what_exact_match_gives(trained: tuple[Checkpoint, Task, RunConfig]) -> None:
     checkpoint, task, config = trained
     sources = gather([config.source], config.selection.selection(), [])
-    puzzle_set = build(sources, config.puzzles, config.seed, config.model.board_side)
+    puzzle_set = make_puzzle_set(sources, config.puzzles, config.seed, config.model.board_side)
     ours = match_on_side(checkpoint, task, 9, CPU)
     assert np.array_equal(ours, exact_match(checkpoint, puzzle_set, [task], CPU))
 

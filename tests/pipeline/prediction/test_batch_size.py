@@ -10,7 +10,8 @@ from pipeline.config.run_config import RunConfig, override
 from pipeline.recipes.small import smoke
 from pipeline.runtime.run_folder import RunFolder, read_metrics
 from pipeline.time_budget import Budget
-from pipeline.training.trainer import FIRST_PACE, TrainingWindow, train
+from pipeline.training.train import train
+from pipeline.training.trainer import FIRST_PACE, TrainingWindow
 from solver.model.model import RecursiveModel
 from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.learner import Learner, LearnerConfig

@@ -6,7 +6,7 @@ import torch
 from augment import Selection, SourcedTasks, load_tasks
 from pipeline.checkpoints.checkpoint import new_table
 from pipeline.config.run_config import RunConfig, override
-from pipeline.data.build import build
+from pipeline.data.build import make_puzzle_set
 from pipeline.recipes.registry import recipe
 from pipeline.training.setup import learner_config
 from solver.data.batches import PuzzleDataset
@@ -35,7 +35,7 @@ def small_sources(config: RunConfig) -> list[SourcedTasks]:
 @pytest.mark.parametrize("name", [*LONG, "kaggle_backbone"])
 def test_a_long_recipe_trains_once_it_is_made_small(name: str) -> None:
     config = override(recipe(name), SHRUNK)
-    puzzle_set = build(small_sources(config), config.puzzles, config.seed, config.model.board_side)
+    puzzle_set = make_puzzle_set(small_sources(config), config.puzzles, config.seed, config.model.board_side)
     examples = PuzzleDataset(puzzle_set, config.model.canvas, ids=config.puzzles.ids, redraw=not config.model.symbols)
     torch.manual_seed(0)
     model, table = RecursiveModel(config.model), new_table(examples.row_keys, config.model)
