@@ -40,7 +40,7 @@ def table_command(
     jobs: Annotated[
         int, typer.Option(help="Trainings at once, with one thread each where there are several", min=1)
     ] = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder  [default: runs/table-NAME-SCALE]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder  \\[default: runs/table-NAME-SCALE]")] = None,
     rows: Annotated[
         list[str] | None, typer.Option("--row", metavar="ROW", help="Only this row; may be repeated")
     ] = None,

@@ -10,12 +10,12 @@ from rich.console import Console as Screen
 from rich.text import Text
 from typer.models import CommandInfo
 
-from pipeline.cli import backbones, experiments, kaggle, scoring, solve, stages
+from pipeline.cli import backbones, build, experiments, kaggle, scoring, solve, stages
 from pipeline.cli.app import Debug, app
 from pipeline.cli.old_names import with_new_names
 from pipeline.runtime.exit_codes import ExitCode, exit_code
 
-COMMANDS = (solve, stages, scoring, backbones, experiments, kaggle)
+COMMANDS = (solve, build, stages, scoring, backbones, experiments, kaggle)
 """The modules whose commands `app` has, in the order in which --help lists them."""
 
 

@@ -27,8 +27,6 @@ from pipeline.config.run_config import (
     RunConfig,
     SelectionSettings,
 )
-from pipeline.kaggle.backbone_settings import take_network
-from pipeline.kaggle.supervisor import solve_unattended
 from pipeline.recipes.registry import recipe
 from pipeline.runtime.launcher import count_gpus, is_first, leave_at_once, run_launched
 from pipeline.runtime.run_folder import RunFolder
@@ -49,7 +47,7 @@ def solve_command(
     out: Annotated[Path | None, typer.Option(help="Write the submission here too, besides RUN/submission.json")] = None,
     processes: Annotated[
         int | None,
-        typer.Option(help="Processes that share the work  [default: a GPU each; without one, a model each]", min=1),
+        typer.Option(help="Processes that share the work  \\[default: a GPU each; without one, a model each]", min=1),
     ] = None,
     tasks: Tasks = "",
     max_side: MaxSide = None,
@@ -65,15 +63,19 @@ def solve_command(
         chosen = chosen.model_copy(update={"selection": SelectionSettings()})
     changes = {"selection." + name: value for name, value in selected(tasks, max_side, limit).items()}
     changes |= {"train_sources": train_sources} if train_sources else {}
-    lost: list[str] = []
-    if chosen.unattended and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(f"solve --recipe {recipe_name} starts its processes itself: give it without a launcher")
+    incidents: list[str] = []
     if chosen.unattended:
-        chosen, checkpoint, lost = take_network(chosen, checkpoint)
+        from pipeline.kaggle.backbone_settings import take_backbone_settings  # other recipes do without pipeline.kaggle
+
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ConfigError(f"solve --recipe {recipe_name} starts its processes itself", "run it without a launcher")
+        chosen, checkpoint, incidents = take_backbone_settings(chosen, checkpoint)
     config = configure(chosen, changes, assignments, checkpoint, budget)
     folder = run or new_run(recipe_name)
     if config.unattended:
-        leave_at_once(0 if solve_unattended(config, folder, out, processes, lost) else 1)
+        from pipeline.kaggle.unattended import solve_unattended
+
+        leave_at_once(0 if solve_unattended(config, folder, out, processes, incidents) else 1)
     solve_attended(config, folder, processes)
     if out and is_first():
         write_file(out, (folder / "submission.json").read_text(encoding="utf-8"))

@@ -1,13 +1,12 @@
-"""One command for each stage before the scores: build, train, predict; and what makes checkpoints of others."""
+"""The train and predict commands, and a look at a source's tasks."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from augment import MAX_PAIRS, Duplicates, FixedColours, OnLeak, Selection, load_tasks, open_puzzle_set
+from augment import Selection, load_tasks, open_puzzle_set
 from augment.sources.load import find_source_label
 from pipeline.cli.app import (
     BudgetText,
@@ -18,7 +17,6 @@ from pipeline.cli.app import (
     Set,
     Source,
     Tasks,
-    Train,
     app,
     configure,
     selected,
@@ -30,92 +28,13 @@ from pipeline.config.run_config import (
     override,
     parse_assignments,
 )
-from pipeline.data.build import gather, make_puzzle_set, open_old_set, write_as
-from pipeline.data.summary import describe, describe_exceptions, describe_tasks, describe_widths
+from pipeline.data.summary import describe_tasks
 from pipeline.recipes.registry import recipe
 from pipeline.runtime.console import Console
 from pipeline.runtime.launcher import is_first
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.time_budget import Budget
-from solver.data.puzzle_ids import Ids
 from submissions.report.task_gallery import write_gallery
-
-
-@app.command("build")
-def build_command(
-    out: Annotated[Path, typer.Option(help="The new folder")],
-    scored: Annotated[
-        list[str] | None, typer.Option("--score", metavar="SOURCE", help="Predict its test inputs")
-    ] = None,
-    train_sources: Train = None,
-    extends: Annotated[
-        Path | None, typer.Option("--extend", metavar="SET", help="Add to this set's tasks, by its settings")
-    ] = None,
-    augmentations: Annotated[
-        int | None, typer.Option(help="Augmented puzzles per task besides the original  [default: 1000]", min=0)
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="[default: 0]", min=0)] = None,
-    board_side: Annotated[
-        int | None, typer.Option(help="Side of the board in cells  [default: 30]", min=1, max=255)
-    ] = None,
-    workers: Annotated[int, typer.Option(help="ProcessGroup", min=1)] = 1,
-    pairs: Annotated[
-        int | None,
-        typer.Option(help=f"Pairs drawn of a task that is a list of them (RE-ARC)  [default: {MAX_PAIRS}]", min=1),
-    ] = None,
-    ids: Annotated[
-        Ids | None, typer.Option(help="The set is for training with this puzzles.ids  [default: augmentation]")
-    ] = None,
-    fixed_colours: Annotated[
-        FixedColours | None,
-        typer.Option(help="With --ids transform or task: puzzles.fixed_colours  [default: outputs]"),
-    ] = None,
-    on_leak: Annotated[
-        OnLeak, typer.Option(help="A train task that holds a scored one: stop, drop it, or allow and mark every score")
-    ] = "stop",
-    duplicates: Annotated[Duplicates, typer.Option(help="Train tasks with equal pairs and different IDs")] = "keep",
-    form: Annotated[
-        Literal["puzzles", "published"], typer.Option("--format", help="Our puzzle set, or the published TRM's folder")
-    ] = "puzzles",
-    tasks: Tasks = "",
-    max_side: MaxSide = None,
-    limit: Limit = None,
-) -> None:
-    """Build a puzzle set: tasks under augmentations."""
-    chosen = selected(tasks, max_side, limit)
-    _check_build(out, scored, train_sources, chosen, extends, form)
-    start = time.monotonic()
-    console = Console()
-    fixed = {"augmentations": augmentations, "seed": seed, "board_side": board_side, "pairs": pairs}
-    old = open_old_set(extends, **fixed, ids=ids, fixed_colours=fixed_colours)
-    settings = PuzzleSettings(
-        augmentations=1000 if augmentations is None else augmentations,
-        pairs=pairs or MAX_PAIRS, on_leak=on_leak, duplicates=duplicates, workers=workers,
-        ids=ids or "augmentation", fixed_colours=fixed_colours or "outputs",
-    )  # fmt: skip
-    sources = gather(scored or [], Selection(**chosen), train_sources or [])
-    puzzle_set = make_puzzle_set(sources, settings, seed or 0, board_side or 30, old)
-    size = write_as(form, puzzle_set, sources, out, console)
-    for line in describe_exceptions(puzzle_set):
-        console.log(line)
-    console.show(describe(puzzle_set, bytes=f"{size:,}", seconds=f"{time.monotonic() - start:.1f}"))
-    console.log(describe_widths(puzzle_set))
-
-
-def _check_build(
-    out: Path, scored: list[str] | None, train: list[str] | None, selected: dict, extends: Path | None, form: str
-) -> None:
-    """ConfigError for options that cannot go together, before any work is done."""
-    if not scored and not train:
-        raise ConfigError("build: name at least one source, with --score or --train")
-    if selected and not scored:
-        raise ConfigError(
-            "build: --tasks, --max-side and --limit select scored tasks", "name their source with --score"
-        )
-    if extends and form == "published":
-        raise ConfigError("build: a set that is extended lacks the test outputs to export", "build it from its sources")
-    if out.exists():
-        raise ConfigError(f"{out}: exists already and is not overwritten", "name another folder with --out")
 
 
 @app.command("train")
@@ -156,7 +75,7 @@ def predict_command(
     checkpoint: Annotated[Path, typer.Option(help="A checkpoint's folder, such as RUN/checkpoints/final")],
     out: Annotated[Path, typer.Option(help="The new predictions folder; with --rescore it may be there already")],
     record: Annotated[
-        Literal["last", "all"] | None, typer.Option("--steps", help="Supervision steps to record  [default: last]")
+        Literal["last", "all"] | None, typer.Option("--steps", help="Supervision steps to record  \\[default: last]")
     ] = None,
     trajectories: Annotated[
         int | None, typer.Option(help="Answers per augmentation, each by chance of its own", min=1)

@@ -11,7 +11,7 @@ WITH_NETWORK = {"puzzles.ids", "puzzles.fixed_colours", "train.loss"}
 """Settings that a backbone brings besides those of its network."""
 
 
-def take_network(config: RunConfig, backbone: Path | None) -> tuple[RunConfig, Path | None, list[str]]:
+def take_backbone_settings(config: RunConfig, backbone: Path | None) -> tuple[RunConfig, Path | None, list[str]]:
     """The config with the backbone's network, and the backbone; without it, saying why, where it cannot be used.
 
     With the network come the loss that it is trained by and which puzzles share an ID row; with a symbol axis, to which

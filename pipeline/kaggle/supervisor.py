@@ -11,7 +11,7 @@ with what it has.
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,15 +21,16 @@ import psutil
 from augment import PuzzleSet, SourcedTasks, find_source_label, load_tasks
 from augment.sources.lenient import load_readable_tasks
 from augment.storage import write_json
-from pipeline.config.run_config import ConfigError, RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.data.build import build
 from pipeline.kaggle.best_submission import BestSubmission
 from pipeline.kaggle.child_process import ChildProcess, ChildResult
 from pipeline.kaggle.pass_monitor import PassMonitor
 from pipeline.kaggle.restart_policy import RestartPolicy, Stage
 from pipeline.kaggle.schedule import Pass, PassSchedule
+from pipeline.kaggle.schedule_log import ScheduleLog, measure_pace
 from pipeline.runtime.launcher import count_gpus
-from pipeline.runtime.run_folder import RunFolder, read_metrics
+from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import StopSignals
 from pipeline.scoring.submit import score_run
 from pipeline.time_budget import format_duration
@@ -46,45 +47,13 @@ LEAST_SECONDS_TO_STOP = 1.0
 GRACE_SHARE = 0.02
 LEAST_GRACE = 10.0
 """Of the budget, and at least so many seconds: how long after its time training may take to write what it has."""
-LEAST_SECONDS_BETWEEN_PLANS = 5.0
-PLAN_SAID = 20
-"""So many times in the whole budget the plan is said again."""
 SECONDS_FOR_REPORT = 3.0
 LONGEST_START = 60.0
 """Seconds that a process is believed to have taken before its first line of ours; more is a clock that was set."""
 
 
-class Stopped(Exception):
+class RunStopped(Exception):
     """The run was asked to end."""
-
-
-def solve_unattended(
-    config: RunConfig, path: Path, out: Path | None = None, processes: int | None = None, lost: Sequence[str] = ()
-) -> bool:
-    """Spend the budget on a submission; returns whether a complete and valid one stands at the end.
-
-    Args:
-        out: where the submission is written too, besides RUN/submission.json.
-        processes: how many share training and prediction; by default one for each GPU.
-        lost: incidents before it began.
-
-    Raises:
-        ValueError: where nothing can be begun: no such source, no budget, a folder that holds something else.
-    """
-    if config.unattended is None or config.budget is None:
-        raise ConfigError("a run that nobody watches keeps to a budget: name it with --budget, for example 11h50m")
-    conductor = Supervisor(config, path, out, processes)
-    for each in lost:
-        conductor.report_incident(each)
-    with conductor.stop.watched():
-        try:
-            conductor.work()
-        except Stopped:
-            conductor.report_incident("the run was asked to end and ends with what it has")
-        except Exception as error:  # a valid submission stands, and nobody is there to start it again
-            conductor.report_incident(f"unexpected: {type(error).__name__}: {error}")
-            conductor.run.log(traceback.format_exc())
-        return conductor.end()
 
 
 class Supervisor:
@@ -103,19 +72,17 @@ class Supervisor:
         self.incidents = list[str]()
         self.tasks = tasks
         files = [self.run.submission, *([out] if out else [])]
-        self.standing = BestSubmission(tasks, unread, files, self.report_incident)
-        self.standing.begin()
-        self.run.log(f"filler submission: {', '.join(map(str, files))}, {self.standing.inputs} test inputs")
+        self.best = BestSubmission(tasks, unread, files, self.report_incident)
+        self.best.begin()
+        self.run.log(f"filler submission: {', '.join(map(str, files))}, {self.best.inputs} test inputs")
         for each in unread:
             self.report_incident(f"task {each.task} cannot be read and gets the filler ({each.why})")
-        self.plan = PassSchedule(config.budget, config.unattended, 1)
-        self.recovery = RestartPolicy(config, self.run, self.report_incident)
+        self.schedule = PassSchedule(config.budget, config.unattended, 1)
+        self.restarts = RestartPolicy(config, self.run, self.report_incident)
         self.processes = processes or max(1, count_gpus())
         self.predictions: Predictions | None = None
         self._seconds_to_stop = LEAST_SECONDS_TO_STOP
-        self._plan_said = 0.0
-        self._pace_said = False
-        self._last_plan = ""
+        self.schedule_log = ScheduleLog(self.run)
 
     def now(self) -> float:
         """Seconds since the start of this process."""
@@ -139,23 +106,23 @@ class Supervisor:
         most = self.puzzle_set.requested if asked is None else min(asked, self.puzzle_set.requested)
         predicts = self.config.predict
         cost = 1 + bool(predicts.rescore) / predicts.trajectories
-        self.plan = replace(self.plan, most_views=most + 1, last_cost=cost)
-        self.recovery.know(self.puzzle_set, self.processes)
-        self.say_plan()
-        for number, begin in enumerate(self.plan.cheap_passes(), 1):
-            self._whatever(lambda begin=begin: self.train_until(begin))
-            planned = self.plan.cheap_pass(self.now())
+        self.schedule = replace(self.schedule, most_views=most + 1, last_cost=cost)
+        self.restarts.know(self.puzzle_set, self.processes)
+        self.log_schedule()
+        for number, begin in enumerate(self.schedule.cheap_passes(), 1):
+            self._attempt(lambda begin=begin: self.train_until(begin))
+            planned = self.schedule.cheap_pass(self.now())
             out = self.run.path / "passes" / str(number)
-            self._whatever(lambda name=f"pass {number}", out=out, planned=planned: self.predict(name, out, planned))
-        self._whatever(lambda: self.train_until(self.plan.last_pass(self.now()).begin))
-        last = self.plan.last_pass(self.now())
-        self._whatever(lambda: self.predict("last pass", self.run.predictions, last, last=True))
+            self._attempt(lambda name=f"pass {number}", out=out, planned=planned: self.predict(name, out, planned))
+        self._attempt(lambda: self.train_until(self.schedule.last_pass(self.now()).begin))
+        last = self.schedule.last_pass(self.now())
+        self._attempt(lambda: self.predict("last pass", self.run.predictions, last, last=True))
 
-    def _whatever(self, stage: Callable[[], None]) -> None:
+    def _attempt(self, stage: Callable[[], None]) -> None:
         """Do this, and go on with what comes next whatever goes wrong in it."""
         try:
             stage()
-        except Stopped:
+        except RunStopped:
             raise
         except Exception as error:
             self.report_incident(f"unexpected: {type(error).__name__}: {error}")
@@ -184,24 +151,24 @@ class Supervisor:
 
     def train_until(self, begin: float) -> None:
         """Train until that many seconds after the start."""
-        shortest = max(SHORTEST_STRETCH, self.plan.speed.start if self.has_learnt() else 0.0)
-        while self.recovery.may("train") and self.now() < begin - shortest:
+        shortest = max(SHORTEST_STRETCH, self.schedule.speed.start if self.has_learnt() else 0.0)
+        while self.restarts.may("train") and self.now() < begin - shortest:
             ended = self._start_training(begin)
             if ended.reason == "late":
                 self.report_incident("training did not stop in time and was ended; the checkpoint before it is used")
             if ended.well or ended.reason == "late":
                 return
-            self.recovery.learn("train", ended)
+            self.restarts.learn("train", ended)
 
     def _start_training(self, begin: float) -> ChildResult:
-        last = self.plan.last_pass(self.now()).begin
-        budget = self.plan.budget
-        later = max(0.0, last - begin - (self.plan.speed.seconds(self.settings.first_views)))
+        last = self.schedule.last_pass(self.now()).begin
+        budget = self.schedule.budget
+        later = max(0.0, last - begin - (self.schedule.speed.seconds(self.settings.first_views)))
         stop = begin - self._seconds_to_stop
         words = ["train", str(self.run.path), "--until", f"{self.started + stop:.3f}", "--later", f"{later:.3f}"]
         words += ["--save-every", f"{max(LEAST_SECONDS_BETWEEN_SAVES, budget / SAVES):.3f}"]
         grace = max(LEAST_GRACE, GRACE_SHARE * budget)
-        ended = self._run_child("train", words, begin + grace, self._watch_training)
+        ended = self._run_child("train", words, begin + grace, self._log_schedule_when_due)
         self._seconds_to_stop = max(self._seconds_to_stop, self.now() - stop)
         return ended
 
@@ -210,40 +177,40 @@ class Supervisor:
         if not self.has_learnt():
             self.report_incident(f"{name} is left out: nothing has been learnt yet")
             return
-        watch = PassMonitor(self.run, out, self.puzzle_set, self.config, self.standing, self.report_incident)
+        watch = PassMonitor(self.run, out, self.puzzle_set, self.config, self.best, self.report_incident)
         words = ["predict", str(self.run.path), "--out", str(out), "--views", str(planned.views)]
         words += ["--until", f"{self.started + planned.until:.3f}", *self._words_for_last(last)]
-        self.recovery.begin_pass(watch.parts)
+        self.restarts.begin_pass(watch.parts)
         self.run.log(f"{name}: {planned.views} augmentations, until {format_duration(planned.until)} at most")
         begun = time.monotonic()
         ended = None
-        while self.recovery.may("predict") and self.now() < planned.until - SHORTEST_STRETCH:
+        while self.restarts.may("predict") and self.now() < planned.until - SHORTEST_STRETCH:
             begun = time.monotonic()
-            plain = ["--plain"] if last and self.recovery.restarts["predict"] > 1 else []
+            plain = ["--plain"] if last and self.restarts.restarts["predict"] > 1 else []
             try:
                 ended = self._run_child("predict", [*words, *plain], planned.until, lambda: watch.look(name))
-            except Stopped:
+            except RunStopped:
                 watch.finish(name)
                 raise
             if ended.well or ended.reason == "late":
                 break
-            self.recovery.learn("predict", ended)
+            self.restarts.learn("predict", ended)
         if ended is not None and ended.reason == "late":
             self.report_incident(f"{name} was not done in time and was ended; what it had answered counts")
-        self._take(watch, name, planned, None if self.recovery.restarts["predict"] else begun)
+        self._take(watch, name, planned, None if self.restarts.restarts["predict"] else begun)
         if not last:
-            self.say_plan()
+            self.log_schedule()
 
     def _words_for_last(self, last: bool) -> list[str]:
         """The last pass has all that the settings ask for, but for training on each task where that does not fit."""
-        unknown = self.config.train.task_steps and not self.plan.speed.extra
-        if not last or (self.plan.affords_extra() and not unknown):
+        unknown = self.config.train.task_steps and not self.schedule.speed.extra
+        if not last or (self.schedule.affords_extra() and not unknown):
             return ["--last"] if last else []
         self.report_incident(
             "training on each task by itself is left out: "
-            + ("its pace is not known" if unknown else f"it would take {format_duration(self.plan.speed.extra)}")
+            + ("its pace is not known" if unknown else f"it would take {format_duration(self.schedule.speed.extra)}")
         )
-        self.plan = replace(self.plan, speed=replace(self.plan.speed, extra=0.0))
+        self.schedule = replace(self.schedule, speed=replace(self.schedule.speed, extra=0.0))
         return ["--last", "--plain"]
 
     def _take(self, watch: PassMonitor, name: str, planned: Pass, begun: float | None) -> None:
@@ -255,14 +222,14 @@ class Supervisor:
         self.predictions = found
         if begun is not None:
             share = watch.share(planned.views)
-            speed = self.plan.speed
-            self.plan = replace(self.plan, speed=speed.measured(*watch.seconds(begun), share, planned.views))
+            speed = self.schedule.speed
+            self.schedule = replace(self.schedule, speed=speed.measured(*watch.seconds(begun), share, planned.views))
 
     def _run_child(self, stage: Stage, words: list[str], until: float, look: Callable[[], None]) -> ChildResult:
-        words = [*words, *self.recovery.words(stage)]
+        words = [*words, *self.restarts.words(stage)]
         child = ChildProcess(
             words,
-            self.recovery.processes(stage, self.processes),
+            self.restarts.processes(stage, self.processes),
             self.run.say,
             self.report_incident,
             self.run.beat_file,
@@ -274,51 +241,36 @@ class Supervisor:
         finally:
             child.end()
         if ended.reason == "stopped":
-            raise Stopped
-        speed = self.plan.speed
+            raise RunStopped
+        speed = self.schedule.speed
         if ended.ready and speed.view is None:  # prediction starts like training: most of it is importing torch
-            self.plan = replace(self.plan, speed=replace(speed, start=max(speed.start, 2 * ended.ready)))
+            self.schedule = replace(self.schedule, speed=replace(speed, start=max(speed.start, 2 * ended.ready)))
         return ended
 
-    def _watch_training(self) -> None:
-        """Say the plan when the pace is known, and again from time to time."""
-        often = self.plan.budget / (PLAN_SAID if self._pace_said else 10 * PLAN_SAID)
-        if self.now() - self._plan_said > max(LEAST_SECONDS_BETWEEN_PLANS, often):
-            self.say_plan()
-
-    def say_plan(self) -> None:
-        """A line on what follows."""
-        self._plan_said = self.now()
-        steps, pace = self.pace()
-        self._pace_said = pace is not None
+    def log_schedule(self) -> None:
+        """Take the measured pace into the schedule, and log it."""
+        steps, pace = measure_pace(self.run.path)
         if self.config.train.task_steps and pace:
             extra = len(self.tasks) * self.config.train.task_steps * pace
-            self.plan = replace(self.plan, speed=replace(self.plan.speed, extra=extra))
-        said = self.plan.describe(self.now(), steps, pace)
-        if said != self._last_plan:
-            self.run.log(f"plan: {said}")
-        self._last_plan = said
+            self.schedule = replace(self.schedule, speed=replace(self.schedule.speed, extra=extra))
+        self.schedule_log.write(self.schedule, self.now(), steps, pace)
 
-    def pace(self) -> tuple[int, float | None]:
-        """Steps so far, and the seconds that one takes, where it is known."""
-        lines = read_metrics(self.run.path)[-4:]
-        steps = lines[-1]["step"] if lines else 0
-        if len(lines) < 2 or steps <= lines[0]["step"]:
-            return steps, None
-        return steps, (lines[-1]["seconds"] - lines[0]["seconds"]) / (steps - lines[0]["step"])
+    def _log_schedule_when_due(self) -> None:
+        if self.schedule_log.is_due(self.schedule, self.now()):
+            self.log_schedule()
 
     def end(self) -> bool:
         """Score and report where there is time; whether a complete and valid submission stands, with all incidents."""
-        self.standing.write()
-        if self.tasks and self.plan.finish - self.now() > SECONDS_FOR_REPORT:
+        self.best.write()
+        if self.tasks and self.schedule.finish - self.now() > SECONDS_FOR_REPORT:
             try:
                 self._report()
             except Exception as error:  # the submission stands; a picture less is no reason to fail
                 self.report_incident(f"no report: {type(error).__name__}: {error}")
-        valid = self.standing.is_valid()
+        valid = self.best.is_valid()
         state = "is complete and valid" if valid else "IS NOT VALID"
-        used = f"{format_duration(self.now())} of {format_duration(self.plan.budget)}"
-        answered = f"{self.standing.answered} of {self.standing.inputs} test inputs answered"
+        used = f"{format_duration(self.now())} of {format_duration(self.schedule.budget)}"
+        answered = f"{self.best.answered} of {self.best.inputs} test inputs answered"
         self.run.log(f"done in {used}: {self.run.submission} {state}, {answered}")
         for line in self.incidents:
             self.run.log(f"  incident: {line}")
@@ -327,4 +279,4 @@ class Supervisor:
     def _report(self) -> None:
         """The report, and the score where the solutions are known."""
         ballot = vote(self.predictions, self.tasks, self.config.predict.ranker) if self.predictions else None
-        score_run(self.config, self.tasks, self.predictions, ballot, self.standing.submission, self.run)
+        score_run(self.config, self.tasks, self.predictions, ballot, self.best.submission, self.run)

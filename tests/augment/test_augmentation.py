@@ -65,11 +65,11 @@ def test_invalid_names_are_refused(name: str) -> None:
 @given(st.lists(st.tuples(st.sampled_from(["a", "b~2", "a task"]), numbers | st.just(0))))
 def test_puzzle_keys_equal_those_of_puzzle_key(puzzles: list[tuple[str, int]]) -> None:
     task_ids = [task for task, _ in puzzles]
-    numbers_in = np.array([number for _, number in puzzles], np.int64)
-    keys = puzzle_keys(task_ids, numbers_in)
+    expected_numbers = np.array([number for _, number in puzzles], np.int64)
+    keys = puzzle_keys(task_ids, expected_numbers)
     assert keys == [puzzle_key(*puzzle) for puzzle in puzzles]
     parsed, parsed_numbers = parse_puzzle_keys(keys)
-    assert (parsed, parsed_numbers.tolist()) == (task_ids, numbers_in.tolist())
+    assert (parsed, parsed_numbers.tolist()) == (task_ids, expected_numbers.tolist())
 
 
 @pytest.mark.parametrize("key", ["a|||t8|||0123456789", "a|||t1|||0113456789", "a|||t1", "a|||t1|||0123456789|||"])

@@ -37,9 +37,12 @@ def test_the_requested_number_of_symmetries_is_drawn_and_at_most_seven_dihedral_
 @given(st.integers(0, 2**63 - 1), st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 2**20)), min_size=1))
 def test_a_symmetry_does_not_depend_on_the_other_examples(seed: int, drawn: list[tuple[int, int]]) -> None:
     pairs, numbers = np.array(drawn, np.int64).T.copy()
-    for symmetries, queries in ((Symmetries("sudoku", 2**20, 6), numbers), (Symmetries("dihedral", 7, 5), numbers % 8)):
-        cells, colours = symmetries.draw(seed, pairs, queries)
-        alone = symmetries.draw(seed, pairs[-1:], queries[-1:])
+    for symmetries, symmetry_numbers in (
+        (Symmetries("sudoku", 2**20, 6), numbers),
+        (Symmetries("dihedral", 7, 5), numbers % 8),
+    ):
+        cells, colours = symmetries.draw(seed, pairs, symmetry_numbers)
+        alone = symmetries.draw(seed, pairs[-1:], symmetry_numbers[-1:])
         assert (alone[0][0] == cells[-1]).all()
         assert (alone[1][0] == colours[-1]).all()
 

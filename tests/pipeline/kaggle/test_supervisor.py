@@ -15,8 +15,8 @@ import pytest
 from augment import Selection, load_tasks
 from pipeline.checkpoints.checkpoint import seal_checkpoint
 from pipeline.config.run_config import TrainSettings, UnattendedSettings
-from pipeline.kaggle.backbone_settings import take_network
-from pipeline.kaggle.supervisor import solve_unattended
+from pipeline.kaggle.backbone_settings import take_backbone_settings
+from pipeline.kaggle.unattended import solve_unattended
 from pipeline.recipes.registry import recipe
 from submissions.submission_file import read_submission
 from tests.helpers.paths import ROOT
@@ -123,16 +123,16 @@ def test_bad_input_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
 def test_a_backbone_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     config = recipe("kaggle")
     (tmp_path / "checkpoint.json").write_text('{"format": 3, "files": ')
-    same, backbone, lost = take_network(config, tmp_path)
+    same, backbone, lost = take_backbone_settings(config, tmp_path)
     assert (same, backbone) == (config, None)
     assert "from scratch" in lost[0]
-    assert take_network(config, None) == (config, None, [])
+    assert take_backbone_settings(config, None) == (config, None, [])
 
 
 def test_a_backbone_with_a_symbol_axis_brings_what_belongs_to_it(tmp_path: Path) -> None:
     theirs = recipe("smoke_symbols")
     seal_checkpoint(tmp_path, 1, theirs.model_dump(mode="json"), [])
-    config, backbone, lost = take_network(recipe("kaggle"), tmp_path)
+    config, backbone, lost = take_backbone_settings(recipe("kaggle"), tmp_path)
     assert (config.model, backbone, lost) == (theirs.model, tmp_path, [])
     assert (config.puzzles.ids, config.puzzles.augmentations) == ("transform", 7)
     assert config.train == recipe("kaggle").train

@@ -51,7 +51,7 @@ def test_the_plan_is_what_fits(config: RunConfig, puzzle_set: PuzzleSet, tmp_pat
 
 def test_later_stretches_count(config: RunConfig, puzzle_set: PuzzleSet, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run", config)
-    first = train(config, puzzle_set, run, Budget(3.0), stretch=TrainingWindow(later=27.0)).step
+    first = train(config, puzzle_set, run, Budget(3.0), window=TrainingWindow(later=27.0)).step
     assert planned(run)[-1] > 4 * first
     kept = CheckpointManager(run.checkpoints, {}, [], puzzle_set.seen, ()).newest()
     assert kept is not None
@@ -70,7 +70,7 @@ def test_without_a_limit_the_steps_are_those_given(config: RunConfig, puzzle_set
 def test_checkpoints_come_by_the_clock_too(config: RunConfig, puzzle_set: PuzzleSet, tmp_path: Path) -> None:
     config = override(config, {"train.steps": 12, "train.checkpoint_every": 1000})
     run = RunFolder(tmp_path / "run", config)
-    train(config, puzzle_set, run, Budget(None), stretch=TrainingWindow(save_every=0.0))
+    train(config, puzzle_set, run, Budget(None), window=TrainingWindow(save_every=0.0))
     assert [path.name for path in sorted(run.checkpoints.glob("step_*"))] == ["step_0000011", "step_0000012"]
 
 

@@ -1,0 +1,112 @@
+"""The build command: sources to a puzzle set."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from augment import MAX_PAIRS, Duplicates, FixedColours, OnLeak, Selection
+from pipeline.cli.app import (
+    Limit,
+    MaxSide,
+    Tasks,
+    Train,
+    app,
+    selected,
+)
+from pipeline.config.run_config import (
+    ConfigError,
+    PuzzleSettings,
+)
+from pipeline.data.build import gather, make_puzzle_set, open_old_set, write_as
+from pipeline.data.summary import describe, describe_exceptions, describe_widths
+from pipeline.runtime.console import Console
+from solver.data.puzzle_ids import Ids
+
+Out = Annotated[Path, typer.Option(help="The new folder")]
+Scored = Annotated[list[str] | None, typer.Option("--score", metavar="SOURCE", help="Predict its test inputs")]
+Extended = Annotated[
+    Path | None, typer.Option("--extend", metavar="SET", help="Add to this set's tasks, with its settings")
+]
+Augmentations = Annotated[
+    int | None, typer.Option(help="Augmented puzzles per task besides the original  \\[default: 1000]", min=0)
+]
+Seed = Annotated[int | None, typer.Option(help="\\[default: 0]", min=0)]
+BoardSide = Annotated[int | None, typer.Option(help="Side of the board in cells  \\[default: 30]", min=1, max=255)]
+Workers = Annotated[int, typer.Option(help="Processes", min=1)]
+Pairs = Annotated[
+    int | None,
+    typer.Option(help=f"Pairs drawn of a task that is a list of them (RE-ARC)  \\[default: {MAX_PAIRS}]", min=1),
+]
+IdsOption = Annotated[
+    Ids | None, typer.Option(help="The set is for training with this puzzles.ids  \\[default: augmentation]")
+]
+Fixed = Annotated[
+    FixedColours | None, typer.Option(help="With --ids transform or task: puzzles.fixed_colours  \\[default: outputs]")
+]
+Overlaps = Annotated[
+    OnLeak,
+    typer.Option(help="A train task that contains a scored one: stop, drop it, or allow it and mark every score"),
+]
+Repeated = Annotated[Duplicates, typer.Option(help="Train tasks with equal pairs and different IDs")]
+Form = Annotated[
+    Literal["puzzles", "published"], typer.Option("--format", help="Our puzzle set, or the published TRM's folder")
+]
+
+
+@app.command("build")
+def build_command(
+    out: Out,
+    scored: Scored = None,
+    train_sources: Train = None,
+    extends: Extended = None,
+    augmentations: Augmentations = None,
+    seed: Seed = None,
+    board_side: BoardSide = None,
+    workers: Workers = 1,
+    pairs: Pairs = None,
+    ids: IdsOption = None,
+    fixed_colours: Fixed = None,
+    on_leak: Overlaps = "stop",
+    duplicates: Repeated = "keep",
+    form: Form = "puzzles",
+    tasks: Tasks = "",
+    max_side: MaxSide = None,
+    limit: Limit = None,
+) -> None:
+    """Build a puzzle set: tasks under augmentations."""
+    chosen = selected(tasks, max_side, limit)
+    _check_build(out, scored, train_sources, chosen, extends, form)
+    start = time.monotonic()
+    console = Console()
+    fixed = {"augmentations": augmentations, "seed": seed, "board_side": board_side, "pairs": pairs}
+    old = open_old_set(extends, **fixed, ids=ids, fixed_colours=fixed_colours)
+    settings = PuzzleSettings(
+        augmentations=1000 if augmentations is None else augmentations,
+        pairs=pairs or MAX_PAIRS, on_leak=on_leak, duplicates=duplicates, workers=workers,
+        ids=ids or "augmentation", fixed_colours=fixed_colours or "outputs",
+    )  # fmt: skip
+    sources = gather(scored or [], Selection(**chosen), train_sources or [])
+    puzzle_set = make_puzzle_set(sources, settings, seed or 0, board_side or 30, old)
+    size = write_as(form, puzzle_set, sources, out, console)
+    for line in describe_exceptions(puzzle_set):
+        console.log(line)
+    console.show(describe(puzzle_set, bytes=f"{size:,}", seconds=f"{time.monotonic() - start:.1f}"))
+    console.log(describe_widths(puzzle_set))
+
+
+def _check_build(
+    out: Path, scored: list[str] | None, train: list[str] | None, selected: dict, extends: Path | None, form: str
+) -> None:
+    """ConfigError for options that cannot go together, before any work is done."""
+    if not scored and not train:
+        raise ConfigError("build: name at least one source, with --score or --train")
+    if selected and not scored:
+        raise ConfigError(
+            "build: --tasks, --max-side and --limit select scored tasks", "name their source with --score"
+        )
+    if extends and form == "published":
+        raise ConfigError("build: a set that is extended lacks the test outputs to export", "build it from its sources")
+    if out.exists():
+        raise ConfigError(f"{out}: exists already and is not overwritten", "name another folder with --out")
