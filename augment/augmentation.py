@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from augment.dihedral import DIHEDRALS, apply, invert
+from augment.errors import UserError
 from augment.grid import COLOURS, Grid
 from augment.task import KEY_SEPARATOR
 
@@ -35,9 +36,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not 0 <= self.dihedral < DIHEDRALS:
-            raise ValueError(f"dihedral is {self.dihedral}; it must be 0 to {DIHEDRALS - 1}")
+            raise UserError(f"dihedral is {self.dihedral}", f"it must be 0 to {DIHEDRALS - 1}")
         if self.colours[:1] != (0,) or sorted(self.colours) != list(range(COLOURS)):
-            raise ValueError(f"colours are {self.colours}; they must be 0, then 1 to {CHANGEABLE} in any order")
+            raise UserError(f"colours are {self.colours}", f"they must be 0, then 1 to {CHANGEABLE} in any order")
 
     @property
     def number(self) -> int:
@@ -60,7 +61,9 @@ class Augmentation:
         """Return the augmentation with this name; raises ValueError for any other text."""
         match = _NAME.fullmatch(name)
         if match is None:
-            raise ValueError(f"{name!r} is not an augmentation; the form is t3|||0981543267 (0, then 1-9 in any order)")
+            raise UserError(
+                f"{name!r} is not an augmentation", "the form is t3|||0981543267 (0, then 1-9 in any order)"
+            )
         return cls(int(match[1]), tuple(map(int, match[2])))
 
     def apply(self, grid: Grid) -> Grid:
@@ -78,8 +81,8 @@ IDENTITY = Augmentation(0, tuple(range(COLOURS)))
 def decode_numbers(numbers: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the dihedrals (n,) and colours (n, 10) of the augmentations with these numbers (n,)."""
     if len(numbers) and not (numbers.min() >= 0 and numbers.max() < AUGMENTATIONS):
-        raise ValueError(
-            f"augmentation numbers run from 0 to {AUGMENTATIONS - 1}; these are {numbers.min()} to {numbers.max()}"
+        raise UserError(
+            f"augmentation numbers run from 0 to {AUGMENTATIONS - 1}", f"these are {numbers.min()} to {numbers.max()}"
         )
     dihedrals, ranks = np.divmod(numbers.astype(np.int64), PERMUTATIONS)
     return dihedrals.astype(np.uint8), _unrank_all(ranks)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from augment.canvas import task_canvas
 from augment.colour_draws import Draws, draw_transforms
 from augment.distinct import draw_augmentations
+from augment.errors import UserError
 from augment.merge import Duplicates, Entry, MergedSources, OnLeak, SourcedTasks, merge
 from augment.puzzle_set import MAX_PAIRS, PuzzleSet
 from augment.rng import task_rng
@@ -99,11 +100,11 @@ class _Settings:
 
     def __post_init__(self) -> None:
         if self.augmentations < 0:
-            raise ValueError(f"augmentations is {self.augmentations}; give 0 (the tasks unchanged) or more")
+            raise UserError(f"augmentations is {self.augmentations}", "give 0 (the tasks unchanged) or more")
         if self.max_pairs < 1:
-            raise ValueError(f"max_pairs is {self.max_pairs}; give at least 1")
+            raise UserError(f"max_pairs is {self.max_pairs}", "give at least 1")
         if not 1 <= self.board_side <= np.iinfo(np.uint8).max:
-            raise ValueError(f"board_side is {self.board_side}; give 1 to {np.iinfo(np.uint8).max}")
+            raise UserError(f"board_side is {self.board_side}", f"give 1 to {np.iinfo(np.uint8).max}")
 
 
 def _entries(sources: Sequence[SourcedTasks], settings: _Settings) -> list[Entry]:
@@ -141,9 +142,9 @@ def _draw_set(merged: MergedSources, numbers_by_id: dict[str, Numbers], settings
     """
     entries = merged.entries
     if not entries:
-        raise ValueError("there are no tasks to build from; give at least one source to score or to train on")
+        raise UserError("there are no tasks to build from", "give at least one source to score or to train on")
     if workers < 1:
-        raise ValueError(f"workers is {workers}; give at least 1")
+        raise UserError(f"workers is {workers}", "give at least 1")
     # Before the draws, which take long, because a grid that is larger than the board raises an error here.
     canvases = np.array([task_canvas(entry.task, settings.board_side) for entry in entries], dtype=np.uint8)
     new_tasks = [entry.task for entry in entries if not entry.old]

@@ -8,6 +8,7 @@ canvases to a few fixed widths, so that compiled code is reused for few tensor s
 import numpy as np
 from numpy.typing import NDArray
 
+from augment.errors import UserError
 from augment.task import Task
 
 FIXED_WIDTHS = (36, 121, 196, 289, 441, 676)
@@ -39,9 +40,9 @@ def _longest_side(task: Task, axis: int, board_side: int) -> int:
     pairs = [*task.demonstrations, *task.tests]
     longest = max(grid.shape[axis] for pair in pairs for grid in pair.grids())
     if longest > board_side:
-        raise ValueError(
-            f"task {task.id} has a side of {longest} but the board's is {board_side}; "
-            "raise the board side, or leave the task out (--max-side for scored sources)"
+        raise UserError(
+            f"task {task.id} has a side of {longest} but the board's is {board_side}",
+            "raise the board side, or leave the task out (--max-side for scored sources)",
         )
     longest = max(longest, _predicted_side(task, axis))
     return min(longest + 1, board_side)

@@ -40,7 +40,7 @@ class SourcedTasks:
 
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
-            raise ValueError(f"role of {self.source} is {self.role!r}; it must be one of {', '.join(get_args(Role))}")
+            raise UserError(f"role of {self.source} is {self.role!r}", f"it must be one of {', '.join(get_args(Role))}")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def find_leaks(scored: Iterable[Entry], train: Iterable[Entry]) -> list[Overlap]
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+        raise UserError(f"{name} is {value!r}", f"it must be one of {', '.join(choices)}")
 
 
 def _order(entry: Entry) -> tuple[bool, str, str]:
@@ -154,14 +154,14 @@ def _take_scored(entries: list[Entry]) -> tuple[list[Entry], list[DroppedTask]]:
     conflicts = []
     for entry in sorted(entries, key=_order):
         if not entry.task.tests:
-            raise ValueError(f"{entry.source}: task {entry.task.id} has no test input to score; train on it instead")
+            raise UserError(f"{entry.source}: task {entry.task.id} has no test input to score", "train on it instead")
         first = by_id.setdefault(entry.task.id, entry)
         if first is not entry and first.old and pairs_of(first.task) == pairs_of(entry.task):
             repetitions.append(DroppedTask(entry.task.id, entry.source, "repeats", first.task.id))
         elif first is not entry:
             conflicts.append(entry.task.id)
     if conflicts:
-        raise ValueError(f"{_name_tasks(conflicts)} scored by more than one source; score one source at a time")
+        raise UserError(f"{_name_tasks(conflicts)} scored by more than one source", "score one source at a time")
     return list(by_id.values()), repetitions
 
 
@@ -235,7 +235,7 @@ def _refuse_renamed(train: list[Entry], entries: Sequence[Entry]) -> None:
     unchanged = set(map(id, entries))
     renamed_ids = [original_id(entry.task.id) for entry in train if entry.old and id(entry) not in unchanged]
     if renamed_ids:
-        raise ValueError(
+        raise UserError(
             f"{_name_tasks(renamed_ids)} trained on in the set that is extended and now also to be scored, and one ID "
             "cannot name both: leave the train task out (--on-leak drop)"
         )

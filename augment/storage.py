@@ -15,7 +15,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
-from augment.errors import DamagedError
+from augment.errors import DamagedError, UserError
 
 
 def write_file(path: Path, text: str) -> None:
@@ -46,7 +46,7 @@ def new_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
         ValueError: if `folder` exists and `replace` is False.
     """
     if folder.exists() and not replace:
-        raise ValueError(f"{folder} already exists and is not overwritten: name another folder or remove it")
+        raise UserError(f"{folder} already exists and is not overwritten: name another folder or remove it")
     temporary = _temporary_path(folder)
     backup = _temporary_path(folder)
     temporary.mkdir(parents=True)
@@ -154,9 +154,9 @@ def read_json(path: Path) -> Any:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path} does not exist; check the path") from None
+        raise UserError(f"{path} does not exist", "check the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); create it again") from None
+        raise UserError(f"{path} is not valid JSON ({error})", "create it again") from None
     if not isinstance(value, dict | list):
-        raise ValueError(f"{path} contains neither an object nor a list; create it again")
+        raise UserError(f"{path} contains neither an object nor a list", "create it again")
     return value

@@ -111,7 +111,8 @@ def _place_task(task_id: str, where: str) -> str:
     if bad or not task_id or original_id(task_id) != task_id:
         raise TaskError(
             f"{where}: task {task_id[:80]!a}: a task ID has 1 to {MAX_ID} printable characters, does not contain "
-            f"{KEY_SEPARATOR!r} and does not end in {COPY_SEPARATOR} followed by a number; rename the task"
+            f"{KEY_SEPARATOR!r} and does not end in {COPY_SEPARATOR} followed by a number",
+            "rename the task",
         )
     return f"{where}: task {task_id}"
 
@@ -130,7 +131,7 @@ def _parse_pair(pair: object, output_required: bool, where: str) -> Pair:
     grid = parse_grid(pair["input"], f"{where} input")
     if pair.get("output") is None:
         if output_required:
-            raise TaskError(f'{where}: "output" is missing; only test outputs may be hidden')
+            raise TaskError(f'{where}: "output" is missing', "only test outputs may be hidden")
         return Pair(grid, None)
     return Pair(grid, parse_grid(pair["output"], f"{where} output"))
 
@@ -151,9 +152,11 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.max_side is not None and not 1 <= self.max_side <= MAX_SIDE:
-            raise ValueError(f"max_side is {self.max_side}; give a side from 1 to {MAX_SIDE}, or omit it for all tasks")
+            raise UserError(
+                f"max_side is {self.max_side}", f"give a side from 1 to {MAX_SIDE}, or omit it for all tasks"
+            )
         if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit is {self.limit}; give at least 1, or omit it for all tasks")
+            raise UserError(f"limit is {self.limit}", "give at least 1, or omit it for all tasks")
 
 
 def select_tasks(tasks: Sequence[Task], selection: Selection, source: str = "the task list") -> list[Task]:
@@ -169,7 +172,7 @@ def select_tasks(tasks: Sequence[Task], selection: Selection, source: str = "the
     selected = [task for task in by_id.values() if task.id in task_ids and task.max_side <= side]
     if not selected:
         raise TaskError(
-            f"{source}: none of the {len(task_ids)} tasks requested has only sides up to {side}; raise max_side"
+            f"{source}: none of the {len(task_ids)} tasks requested has only sides up to {side}", "raise max_side"
         )
     return selected[: selection.limit]
 

@@ -1,6 +1,6 @@
 """One stage of a run whose folder stands, as a process of its own: what `solve` starts when nobody watches.
 
-    python -m pipeline.worker train RUN --until T --later SECONDS [--micro-batch N] [--anew]
+    python -m pipeline.worker train RUN --until T --later SECONDS [--micro-batch N] [--from-scratch]
     python -m pipeline.worker predict RUN --until T --out FOLDER --views N [--boards N] [--last] [--plain]
     python -m pipeline.worker solve RUN                              all of them, by a launcher
 
@@ -35,7 +35,7 @@ DAMAGED_PREFIX = "checkpoints.damaged-"
 
 def train_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) -> None:
     """Train until it is time for something else; later stretches go on from there."""
-    if given.anew:
+    if given.from_scratch:
         set_checkpoints_aside(run)
     changes = {"train.micro_batch": given.micro_batch} if given.micro_batch else {}
     budget = Budget(max(given.until - time.monotonic(), 1e-3))
@@ -103,7 +103,7 @@ def read_words(words: list[str]) -> argparse.Namespace:
     trains.add_argument("--later", type=float, default=0.0, help="seconds of training that later stretches will have")
     trains.add_argument("--save-every", type=float, default=None, help="seconds between checkpoints")
     trains.add_argument("--micro-batch", type=int, default=None, help="boards at once")
-    trains.add_argument("--anew", action="store_true", help="do not go on from the checkpoints that are there")
+    trains.add_argument("--from-scratch", action="store_true", help="do not go on from the checkpoints that are there")
     predicts.add_argument("--out", type=Path, required=True)
     predicts.add_argument("--views", type=int, required=True, help="augmentations, the original counted")
     predicts.add_argument("--boards", type=int, default=None, help="boards at once")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from augment.errors import UserError
 from augment.task import Task
 from submissions.confidence_intervals import Interval, bootstrap_mean, wilson_interval
 from submissions.predictions import Predictions
@@ -139,9 +140,7 @@ def compare_rankers(
         against = compare(make_submission(ballot, tasks), baseline, tasks, source)
         comparisons.append(RankerComparison(name, score, against))
     if not comparisons:
-        raise ValueError(
-            "; ".join(errors.values()) or f"no ranker is named: choose one or more of {', '.join(RANKERS)}"
-        )
+        raise UserError("; ".join(errors.values()) or f"no ranker is named: choose one or more of {', '.join(RANKERS)}")
     return sorted(comparisons, key=lambda comparison: -comparison.score.pass_2.macro), errors
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
+from augment.errors import UserError
 from augment.grid import MAX_SIDE, Grid
 
 MAX_CELLS = MAX_SIDE**2
@@ -165,7 +166,7 @@ def number_by_first(ids: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArra
 def _refuse_collisions(grids: Grids, unique: Grids, number: NDArray[np.int64]) -> None:
     """Raise ValueError if two different grids have the same ID, as about one in 10^19 pairs has."""
     if not _all_same(grids.heights, grids.cells, grids.starts, unique.heights, unique.cells, unique.starts, number):
-        raise ValueError("two different grids have the same 64-bit ID: leave out one of their tasks and predict again")
+        raise UserError("two different grids have the same 64-bit ID: leave out one of their tasks and predict again")
 
 
 @njit(cache=True, nogil=True)

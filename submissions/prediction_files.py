@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from augment.errors import UserError
 from augment.storage import new_folder, seal, sync, unseal
 from submissions import grid_table
 from submissions.grid_table import Grids, join_grids
@@ -219,7 +220,7 @@ def _numbers_of(ids: pa.ChunkedArray, grids: Grids) -> NDArray[np.int32]:
     missing = np.append(grids.ids, np.uint64(0))[numbers] != queries
     valid = ~ids.is_null().to_numpy()
     if (missing & valid).any():
-        raise ValueError("a prediction refers to a grid that is not in grids.parquet: run the predict stage again")
+        raise UserError("a prediction refers to a grid that is not in grids.parquet: run the predict stage again")
     return np.where(valid, numbers, np.int32(NO_GRID)).astype(np.int32)
 
 

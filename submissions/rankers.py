@@ -23,6 +23,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from augment.errors import UserError
+
 Array = NDArray[np.float64]
 
 
@@ -139,7 +141,7 @@ def find_ranker(name: str) -> Ranker:
     if name.endswith(".py"):
         return _load_ranker(Path(name))
     if name not in RANKERS:
-        raise ValueError(
+        raise UserError(
             f"unknown ranker '{name}': choose one of {', '.join(sorted(RANKERS))}, or give a .py file with your own"
         )
     return RANKERS[name]
@@ -147,7 +149,7 @@ def find_ranker(name: str) -> Ranker:
 
 def _load_ranker(path: Path) -> Ranker:
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; give a Python file that defines a ranker")
+        raise UserError(f"{path}: no such file", "give a Python file that defines a ranker")
     before = dict(RANKERS)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
@@ -155,11 +157,11 @@ def _load_ranker(path: Path) -> Ranker:
     try:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except Exception as error:
-        raise ValueError(f"{path}: cannot be run as a Python file: {type(error).__name__}: {error}") from error
+        raise UserError(f"{path}: cannot be run as a Python file: {type(error).__name__}: {error}") from error
     # Compared by identity, because the file may register a new ranker under an existing name.
     new_rankers = [entry for name, entry in RANKERS.items() if before.get(name) is not entry]
     if not new_rankers:
-        raise ValueError(f"{path}: defines no ranker; put @ranker(...) from submissions.rankers above your function")
+        raise UserError(f"{path}: defines no ranker", "put @ranker(...) from submissions.rankers above your function")
     return new_rankers[-1]
 
 

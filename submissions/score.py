@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from augment.errors import UserError
 from augment.grid import Grid
 from augment.task import Task
 from submissions.breakdown import Kind, find_kinds
@@ -204,7 +205,7 @@ def require_solutions(tasks: Iterable[Task], source: str) -> None:
     """Raise ValueError, with the first such task, if the solutions of any task are not known."""
     unsolved_ids = [task.id for task in tasks if not task.has_solutions]
     if unsolved_ids:
-        raise ValueError(
+        raise UserError(
             f"{source}: {len(unsolved_ids)} tasks (first: {unsolved_ids[0]}) have no known outputs to score against: "
             "put the solutions file next to the challenges file, or score another source"
         )

@@ -170,7 +170,7 @@ def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         repeated = min(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise ValueError(f"the key {repeated} occurs more than once")
+        raise UserError(f"the key {repeated} occurs more than once")
     return members
 
 

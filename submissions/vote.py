@@ -14,6 +14,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from augment.errors import UserError
 from augment.grid import Grid, grid_hash
 from augment.task import Task
 from submissions.grid_table import Grids, grid_id, number_by_first
@@ -182,9 +183,9 @@ def _rank_keys(ranker: Ranker, votes: Votes) -> list[NDArray[np.float64]]:
         keys = ranker.rank(votes)
         columns = [np.asarray(key, np.float64) for key in keys] if isinstance(keys, tuple) else []
     except Exception as error:  # rankers are user code, which may raise anything
-        raise ValueError(f"the ranker '{ranker.name}' fails: {type(error).__name__}: {error}") from error
+        raise UserError(f"the ranker '{ranker.name}' fails: {type(error).__name__}: {error}") from error
     if not columns or any(column.shape != votes.input_C.shape for column in columns):
-        raise ValueError(
+        raise UserError(
             f"the ranker '{ranker.name}' must return a tuple of arrays, each with one value per candidate "
             f"({len(votes.input_C)} here)"
         )
@@ -195,26 +196,26 @@ def _require_ranker_data(predictions: Predictions, ranker: Ranker) -> None:
     """Raise ValueError if the predictions lack data that the ranker needs."""
     rows = predictions.answers
     if ranker.steps == "all" and rows.last.all() and (rows.step > 1).any():
-        raise ValueError(
+        raise UserError(
             f"the ranker '{ranker.name}' needs the predictions of all supervision steps: run predict with --steps all"
         )
     if ranker.steps == "all" and predictions.metadata.get("steps_differ"):
-        raise ValueError(
+        raise UserError(
             f"the ranker '{ranker.name}' needs the predictions of all supervision steps in each of "
             f"{', '.join(predictions.merged)}, because a model with the last step only would have fewer votes: "
             "run predict with --steps all for each"
         )
     if ranker.judged and np.isnan(rows.value).any():
-        raise ValueError(
+        raise UserError(
             f"the ranker '{ranker.name}' needs the value head, which only models with a noisy recursion have: "
             "choose 'best', which uses the halting head"
         )
     if ranker.rescored and predictions.merged:
-        raise ValueError(
+        raise UserError(
             f"the ranker '{ranker.name}' is for one model's predictions: vote on each of the merged predictions alone"
         )
     if ranker.rescored and predictions.scores is None:
-        raise ValueError(
+        raise UserError(
             f"the ranker '{ranker.name}' needs candidates scored under every augmentation: run predict --rescore 10"
         )
 
@@ -254,12 +255,12 @@ def _refuse_unknown_inputs(predictions: Predictions, rows: PredictionRows, looku
     stray = np.flatnonzero((test_counts[rows.task] > 0) & (rows.test >= test_counts[rows.task]))
     if len(stray):
         task = rows.task[stray[0]]
-        raise ValueError(
+        raise UserError(
             f"task {predictions.tasks[task]}: a prediction is for test input {rows.test[stray[0]]} (the first is "
             f"0), but the task has {test_counts[task]} test inputs: vote with the source that was predicted"
         )
     if len(predictions.tasks) and not test_counts.any():
-        raise ValueError(
+        raise UserError(
             f"none of the {len(predictions.answers)} predictions (first task: {predictions.tasks[0]}) belongs to the "
             "selected tasks: vote with the source that was predicted"
         )

@@ -1,5 +1,6 @@
 """The documents agree with the code: snippets run, links lead to a file, and the names in them exist."""
 
+import ast
 import importlib
 import importlib.util
 import os
@@ -156,3 +157,18 @@ def groups(name: str) -> list[str]:
     """The groups of settings that a dotted name is in."""
     parts = name.split(".")
     return [".".join(parts[:length]) for length in range(1, len(parts))]
+
+
+def test_the_readme_shows_the_calls_of_solve() -> None:
+    """Each line of its block names a function that pipeline/solve.py calls, in the same order."""
+    block = (ROOT / "README.md").read_text().split("## The stages in code")[1].split("```")[1]
+    shown = re.findall(r"\b([a-z_]+)\(", block)
+    tree = ast.parse((ROOT / "pipeline" / "solve.py").read_text())
+    calls = sorted(
+        (node.lineno, node.col_offset, node.func.id)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    )
+    called = [name for *_, name in calls if name in shown]
+    assert len(shown) >= 8
+    assert called == shown

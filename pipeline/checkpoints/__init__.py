@@ -1,1 +1,1 @@
-"""Checkpoints: written, read, converted, reduced to a backbone."""
+"""Checkpoints: saving, loading, conversion of published ones, and reduction to a backbone."""

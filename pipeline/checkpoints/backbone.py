@@ -1,8 +1,8 @@
-"""A backbone: what training has learnt apart from its puzzles, for training on others to start from.
+"""Writes backbones: a network's weights without the puzzle embeddings, from which training on other puzzles starts.
 
-In: a checkpoint. Out: a checkpoint folder (`pipeline.checkpoints.checkpoint`) with the averaged weights in bf16, no ID
-rows, the row from which new ones start, and README.md, its card. The card is not sealed: scores found later may be
-added.
+A backbone is made from a checkpoint. It is a checkpoint folder itself (`pipeline.checkpoints.checkpoint`) with the
+averaged weights in bf16, an empty ID table, and the puzzle embedding from which new ones start. Its model card,
+README.md, is not part of the checksums, so that scores can be added later.
 """
 
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ from pipeline.time_budget import format_duration
 CARD = "README.md"
 HEADING = """# A backbone
 
-Trained weights of a Tiny Recursive Model, and the ID row from which new puzzles start, the mean of those it was trained
-with. It has no rows of its own and answers nothing before it has been trained on the tasks in question:
+Trained weights of a Tiny Recursive Model, and the puzzle embedding (ID row) from which new puzzles start: the mean of
+those that it was trained with. It has no ID rows of its own, so it must be trained on tasks before it can predict them:
 
     python -m pipeline solve SOURCE --recipe kaggle --checkpoint THIS_FOLDER --budget 11h50m
 
@@ -33,14 +33,18 @@ with. It has no rows of its own and answers nothing before it has been trained o
 
 
 def write_backbone(checkpoint: Checkpoint, folder: Path, card: Mapping[str, str]) -> int:
-    """Write a checkpoint as a backbone; returns the bytes of its files.
+    """Write a checkpoint as a backbone.
 
     Args:
-        folder: a new one.
-        card: what the card says besides what the checkpoint tells: data, seconds, versions, scores ...
+        checkpoint: the trained checkpoint.
+        folder: the folder to create.
+        card: lines of the model card that the checkpoint does not contain: data, seconds, versions, scores ...
+
+    Returns:
+        The total size of the files, in bytes.
 
     Raises:
-        ValueError: where the folder exists.
+        UserError: if the folder exists.
     """
     refuse_old(folder)
     row = _mean_of_trained(checkpoint.id_rows) if checkpoint.start_row is None else checkpoint.start_row
@@ -56,32 +60,35 @@ def write_backbone(checkpoint: Checkpoint, folder: Path, card: Mapping[str, str]
 
 
 def _mean_of_trained(id_rows: Tensor) -> Tensor:
-    """Rows start at zero, and training moves a row as soon as it meets it: rows of zeros were never trained."""
+    """Return the mean of the trained rows, (size,).
+
+    Rows start at zero and change at their first training step, so a row of zeros was never trained.
+    """
     return id_rows.sum(dim=0) / max(1, int(id_rows.any(dim=1).sum()))
 
 
 def refuse_old(folder: Path) -> None:
-    """ValueError where the folder is there already."""
+    """Raise a UserError if the folder exists."""
     if folder.exists():
         raise UserError(f"{folder}: exists already and is not overwritten", "name another folder with --out")
 
 
 def describe_training(run: Path) -> dict[str, str]:
-    """What the files of a run folder say for the card, as far as they are there: its time, and what made it."""
-    lines = read_metrics(run)
-    told = {"training time": format_duration(lines[-1]["seconds"])} if lines else {}
+    """Read the card's lines on a run from its folder: the training time, if it was logged, and the versions used."""
+    metrics = read_metrics(run)
+    duration = {"training time": format_duration(metrics[-1]["seconds"])} if metrics else {}
     file = run / "versions.json"
-    return told | {"made by": describe_versions(read_json(file) if file.exists() else versions())}
+    return duration | {"made by": describe_versions(read_json(file) if file.exists() else versions())}
 
 
 def describe_versions(made: Mapping[str, Any]) -> str:
-    """The commit, Python and libraries, in a line."""
-    named = {name: made[name] for name in ("commit", "python", "torch", "numpy", "machine", "cores") if made.get(name)}
-    return ", ".join(f"{name} {value}" for name, value in named.items())
+    """Return the commit, the versions of Python and libraries, and the machine as one line of text."""
+    values = {name: made[name] for name in ("commit", "python", "torch", "numpy", "machine", "cores") if made.get(name)}
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _facts(checkpoint: Checkpoint) -> dict[str, str]:
-    """What the checkpoint tells for the card."""
+    """Return the card's lines on the network and its training, by label."""
     config = checkpoint.run_config
     count = sum(tensor.numel() for tensor in checkpoint.weights.values())
     model = config.model
@@ -98,6 +105,6 @@ def _facts(checkpoint: Checkpoint) -> dict[str, str]:
 
 def _describe_seen(seen: SeenTasks) -> str:
     if not seen.complete and not len(seen):
-        return "not known"
+        return "not known"  # such as a converted checkpoint, whose training data are not recorded
     known = "" if seen.complete else ", and others that are not known"
     return f"{len(seen):,} tasks{known}; seen.json recognises them, and scores on them are marked"

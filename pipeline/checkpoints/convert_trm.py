@@ -1,9 +1,10 @@
-"""Published TRM and HRM checkpoints to this project's tensor names, and back.
+"""Converts published TRM and HRM checkpoints to this project's tensor names, and back.
 
-In: a .safetensors file or a torch-saved one. Out: weights under our names, with the starting latents, and the
-rows of the ID table; or a backbone (`pipeline.checkpoints.backbone`), where only the mean of these rows is kept.
+The input is a .safetensors file, or one saved by torch. The output is a checkpoint with the weights under our names,
+the starting latents and the rows of the ID table. It can also be a backbone (`pipeline.checkpoints.backbone`), which
+keeps only the mean of these rows.
 
-Published names may carry the prefixes "_orig_mod.", "model." and "inner.", in that order, each or none.
+Published tensor names may begin with any of the prefixes "_orig_mod.", "model." and "inner.", in this order.
 """
 
 import re
@@ -32,7 +33,7 @@ PREFIX = "model.inner."
 ID_ROWS = "puzzle_emb.weights"
 BLANK = "<blank>"
 NOT_IN_THE_FILE = ("h_cycles", "l_cycles", "heads", "id_slots", "max_steps")
-# Published name -> ours; of a block's, what follows its number.
+# Published name -> our name. BLOCK_NAMES has the part of a block's names after the block number.
 NAMES = {
     "H_init": "h_start",
     "L_init": "l_start",
@@ -49,15 +50,19 @@ BLOCK_NAMES = {
     "mlp.gate_up_proj.weight": "mlp.gate_up.weight",
     "mlp.down_proj.weight": "mlp.down.weight",
 }
-# TRM's one network, and those that HRM has in its place.
+# The prefix of TRM's only network, and those of HRM's two networks.
 LEVELS = {"L_level": "network"}
 HRM_LEVELS = {"L_level": "network_l", "H_level": "network_h"}
 
 
 def read_published(file: Path) -> tuple[dict[str, Tensor], Tensor | None]:
-    """Weights under our names, and the ID rows (rows, id_size) where the file has them.
+    """Read a published checkpoint.
 
-    A file that cannot be read, and a tensor whose name is unknown, are ValueErrors naming both.
+    Returns:
+        The weights under our names, and the ID rows (rows, id_size), None if the file has none.
+
+    Raises:
+        UserError: naming the file, if it cannot be read, or has a tensor with an unknown name or shape.
     """
     tensors = {_strip_prefixes(name): tensor for name, tensor in _read_tensors(file).items()}
     id_rows = tensors.pop(ID_ROWS, None)
@@ -68,42 +73,52 @@ def read_published(file: Path) -> tuple[dict[str, Tensor], Tensor | None]:
 
 
 def to_published(weights: Mapping[str, Tensor], id_rows: Tensor | None = None) -> dict[str, Tensor]:
-    """The inverse of `read_published`: tensors under the published names, with their usual prefix."""
+    """Return the tensors under the published names, with the usual prefix: the inverse of `read_published`."""
     inverse = _inverse(weights)
-    named = {PREFIX + _rename(name, inverse): tensor for name, tensor in weights.items()}
-    return named if id_rows is None else named | {PREFIX + ID_ROWS: id_rows}
+    tensors = {PREFIX + _rename(name, inverse): tensor for name, tensor in weights.items()}
+    return tensors if id_rows is None else tensors | {PREFIX + ID_ROWS: id_rows}
 
 
 def name_table(hrm: bool) -> dict[str, str]:
-    """Published name -> ours, {} being the number of a block."""
+    """Return {published name: our name}, with {} in place of a block's number."""
     levels = HRM_LEVELS if hrm else LEVELS
     blocks = {
-        f"{level}.layers.{{}}.{theirs}": f"{network}.{{}}.{ours}"
+        f"{level}.layers.{{}}.{published_name}": f"{network}.{{}}.{name}"
         for level, network in levels.items()
-        for theirs, ours in BLOCK_NAMES.items()
+        for published_name, name in BLOCK_NAMES.items()
     }
     return NAMES | blocks
 
 
 def _inverse(weights: Iterable[str]) -> dict[str, str]:
-    return {ours: theirs for theirs, ours in name_table(is_hrm(weights)).items()}
+    return {name: published_name for published_name, name in name_table(is_hrm(weights)).items()}
 
 
 def is_hrm(weights: Iterable[str]) -> bool:
-    """Whether these are an HRM's weights, by our names."""
+    """Return whether these weights, under our names, are an HRM's."""
     return any(name.startswith("network_h.") for name in weights)
 
 
 def infer_config(weights: Mapping[str, Tensor], id_rows: Tensor | None = None, **overrides: Any) -> ModelConfig:
-    """The settings that the tensors' shapes tell; `overrides` give the others (heads, cycles, id_slots ...).
+    """Infer the model's settings from the tensors' shapes.
 
-    The expansion is the published 4 where that gives the file's inner sizes, else the smallest that does. An HRM's
-    cycles are the published 2 x 2, and it has as many ID slots as its ID rows fill.
+    The expansion is the published 4 if that gives the file's inner sizes, otherwise the smallest that does. An HRM gets
+    the published 2 x 2 cycles, and as many ID slots as its ID rows fill.
+
+    Args:
+        weights: the tensors under our names.
+        id_rows: the ID rows (rows, id_size), if the file has them.
+        overrides: settings that shapes do not determine (heads, cycles, id_slots ...).
+
+    Raises:
+        UserError: if the weights are neither a TRM's nor an HRM's, or no whole expansion gives the inner sizes.
     """
     network = "network_l" if is_hrm(weights) else "network"
     missing = [name for name in ("token_embedding.weight", f"{network}.0.mlp.down.weight") if name not in weights]
     if missing:
-        raise UserError(f"no tensor {missing[0]}: this is neither a TRM nor an HRM checkpoint")
+        raise UserError(
+            f"no tensor {missing[0]}: this is neither a TRM nor an HRM checkpoint", "only these can be converted"
+        )
     vocabulary, hidden = weights["token_embedding.weight"].shape
     inferred: dict[str, Any] = {
         "hidden": hidden,
@@ -117,7 +132,7 @@ def infer_config(weights: Mapping[str, Tensor], id_rows: Tensor | None = None, *
         higher = _count_layers(weights, "network_h")
         recursion = HRM if higher == inferred["layers"] else replace(HRM, layers=(("f_h", higher),))
         inferred |= {"recursion": recursion, "halting": "q_learning", "h_cycles": 2, "l_cycles": 2}
-        inferred["id_slots"] = 1 if id_rows is None else -(-id_rows.shape[1] // hidden)
+        inferred["id_slots"] = 1 if id_rows is None else -(-id_rows.shape[1] // hidden)  # rounded up
     return ModelConfig(**(inferred | overrides))
 
 
@@ -126,27 +141,36 @@ def _count_layers(weights: Mapping[str, Tensor], network: str) -> int:
 
 
 def check_weights(weights: Mapping[str, Tensor], config: ModelConfig, file: Path) -> None:
-    """Every tensor of the model is there, in its shape, and no other; ValueError naming file and tensor."""
+    """Check that the weights are exactly the tensors of a model with this config, in the same shapes.
+
+    Raises:
+        UserError: naming the file and the tensor that is missing, unexpected or of another shape.
+    """
     expected = {name: tensor.shape for name, tensor in _empty_model(config).state_dict().items()}
     inverse = _inverse(expected)
     for name in sorted(expected.keys() | weights.keys()):
         published = _rename(name, inverse)
         if name not in weights:
-            raise UserError(f"{file}: tensor {published} is missing", "is this a whole checkpoint?")
+            raise UserError(f"{file}: tensor {published} is missing", "give a complete checkpoint file")
         if name not in expected:
-            raise UserError(f"{file}: tensor {published} has no place in a model of {config.layers} layers")
+            raise UserError(
+                f"{file}: tensor {published} is not part of a model of {config.layers} layers",
+                "check the settings given with --set",
+            )
         if weights[name].shape != expected[name]:
             shapes = f"{tuple(weights[name].shape)}, not {tuple(expected[name])}"
-            raise UserError(f"{file}: tensor {published} has shape {shapes}", "check heads, id_slots, board_side")
+            raise UserError(
+                f"{file}: tensor {published} has shape {shapes}", "set heads, id_slots and board_side to match"
+            )
 
 
 def _empty_model(config: ModelConfig) -> RecursiveModel:
-    with torch.device("meta"):
+    with torch.device("meta"):  # only names and shapes are needed, so no memory is allocated
         return RecursiveModel(config)
 
 
 def _expansion(weights: Mapping[str, Tensor], network: str) -> float:
-    """An expansion that gives every SwiGLU of the first block its inner size."""
+    """Return an expansion that gives every SwiGLU of the first block its inner size."""
     names = (f"{network}.0.mlp.down.weight", f"{network}.0.mixer.down.weight")
     sizes = [tuple(weights[name].shape) for name in names if name in weights]
     for expansion in (4, *range(1, 65)):
@@ -160,10 +184,10 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # on bytes that are no pickle the unpickler fails in every way there is
+    except Exception as error:  # if the bytes are not a pickle, the unpickler may raise any exception
         raise UserError(f"{file}: cannot be read as a checkpoint ({error})", "fetch the file again") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise UserError(f"{file}: holds something else than named tensors", "give the weights file of a checkpoint")
+        raise UserError(f"{file}: does not contain a dictionary of named tensors", "give a checkpoint's weights file")
     return tensors
 
 
@@ -193,19 +217,22 @@ def convert(
     console: Console,
     backbone_only: bool = False,
 ) -> None:
-    """Write a published checkpoint as one of ours (`pipeline.checkpoints.checkpoint`).
+    """Convert a published checkpoint to this project's format (`pipeline.checkpoints.checkpoint`).
 
     Args:
+        file: the published weights.
+        out: the folder to create.
         identifiers: the published identifiers.json, which names the ID rows; without it the ID table is left out.
-        overrides: settings that the file does not hold, such as {"model.heads": 8} (NOT_IN_THE_FILE).
+        overrides: settings that the file does not contain, such as {"model.heads": 8} (NOT_IN_THE_FILE).
+        console: where the assumed settings and the result are logged.
         backbone_only: write a backbone: the weights in bf16, and instead of the ID table the mean of its trained rows.
 
     Raises:
-        ValueError: naming the file, and the tensor or setting that does not fit.
+        UserError: naming the file, and the tensor or setting that does not fit.
     """
     refuse_old(out)
     weights, id_rows = read_published(file)
-    heads = {"heads": 1}  # any number that divides the hidden size: the settings given come next
+    heads = {"heads": 1}  # a placeholder that divides any hidden size; the override below sets the real number
     inferred = RunConfig(recipe="converted", source=str(file), model=infer_config(weights, id_rows, **heads))
     config = override(inferred, {"model.heads": 8, **overrides})
     model = config.model
@@ -218,13 +245,16 @@ def convert(
         save_checkpoint(out, converted)
     assumed = {name: getattr(model, name) for name in NOT_IN_THE_FILE if f"model.{name}" not in overrides}
     for name, value in assumed.items():
-        console.log(f"model.{name} is not in the file: taken to be {value} (set it with --set model.{name}=...)")
+        console.log(f"model.{name} is not in the file: assumed to be {value} (set it with --set model.{name}=...)")
     rest = "no ID rows: it is a backbone" if backbone_only else f"{len(keys):,} ID rows"
     console.log(f"{out}: {sum(tensor.numel() for tensor in weights.values()):,} values, {rest}")
 
 
 def _write_backbone(converted: Checkpoint, id_rows: Tensor | None, file: Path, out: Path, console: Console) -> None:
-    """The mean is that of all rows but the blank one, which comes first, whether they are named or not."""
+    """Write the converted checkpoint as a backbone.
+
+    Its start row is the mean of all ID rows except the blank one, which comes first. That needs no identifiers.json.
+    """
     rows = converted.id_rows if id_rows is None else id_rows[1:]
     if not rows.any():
         console.log(f"{file} has no trained ID rows: new ones start at zero")
@@ -233,11 +263,14 @@ def _write_backbone(converted: Checkpoint, id_rows: Tensor | None, file: Path, o
 
 
 def _name_rows(id_rows: Tensor | None, identifiers: Path | None, model: ModelConfig) -> tuple[list[str], Tensor]:
-    """The keys of the ID rows and the rows that have one; the blank row goes."""
+    """Return the keys of the ID rows and the rows themselves, without the blank row."""
     if id_rows is None or identifiers is None:
         return [], torch.zeros(0, model.id_length)
     names = read_json(identifiers)
     if not isinstance(names, list) or len(names) != len(id_rows):
-        raise UserError(f"{identifiers}: must be a list of {len(id_rows)} names, one per ID row of the checkpoint")
-    named = [row for row, name in enumerate(names) if name != BLANK]
-    return puzzle_keys(*parse_puzzle_keys([names[row] for row in named])), id_rows[named]
+        raise UserError(
+            f"{identifiers}: must be a list of {len(id_rows)} names, one per ID row of the checkpoint",
+            "give the identifiers.json of the data set that it was trained on",
+        )
+    places = [row for row, name in enumerate(names) if name != BLANK]
+    return puzzle_keys(*parse_puzzle_keys([names[row] for row in places])), id_rows[places]

@@ -1,4 +1,4 @@
-"""A checkpoint's model on a device, in the precision and with the attention that its settings ask for."""
+"""Loads a checkpoint's model onto a device, with the precision and attention kernel that its settings choose."""
 
 from typing import Literal
 
@@ -16,13 +16,21 @@ from solver.model.puzzle_embedding import PuzzleEmbedding
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 
-
 VARLEN_ERROR = 0.03
-"""How far varlen attention may be from the padded one in half precision, on values of size 1."""
+"""Largest accepted difference of varlen from padded attention in half precision, relative to the largest value."""
 
 
 def load_weights(model: RecursiveModel, checkpoint: Checkpoint, name: str) -> None:
-    """Copy a checkpoint's best weights into the model; ValueError naming what does not fit."""
+    """Copy a checkpoint's best weights into the model.
+
+    Args:
+        model: changed in place.
+        checkpoint: whose `best_weights` are copied.
+        name: what an error message calls the checkpoint.
+
+    Raises:
+        UserError: naming the tensors that are missing or have another shape.
+    """
     try:
         model.load_state_dict(checkpoint.best_weights())
     except RuntimeError as error:
@@ -31,7 +39,7 @@ def load_weights(model: RecursiveModel, checkpoint: Checkpoint, name: str) -> No
 
 
 def choose_precision(name: Literal["auto", "fp32", "bf16", "fp16", "fp64"], device: torch.device) -> torch.dtype:
-    """What to compute in; "auto": bf16 where CUDA has it, fp16 on older CUDA (T4), float32 elsewhere."""
+    """Return the data type to compute in; "auto": bf16 on CUDA from 8.0, fp16 on older CUDA (T4), float32 elsewhere."""
     if name != "auto":
         return DTYPES[name]
     if device.type != "cuda":
@@ -40,45 +48,54 @@ def choose_precision(name: Literal["auto", "fp32", "bf16", "fp16", "fp64"], devi
 
 
 def prepare_model(model: RecursiveModel, table: PuzzleEmbedding, settings: TrainSettings, device: torch.device) -> str:
-    """Put a model and its ID table on the device, in the precision and with the attention chosen; says which.
+    """Move a model and its ID table to the device; set the model's precision, loss, attention kernel and compilation.
 
-    The model is told by what loss its logits are trained.
+    Returns:
+        A description of these choices for the log.
     """
     model.precision = choose_precision(settings.precision, device)
-    kept = torch.float64 if model.precision == torch.float64 else torch.float32
-    model.to(device, kept)
-    table.to(device, kept)
+    # Weights stay in float32 (float64) and are cast where they are used: half precision would lose small updates.
+    weights_dtype = torch.float64 if model.precision == torch.float64 else torch.float32
+    model.to(device, weights_dtype)
+    table.to(device, weights_dtype)
     model.loss = settings.loss
     model.varlen = choose_varlen(settings.attention, model, device)
-    by_itself = device.type == "cuda" and not model.config.recursion.settles  # its gradient needs a graph twice
-    compiled = by_itself if settings.compile is None else settings.compile
+    # The implicit gradient of an equilibrium goes through a graph twice, which compiled blocks do not support.
+    default = device.type == "cuda" and not model.config.recursion.settles
+    compiled = default if settings.compile is None else settings.compile
     if compiled:
         model.compile_blocks()
     attention = ("varlen" if model.varlen else "padded") + " attention"
-    where = "cpu" if device.type == "cpu" else device  # accelerate numbers the CPU of several processes
+    where = "cpu" if device.type == "cpu" else device  # with several processes accelerate adds an index
     return f"{str(model.precision).removeprefix('torch.')} on {where}, {attention}{', compiled' if compiled else ''}"
 
 
 def choose_varlen(name: Literal["auto", "varlen", "padded"], model: RecursiveModel, device: torch.device) -> bool:
-    """Whether to attend by torch's varlen kernel; "auto": where it is there and agrees with padded attention."""
+    """Return whether to use torch's varlen attention kernel.
+
+    "auto" uses it if it is available and agrees with padded attention (`varlen_works`).
+
+    Raises:
+        UserError: if "varlen" is requested and does not work here.
+    """
     if name == "padded" or model.config.mixer == "mlp":
         return False
     works = varlen_works(model.config.heads, model.config.hidden // model.config.heads, model.precision, device)
     if name == "varlen" and not works:
         raise UserError(
-            f"train.attention=varlen: torch {torch.__version__} cannot do it in {model.precision} on {device}",
-            "leave it at auto",
+            f"train.attention=varlen: torch {torch.__version__} does not support it in {model.precision} on {device}",
+            "set train.attention=auto",
         )
     return works
 
 
 def on_cuda(device: torch.device) -> bool:
-    """Whether the device is an NVIDIA (or ROCm) GPU."""
+    """Return whether the device is an NVIDIA (or ROCm) GPU."""
     return device.type == "cuda"
 
 
 def varlen_works(heads: int, head_size: int, dtype: torch.dtype, device: torch.device) -> bool:
-    """Try torch's kernel on two short examples, forward and backward, and compare it with padded attention."""
+    """Return whether torch's varlen kernel agrees with padded attention on two short examples, forward and backward."""
     if varlen_attn is None or not on_cuda(device) or dtype not in (torch.bfloat16, torch.float16):
         return False
     positions_BS = torch.tensor([[0, 1, 2, -1, -1], [0, 1, 2, 3, 4]], device=device)
@@ -87,32 +104,33 @@ def varlen_works(heads: int, head_size: int, dtype: torch.dtype, device: torch.d
     results = []
     for varlen in (True, False):
         layout = make_layout(positions_BS, np.arange(2), angles, angles, varlen)
-        given = qkv.clone().requires_grad_()
+        inputs = qkv.clone().requires_grad_()
         try:
-            mixed = layout.attend(given[:, :2], given[:, 2])
+            mixed = layout.attend(inputs[:, :2], inputs[:, 2])
             mixed.float().square().sum().backward()
         except (RuntimeError, TypeError):
             return False
-        results.append((mixed.detach(), given.grad))
+        results.append((mixed.detach(), inputs.grad))
     errors = [float((one - other).abs().max() / other.abs().max()) for one, other in zip(*results, strict=True)]
     return max(errors) < VARLEN_ERROR
 
 
 def load_model(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> tuple[RecursiveModel, PuzzleEmbedding]:
-    """The checkpoint's model with averaged weights, and the ID rows of the set's puzzles; ValueError where they lack.
+    """Build the checkpoint's model with its averaged weights, and an ID table of the rows of the set's puzzles.
 
-    The set must be of the kind that the checkpoint's puzzles.ids needs.
+    Raises:
+        UserError: if the set was not built as the checkpoint's puzzles.ids requires, or if a puzzle has no ID row.
     """
     config = checkpoint.run_config
     check_draws(puzzle_set, config.puzzles.ids, config.puzzles.fixed_colours)
     keys, rows = find_rows(puzzle_set, config.puzzles.ids)
     table, _ = match_rows(checkpoint, keys)
-    known = set(checkpoint.keys)
-    unknown = int(np.array([key not in known for key in keys])[rows].sum())
-    if unknown:
+    trained_keys = set(checkpoint.keys)
+    unknown = int(np.array([key not in trained_keys for key in keys])[rows].sum())
+    if unknown:  # an untrained row would give wrong predictions without any sign of it
         raise UserError(
-            f"{unknown} of {len(puzzle_set)} puzzles have no ID row in the checkpoint: "
-            "predict the puzzle set it was trained on, or train from it on this set first (--checkpoint)"
+            f"{unknown} of {len(puzzle_set)} puzzles have no ID row in the checkpoint",
+            "predict the puzzle set it was trained on, or train from it on this set first (--checkpoint)",
         )
     model = RecursiveModel(config.model)
     load_weights(model, checkpoint, "the checkpoint")

@@ -1,14 +1,14 @@
-"""A run's training states in, the newest whole one out: the checkpoints that a run goes on from.
+"""Manages the checkpoints that a run resumes from: asynchronous writing, retention, and loading of the newest.
 
-RUN/checkpoints/step_0001000 holds all that a checkpoint does (`pipeline.checkpoints.checkpoint`), and besides
+RUN/checkpoints/step_0001000 has all files of a checkpoint (`pipeline.checkpoints.checkpoint`), and in addition
 
     optimizer.safetensors        the optimizers' state, "PARAMETER/STATE"
     random.safetensors           torch's random state
     slots_0000.safetensors ...   the batch slots of each process: data, steps and latents
     checkpoint.json, "training"  positions and counts, plain values
 
-It is written in the background to `.step_0001000.unfinished`, synced, sealed and renamed. Every process writes its own
-slots; the first writes the rest, and waits for the others' files.
+A thread writes it to `.step_0001000.unfinished`, computes the checksums, syncs it to disk and renames it. Every process
+writes its own slots. The first process writes everything else, and waits for the files of the others.
 """
 
 import errno
@@ -32,18 +32,21 @@ from pipeline.checkpoints.checkpoint import encode_labels, load_tensors, seal_ch
 from pipeline.runtime.exit_codes import CheckpointError, DiskFullError
 
 MARGIN = 1.05
-"""Free space asked for, per byte to be written."""
+"""Free disk space that is required before writing, in bytes per byte of the checkpoint."""
 WRITER = "checkpoint writer"
-"""The name of the thread that writes."""
+"""The name of the writing thread."""
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that training needs to go on.
+    """Everything that training needs to resume.
 
-    tensors: what every process holds alike, by file and name
-    slots: when saved, this process's own alone; when loaded, those of each process that saved, in order
-    plain: JSON values
+    Attributes:
+        step: optimizer steps taken.
+        tensors: the tensors that are equal in all processes, by file and name.
+        slots: batch slots. When saving, those of this process only (one element); when loading, one element for each
+            process that saved, in order.
+        plain: JSON values.
     """
 
     step: int
@@ -53,15 +56,15 @@ class TrainingState:
 
 
 class CheckpointManager:
-    """Writes a run's checkpoints and finds the newest.
+    """Writes a run's checkpoints and loads the newest one.
 
     Args:
         folder: RUN/checkpoints, shared by all processes.
-        config, keys, seen, leaks: what a checkpoint says of its run (`pipeline.checkpoints.checkpoint`).
-        process, processes: which process this is, of how many.
-        log: called with a warning about each checkpoint that was set aside.
-        keep: so many checkpoints stay.
-        patience: seconds that the first process waits for the others' files.
+        config, keys, seen, leaks: as in `pipeline.checkpoints.checkpoint.Checkpoint`.
+        process, processes: the index of this process, and the number of processes.
+        log: called with a warning for each damaged checkpoint that is renamed.
+        keep: how many checkpoints are kept.
+        patience: seconds that the first process waits for the files of the others.
     """
 
     def __init__(
@@ -92,17 +95,18 @@ class CheckpointManager:
 
     @property
     def last_step(self) -> int | None:
-        """The step of the newest checkpoint; one that is being written is waited for, one in place is whole."""
+        """The step of the newest checkpoint, after waiting for a write in progress; None if there is none."""
+        # The writing thread itself asks for it when it reports a full disk, and a thread cannot join itself.
         if self._thread not in (None, threading.current_thread()):
             self._thread.join()
         checkpoints = self._list()
         return _step_of(checkpoints[-1]) if checkpoints else None
 
     def save(self, state: TrainingState) -> None:
-        """Copy the state and write it in the background, once the one before is written.
+        """Copy the state and write it in the background, after waiting for the previous write.
 
         Raises:
-            DiskFullError: where the disk has no room for it, or had none for the one before.
+            DiskFullError: if the disk is too full for this checkpoint, or was for the previous one.
         """
         self.wait()
         tensors = state.tensors if self.process == 0 else {}
@@ -114,7 +118,7 @@ class CheckpointManager:
         self._thread.start()
 
     def wait(self) -> None:
-        """Until the last save is on disk; raises what went wrong there."""
+        """Wait until the last save is on disk, and raise its error if it failed."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -124,10 +128,12 @@ class CheckpointManager:
             raise error
 
     def tidy(self) -> None:
-        """Before training, in the first process: remove what a kill left half written, set damaged checkpoints aside.
+        """Remove unfinished checkpoints and rename damaged ones; call it in the first process before training.
+
+        Only checkpoints newer than the newest intact one are checked and renamed.
 
         Raises:
-            CheckpointError: where every checkpoint of the run is damaged.
+            CheckpointError: if every checkpoint of the run is damaged.
         """
         for path in self.folder.glob(".*.unfinished"):
             shutil.rmtree(path, ignore_errors=True)
@@ -142,15 +148,15 @@ class CheckpointManager:
         if checkpoints and len(damage) == len(checkpoints):
             listed = "\n  ".join(damage.values())
             raise CheckpointError(
-                f"{self.folder}: no checkpoint of this run is whole",
-                f"put back a copy, or remove the folder to train from the beginning.\n  {listed}",
+                f"{self.folder}: no checkpoint of this run is intact",
+                f"restore a copy, or remove the folder to train from the beginning.\n  {listed}",
             )
-        for path, said in damage.items():
-            aside = _set_aside(path)
-            self.log(f"{said}; the checkpoint before it is used, and it is kept as {aside.name}")
+        for path, summary in damage.items():
+            renamed = _set_aside(path)
+            self.log(f"{summary}; the checkpoint before it is used, and the damaged one is kept as {renamed.name}")
 
     def newest(self) -> TrainingState | None:
-        """The newest checkpoint, None where there is none; call `tidy` first, in the first process."""
+        """Load the newest checkpoint, None if there is none; call `tidy` before, in the first process."""
         checkpoints = self._list()
         if not checkpoints:
             return None
@@ -162,31 +168,32 @@ class CheckpointManager:
         return TrainingState(about["step"], parts, slots, about["training"])
 
     def _list(self) -> list[Path]:
-        """Whole checkpoints, oldest first; copies that a user put beside them are not ours to count or prune."""
+        """Return the complete checkpoints, oldest first.
+
+        The exact name is required: copies that a user keeps in the same folder must be neither counted nor pruned.
+        """
         return sorted((path for path in self.folder.glob("step_*") if path.name[5:].isdecimal()), key=_step_of)
 
     def _check_space(self, groups: list[dict[str, Tensor]]) -> None:
         if self.process:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        size = sum(tensor.numel() * tensor.element_size() for named in groups for tensor in named.values())
+        size = sum(tensor.numel() * tensor.element_size() for group in groups for tensor in group.values())
         needed = MARGIN * size + sum(map(len, self.labels.values()))
         free = shutil.disk_usage(self.folder).free
         if free < needed:
-            raise self._no_space(f"it takes {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free")
+            raise self._no_space(f"it needs {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free")
 
-    def _no_space(self, what: str) -> DiskFullError:
-        kept = (
-            "there is none before it" if self.last_step is None else f"the last one, of step {self.last_step}, is whole"
-        )
+    def _no_space(self, reason: str) -> DiskFullError:
+        step = self.last_step
+        previous = "there is no earlier one" if step is None else f"the last one, of step {step}, is intact"
         return DiskFullError(
-            f"{self.folder}: no room for a checkpoint: {what}; {kept}",
-            "free some space and give the same command again, which resumes from it, or name a --run-dir on another "
-            "disk",
+            f"{self.folder}: not enough disk space for a checkpoint: {reason}; {previous}",
+            "free some space and run the same command again, which resumes from it, or set --run-dir to another disk",
         )
 
     def _write(self, state: TrainingState) -> None:
-        """In the background; an error is kept for the next `save` or `wait`."""
+        """Write a checkpoint (runs in the thread); an error is stored, and the next `save` or `wait` raises it."""
         unfinished = self.folder / f".step_{state.step:07d}.unfinished"
         try:
             unfinished.mkdir(parents=True, exist_ok=True)
@@ -199,18 +206,21 @@ class CheckpointManager:
                 shutil.rmtree(unfinished, ignore_errors=True)
 
     def _write_slots(self, unfinished: Path, slots: dict[str, Tensor]) -> None:
-        part, whole = (unfinished / f"{start}slots_{self.process:04d}.safetensors" for start in (".", ""))
-        save_file(slots, part)
-        sync(part)
-        part.rename(whole)
+        # The first process waits for the final name, so the file must be complete when it gets that name.
+        temporary = unfinished / f".slots_{self.process:04d}.safetensors"
+        final = unfinished / f"slots_{self.process:04d}.safetensors"
+        save_file(slots, temporary)
+        sync(temporary)
+        temporary.rename(final)
 
     def _complete(self, unfinished: Path, state: TrainingState) -> None:
-        for name, named in state.tensors.items():
-            save_file(named, unfinished / f"{name}.safetensors")
+        for name, group in state.tensors.items():
+            save_file(group, unfinished / f"{name}.safetensors")
         for name, text in self.labels.items():
             (unfinished / name).write_text(text, encoding="utf-8")
         self._wait_for_slots(unfinished)
         seal_checkpoint(unfinished, state.step, self.config, self.leaks, processes=self.processes, training=state.plain)
+        # Synced before the rename: after a power failure the final name must never stand for missing data.
         for path in [*unfinished.iterdir(), unfinished]:
             sync(path)
         self._put_in_place(unfinished, self.folder / f"step_{state.step:07d}")
@@ -218,7 +228,7 @@ class CheckpointManager:
             _remove(old)
 
     def _wait_for_slots(self, unfinished: Path) -> None:
-        """Until every process has written its slots."""
+        """Wait until every process has written its slots; raise a UserError after `patience` seconds."""
         end = time.monotonic() + self.patience
         while missing := [n for n in range(self.processes) if not (unfinished / f"slots_{n:04d}.safetensors").exists()]:
             if time.monotonic() > end:
@@ -230,7 +240,10 @@ class CheckpointManager:
             time.sleep(0.02)
 
     def _put_in_place(self, unfinished: Path, place: Path) -> None:
-        """A whole checkpoint of this step that is there already holds the same, and is never taken away."""
+        """Rename the finished folder, unless an intact checkpoint of this step exists.
+
+        An existing one has the same contents, and keeping it means that no intact checkpoint is ever removed first.
+        """
         if place.exists():
             try:
                 unseal_checkpoint(place)
@@ -248,24 +261,25 @@ def _step_of(checkpoint: Path) -> int:
 
 
 def _is_full(error: Exception) -> bool:
-    """Whether the disk or a quota is; safetensors only says so in words."""
+    """Return whether the disk or a quota is full; safetensors reports it only in the text of its errors."""
     codes = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes)
 
 
 def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    # copy=True: on a CPU, training would otherwise change the tensors while the thread writes them.
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
 def _set_aside(folder: Path) -> Path:
-    """Rename a damaged checkpoint to the first free name; one of the same step may be there from before."""
+    """Rename a damaged checkpoint to the first free name; one of the same step may have been renamed earlier."""
     names = chain([f"damaged_{folder.name}"], (f"damaged_{folder.name}_{number}" for number in count(2)))
-    place = next(place for place in map(folder.with_name, names) if not place.exists())
-    return folder.rename(place)
+    free_path = next(path for path in map(folder.with_name, names) if not path.exists())
+    return folder.rename(free_path)
 
 
 def _remove(folder: Path) -> None:
-    """Under another name first, so that what is half removed is not taken for a damaged checkpoint."""
-    doomed = folder.with_name(f".{folder.name}.old.unfinished")
-    folder.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    """Delete a checkpoint. It is renamed first, so that a partial removal is not taken for a damaged checkpoint."""
+    renamed = folder.with_name(f".{folder.name}.old.unfinished")
+    folder.rename(renamed)
+    shutil.rmtree(renamed, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""What a run is: settings, their checks, overrides."""
+"""The configuration of a run: settings, their validation, overrides."""

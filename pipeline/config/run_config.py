@@ -1,6 +1,7 @@
-"""What a run is: one frozen, validated object, from a recipe (`pipeline.recipes.registry`) and `--set` overrides.
+"""The configuration of a run: one frozen, validated object.
 
-In: a recipe and dotted overrides such as "train.lr=3e-4". Out: a `RunConfig`, or a `ConfigError` naming the field.
+A `RunConfig` comes from a recipe (`pipeline.recipes.registry`) and overrides by dotted name, such as "train.lr=3e-4".
+Invalid values raise a `ConfigError` that names the field.
 """
 
 import json
@@ -25,145 +26,165 @@ from solver.model.config import ModelConfig
 from submissions.rankers import find_ranker
 
 OLD_IDS = {"puzzle": "augmentation", "task": "shared"}
-"""Values of puzzles.ids in configs without puzzles.fixed_colours, and what they are called now."""
+"""Values of puzzles.ids in configs older than puzzles.fixed_colours, with the names that replace them."""
 
 
 class ConfigError(UserError):
-    """A setting that does not exist or cannot be."""
+    """A setting that does not exist, or a value that it cannot have."""
 
 
 class RunConfig(Settings):
-    """A whole run. `source` is scored: its demonstrations are trained on, its test inputs predicted."""
+    """All settings of a run. The model trains on the demonstrations of `source` and is scored on its test inputs."""
 
     recipe: str
     remark: str = ""
-    """what a reader of the score must know; said at the end of the run"""
+    """a warning for readers of the score, printed at the end of the run"""
     source: str
     selection: SelectionSettings = SelectionSettings()
     train_sources: tuple[str, ...] = ()
     checkpoint: str | None = None
-    """start from this checkpoint's weights and ID rows instead of from scratch"""
+    """start from this checkpoint's weights and puzzle embeddings instead of from scratch"""
     budget: Annotated[float, BeforeValidator(parse_duration), Field(gt=0)] | None = None
-    """seconds for everything, or a duration such as "10m"; training stops in time to predict"""
+    """wall-clock seconds for the whole command, or a duration such as "10m"; training stops early enough to predict"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     ensemble: Annotated[int, Field(ge=1)] = 1
-    """train so many models one after the other, each with a seed of its own, and pool their answers"""
+    """number of models, trained one after the other with different seeds; their predictions are pooled"""
     puzzles: PuzzleSettings = PuzzleSettings()
     model: ModelConfig = ModelConfig()
     train: TrainSettings = TrainSettings()
     predict: PredictSettings = PredictSettings()
     unattended: UnattendedSettings | None = None
-    """how to keep to the time and go on whatever breaks; null for a run that somebody watches"""
+    """settings of the supervisor, which keeps the run within its time and recovers from failures; null for none"""
 
     @model_validator(mode="after")
-    def _holds_arc(self) -> "RunConfig":
+    def _check_vocabulary(self) -> "RunConfig":
         if self.model.vocabulary < VOCABULARY:
-            raise UserError(f"model.vocabulary is {self.model.vocabulary}", f"ARC needs {VOCABULARY} tokens")
+            raise UserError(
+                f"model.vocabulary is {self.model.vocabulary}, and ARC grids need {VOCABULARY} tokens",
+                f"set model.vocabulary={VOCABULARY} or more",
+            )
         return self
 
     @model_validator(mode="after")
-    def _pools_plain_answers(self) -> "RunConfig":
+    def _check_ensemble(self) -> "RunConfig":
         if self.ensemble > 1 and (self.predict.rescore or self.unattended):
-            other = "predict.rescore is above 0" if self.predict.rescore else "the run is unattended"
-            raise UserError(f"ensemble is {self.ensemble}, and {other}, which knows one model only: set ensemble=1")
+            conflict = "predict.rescore is above 0" if self.predict.rescore else "the run is unattended"
+            raise UserError(
+                f"ensemble is {self.ensemble}, and {conflict}, which works with a single model only", "set ensemble=1"
+            )
         return self
 
     @model_validator(mode="after")
-    def _trajectories_differ(self) -> "RunConfig":
+    def _check_noise(self) -> "RunConfig":
         predict = self.predict
         draws = bool(self.model.recursion.noisy)
         if predict.trajectories > 1 and predict.noise == 0 and not (draws and predict.temperature):
-            more = "a temperature above 0" if draws else "the noise too, for example predict.noise=0.2 (--noise 0.2)"
+            fix = "predict.temperature above 0" if draws else "noise too, for example predict.noise=0.2 (--noise 0.2)"
             raise UserError(
-                f"predict.trajectories is {predict.trajectories} and there is no noise, so all of them would be alike",
-                f"set {more}",
+                f"predict.trajectories is {predict.trajectories}, and without noise all trajectories would be equal",
+                f"set {fix}",
             )
         if not predict.ranker.endswith(".py") and find_ranker(predict.ranker).judged and not draws:
             raise UserError(
                 f"the ranker '{predict.ranker}' needs the value head, which only a recursion with noise has",
-                "set predict.ranker=best, which takes the halting head",
+                "set predict.ranker=best, which uses the halting head",
             )
         return self
 
     @model_validator(mode="after")
-    def _keeps_starts(self) -> "RunConfig":
+    def _check_corruption(self) -> "RunConfig":
         if self.train.corrupted and self.model.recursion.carry == "reset":
             raise UserError(
-                "train.corrupted changes where latents start, and model.recursion.carry=reset starts them anew at each "
-                "step: set train.corrupted=0 too"
+                "train.corrupted changes the initial latents, and model.recursion.carry=reset resets them at each "
+                "supervision step",
+                "set train.corrupted=0 too",
             )
         return self
 
     @model_validator(mode="after")
-    def _tells_transforms_apart(self) -> "RunConfig":
-        alone = self.puzzles.ids == "task"
+    def _check_transform_vectors(self) -> "RunConfig":
+        per_task = self.puzzles.ids == "task"
         vectors = self.model.transform_vectors
-        if alone and not vectors:
+        if per_task and not vectors:
             raise UserError(
-                "puzzles.ids is task, so all transforms of a task share an ID row and nothing tells them apart: set "
-                "model.transform_vectors=true too"
+                "puzzles.ids is task, so all transforms of a task share a puzzle embedding and the model cannot "
+                "distinguish them",
+                "set model.transform_vectors=true too",
             )
-        if vectors and not alone:
+        if vectors and not per_task:
             raise UserError(
-                f"model.transform_vectors is true, and puzzles.ids={self.puzzles.ids} needs no such vectors: set "
-                "puzzles.ids=task too, or model.transform_vectors=false"
+                f"model.transform_vectors is true, and puzzles.ids={self.puzzles.ids} does not use such vectors",
+                "set puzzles.ids=task too, or model.transform_vectors=false",
             )
         return self
 
     @model_validator(mode="after")
-    def _permutes_no_symbols(self) -> "RunConfig":
+    def _check_symbol_puzzles(self) -> "RunConfig":
         puzzles = self.puzzles
-        turned = puzzles.ids in ("transform", "task") and puzzles.augmentations < DIHEDRALS
-        if self.model.symbols and puzzles.augmentations and not turned:
+        transforms_only = puzzles.ids in ("transform", "task") and puzzles.augmentations < DIHEDRALS
+        if self.model.symbols and puzzles.augmentations and not transforms_only:
             raise UserError(
-                f"model.symbols treats all colours alike, so puzzles of other colours add nothing: set "
-                f"puzzles.ids=transform and puzzles.augmentations={DIHEDRALS - 1} (the {DIHEDRALS} transforms)"
+                "model.symbols makes the model equivariant to colours, so augmentations that permute colours are "
+                "redundant",
+                f"set puzzles.ids=transform and puzzles.augmentations={DIHEDRALS - 1} (the {DIHEDRALS} transforms)",
             )
         return self
 
     @model_validator(mode="after")
-    def _moves_whole_boards(self) -> "RunConfig":
+    def _check_symmetry(self) -> "RunConfig":
         self.train.whole_boards(self.model.board_side)
         if self.train.symmetry != "none" and (self.train.shift or self.model.canvas != "full"):
             raise UserError(
-                f"train.symmetry is {self.train.symmetry}, which moves whole boards: set train.shift=false and "
-                "model.canvas=full too"
+                f"train.symmetry is {self.train.symmetry}, which transforms whole boards",
+                "set train.shift=false and model.canvas=full too",
             )
         if self.train.symmetry != "none" and self.train.task_steps:
             raise UserError(
-                "train.task_steps trains on each task by itself, without train.symmetry: set train.task_steps=0 too"
+                "train.task_steps trains on each task by itself, which is not possible with train.symmetry",
+                "set train.task_steps=0 too",
             )
         return self
 
 
 def override(config: RunConfig, assignments: dict[str, Any]) -> RunConfig:
-    """`config` with values replaced by dotted name, validated as a whole."""
+    """Return a copy of `config` with some values replaced, validated as a whole.
+
+    Args:
+        config: left unchanged.
+        assignments: new values by dotted name.
+
+    Raises:
+        ConfigError: a name does not exist, or the resulting config is invalid.
+    """
     values = config.model_dump()
     known = list(flatten(values))
     for name, value in assignments.items():
         *path, last = name.split(".")
         if name not in known:
-            raise ConfigError(f"{name}: no such setting", f"near it are {', '.join(nearest_names(name, known))}")
-        place = values
+            raise ConfigError(f"{name}: no such setting", f"similar names are {', '.join(nearest_names(name, known))}")
+        group = values
         for part in path:
-            place = place[part]
-        place[last] = value
+            group = group[part]
+        group[last] = value
     changed = build_config(values)
     _refuse_numbers_from_booleans(assignments, flatten(changed.model_dump()))
     return changed
 
 
-def _refuse_numbers_from_booleans(assignments: dict[str, Any], made: dict[str, Any]) -> None:
-    """ConfigError where true or false was given for a number, which reads it as 1 or 0."""
+def _refuse_numbers_from_booleans(assignments: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Raise ConfigError where a boolean was given for a number: pydantic would convert it to 1 or 0."""
     for name, value in assignments.items():
-        if isinstance(value, bool) and not isinstance(made[name], bool):
+        if isinstance(value, bool) and not isinstance(settings[name], bool):
             raise ConfigError(f"{name}: true or false is not a possible value")
 
 
 def build_config(values: dict[str, Any]) -> RunConfig:
-    """A config from plain values, for example a run folder's config.json; ConfigError where they cannot be.
+    """Return a config from plain values, for example those of a run folder's config.json.
 
-    Values that an earlier version wrote keep their meaning (`upgrade`).
+    Values written by an earlier version keep their meaning (`upgrade`).
+
+    Raises:
+        ConfigError: a value is invalid; the message has a line for each such field.
     """
     try:
         return RunConfig.model_validate(upgrade(values))
@@ -172,7 +193,10 @@ def build_config(values: dict[str, Any]) -> RunConfig:
 
 
 def upgrade(values: dict[str, Any]) -> dict[str, Any]:
-    """A config's plain values under today's names: before puzzles.fixed_colours was there, puzzles.ids had others."""
+    """Return a config's plain values with the current names for the values of puzzles.ids.
+
+    These names changed when puzzles.fixed_colours was added, so a config without that field has the old ones.
+    """
     puzzles = values.get("puzzles") if isinstance(values, dict) else None
     if not isinstance(puzzles, dict) or "fixed_colours" in puzzles or puzzles.get("ids") not in OLD_IDS:
         return values
@@ -180,12 +204,18 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_assignments(texts: list[str]) -> dict[str, Any]:
-    """["train.lr=3e-4", ...] as {"train.lr": 3e-4}; values are JSON (3e-4, true, null, [1, 2]) or plain text."""
+    """Parse ["train.lr=3e-4", ...] into {"train.lr": 3e-4}.
+
+    A value is read as JSON (3e-4, true, null, [1, 2]) and, where it is not JSON, kept as text.
+
+    Raises:
+        ConfigError: a text has no "=".
+    """
     assignments = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"--set {text}: write it as NAME=VALUE, for example --set train.lr=3e-4")
+            raise ConfigError(f"--set {text}: is not NAME=VALUE", "write for example --set train.lr=3e-4")
         try:
             assignments[name.strip()] = json.loads(value)
         except json.JSONDecodeError:

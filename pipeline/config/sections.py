@@ -1,6 +1,7 @@
-"""The parts of a run's config, each checked by itself: how puzzles are made, learnt, answered, and by what clock.
+"""The sections of a run's config: task selection, puzzles, training, prediction, unattended runs.
 
-In: values by name. Out: frozen settings, or pydantic's ValidationError naming the field.
+Each section is a frozen pydantic model that validates its own fields; `pipeline.config.run_config` validates fields of
+different sections against each other. An invalid value raises pydantic's ValidationError, which names the field.
 """
 
 from itertools import pairwise
@@ -26,73 +27,76 @@ from solver.model.config import EVIDENCE, Curriculum, EvidenceConfig, IdOptimize
 from submissions.rankers import find_ranker
 
 
-def _known_ranker(name: str) -> str:
-    if not name.endswith(".py"):  # a file is looked at when it is used: a checkpoint's config outlives it
+def _check_ranker_name(name: str) -> str:
+    # A ranker file is loaded only when it is used: a checkpoint's config must stay readable after the file is gone.
+    if not name.endswith(".py"):
         find_ranker(name)
     return name
 
 
-def _named_once(weights: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
+def _check_unique_sources(weights: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
     sources = [source for source, _ in weights]
-    twice = sorted({source for source in sources if sources.count(source) > 1})
-    if twice:
-        raise UserError(f"{', '.join(twice)} is weighted twice", "give each source one weight")
+    duplicates = sorted({source for source in sources if sources.count(source) > 1})
+    if duplicates:
+        raise UserError(f"{', '.join(duplicates)} is weighted twice", "give each source one weight")
     return weights
 
 
-def _ascending(shares: tuple[float, ...]) -> tuple[float, ...]:
+def _check_increasing_passes(shares: tuple[float, ...]) -> tuple[float, ...]:
     if any(later <= earlier for earlier, later in pairwise(shares)):
-        raise UserError(f"they must grow from one to the next, and are {shares}")
+        raise UserError(f"the shares must grow from one pass to the next and are {shares}", "put them in order")
     return shares
 
 
-def _ascending_shares(curriculum: Curriculum) -> Curriculum:
+def _check_increasing_stages(curriculum: Curriculum) -> Curriculum:
     shares = [share for share, _, _ in curriculum]
     if any(later <= earlier for earlier, later in pairwise(shares)):
-        raise UserError(f"its shares must grow from one stage to the next, and are {shares}")
+        raise UserError(f"the shares must grow from one stage to the next and are {shares}", "put them in order")
     return curriculum
 
 
-def _low_to_high(levels: tuple[float, float]) -> tuple[float, float]:
-    if levels[0] > levels[1]:
-        raise UserError(f"the lower comes first, and they are {levels}")
-    return levels
+def _check_bounds(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise UserError(f"the first bound of {bounds} is above the second", "give the lower bound first")
+    return bounds
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, unknown names refused."""
+    """Base class of all sections: frozen; unknown names, NaN and infinity are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PuzzleSettings(Settings):
-    """How tasks become puzzles."""
+    """How puzzles are made from tasks, and which of them share a puzzle embedding."""
 
     augmentations: Annotated[int, Field(ge=0)] = 1000
-    """augmented puzzles per task besides the original"""
+    """augmented puzzles per task, in addition to the original"""
     pairs: Annotated[int, Field(ge=1)] = MAX_PAIRS
-    """of a task that is a long list of pairs (RE-ARC), train on so many, drawn by the seed"""
+    """maximum number of training pairs per task, for tasks with many pairs (RE-ARC); they are drawn by the seed"""
     on_leak: OnLeak = "drop"
-    """a train task that holds a scored one: stop, drop it, or allow it and mark every score"""
+    """for a train task that overlaps with a scored one: stop, drop the train task, or allow it and mark every score"""
     duplicates: Duplicates = "keep"
-    """a train task with the pairs of another under another ID: keep or drop"""
+    """for a train task that has the same pairs as another one under a different ID: keep or drop"""
     max_side: Annotated[int, Field(ge=1, le=30)] | None = None
-    """leave out train tasks with a longer side"""
+    """leave out train tasks that have a grid with a longer side than this"""
     ids: Ids = "augmentation"
-    """what has an ID row: each puzzle ("augmentation"), each transform of a task, or each task ("task", where
-    model.transform_vectors tells transforms apart, or "shared"); "transform" and "task" draw colours at each visit"""
+    """what has its own puzzle embedding: each puzzle ("augmentation"), each dihedral transform of a task
+    ("transform"), or each task ("task", which needs model.transform_vectors to distinguish the transforms, or
+    "shared"); "transform" and "task" draw a new colour permutation at each visit"""
     fixed_colours: FixedColours = "outputs"
-    """which colours a fresh draw leaves alone: black and those of outputs that no public input has, or "black" only"""
+    """colours that such a permutation does not change: "outputs" for black and the colours of outputs that no public
+    input has, "black" for black only"""
     workers: Annotated[int, Field(ge=1)] = 1
 
     @property
     def draws(self) -> Draws:
-        """What the puzzles of the set must be."""
+        """Return which augmentations the puzzle set must have for these settings."""
         return needed_draws(self.ids, self.fixed_colours)
 
 
 class TrainSettings(Settings):
-    """How the model learns. Defaults are the published ones, but for the number of steps."""
+    """How the model is trained. Defaults are the published values, except the number of steps."""
 
     steps: Annotated[int, Field(ge=1)] = 500_000
     batch_size: Annotated[int, Field(ge=1)] = 768
@@ -103,145 +107,158 @@ class TrainSettings(Settings):
     id_weight_decay: Annotated[float, Field(ge=0)] = 0.1
     warmup: Annotated[int, Field(ge=0)] = 2000
     fit: bool = False
-    """where time is limited, plan for as many steps as fit into it (`steps` at most), and the schedule with them"""
+    """with a time budget: plan as many steps as fit into it, at most `steps`, and scale the learning-rate schedule"""
     ids_only: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """for this share of the steps only ID rows learn; the weights stay as they start"""
+    """share of the steps, at the start, in which only puzzle embeddings are trained and the weights are frozen"""
     task_steps: Annotated[int, Field(ge=0)] = 0
-    """after training, so many steps on each scored task by itself, from the trained weights, which then answer it"""
+    """steps of test-time training: after training, each scored task is trained on by itself for so many steps, from
+    the trained weights, and predicted with the resulting weights"""
     min_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """the learning rate at the last step as a share of its peak; 1 keeps it constant"""
+    """learning rate at the last step as a share of its peak; 1 keeps it constant"""
     schedule: Schedule = "cosine"
-    """how the rate falls to that after the warm-up: along a cosine, or ("wsd") constant at first, then linearly"""
+    """how the rate falls to min_ratio after the warm-up: "cosine", or "wsd" for a constant rate and a linear decay"""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.2
-    """with "wsd", the share of the steps at the end over which it falls"""
+    """with "wsd", the share of the steps, at the end, in which the rate falls"""
     average: Annotated[float, Field(ge=0, lt=1)] | None = 0.999
     """decay of the moving average of the weights; null for none"""
     average_warmup: bool = False
-    """let that decay grow from a small one, so that an average over few steps does not hold the weights at the start"""
+    """let that decay grow from a small value, so that the initial weights have little share in a short average"""
     shift: bool = True
-    """draw a fresh place on the board for every example"""
+    """draw a random place on the board for every example"""
     symmetry: SymmetryName = "none"
-    """of whole boards, for Sudoku and Maze: each example is trained on under one that is drawn afresh"""
+    """symmetries of whole boards, for Sudoku and Maze: one is drawn at random for each example"""
     symmetries: Annotated[int, Field(ge=0)] = 1000
-    """how many there are of each pair, besides itself"""
+    """how many symmetries of each pair to draw from, in addition to the identity"""
     source_weights: Annotated[
-        tuple[tuple[str, Annotated[float, Field(ge=0, le=1000)]], ...], AfterValidator(_named_once)
+        tuple[tuple[str, Annotated[float, Field(ge=0, le=1000)]], ...], AfterValidator(_check_unique_sources)
     ] = ()
-    """(source, weight) pairs: how often an epoch visits each of its tasks, on average; once where none is given,
-    and with weight 0 never, so that its puzzles are not learnt"""
+    """(source, weight) pairs: the average number of visits per epoch to each task of the source. A source without a
+    weight has 1; with weight 0 it is never visited, and the embeddings of its puzzles are not trained"""
     visits: Visits = "tasks"
     """"tasks": an epoch visits each task once and takes all pairs of one of its puzzles; "pairs": every example is
-    drawn by itself, a task, a puzzle of it and a pair, each uniformly"""
+    drawn independently, first a task, then one of its puzzles, then a pair, each uniformly"""
     feed: Literal["all", "halted"] = "all"
-    """"all" offers every slot an example and throws away those of running slots; "halted" offers to halted ones only"""
+    """"all" draws an example for every slot and discards those of slots that have not halted; "halted" draws examples
+    for halted slots only"""
     hold_out: Annotated[int, Field(ge=0)] = 0
-    """keep one demonstration of this many tasks out of training and report the accuracy on them"""
+    """number of tasks of which one demonstration is left out of training, to report the accuracy on it"""
     checkpoint_every: Annotated[int, Field(ge=1)] = 1000
     log_every: Annotated[int, Field(ge=1)] = 50
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
-    """what the network computes in; "auto": bf16 on CUDA from 8.0, fp16 on older CUDA, else fp32; fp64 is for checks"""
+    """the network's floating-point format; "auto" is bf16 on CUDA devices of compute capability 8.0 or higher, fp16 on
+    older ones, else fp32; fp64 is for tests"""
     compile: bool | None = None
-    """torch.compile; null for on CUDA only"""
+    """whether to use torch.compile; null for on CUDA only"""
     attention: Literal["auto", "varlen", "padded"] = "auto"
-    """how examples of different lengths attend: "varlen" by torch's kernel for it (CUDA, half precision), "padded" in
-    groups of few lengths; "auto": varlen where torch brings it"""
+    """attention over examples of different lengths: "varlen" uses torch's variable-length kernel (CUDA, half
+    precision), "padded" pads to few lengths; "auto" is varlen where torch has that kernel"""
     micro_batch: Annotated[int, Field(ge=1)] | None = None
-    """at most so many full boards' worth of cells at once, gradients being summed; null for the whole batch"""
+    """maximum number of cells computed at once, in full boards; gradients are summed; null for the whole batch"""
     optimizer: OptimizerName = "adam_atan2"
-    """of the weights; "muon" and "normuon" take the blocks' matrices and leave the rest to Adam-atan2 and AdamW"""
+    """optimizer of the weights; "muon" and "normuon" update only the blocks' matrices, and Adam-atan2 and AdamW,
+    respectively, update the rest"""
     muon_lr: Annotated[float, Field(gt=0)] = 1e-4
-    """learning rate of Muon's and NorMuon's matrices; their updates are as large as Adam's at the same rate"""
+    """learning rate of the matrices with Muon and NorMuon; their updates are as large as Adam's at the same rate"""
     id_optimizer: IdOptimizerName = "sign"
-    """of the ID rows: by the signs of their gradients, or "adam" (with train.betas), whose state is twice the table"""
+    """optimizer of the puzzle embeddings: sign-SGD, or "adam" (with train.betas), whose state is twice the table"""
     loss: LossName = "stablemax"
-    """what turns logits into probabilities, in training and in whatever is predicted afterwards"""
+    """function from logits to probabilities, in training and in all predictions of the trained model"""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """share of the target that is spread over all tokens of a cell"""
+    """share of the target probability that is spread over all tokens of a cell"""
     halting_loss: Annotated[float, Field(ge=0)] = 0.5
     """weight of the loss of the halting and continue logits; unused with model.halting=random"""
     corrupted: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """share of new examples whose answer starts at their target, corrupted, instead of at the usual start"""
+    """share of new examples that start from a corrupted target instead of the usual initial latents"""
     corruption: Annotated[
-        tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]], AfterValidator(_low_to_high)
+        tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]], AfterValidator(_check_bounds)
     ] = (0.3, 1.0)
-    """how much of it is corrupted: each example draws its share of random colours between these two"""
+    """bounds of the share of cells that get a random colour in a corrupted target; each example draws its own share"""
     curriculum: Annotated[
         tuple[tuple[Annotated[float, Field(gt=0, lt=1)], PositiveInt, PositiveInt], ...],
-        AfterValidator(_ascending_shares),
+        AfterValidator(_check_increasing_stages),
     ] = ()
-    """(share of the steps, h_cycles, l_cycles): fewer cycles until that share is done, at last the model's own"""
+    """stages (share of the steps, h_cycles, l_cycles): fewer cycles until that share of the steps is done; after the
+    last stage the model's own numbers of cycles"""
     evidence: EvidenceConfig = EVIDENCE
-    """where noise is learnt ("+ e" in model.recursion), how its bound on the evidence is weighed"""
+    """weights of the evidence lower bound where noise is learnt ("+ e" in model.recursion)"""
     trackers: tuple[str, ...] = ()
-    """where accelerate sends the metrics besides metrics.jsonl: "tensorboard", "wandb" ..."""
+    """trackers that accelerate sends the metrics to, in addition to metrics.jsonl: "tensorboard", "wandb" ..."""
 
     def whole_boards(self, side: int) -> Symmetries | None:
-        """The symmetries of boards of this side, if any; ValueError where there are none such."""
+        """Return the symmetries of whole boards of this side; None where train.symmetry is "none".
+
+        Raises:
+            UserError: boards of this side do not have these symmetries.
+        """
         return None if self.symmetry == "none" else Symmetries(self.symmetry, self.symmetries, side)
 
 
 class PredictSettings(Settings):
-    """How test inputs are answered."""
+    """How test inputs are predicted."""
 
     augmentations: Annotated[int, Field(ge=0)] | None = None
-    """use this many augmented puzzles of each task besides the original; null for all of the set"""
+    """number of augmented puzzles of each task to use, in addition to the original; null for all of the puzzle set"""
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    """at most so many full boards' worth of cells at once; null for as many as are found to fit on CUDA, few on CPU"""
+    """maximum number of cells computed at once, in full boards; null for as many as fit into memory on CUDA, and few
+    on CPU"""
     steps: Annotated[int, Field(ge=1)] | None = None
-    """supervision steps, none of them skipped by halting; null for as many as in training"""
+    """supervision steps, all of them made regardless of halting; null for as many as in training"""
     record: Literal["last", "all"] = "last"
-    """of which supervision steps the answers are kept"""
+    """supervision steps whose predictions are kept"""
     trajectories: Annotated[int, Field(ge=1, le=2**16)] = 1
-    """answers per augmentation, each by chance of its own: noise (PTRM), or what the recursion itself draws (GRAM)"""
+    """predictions per augmentation, each with its own random noise: PTRM's, or that of the recursion itself (GRAM)"""
     noise: Annotated[float, Field(ge=0)] = 0.0
-    """standard deviation of the noise on the latents before every supervision step; PTRM took 0.2 on ARC-AGI-2"""
+    """standard deviation of the noise on the latents before every supervision step; PTRM used 0.2 on ARC-AGI-2"""
     temperature: Annotated[float, Field(ge=0)] = 1.0
-    """factor on the width of the noise that the recursion draws ("+ e" in model.recursion); 0 follows its mean"""
+    """factor on the width of the recursion's own noise ("+ e" in model.recursion); 0 uses its mean"""
     second_pass: bool = True
-    """on task canvases, ask again on the whole board where an output may be larger than its canvas"""
+    """on task canvases, predict again on the whole board where an output may be larger than its canvas"""
     rescore: Annotated[int, Field(ge=0)] = 0
-    """score so many candidates of each test input under every augmentation, for the ranker "product"; 0 for none"""
-    ranker: Annotated[str, AfterValidator(_known_ranker)] = "count"
+    """candidates of each test input to score under every augmentation, for the ranker "product"; 0 for none"""
+    ranker: Annotated[str, AfterValidator(_check_ranker_name)] = "count"
 
     @model_validator(mode="after")
-    def _has_what_the_ranker_needs(self) -> "PredictSettings":
+    def _check_ranker_inputs(self) -> "PredictSettings":
         if self.ranker.endswith(".py"):
             return self
         ranker = find_ranker(self.ranker)
         if ranker.rescored and not self.rescore:
-            raise UserError(f"the ranker '{self.ranker}' needs candidates to be rescored: set predict.rescore=10 too")
+            raise UserError(f"the ranker '{self.ranker}' needs rescored candidates", "set predict.rescore=10 too")
         if ranker.steps == "all" and self.record != "all":
-            raise UserError(f"the ranker '{self.ranker}' needs the answers of all steps: set predict.record=all too")
+            raise UserError(
+                f"the ranker '{self.ranker}' needs the predictions of all supervision steps",
+                "set predict.record=all too",
+            )
         return self
 
 
 class UnattendedSettings(Settings):
-    """A run that nobody watches: it keeps to its time and goes on with what it has, whatever breaks."""
+    """Settings of an unattended run: a supervisor keeps it within its time budget and recovers from failures."""
 
     margin: Annotated[float, Field(ge=0, le=0.5)] = 0.02
-    """share of the budget that is left over at the end, 3 seconds at least"""
+    """share of the budget that is kept in reserve at the end, at least 3 seconds"""
     passes: Annotated[
-        tuple[Annotated[float, Field(gt=0, lt=0.6)], ...], Field(min_length=1), AfterValidator(_ascending)
+        tuple[Annotated[float, Field(gt=0, lt=0.6)], ...], Field(min_length=1), AfterValidator(_check_increasing_passes)
     ] = (0.1, 0.4)
-    """shares of the budget after which training stops for a cheap prediction; those within the first 30 seconds are
-    left out, but for the last"""
+    """shares of the budget after which training pauses for a cheap prediction pass; passes within the first 30 seconds
+    are skipped, except the last one"""
     first_views: Annotated[int, Field(ge=1)] = 4
-    """augmentations in the first of them, the original counted; in later ones as many as are quickly predicted"""
+    """augmentations in the first pass, including the original; later passes use as many as can be predicted quickly"""
     predict_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    """share of the budget that the last prediction gets at most"""
+    """maximum share of the budget for the last prediction pass"""
     restarts: Annotated[int, Field(ge=0)] = 5
-    """how often a stage that died is started again"""
+    """maximum number of restarts of a stage whose process died"""
     patience: Annotated[float, BeforeValidator(parse_duration), Field(gt=0)] = 1200
-    """seconds without a sign of life after which a stage is taken for dead"""
+    """seconds without a heartbeat after which a stage's process counts as dead"""
 
 
 class SelectionSettings(Settings):
-    """Which tasks of the scored source."""
+    """Which tasks of the scored source to use: by ID, by largest side, and at most so many."""
 
     tasks: tuple[str, ...] = ()
     max_side: Annotated[int, Field(ge=1, le=30)] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
 
     def selection(self) -> Selection:
-        """The same as `augment` takes it."""
+        """Return the selection as the type that `augment` uses."""
         return Selection(self.tasks, self.max_side, self.limit)

@@ -1,4 +1,4 @@
-"""Settings by dotted name: flat, compared, found by a name that is nearly theirs, and in words where they are wrong."""
+"""Dotted setting names, such as "train.lr": flattening, comparison, suggestions for typos, validation messages."""
 
 import difflib
 from typing import Any
@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every setting by the dotted name that `--set` knows."""
+    """Return every setting of a nested config by its dotted name, which is the name that `--set` takes."""
     flat = {}
     for name, value in values.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
@@ -15,7 +15,11 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nearest_names(name: str, known: list[str]) -> list[str]:
-    """The three names most like this one, those in the same group first, and of them what it is short for."""
+    """Return the three known names that are most similar to a misspelt one.
+
+    Names of the same group come first, then names that abbreviate the given one ("lr" for "learning_rate"), then the
+    most similar spellings.
+    """
     group = name.rpartition(".")[0]
     return sorted(known, key=lambda other: (
         other.rpartition(".")[0] != group,
@@ -25,13 +29,14 @@ def nearest_names(name: str, known: list[str]) -> list[str]:
 
 
 def _is_short_for(short: str, name: str) -> bool:
-    """Whether all letters of `short` occur in `name` in their order."""
+    """Whether the letters of `short` are a subsequence of those of `name`."""
+    # `in` consumes the iterator up to the match, so each letter is searched for after the previous one.
     letters = iter(name)
     return all(letter in letters for letter in short)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
-    """The settings that differ: dotted name -> "old -> new"."""
+    """Return the settings that differ between two nested configs, as {dotted name: "old -> new"}."""
     before = flatten(old)
     after = flatten(new)
     return {
@@ -42,11 +47,12 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
 
 
 def describe_errors(error: ValidationError) -> str:
-    """A pydantic error in one line a field: what, allowed, given."""
+    """Return a pydantic error as text with one line per field: its name, what is allowed, and the value given."""
     lines = []
     for problem in error.errors():
+        # Pydantic adds parts such as "function-after[...]" to the location; a user does not know them.
         name = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
-        given = "" if problem["type"] == "value_error" else f" (given: {problem['input']!r})"
-        said = f"{problem['msg'].removeprefix('Value error, ')}{given}"
-        lines.append(f"{name}: {said}" if name else said)
+        value = "" if problem["type"] == "value_error" else f" (given: {problem['input']!r})"
+        message = f"{problem['msg'].removeprefix('Value error, ')}{value}"
+        lines.append(f"{name}: {message}" if name else message)
     return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""The build stage: sources to a puzzle set."""
+"""The build stage: builds, describes and exports puzzle sets."""

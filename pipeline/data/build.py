@@ -1,6 +1,7 @@
-"""Sources in, puzzle set out: the first stage of a run.
+"""Builds a puzzle set from sources of tasks: the first stage of a run.
 
-Of a scored source the demonstrations are trained on and the test inputs predicted; of a train source every pair.
+Of a scored source, the demonstrations are trained on and the test inputs are predicted. Of a train source, every pair
+is trained on.
 """
 
 import time
@@ -27,7 +28,13 @@ from pipeline.runtime.run_folder import RunFolder
 
 
 def gather(scored: list[str], selection: Selection, train: list[str]) -> list[SourcedTasks]:
-    """The tasks of every source, with what may be done with them. The selection holds for scored sources only."""
+    """Load the tasks of every source, with their role ("scored" or "train").
+
+    Args:
+        scored: names or paths of the sources to predict.
+        selection: which tasks of the scored sources to load; train sources are loaded completely.
+        train: names or paths of the sources to train on only.
+    """
     return [
         *(SourcedTasks(find_source_label(name), "scored", load_tasks(name, selection)) for name in scored),
         *(SourcedTasks(find_source_label(name), "train", load_tasks(name)) for name in train),
@@ -35,16 +42,17 @@ def gather(scored: list[str], selection: Selection, train: list[str]) -> list[So
 
 
 def load_sources(config: RunConfig) -> list[SourcedTasks]:
-    """The tasks of the config's sources, the scored one first.
+    """Load the tasks of the config's sources, the scored one first.
 
     Raises:
-        SourceError, TaskError: for a source that cannot be read.
+        SourceError: if a source cannot be read.
+        TaskError: if one of its tasks is not valid.
     """
     return gather([config.source], config.selection.selection(), list(config.train_sources))
 
 
 def within(sources: list[SourcedTasks], max_side: int | None) -> list[SourcedTasks]:
-    """The sources without train tasks that have a longer side, in any of their grids; None: as they are."""
+    """Return the sources without the train tasks that have a grid with a side longer than `max_side` (None: no limit)."""
     if max_side is None:
         return sources
     return [
@@ -56,7 +64,7 @@ def within(sources: list[SourcedTasks], max_side: int | None) -> list[SourcedTas
 
 
 def _longest_side(task: Task) -> int:
-    """Of all its grids: of a train task the test outputs are no secret."""
+    """Return the longest side of all grids of a train task, whose test outputs are known and trained on."""
     return max(max(grid.shape) for pair in (*task.demonstrations, *task.tests) for grid in pair.grids())
 
 
@@ -67,12 +75,20 @@ def make_puzzle_set(
     board_side: int = 30,
     extends: PuzzleSet | None = None,
 ) -> PuzzleSet:
-    """The puzzle set of the sources; with `extends` that set and these, by the settings it was built with."""
-    leak = settings.on_leak
-    twice = settings.duplicates
+    """Build the puzzle set of the sources.
+
+    Args:
+        sources: the tasks with their roles.
+        settings: augmentations, and what to do with overlaps and duplicates.
+        seed: the seed of the augmentations.
+        board_side: the side of the board, in cells.
+        extends: an existing set to add the sources to, with the settings it was built with.
+    """
+    on_leak = settings.on_leak
+    duplicates = settings.duplicates
     sources = within(sources, settings.max_side)
     if extends is not None:
-        return extend_puzzle_set(extends, sources, settings.workers, on_leak=leak, duplicates=twice)
+        return extend_puzzle_set(extends, sources, settings.workers, on_leak=on_leak, duplicates=duplicates)
     return build_puzzle_set(
         sources,
         settings.augmentations,
@@ -80,24 +96,34 @@ def make_puzzle_set(
         settings.workers,
         board_side,
         max_pairs=settings.pairs,
-        on_leak=leak,
-        duplicates=twice,
+        on_leak=on_leak,
+        duplicates=duplicates,
         draws=settings.draws,
     )
 
 
-def open_old_set(folder: Path | None, **given: int | str | None) -> PuzzleSet | None:
-    """The set to extend, if any; ConfigError where a setting is given that is the old set's to say."""
-    fixed = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
-    if folder is not None and fixed:
-        raise ConfigError(f"{', '.join(fixed)}: a set is extended by the settings it was built with", "leave it out")
+def open_old_set(folder: Path | None, **options: int | str | None) -> PuzzleSet | None:
+    """Open the puzzle set to extend, None if there is none.
+
+    Args:
+        folder: the puzzle set.
+        options: command-line options that the set to extend determines; None for those that were not set.
+
+    Raises:
+        ConfigError: if such an option is set although a set is extended.
+    """
+    flags = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    if folder is not None and flags:
+        raise ConfigError(
+            f"{', '.join(flags)}: a set is extended with the settings it was built with", "leave this option out"
+        )
     return None if folder is None else open_puzzle_set(folder)
 
 
 def write_as(form: str, puzzle_set: PuzzleSet, sources: list[SourcedTasks], folder: Path, console: Console) -> int:
-    """Write the set, as our own ("puzzles") or in the layout of the published TRM; returns the bytes written."""
+    """Write the set in our format ("puzzles") or that of the published TRM ("published"); returns the bytes written."""
     if form == "published":
-        from pipeline.data.export_trm import export_published  # it needs torch, which a build does without
+        from pipeline.data.export_trm import export_published  # needs torch, which building does not
 
         scored = {task.id: task for source in sources if source.role == "scored" for task in source.tasks}
         export_published(puzzle_set, scored, folder, console)
@@ -107,13 +133,14 @@ def write_as(form: str, puzzle_set: PuzzleSet, sources: list[SourcedTasks], fold
 
 
 def build(config: RunConfig, sources: list[SourcedTasks], run: RunFolder) -> PuzzleSet:
-    """The build stage: the puzzle set of the sources, in RUN/puzzles; one that is there already is read.
+    """Run the build stage: write the sources' puzzle set to RUN/puzzles, or read the one that exists.
 
-    Of several processes the first one builds and the others wait for the folder, which appears in one step.
+    With several processes, the first one builds it and the others wait for the folder.
     """
     if is_first() and not run.puzzles.exists():
-        made = make_puzzle_set(sources, config.puzzles, config.seed, config.model.board_side)
-        write_puzzle_set(made, run.puzzles)
+        built = make_puzzle_set(sources, config.puzzles, config.seed, config.model.board_side)
+        write_puzzle_set(built, run.puzzles)
+    # The folder is written atomically, so it is complete once it exists.
     while not run.puzzles.exists():
         time.sleep(POLL_INTERVAL)
     puzzle_set = open_puzzle_set(run.puzzles)

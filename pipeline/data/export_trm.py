@@ -1,8 +1,8 @@
-"""Puzzle set in, the published TRM's folder out, so that other code can train on the same puzzles.
+"""Exports a puzzle set in the format of the published TRM, so that other code can train on the same puzzles.
 
 FOLDER/identifiers.json   names by ID: "<blank>", then the puzzles in row order (ID = row + 1)
 FOLDER/test_puzzles.json  the scored tasks, as ARC JSON
-FOLDER/puzzle_set.json    our own: sources, seed, versions, tasks left out, leaks that were allowed
+FOLDER/puzzle_set.json    not in the published format: sources, seed, versions, omitted tasks, allowed overlaps
 FOLDER/train/, test/      dataset.json (sizes) and, with the prefix all__, five .npy files: inputs and labels (uint8,
                           examples x cells); puzzle_identifiers, puzzle_indices (first example of each puzzle) and
                           group_indices (first puzzle of each task), int32, the last two with the end appended
@@ -33,19 +33,25 @@ from solver.data.tokens import PAD, VOCABULARY
 
 BLANK = "<blank>"
 HIDDEN = np.zeros((1, 1), np.uint8)
-"""What stands for an output that is not known, as published."""
+"""Placeholder for an unknown output, as published."""
 CHUNK = 1024
 """Examples rendered and written at a time."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Some pairs of some tasks under every puzzle of theirs: one group a task, puzzles in row order."""
+    """A part of the export: some pairs of some tasks under all their puzzles; each task is one group.
+
+    Attributes:
+        name: the name of its folder.
+        puzzle_set: the puzzles.
+        spans: which pairs of which tasks.
+    """
 
     name: str
     puzzle_set: PuzzleSet
     spans: dict[int, range]
-    """Task number -> which of its pairs, as `PuzzleDataset` numbers them."""
+    """Task number -> the numbers of its pairs in `PuzzleDataset`."""
 
     @cached_property
     def examples(self) -> PuzzleDataset:
@@ -72,13 +78,14 @@ class Split:
 
 
 Shifts = Callable[[Split, int], NDArray[np.int64]]
-"""Of the task with this number, the (row, column) by which each pair of each puzzle is moved: (puzzles, pairs, 2)."""
+"""Returns, for a task number, the (row, column) by which each pair of each puzzle is moved: (puzzles, pairs, 2)."""
 
 
 def draw_shifts(split: Split, task: int) -> NDArray[np.int64]:
-    """In each puzzle one random pair stays in the corner; the others go anywhere where both grids fit, as published.
+    """Draw the shifts of a task's pairs as in the published code; returns (puzzles, pairs, 2).
 
-    A function of the set's seed and the task, whatever else is in the set.
+    In each puzzle one random pair stays in the corner, and the others move to any place where both grids fit. The result
+    depends only on the set's seed and the task ID, not on the other tasks of the set.
     """
     rng = task_rng(split.puzzle_set.seed, split.puzzle_set.tasks[task].id, "export")
     examples = split.examples
@@ -86,14 +93,14 @@ def draw_shifts(split: Split, task: int) -> NDArray[np.int64]:
     rows = split.rows(task)
     first = examples.first_pair[task]
     sizes = examples.sizes[first + span.start : first + span.stop].max(axis=1)
-    turned = np.array(TRANSPOSES)[examples.dihedrals[rows], None, None]
-    shifts = rng.integers(split.puzzle_set.board_side + 1 - np.where(turned, sizes[:, ::-1], sizes))
+    transposed = np.array(TRANSPOSES)[examples.dihedrals[rows], None, None]
+    shifts = rng.integers(split.puzzle_set.board_side + 1 - np.where(transposed, sizes[:, ::-1], sizes))
     shifts[np.arange(len(rows)), rng.integers(len(span), size=len(rows))] = 0
     return shifts
 
 
 def stay_in_corner(split: Split, task: int) -> NDArray[np.int64]:
-    """No pair is moved: how test pairs are published."""
+    """Return zero shifts, (puzzles, pairs, 2): the published test pairs are not moved."""
     return np.zeros((len(split.rows(task)), len(split.spans[task]), 2), np.int64)
 
 
@@ -104,34 +111,34 @@ def export_published(
     console: Console | None = None,
     shifts: Shifts = draw_shifts,
 ) -> None:
-    """Write the set into a new folder in the published layout, whole or not at all.
+    """Write the set to a new folder in the published layout, atomically.
 
-    `train` holds the pairs trained on, shifted once and for all by `shifts`; `test` holds the test pairs of scored
-    tasks and is left out where there are none. A hidden test output is written as one black cell, as published, in
-    `test` and in test_puzzles.json: nothing can be scored by it.
+    `train` has the pairs to train on, with the fixed shifts that `shifts` returns. `test` has the test pairs of scored
+    tasks, and is omitted if there are none. A hidden test output is written as one black cell, as published, in `test`
+    and in test_puzzles.json; nothing can be scored by it.
 
     Args:
-        puzzle_set: what to export; of scored tasks it has no test outputs.
-        tasks: the scored tasks by ID, with the test outputs that their source knows.
-        folder: the new folder; memory does not grow with what is written.
+        puzzle_set: the set to export; it has no test outputs of scored tasks.
+        tasks: the scored tasks by ID, with the test outputs that their source contains.
+        folder: the folder to create; memory use does not depend on its size.
         console: where progress is shown.
-        shifts: how the pairs trained on are moved.
+        shifts: how the pairs to train on are moved.
 
     Raises:
-        ValueError: where the folder exists, the disk lacks the room, or `tasks` lacks a scored task as it was built.
+        UserError: if the folder exists, the disk is too full, or `tasks` lacks a scored task or has other tests for it.
     """
-    answers = {
-        number: _answer(task, tasks, puzzle_set.board_side)
+    solved_tasks = {
+        number: _solve(task, tasks, puzzle_set.board_side)
         for number, (task, role) in enumerate(zip(puzzle_set.tasks, puzzle_set.roles, strict=True))
         if role == "scored"
     }
     train = _train_split(puzzle_set)
-    test = _test_split(puzzle_set, answers)
+    test = _test_split(puzzle_set, solved_tasks)
     with new_folder(folder) as unfinished, Progress(console or Console(), "export", len(train) + len(test)) as progress:
-        _check_room(unfinished, folder, train, test)
+        _check_space(unfinished, folder, train, test)
         _write_json(unfinished / "identifiers.json", [BLANK, *puzzle_set.keys()])
         _write_json(unfinished / "puzzle_set.json", summarise(puzzle_set))
-        _write_json(unfinished / "test_puzzles.json", {task.id: _to_json(task) for task in answers.values()})
+        _write_json(unfinished / "test_puzzles.json", {task.id: _to_json(task) for task in solved_tasks.values()})
         _write_split(unfinished, train, shifts, progress)
         if len(test):
             _write_split(unfinished, test, stay_in_corner, progress)
@@ -142,47 +149,48 @@ def _train_split(puzzle_set: PuzzleSet) -> Split:
     return Split("train", puzzle_set, spans)
 
 
-def _test_split(puzzle_set: PuzzleSet, answers: Mapping[int, Task]) -> Split:
-    """The test pairs of scored tasks, in a set of their own in which every pair is rendered with its output."""
-    tasks = tuple(answers.get(number, task) for number, task in enumerate(puzzle_set.tasks))
+def _test_split(puzzle_set: PuzzleSet, solved_tasks: Mapping[int, Task]) -> Split:
+    """Return the split of the test pairs of scored tasks."""
+    tasks = tuple(solved_tasks.get(number, task) for number, task in enumerate(puzzle_set.tasks))
+    # Test pairs are rendered with their outputs only if the role of the task is "train".
     solved = replace(puzzle_set, tasks=tasks, roles=("train",) * len(tasks))
     spans = {
         number: range(len(task.demonstrations), len(task.demonstrations) + len(task.tests))
-        for number, task in answers.items()
+        for number, task in solved_tasks.items()
         if task.tests
     }
     return Split("test", solved, spans)
 
 
-def _answer(task: Task, tasks: Mapping[str, Task], board_side: int) -> Task:
-    """The task with its test outputs, hidden ones as published."""
-    known = tasks.get(task.id)
-    asked = [pair.input.tolist() for pair in task.tests]
-    if known is None or [pair.input.tolist() for pair in known.tests] != asked:
+def _solve(task: Task, tasks: Mapping[str, Task], board_side: int) -> Task:
+    """Return the task with its test outputs from `tasks`; hidden outputs are replaced by the placeholder."""
+    solved = tasks.get(task.id)
+    inputs = [pair.input.tolist() for pair in task.tests]
+    if solved is None or [pair.input.tolist() for pair in solved.tests] != inputs:
         raise UserError(
             f"task {task.id} is scored in the puzzle set, but the source "
-            f"{'has no such task' if known is None else 'asks other test inputs of it'}: "
-            "export with the source that the set was built from"
+            f"{'has no such task' if solved is None else 'has other test inputs for it'}",
+            "export with the source that the set was built from",
         )
-    longest = max(max(grid.shape) for pair in known.tests for grid in pair.grids())
+    longest = max(max(grid.shape) for pair in solved.tests for grid in pair.grids())
     if longest > board_side:
         raise UserError(
             f"task {task.id} has a test output with a side of {longest} but the board's is {board_side}",
             "build with a larger board side, or leave the task out",
         )
-    return replace(task, tests=tuple(Pair(p.input, HIDDEN if p.output is None else p.output) for p in known.tests))
+    return replace(task, tests=tuple(Pair(p.input, HIDDEN if p.output is None else p.output) for p in solved.tests))
 
 
-def _check_room(place: Path, folder: Path, *splits: Split) -> None:
-    """ValueError where what is to be written would not fit on the disk."""
+def _check_space(place: Path, folder: Path, *splits: Split) -> None:
+    """Raise a UserError if the disk of `place` is too full for the export."""
     board = splits[0].puzzle_set.board_side ** 2
-    # The boards, and a name and a few numbers a puzzle.
+    # Two boards for each example, and a name and a few numbers (64 bytes) for each puzzle.
     needed = sum(2 * board * len(split) + 64 * int(split.puzzle_counts.sum()) for split in splits)
     free = shutil.disk_usage(place).free
     if needed > free:
         raise UserError(
-            f"{folder}: the export needs {needed / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free: "
-            "make room, name a folder on another disk, or build with fewer augmentations"
+            f"{folder}: the export needs {needed / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free",
+            "free some space, name a folder on another disk, or build with fewer augmentations",
         )
 
 
@@ -227,23 +235,23 @@ def _write_indices(folder: Path, split: Split) -> None:
 
 
 def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
-    """What numpy.save writes before the bytes of an array of this shape.
+    """Write the header that numpy.save writes before the bytes of a uint8 array of this shape.
 
-    They follow chunk by chunk. A memory map would do too, but end the process where the disk runs full.
+    The bytes are then appended in chunks. A memory map is not used, as it would kill the process when the disk is full.
     """
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def _render(split: Split, shifts: Shifts) -> Iterator[Batch]:
-    """All examples in order, `CHUNK` at most at a time."""
+    """Yield all examples in order, in batches of at most `CHUNK`."""
     for task, span in split.spans.items():
         rows = split.rows(task)
         puzzles = np.repeat(rows, len(span))
         pairs = np.tile(span, len(rows))
-        moved = shifts(split, task).reshape(-1, 2)
+        offsets = shifts(split, task).reshape(-1, 2)
         for start in range(0, len(puzzles), CHUNK):
             part = slice(start, start + CHUNK)
-            yield split.examples.render(puzzles[part], pairs[part], moved[part])
+            yield split.examples.render(puzzles[part], pairs[part], offsets[part])
 
 
 def _to_json(task: Task) -> dict:

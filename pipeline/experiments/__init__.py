@@ -1,1 +1,1 @@
-"""Published tables run again: specs, trials, pages."""
+"""Reproduction of published tables: specifications, trials, result pages."""

@@ -1,7 +1,7 @@
-"""The efficiency table: what has an ID row, positions, optimizer and colour symmetry, each for equal operations.
+"""The efficiency table: puzzle embeddings, positions, optimizers and colour symmetry at equal operations.
 
-Every row trains as many steps as the operations of the first row's training pay for
-(`pipeline.experiments.equal_flop`).
+The training of every row takes as many floating-point operations as that of the first row; its number of steps follows
+from that (`pipeline.experiments.equal_flop`).
 """
 
 from collections.abc import Mapping
@@ -27,44 +27,49 @@ TRANSFORMS_ONLY: dict[str, Any] = TRANSFORM | {"puzzles.augmentations": 7}
 
 
 def equal_weights(base: ModelConfig) -> Mapping[str, Any]:
-    """The base with a symbol axis, as wide as its number of weights allows; its recursion stays.
+    """Return the settings that add a symbol axis to the base, with at most as many weights and the same recursion.
 
-    Half of its heads attend over symbols, as published.
+    The hidden size is the largest that allows it. Half of the heads attend over symbols, as published.
     """
     heads = max(1, base.heads // 2)
-    return SYMBOL_AXIS | {"model.symbol_heads": heads, "model.hidden": _widest(base, heads)} | TRANSFORMS_ONLY
+    return SYMBOL_AXIS | {"model.symbol_heads": heads, "model.hidden": _largest_hidden(base, heads)} | TRANSFORMS_ONLY
 
 
-def _widest(base: ModelConfig, symbol_heads: int) -> int:
-    """The largest hidden size, up to the base's, with which it has no more weights than the base; else the smallest."""
-    allowed = count_parameters(base)
-    step = 4 * base.heads
+def _largest_hidden(base: ModelConfig, symbol_heads: int) -> int:
+    """Return the largest hidden size, at most the base's, that needs no more weights than the base has.
+
+    If there is none, the smallest possible hidden size is returned.
+    """
+    limit = count_parameters(base)
+    # Each head needs a multiple of 4 channels: half of them encode rows and half columns, in pairs.
+    increment = 4 * base.heads
     settings: dict[str, Any] = {name.removeprefix("model."): value for name, value in SYMBOL_AXIS.items()}
-    for hidden in range(base.hidden // step * step, step, -step):
-        wide = replace(base, **settings, symbol_heads=symbol_heads, hidden=hidden)
-        if count_parameters(wide) <= allowed:
+    for hidden in range(base.hidden // increment * increment, increment, -increment):
+        config = replace(base, **settings, symbol_heads=symbol_heads, hidden=hidden)
+        if count_parameters(config) <= limit:
             return hidden
-    return step
+    return increment
 
 
 def as_se_rrm(base: ModelConfig) -> Mapping[str, Any]:
-    """SE-RRM's size and recursion; the 8 transforms are all its augmentations."""
+    """Return the settings of SE-RRM's size and recursion, with the 8 transforms as the only augmentations."""
     return {**se_rrm(base), **TRANSFORMS_ONLY}
 
 
-def _row(name: str, said: str = "", *parts: Mapping[str, Any]) -> Row:
+def _row(name: str, published: str = "", *parts: Mapping[str, Any]) -> Row:
     changes = {setting: value for part in parts for setting, value in part.items()}
-    return Row(name, lambda base: changes, (said,), "arc6", "votes")
+    return Row(name, lambda base: changes, (published,), "arc6", "votes")
 
 
 NOTE = (
-    f'Every row trains on as many operations as "{BASE}", by arithmetic, so its steps may differ; warm-up and the '
-    "average of the weights span the same share of them. Figures said of other models are of the whole of ARC-AGI-1's "
-    "evaluation, and of other networks: mdlARC is a transformer without recursion. Rows and columns: model.positions "
-    "is rope2d (mdlARC's positions have a third axis, which tells input from output). With a row per transform or task "
-    "training draws colours anew for every example. Symbols: a symbol axis, with the base's recursion and hidden so "
-    "large that weights are about as many, or with SE-RRM's size and recursion; their answers are of the 8 transforms "
-    "only. AdamW and NorMuon have the rate of Adam-atan2, and all other settings are the base's too."
+    f'The training of every row takes as many operations as that of "{BASE}" (calculated), so its number of steps may '
+    "differ; warm-up and the average of the weights span the same share of the steps. Published figures are for all of "
+    "ARC-AGI-1's evaluation and for other networks: mdlARC is a transformer without recursion. Rows and columns: "
+    "model.positions is rope2d (mdlARC's positions have a third axis, which distinguishes input from output). With a "
+    "row per transform or task, training draws a new colour permutation for every example. Symbols: a symbol axis, "
+    "either with the base's recursion and the hidden size that gives about as many weights, or with SE-RRM's size and "
+    "recursion; their predictions are made under the 8 transforms only. AdamW and NorMuon have the learning rate of "
+    "Adam-atan2, and all other settings are the base's too."
 )
 
 EFFICIENCY = Table(

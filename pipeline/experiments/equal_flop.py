@@ -1,4 +1,4 @@
-"""Equal operations: a config and the one it is compared with in, the config with as many steps as those pay for out."""
+"""Adapts the number of training steps of a config, so that two configs train with equally many operations."""
 
 from functools import cache
 from typing import Any
@@ -10,26 +10,26 @@ from pipeline.training.flop import step_flop
 
 
 def match_flop(config: RunConfig, base: RunConfig) -> RunConfig:
-    """`config` with the steps that cost what training of `base` does (`pipeline.training.flop`), to the nearest, and at
-    least 1.
+    """Return `config` with the number of steps for which its training costs as many operations as that of `base`.
 
-    Its warm-up takes the same share of the steps as the base's, and so does what the average of the weights looks back
-    on: the first weights have the same share in it at the end. Both train on the base's tasks.
+    The number is rounded to the nearest integer, and is at least 1 (`pipeline.training.flop`). Warm-up takes the same
+    share of the steps as in `base`. The decay of the weights' average is adapted, so that the initial weights have the
+    same share in it at the end. Both configs must train on the same tasks.
     """
     steps = max(1, round(training_flop(base) / step_flop(config, _tasks_of(base))))
-    share = steps / base.train.steps
-    average = None if config.train.average is None else config.train.average ** (1 / share)
-    warmup = round(base.train.warmup * share)
+    ratio = steps / base.train.steps
+    average = None if config.train.average is None else config.train.average ** (1 / ratio)
+    warmup = round(base.train.warmup * ratio)
     return override(config, {"train.steps": steps, "train.warmup": warmup, "train.average": average})
 
 
 def training_flop(config: RunConfig) -> float:
-    """Floating-point operations of the whole training, by arithmetic."""
+    """Calculate the floating-point operations of the whole training."""
     return config.train.steps * step_flop(config, _tasks_of(config))
 
 
 def _tasks_of(config: RunConfig) -> PuzzleSet:
-    """The tasks that a config trains on, without augmentations, which cost what the task itself does."""
+    """Return the tasks that a config trains on, without augmentations: each of these costs as much as its task."""
     puzzles = config.puzzles.model_copy(update={"augmentations": 0, "ids": "augmentation"})
     selection = config.selection.selection()
     return _build(config.source, selection, config.train_sources, tuple(puzzles), config.model.board_side)
@@ -39,6 +39,6 @@ def _tasks_of(config: RunConfig) -> PuzzleSet:
 def _build(
     source: str, selection: Selection, train_sources: tuple[str, ...], puzzles: tuple[tuple[str, Any], ...], side: int
 ) -> PuzzleSet:
-    """puzzles: the fields of PuzzleSettings."""
+    """Build a puzzle set; `puzzles` has the fields of PuzzleSettings as pairs, since the cache needs hashable ones."""
     sources = gather([source], selection, list(train_sources))
     return make_puzzle_set(sources, PuzzleSettings(**dict(puzzles)), 0, side)

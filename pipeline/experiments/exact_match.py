@@ -1,6 +1,6 @@
-"""Exact match: a checkpoint and test inputs with known answers in, which are right after which supervision step out.
+"""Exact match of a checkpoint's predictions with known outputs, after each supervision step.
 
-For puzzles whose answer fills the board (Sudoku, Maze): nothing is augmented and nothing voted.
+This is for puzzles whose output fills the board (Sudoku, Maze). Predictions are made without augmentation or vote.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,19 @@ def exact_match(
     device: torch.device,
     steps: int | None = None,
 ) -> NDArray[np.bool_]:
-    """Whether every cell is right, (test inputs, supervision steps), by the averaged weights, without halting.
+    """Return whether every cell is right, for each test input and supervision step.
 
-    Test inputs in the order of the tasks, which are those of the set with their answers; steps None: as many as in
-    training.
+    Predictions use the averaged weights and make all supervision steps, without halting.
+
+    Args:
+        checkpoint: the trained model.
+        puzzle_set: the tasks as the model was trained on them.
+        tasks: the same tasks with their test outputs.
+        device: where to predict.
+        steps: number of supervision steps; None for as many as in training.
+
+    Returns:
+        (test inputs, supervision steps), test inputs in the order of `tasks`.
     """
     config = checkpoint.run_config
     model, table = load_model(checkpoint, puzzle_set)
@@ -42,14 +51,15 @@ def exact_match(
             truth[task.id, number] = torch.from_numpy(encode(pair.output, side).astype(np.int64).ravel())
     puzzles, pairs = examples.test_inputs(1)
     owners = examples.tasks[puzzles]
+    # A task's pairs are numbered with demonstrations first, so its first test has the number of its demonstrations.
     first = (examples.trained + examples.held)[examples.tasks[puzzles]]
     names = [puzzle_set.tasks[owner].id for owner in owners]
-    found: dict[tuple[str, int], NDArray[np.bool_]] = {}
+    matches: dict[tuple[str, int], NDArray[np.bool_]] = {}
     boards = config.predict.batch_size or HELD_OUT_BOARDS
     for batch, rows in example_batches(examples, puzzles, pairs, config.model, boards):
-        asked = [(names[row], int(pairs[row] - first[row])) for row in rows]
-        labels_BS = torch.stack([truth[each] for each in asked]).to(device)
+        queries = [(names[row], int(pairs[row] - first[row])) for row in rows]
+        labels_BS = torch.stack([truth[query] for query in queries]).to(device)
         outputs = predict_steps(model.eval(), table, batch.to(device), steps)
         right_BT = torch.stack([(out.logits_BCV.argmax(-1) == labels_BS).all(1) for out in outputs], 1)
-        found |= dict(zip(asked, right_BT.cpu().numpy(), strict=True))
-    return np.stack([found[each] for each in truth])
+        matches |= dict(zip(queries, right_BT.cpu().numpy(), strict=True))
+    return np.stack([matches[query] for query in truth])

@@ -1,1 +1,1 @@
-"""A run that nobody watches, within a time limit, and what Kaggle needs of it."""
+"""Unattended runs within a time limit, and what Kaggle needs for them: bundle and notebook functions."""

@@ -1,4 +1,4 @@
-"""The settings that a run takes over from the backbone it starts from."""
+"""Take over the settings of the backbone that a run starts from."""
 
 from pathlib import Path
 
@@ -8,24 +8,27 @@ from pipeline.config.run_config import RunConfig, build_config, override
 from pipeline.config.setting_names import flatten
 
 WITH_NETWORK = {"puzzles.ids", "puzzles.fixed_colours", "train.loss"}
-"""Settings that a backbone brings besides those of its network."""
+"""Settings that are taken over besides those of the network."""
 
 
 def take_backbone_settings(config: RunConfig, backbone: Path | None) -> tuple[RunConfig, Path | None, list[str]]:
-    """The config with the backbone's network, and the backbone; without it, saying why, where it cannot be used.
+    """Take over the network of a backbone, the loss it is trained by, and which puzzles share an embedding.
 
-    With the network come the loss that it is trained by and which puzzles share an ID row; with a symbol axis, to which
-    all colours are alike, puzzles are the 8 transforms.
+    With a symbol axis, which treats all colours alike, the puzzles of a task are its 8 transforms.
+
+    Returns:
+        (config, backbone, incidents): without a usable backbone, the config as it was, None, and the reason if one was
+        given.
     """
     if backbone is None:
         return config, None, []
     try:
-        about = read_json(backbone / "checkpoint.json")
-        unseal(backbone / "checkpoint.json", "checkpoint", about["format"], "attach it again")
-        theirs = flatten(build_config(about["config"]).model_dump())
-        taken = {name: value for name, value in theirs.items() if name.startswith("model.") or name in WITH_NETWORK}
-        if theirs["model.symbols"]:
-            taken["puzzles.augmentations"] = DIHEDRALS - 1
-        return override(config, taken), backbone, []
+        header = read_json(backbone / "checkpoint.json")
+        unseal(backbone / "checkpoint.json", "checkpoint", header["format"], "attach it again")
+        settings = flatten(build_config(header["config"]).model_dump())
+        changes = {name: value for name, value in settings.items() if name.startswith("model.") or name in WITH_NETWORK}
+        if settings["model.symbols"]:
+            changes["puzzles.augmentations"] = DIHEDRALS - 1
+        return override(config, changes), backbone, []
     except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         return config, None, [f"the backbone cannot be used, and training begins from scratch: {error}"]

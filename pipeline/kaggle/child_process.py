@@ -1,8 +1,8 @@
-"""Stages as child processes: a command comes in, and what became of it goes out, whatever that was.
+"""Stages as monitored child processes: start one, wait for it with limits, and classify how it ended.
 
-Several processes are started by accelerate's launcher, one for each GPU. All that a child says is shown as it comes. A
-child that is silent too long, or goes on after its time, is killed with everything it started; and a child whose
-parent is gone ends itself (`pipeline.worker`).
+Accelerate's launcher starts several processes, one for each GPU. Each line that a child prints is passed on as it
+comes. A child that shows no progress for too long, or runs past its time, is killed with every process that it
+started. A child whose parent is gone ends itself (`pipeline.worker`).
 """
 
 import os
@@ -28,18 +28,19 @@ from pipeline.runtime.launcher import (
 )
 
 SECONDS_TO_LEAVE = 5.0
-"""Between asking a child to end, and ending it."""
+"""Seconds between SIGTERM and SIGKILL, and the longest wait for killed processes to disappear."""
 LINES_KEPT = 80
 OUT_OF_MEMORY = re.compile(
     r"out of memory|(can't|cannot) allocate memory|MemoryError|bad_alloc|can't start new thread", re.I
 )
-"""Words of torch, Python and the system. A thread cannot start without room for its stack."""
+"""Messages of torch, Python and the system. A thread cannot start without memory for its stack."""
 NO_SPACE = re.compile(r"No space left|Disk quota exceeded", re.I)
-"""The system's words."""
+"""Messages of the system."""
 FATAL = re.compile(r"^Traceback|^Exception ignored")
 PYTHON_ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception)\b")
 SECONDS_AFTER_FATAL = 15.0
-"""Without a sign of life after such words, an error or out of memory: a process may hang instead of ending."""
+"""Longest silence after a fatal line, an error event or an out-of-memory message: a process may hang instead of
+ending."""
 
 EndReason = Literal["ended", "late", "silent", "stopped"]
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
@@ -51,10 +52,10 @@ class ChildResult:
     """How a child ended.
 
     code: its exit code (`pipeline.runtime.exit_codes`), negative for the signal that killed it
-    reason: it ended by itself, was late, fell silent, or the run was stopped
+    reason: it ended by itself, exceeded its time, was silent for too long, or the run was stopped
     lines: the last lines of text that it printed
     errors: the error events of its processes (`pipeline.runtime.events`)
-    ready: seconds until its first line, None where there was none
+    ready: seconds until its first line, None if it printed none
     """
 
     code: int
@@ -64,8 +65,8 @@ class ChildResult:
     ready: float | None = None
 
     @property
-    def well(self) -> bool:
-        """Whether it did what it should."""
+    def succeeded(self) -> bool:
+        """Whether it ended by itself with exit code 0."""
         return self.reason == "ended" and self.code == ExitCode.DONE
 
     @property
@@ -75,20 +76,21 @@ class ChildResult:
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether it lacked memory. A process that the system ends has no time for an event, but leaves words."""
-        return self.has_code(ExitCode.OUT_OF_MEMORY) or self._has_words(OUT_OF_MEMORY)
+        """Whether it ran out of memory."""
+        # A process that the system ends cannot write an event, but its last lines may name the reason.
+        return self.has_code(ExitCode.OUT_OF_MEMORY) or self._has_match(OUT_OF_MEMORY)
 
     @property
     def disk_full(self) -> bool:
-        """Whether it lacked room on the disk."""
-        return self.has_code(ExitCode.DISK_FULL) or self._has_words(NO_SPACE)
+        """Whether the disk was full."""
+        return self.has_code(ExitCode.DISK_FULL) or self._has_match(NO_SPACE)
 
     def has_code(self, code: ExitCode) -> bool:
-        """Whether it, or one of the processes that it launched, ended with this code."""
+        """Return whether it, or one of the processes that it launched, ended with this exit code."""
         return self.code == code or any(error.get("code") == code for error in self.errors)
 
-    def _has_words(self, words: re.Pattern[str]) -> bool:
-        return any(words.search(line) for line in self.lines)
+    def _has_match(self, pattern: re.Pattern[str]) -> bool:
+        return any(pattern.search(line) for line in self.lines)
 
     @property
     def message(self) -> str:
@@ -101,7 +103,7 @@ class ChildResult:
         return (errors or lines or ["it printed nothing"])[-1][:300]
 
     def describe(self) -> str:
-        """What happened, in a line."""
+        """Describe in one line how the child ended."""
         if self.reason == "silent":
             return f"it showed no progress for too long and was killed ({self.message})"
         if self.reason == "late":
@@ -109,75 +111,81 @@ class ChildResult:
         if self.killed and self.code > 0:
             return f"one of its processes was killed ({self.message})"
         if self.code < 0:
-            words = f" ({self.message})" if self.out_of_memory or self.disk_full else ""
-            return f"it was killed by signal {-self.code}{words}"
+            cause = f" ({self.message})" if self.out_of_memory or self.disk_full else ""
+            return f"it was killed by signal {-self.code}{cause}"
         return f"exit code {self.code}: {self.message}"
 
 
 class ChildProcess:
-    """One stage that is running.
+    """A stage that runs as a child process, started on creation.
 
     Args:
-        words: what `python -m pipeline.worker` is told.
-        processes: how many share the work.
-        say: called with each line of text that it prints.
-        warn: called with the message of each of its warnings.
-        beat: a file that is touched as work goes on (`RunFolder.beat`).
+        arguments: command-line arguments of `python -m pipeline.worker`.
+        processes: how many processes share the work.
+        on_line: called with each line of text that it prints.
+        on_warning: called with the message of each of its warnings.
+        heartbeat: a file whose modification time shows progress (`RunFolder.beat`).
     """
 
     def __init__(
         self,
-        words: Sequence[str],
+        arguments: Sequence[str],
         processes: int,
-        say: Callable[[str], None],
-        warn: Callable[[str], None],
-        beat: Path | None = None,
+        on_line: Callable[[str], None],
+        on_warning: Callable[[str], None],
+        heartbeat: Path | None = None,
     ):
-        command = launch_command("pipeline.worker", words, processes)
-        home = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
+        command = launch_command("pipeline.worker", arguments, processes)
+        root = str(Path(__file__).parents[2])
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         environment = child_environment() | {EVENTS: "1", "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        # A session of its own: Ctrl-C on the terminal reaches the supervisor only, which stops the child in order.
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             env=environment, start_new_session=True,
         )  # fmt: skip
         self._family: set[psutil.Process] = set()
-        self._say = say
-        self._warn = warn
+        self._on_line = on_line
+        self._on_warning = on_warning
         self._lines = deque[str](maxlen=LINES_KEPT)
         self._errors = list[dict[str, Any]]()
-        self._beat = beat
-        self._seen_beat = 0.0
+        self._heartbeat = heartbeat
+        self._last_heartbeat = 0.0
         self._fatal = False
-        self._begun = self._last_sign = time.monotonic()
+        self._start = self._last_sign = time.monotonic()
         self._ready: float | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def wait(
-        self, until: float, patience: float, stopped: Callable[[], bool], look: Callable[[], None] = lambda: None
+        self, until: float, patience: float, stopped: Callable[[], bool], on_poll: Callable[[], None] = lambda: None
     ) -> ChildResult:
-        """Until it ends, or has to be ended: at the time `until` (monotonic), when silent or when the run stops.
+        """Wait until the child ends by itself, or end it: when its time is over, it is silent, or the run stops.
 
-        look: called again and again meanwhile
+        Args:
+            until: time at which it is ended, on the monotonic clock.
+            patience: seconds without output or heartbeat after which it is ended.
+            stopped: returns whether the run is to stop.
+            on_poll: called at every poll, every `POLL_INTERVAL` seconds.
         """
         reason: EndReason = "ended"
         while self._process.poll() is None:
             now = time.monotonic()
-            self._feel_beat()
+            self._check_heartbeat()
             longest = min(patience, SECONDS_AFTER_FATAL) if self._fatal else patience
             if stopped() or now > until or now - self._last_sign > longest:
                 reason = "stopped" if stopped() else "late" if now > until else "silent"
                 break
             self._remember_family()
-            look()
+            on_poll()
             time.sleep(POLL_INTERVAL)
+        # Only a stopped run gives the child time to save; a late or silent child has used its time.
         self.end(SECONDS_TO_LEAVE if reason == "stopped" else 0.0)
         self._reader.join(timeout=2.0)
         return ChildResult(self._process.wait(), reason, tuple(self._lines), tuple(self._errors), self._ready)
 
     def end(self, grace: float = 0.0) -> None:
-        """End it and all that it started: asked to leave first, where it is given time to."""
+        """Kill the child and every process that it started; with a grace, send SIGTERM so many seconds before."""
         self._remember_family()
         if grace and self._process.poll() is None:
             self._process.terminate()
@@ -191,42 +199,43 @@ class ChildProcess:
         psutil.wait_procs(list(self._family), timeout=SECONDS_TO_LEAVE)
 
     def _remember_family(self) -> None:
-        """What it has started: a launcher that is killed leaves its processes behind."""
+        """Note the processes that it has started: once a launcher is killed, they are no longer its children."""
         try:
-            own = psutil.Process(self._process.pid)
-            self._family |= {own, *own.children(recursive=True)}
+            child = psutil.Process(self._process.pid)
+            self._family |= {child, *child.children(recursive=True)}
         except psutil.NoSuchProcess:
             return
 
-    def _feel_beat(self) -> None:
-        """Work that goes on is a sign of life."""
+    def _check_heartbeat(self) -> None:
+        """Count a newer modification time of the heartbeat file as a sign of life."""
         try:
-            touched = self._beat.stat().st_mtime if self._beat else 0.0
+            modified = self._heartbeat.stat().st_mtime if self._heartbeat else 0.0
         except OSError:
             return
-        if touched > self._seen_beat:
-            self._seen_beat = touched
+        if modified > self._last_heartbeat:
+            self._last_heartbeat = modified
             self._last_sign = time.monotonic()
 
     def _read(self) -> None:
+        """Read the child's output to its end, in a thread."""
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
                 self._last_sign = time.monotonic()
-                self._ready = self._ready or self._last_sign - self._begun
+                self._ready = self._ready or self._last_sign - self._start
                 text = line.rstrip("\n")
                 if event := parse_event(text):
-                    self._take(event)
+                    self._handle_event(event)
                 else:
                     self._fatal |= bool(FATAL.search(text) or OUT_OF_MEMORY.search(text))
                     self._lines.append(text)
-                    self._say(text)
+                    self._on_line(text)
 
-    def _take(self, event: dict[str, Any]) -> None:
-        """One event: a warning is passed on, an error is kept for the result."""
+    def _handle_event(self, event: dict[str, Any]) -> None:
+        """Pass a warning on; keep an error for the result."""
         if event["event"] == "warning":
-            self._warn(str(event.get("message")))
+            self._on_warning(str(event.get("message")))
         elif event["event"] == "error":
             self._fatal = True
             self._errors.append(event)
-            self._say(f"error: {event.get('summary')}")
+            self._on_line(f"error: {event.get('summary')}")

@@ -1,7 +1,7 @@
-"""What notebooks/kaggle_submission.ipynb does in more than a line: it is installed by the time that the notebook asks.
+"""Functions of notebooks/kaggle_submission.ipynb that take more than a line; the notebook installs this package first.
 
-In: Kaggle's files and a run's folder. Out: a submission from the first second, commands whose output is seen as it
-comes, and what is worth keeping and seeing of a run. Never torch: the GPUs belong to the stages.
+They check the installation, write a placeholder submission, run commands with live output, and copy and show the
+results of a run. torch is never imported, so that the GPUs stay free for the stages' own processes.
 """
 
 import os
@@ -25,47 +25,47 @@ from submissions.submission_file import placeholder_for, read_submission, write_
 
 KEPT = ("log.txt", "metrics.jsonl", "config.json", "versions.json", "incidents.json", "score.json", "report.html")
 PRETENDS_TERMINAL = ("FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE")
-"""Set by a notebook's kernel; a command that believes it redraws its progress bar for twelve hours."""
+"""Variables that a notebook's kernel sets. With them a command would redraw its progress bar for twelve hours."""
 
 
 def describe_installation() -> str:
-    """Versions, GPUs, and where a package is missing or older than it should be, a warning that names it."""
+    """Return versions, cores and GPUs, and a warning for each package that is missing or too old."""
     commit = Path(__file__).parents[1] / COMMIT_FILE
-    found = f"{PACKAGE} {version(PACKAGE)}, commit {commit.read_text().strip()}" if commit.exists() else "a checkout"
+    package = f"{PACKAGE} {version(PACKAGE)}, commit {commit.read_text().strip()}" if commit.exists() else "a checkout"
     python = ".".join(map(str, sys.version_info[:3]))
-    lines = [f"{found}; Python {python}, {os.cpu_count()} cores, {count_gpus()} GPUs"]
+    lines = [f"{package}; Python {python}, {os.cpu_count()} cores, {count_gpus()} GPUs"]
     return "\n".join([*lines, *(f"WARNING: {line}" for line in find_unmet())])
 
 
 def find_unmet() -> list[str]:
-    """Every package that is missing or older than asked for (NAME>=VERSION, as pyproject.toml has them), in words."""
+    """Return a line for each package that is missing or older than pyproject.toml requires (NAME>=VERSION)."""
     try:
-        needed = requires(PACKAGE) or []
-    except PackageNotFoundError:  # a checkout, which its own requirements.txt is for
+        requirements = requires(PACKAGE) or []
+    except PackageNotFoundError:  # a checkout is not installed; its requirements.txt covers this
         return []
     lines = []
-    for text in needed:
-        name, _, least = text.partition(">=")
+    for requirement in requirements:
+        name, _, least = requirement.partition(">=")
         try:
             if _numbers(version(name)) < _numbers(least):
-                lines.append(f"{text} is needed, and {version(name)} is installed")
+                lines.append(f"{requirement} is needed, and {version(name)} is installed")
         except PackageNotFoundError:
-            lines.append(f"{text} is needed, and it is not installed")
+            lines.append(f"{requirement} is needed, and it is not installed")
     return lines
 
 
 def _numbers(release: str) -> list[int]:
-    """2.10.0 as [2, 10, 0]."""
+    """Return the numbers of a release: [2, 10, 0] for 2.10.0."""
     return [int(number) for number in re.findall(r"\d+", release)]
 
 
 def write_placeholder(challenges: Path, file: Path) -> None:
-    """Write a complete valid submission that answers nothing, tasks that cannot be read included."""
+    """Write a complete and valid submission of placeholders for all tasks, including those that cannot be read."""
     write_submission(file, placeholder_for(*load_readable_tasks(challenges)))
 
 
 def run_command(*words: object) -> int:
-    """Run `python -m pipeline WORDS` and print all that it says, line by line as it comes; returns its exit code."""
+    """Run `python -m pipeline WORDS`, print its output line by line as it comes, and return its exit code."""
     command = [sys.executable, "-m", "pipeline", *map(str, words)]
     environment = {name: value for name, value in os.environ.items() if name not in PRETENDS_TERMINAL}
     environment["PYTHONUNBUFFERED"] = "1"
@@ -79,19 +79,19 @@ def run_command(*words: object) -> int:
 
 
 def keep(run: Path, folder: Path) -> None:
-    """Copy what is worth keeping of a run, as far as it is there and there is room for it, to another folder."""
+    """Copy the files of a run that a user wants to keep to another folder; those that cannot be copied are skipped."""
     for name in KEPT:
-        with suppress(OSError):  # a notebook that fails loses its submission
+        with suppress(OSError):  # a notebook that ends with an error loses its submission
             shutil.copyfile(run / name, folder / name)
 
 
 def describe_run(run: Path) -> str:
-    """The score, where it is known, and the incidents."""
+    """Return the score, if it is known, and the incidents of a run, as text."""
     lines = []
     if (run / "score.json").exists():
         score = read_json(run / "score.json")
-        counted = f"{score['tasks']} tasks, {score['outputs']} test outputs"
-        lines.append(f"{score['source']}: {counted}, macro pass@2 {score['pass@2']['macro']:.1%}")
+        counts = f"{score['tasks']} tasks, {score['outputs']} test outputs"
+        lines.append(f"{score['source']}: {counts}, macro pass@2 {score['pass@2']['macro']:.1%}")
     else:
         lines.append("no score: the solutions are not known, or the run ended early")
     incidents = read_json(run / "incidents.json") if (run / "incidents.json").exists() else []
@@ -99,13 +99,13 @@ def describe_run(run: Path) -> str:
 
 
 def pictures(run: Path, most: int = 4) -> str:
-    """Some tasks of a run as HTML, solved ones first: demonstrations, attempts, candidates and the recursion."""
-    answer = find_scorable(run)
-    source = answer.only_source()
-    tasks, _ = load_readable_tasks(source, answer.asked[source])
-    ballot = answer.ballot(tasks) or {}
+    """Return `most` tasks of a run as HTML, solved ones first: demonstrations, attempts, candidates and recursion."""
+    result = find_scorable(run)
+    source = result.only_source()
+    tasks, _ = load_readable_tasks(source, result.asked[source])
+    ballot = result.ballot(tasks) or {}
     submission = read_submission(run / "submission.json")
-    recursions = answer.answers.recursions if answer.answers else None
-    views = [view_task(task, submission, ballot, recursions) for task in tasks]
-    views.sort(key=lambda view: view.outcome not in ("solved", "partly"))
-    return "\n".join(excerpt(view) for view in views[:most])
+    recursions = result.answers.recursions if result.answers else None
+    pages = [view_task(task, submission, ballot, recursions) for task in tasks]
+    pages.sort(key=lambda page: page.outcome not in ("solved", "partly"))
+    return "\n".join(excerpt(page) for page in pages[:most])

@@ -1,9 +1,11 @@
-"""After a stage has died: what to do differently, and whether to try again.
+"""Restart policy: whether a failed stage is started again, and with which options.
 
-In: how each child ended. Out: options for the next one. The same start is tried again first; out of memory halves what
-is computed at once, and so does being killed twice without a measured step in between, since the system's own killer
-leaves no words; a full disk is cleared of what can be spared; checkpoints that twice could not be read are put aside,
-and training begins anew from the backbone; and the last try is made in one process.
+- The first restart repeats the same command.
+- Out of memory halves how many boards are computed at once. So does a second kill without a measured step in between:
+  the system's out-of-memory killer leaves no message.
+- A full disk is cleared of files that the run does not need.
+- Checkpoints that could not be read twice are put aside, and training starts from scratch, from the backbone.
+- The last restart uses one process.
 """
 
 import json
@@ -27,9 +29,9 @@ FEWEST_PREDICT_BOARDS = 4
 
 
 class RestartPolicy:
-    """What was learnt from the deaths of one run's stages.
+    """The failures of one run's stages, and the options of their next starts.
 
-    report_incident: told of each death and of what is done about it
+    report_incident: called with each failure and the measure that is taken
     """
 
     def __init__(self, config: RunConfig, run: RunFolder, report_incident: Callable[[str], None]):
@@ -37,94 +39,93 @@ class RestartPolicy:
         self.config = config
         self.run = run
         self.report_incident = report_incident
-        self.most = config.unattended.restarts
+        self.limit = config.unattended.restarts
         self.restarts = Counter[Stage]()
         self.boards = dict[Stage, int]()
         self.given_up = set[Stage]()
-        self.anew = False
+        self.from_scratch = False
         self.single_process = False
-        self._last = dict[Stage, tuple[str, int]]()
+        self._last_failure = dict[Stage, tuple[str, int]]()
         self.batch_in_boards = config.train.batch_size
         self.parts: Path | None = None
 
-    def know(self, puzzle_set: PuzzleSet, processes: int) -> None:
-        """How many full boards' worth of cells a process's share of a training batch has."""
+    def set_batch_size(self, puzzle_set: PuzzleSet, processes: int) -> None:
+        """Compute a process's share of a training batch, in cells of full boards, for the first halving."""
         cells = puzzle_set.canvases.astype(int).prod(axis=1).mean() / puzzle_set.board_side**2
         self.batch_in_boards = max(1, math.ceil(cells * self.config.train.batch_size / processes))
 
     def begin_pass(self, parts: Path) -> None:
-        """Another prediction has tries of its own; its parts say how much it computes at once."""
+        """Give the next prediction pass restarts of its own; `parts` is the folder of its parts."""
         self.parts = parts
         self.restarts["predict"] = 0
         self.given_up.discard("predict")
 
-    def may(self, stage: Stage) -> bool:
-        """Whether the stage may be started."""
+    def may_start(self, stage: Stage) -> bool:
+        """Return whether the stage may be started."""
         return stage not in self.given_up
 
-    def words(self, stage: Stage) -> list[str]:
-        """Options that the next start gets besides its own."""
+    def options(self, stage: Stage) -> list[str]:
+        """Return the additional options of the next start; starting from scratch applies to one start only."""
         option = {"train": "--micro-batch", "predict": "--boards"}[stage]
-        words = [option, str(self.boards[stage])] if stage in self.boards else []
-        if stage == "train" and self.anew:
-            words = [*words, "--anew"]
-            self.anew = False
+        options = [option, str(self.boards[stage])] if stage in self.boards else []
+        if stage == "train" and self.from_scratch:
+            options = [*options, "--from-scratch"]
+            self.from_scratch = False
         self.single_process = False
-        return words
+        return options
 
-    def processes(self, stage: Stage, processes: int) -> int:
-        """In how many processes the next start works: in one where it is the last, or devices are missing."""
-        last = self.restarts[stage] and self.restarts[stage] == self.most
+    def process_count(self, stage: Stage, processes: int) -> int:
+        """Return the number of processes of the next start: one if it is the last start or devices are missing."""
+        last = self.restarts[stage] and self.restarts[stage] == self.limit
         return 1 if last or self.single_process else processes
 
-    def learn(self, stage: Stage, ended: ChildResult) -> None:
-        """Decide what to do after a child did not end well."""
-        same_again = self._last.get(stage) == (sign := (ended.describe(), self._newest_step()))
-        self._last[stage] = sign
-        killed_again = same_again and ended.killed
-        if self.restarts[stage] >= self.most:
+    def record_failure(self, stage: Stage, result: ChildResult) -> None:
+        """Decide what to change after a stage has failed, and report it."""
+        failure = (result.describe(), self._newest_step())
+        same_again = self._last_failure.get(stage) == failure
+        self._last_failure[stage] = failure
+        killed_again = same_again and result.killed
+        prefix = f"{NAMES[stage]} failed: {result.describe()}"
+        if self.restarts[stage] >= self.limit:
             self.given_up.add(stage)
-            self.report_incident(
-                f"{NAMES[stage]} died: {ended.describe()}; it is given up, and the run goes on with what it has"
-            )
+            self.report_incident(f"{prefix}; it is given up, and the run continues with what it has")
             return
         self.restarts[stage] += 1
-        done = ""
-        if ended.out_of_memory or killed_again:
-            done = self._halve(stage)
-        elif ended.disk_full:
-            done = self._make_room()
-        elif ended.has_code(ExitCode.NO_DEVICE):
+        if result.out_of_memory or killed_again:
+            measure = self._halve(stage)
+        elif result.disk_full:
+            measure = self._make_room()
+        elif result.has_code(ExitCode.NO_DEVICE):
             self.single_process = True
-            done = "it is started in one process"
-        elif same_again and stage == "train" and ended.has_code(ExitCode.UNREADABLE_CHECKPOINT):
-            self.anew = True
-            done = "it begins anew"
-        said = f"{NAMES[stage]} died: {ended.describe()}"
-        self.report_incident(
-            f"{said}; {done or 'it goes on from its last checkpoint' if stage == 'train' else done or 'again'}"
-        )
-        self.run.log(f"restarting {NAMES[stage]} ({self.restarts[stage]} of {self.most})")
+            measure = "it is started in one process"
+        elif same_again and stage == "train" and result.has_code(ExitCode.UNREADABLE_CHECKPOINT):
+            self.from_scratch = True
+            measure = "it starts from scratch"
+        else:
+            measure = "it resumes from its last checkpoint" if stage == "train" else "it is started again"
+        self.report_incident(f"{prefix}; {measure}")
+        self.run.log(f"restarting {NAMES[stage]} ({self.restarts[stage]} of {self.limit})")
 
     def _halve(self, stage: Stage) -> str:
-        before = self.boards.get(stage, self.batch_in_boards if stage == "train" else self._boards_found())
+        """Halve how many boards the stage computes at once; returns the measure in words, as do those below."""
+        before = self.boards.get(stage, self.batch_in_boards if stage == "train" else self._boards_of_pass())
         self.boards[stage] = max(1, before // 2)
         return f"half as much is computed at once: {self.boards[stage]} boards"
 
-    def _boards_found(self) -> int:
-        """What the pass that died computed at once."""
+    def _boards_of_pass(self) -> int:
+        """Return how many boards the failed pass computed at once, as its parts.json or the settings say."""
         try:
             return int(json.loads((self.parts / ABOUT).read_bytes())["boards"]) if self.parts else FEWEST_PREDICT_BOARDS
         except (OSError, ValueError, KeyError, TypeError):
             return self.config.predict.batch_size or FEWEST_PREDICT_BOARDS
 
     def _make_room(self) -> str:
-        """Remove what the run can do without: older checkpoints, half-written files, failed steps."""
+        """Remove what the run does not need: older checkpoints, half-written files, dumps of failed steps."""
         steps = sorted(self.run.checkpoints.glob("step_[0-9]*"))[:-1]
         spare = [*steps, *self.run.path.glob("failed_step_*"), *self.run.path.rglob(".*.unfinished")]
         for path in spare:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        return f"{len(spare)} files and folders that can be spared were removed"
+        return f"{len(spare)} files and folders that the run does not need were removed"
 
     def _newest_step(self) -> int:
         lines = read_metrics(self.run.path)[-1:]

@@ -1,4 +1,4 @@
-"""Lines in a run's log that say how its time will be spent, from the measured pace of training."""
+"""Log lines that describe how a run will spend its remaining time, from the measured pace of training."""
 
 from pathlib import Path
 
@@ -7,11 +7,14 @@ from pipeline.runtime.run_folder import RunFolder, read_metrics
 
 LEAST_SECONDS_BETWEEN = 5.0
 LINES_IN_BUDGET = 20
-"""So many times in the whole budget the schedule is logged again; ten times as often until the pace is known."""
+"""How often the schedule is logged over the whole budget; ten times as often until the pace is known."""
 
 
 def measure_pace(run_dir: Path) -> tuple[int, float | None]:
-    """Steps so far, and the seconds that one takes by the last lines of metrics.jsonl, None where too few are there."""
+    """Return the steps so far and the seconds per step, by the last four lines of metrics.jsonl.
+
+    The pace is None if there are too few lines.
+    """
     lines = read_metrics(run_dir)[-4:]
     steps = lines[-1]["step"] if lines else 0
     if len(lines) < 2 or steps <= lines[0]["step"]:
@@ -20,7 +23,7 @@ def measure_pace(run_dir: Path) -> tuple[int, float | None]:
 
 
 class ScheduleLog:
-    """Logs the schedule where it has changed."""
+    """Log the schedule whenever it has changed."""
 
     def __init__(self, run: RunFolder):
         self.run = run
@@ -29,12 +32,12 @@ class ScheduleLog:
         self._last_line = ""
 
     def is_due(self, schedule: PassSchedule, now: float) -> bool:
-        """Whether enough time has passed since the last line."""
+        """Return whether enough time has passed since the last line."""
         interval = schedule.budget / (LINES_IN_BUDGET if self._knows_pace else 10 * LINES_IN_BUDGET)
         return now - self._logged_at > max(LEAST_SECONDS_BETWEEN, interval)
 
     def write(self, schedule: PassSchedule, now: float, steps: int, pace: float | None) -> None:
-        """Log what follows, by the steps so far and the seconds of one."""
+        """Log the schedule if it has changed, with the steps so far and the seconds per step."""
         self._logged_at = now
         self._knows_pace = pace is not None
         line = schedule.describe(now, steps, pace)

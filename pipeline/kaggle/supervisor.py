@@ -1,11 +1,11 @@
-"""A run that nobody watches: it keeps to its time, always has a valid submission, and goes on whatever breaks.
+"""The supervisor of an unattended run: it meets the time budget, restarts failed stages and always has a submission.
 
-    filler -> build -> train -> cheap prediction -> train on -> ... -> last prediction -> score and report
+    placeholder -> build -> train -> cheap prediction -> train -> ... -> last prediction -> score and report
 
-This process never imports torch: it writes, builds and votes, and has the stages run as processes of their own
-(`pipeline.worker`), which it watches, restarts and ends in time (`pipeline.kaggle.child_process`,
-`pipeline.kaggle.schedule`). What goes wrong is an incident: listed at the end and in incidents.json; the run continues
-with what it has.
+This process never imports torch: it writes the submission, builds the puzzle set and votes. Training and prediction
+run as child processes (`pipeline.worker`), which it monitors, restarts and ends in time
+(`pipeline.kaggle.child_process`, `pipeline.kaggle.schedule`). A failure is recorded as an incident, listed at the end
+and in incidents.json; the run continues with what it has.
 """
 
 import shutil
@@ -38,30 +38,31 @@ from submissions.predictions import Predictions
 from submissions.vote import vote
 
 SAVES = 40
-"""So many times in the whole budget a checkpoint is written, if not more often by the number of steps."""
+"""How many checkpoints are written over the whole budget, unless `train.checkpoint_every` asks for more."""
 LEAST_SECONDS_BETWEEN_SAVES = 10.0
 SHORTEST_STRETCH = 3.0
-"""Seconds for which training is not started any more."""
+"""Seconds: a stage is not started for less time than this."""
 LEAST_SECONDS_TO_STOP = 1.0
-"""That training takes from its last step to its end; more, where it was seen to."""
+"""Assumed seconds from training's last step to the end of its process, until a longer time has been measured."""
 GRACE_SHARE = 0.02
 LEAST_GRACE = 10.0
-"""Of the budget, and at least so many seconds: how long after its time training may take to write what it has."""
+"""How long training may write its state after its time is up: this share of the budget, at least so many seconds."""
 SECONDS_FOR_REPORT = 3.0
 LONGEST_START = 60.0
-"""Seconds that a process is believed to have taken before its first line of ours; more is a clock that was set."""
+"""Limit in seconds on the measured start-up time of this process; a larger value means that the clock was changed."""
 
 
 class RunStopped(Exception):
-    """The run was asked to end."""
+    """A signal asked the run to end."""
 
 
 class Supervisor:
-    """One run: its time, its submission, its incidents, and the stages in their order."""
+    """One unattended run: its time, its submission, its incidents and its stages."""
 
     def __init__(self, config: RunConfig, path: Path, out: Path | None, processes: int | None):
         assert config.unattended is not None
         assert config.budget is not None
+        # The budget includes the start of the interpreter and the imports before this line.
         before = time.time() - psutil.Process().create_time()
         self.started = time.monotonic() - min(max(before, 0.0), LONGEST_START)
         self.config = config
@@ -73,10 +74,10 @@ class Supervisor:
         self.tasks = tasks
         files = [self.run.submission, *([out] if out else [])]
         self.best = BestSubmission(tasks, unread, files, self.report_incident)
-        self.best.begin()
-        self.run.log(f"filler submission: {', '.join(map(str, files))}, {self.best.inputs} test inputs")
-        for each in unread:
-            self.report_incident(f"task {each.task} cannot be read and gets the filler ({each.why})")
+        self.best.open()
+        self.run.log(f"placeholder submission: {', '.join(map(str, files))}, {self.best.inputs} test inputs")
+        for failure in unread:
+            self.report_incident(f"task {failure.task} cannot be read and gets the placeholder ({failure.why})")
         self.schedule = PassSchedule(config.budget, config.unattended, 1)
         self.restarts = RestartPolicy(config, self.run, self.report_incident)
         self.processes = processes or max(1, count_gpus())
@@ -85,29 +86,30 @@ class Supervisor:
         self.schedule_log = ScheduleLog(self.run)
 
     def now(self) -> float:
-        """Seconds since the start of this process."""
+        """Return the seconds since the start of this process."""
         return time.monotonic() - self.started
 
-    def report_incident(self, what: str) -> None:
-        """Note what went wrong."""
-        self.incidents.append(what)
-        self.run.log(f"incident: {what}")
+    def report_incident(self, message: str) -> None:
+        """Log an incident and add it to incidents.json."""
+        self.incidents.append(message)
+        self.run.log(f"incident: {message}")
+        # The disk may be full, which is itself an incident: the list in memory is logged at the end.
         with suppress(OSError):
             write_json(self.run.path / "incidents.json", self.incidents)
 
-    def work(self) -> None:
-        """Everything between the filler and the end."""
+    def run_stages(self) -> None:
+        """Build, then train and predict in turn until the budget is spent."""
         with suppress(OSError):
             write_json(self.run.path / "incidents.json", self.incidents)
         if not self.tasks:
             return
         self.puzzle_set = self._build()
-        asked = self.config.predict.augmentations
-        most = self.puzzle_set.requested if asked is None else min(asked, self.puzzle_set.requested)
-        predicts = self.config.predict
-        cost = 1 + bool(predicts.rescore) / predicts.trajectories
-        self.schedule = replace(self.schedule, most_views=most + 1, last_cost=cost)
-        self.restarts.know(self.puzzle_set, self.processes)
+        predict = self.config.predict
+        limit = predict.augmentations
+        augmentations = self.puzzle_set.requested if limit is None else min(limit, self.puzzle_set.requested)
+        cost = 1 + bool(predict.rescore) / predict.trajectories
+        self.schedule = replace(self.schedule, most_views=augmentations + 1, last_cost=cost)
+        self.restarts.set_batch_size(self.puzzle_set, self.processes)
         self.log_schedule()
         for number, begin in enumerate(self.schedule.cheap_passes(), 1):
             self._attempt(lambda begin=begin: self.train_until(begin))
@@ -119,7 +121,7 @@ class Supervisor:
         self._attempt(lambda: self.predict("last pass", self.run.predictions, last, last=True))
 
     def _attempt(self, stage: Callable[[], None]) -> None:
-        """Do this, and go on with what comes next whatever goes wrong in it."""
+        """Run one stage; an unexpected error becomes an incident, so that the next stage still runs."""
         try:
             stage()
         except RunStopped:
@@ -128,12 +130,12 @@ class Supervisor:
             self.report_incident(f"unexpected: {type(error).__name__}: {error}")
             self.run.log(traceback.format_exc())
 
-    def has_learnt(self) -> bool:
-        """Whether there is a checkpoint to predict with."""
+    def has_checkpoint(self) -> bool:
+        """Return whether there is a checkpoint to predict with, one that was put aside as damaged included."""
         return any(self.run.path.glob("checkpoints*/step_[0-9]*")) or any(self.run.path.glob("checkpoints*/final"))
 
     def _build(self) -> PuzzleSet:
-        """The puzzle set of what can be read; one that a killed run left damaged is built again."""
+        """Build the puzzle set of the readable tasks; one that a killed run left damaged is built again."""
         sources = [SourcedTasks(find_source_label(self.config.source), "scored", self.tasks)]
         for name in self.config.train_sources:
             try:
@@ -149,60 +151,70 @@ class Supervisor:
             shutil.rmtree(self.run.puzzles)
             return build(self.config, sources, self.run)
 
-    def train_until(self, begin: float) -> None:
-        """Train until that many seconds after the start."""
-        shortest = max(SHORTEST_STRETCH, self.schedule.speed.start if self.has_learnt() else 0.0)
-        while self.restarts.may("train") and self.now() < begin - shortest:
-            ended = self._start_training(begin)
-            if ended.reason == "late":
+    def train_until(self, end: float) -> None:
+        """Train until `end`, in seconds since the start of the run; restart training that fails."""
+        # A resumed training needs its start-up time before the first step, so a shorter stretch would train nothing.
+        shortest = max(SHORTEST_STRETCH, self.schedule.speed.start if self.has_checkpoint() else 0.0)
+        while self.restarts.may_start("train") and self.now() < end - shortest:
+            result = self._start_training(end)
+            if result.reason == "late":
                 self.report_incident("training did not stop in time and was ended; the checkpoint before it is used")
-            if ended.well or ended.reason == "late":
+            if result.succeeded or result.reason == "late":
                 return
-            self.restarts.learn("train", ended)
+            self.restarts.record_failure("train", result)
 
-    def _start_training(self, begin: float) -> ChildResult:
+    def _start_training(self, end: float) -> ChildResult:
         last = self.schedule.last_pass(self.now()).begin
         budget = self.schedule.budget
-        later = max(0.0, last - begin - (self.schedule.speed.seconds(self.settings.first_views)))
-        stop = begin - self._seconds_to_stop
-        words = ["train", str(self.run.path), "--until", f"{self.started + stop:.3f}", "--later", f"{later:.3f}"]
-        words += ["--save-every", f"{max(LEAST_SECONDS_BETWEEN_SAVES, budget / SAVES):.3f}"]
+        later = max(0.0, last - end - (self.schedule.speed.seconds(self.settings.first_views)))
+        stop = end - self._seconds_to_stop
+        arguments = ["train", str(self.run.path), "--until", f"{self.started + stop:.3f}", "--later", f"{later:.3f}"]
+        arguments += ["--save-every", f"{max(LEAST_SECONDS_BETWEEN_SAVES, budget / SAVES):.3f}"]
         grace = max(LEAST_GRACE, GRACE_SHARE * budget)
-        ended = self._run_child("train", words, begin + grace, self._log_schedule_when_due)
+        result = self._run_child("train", arguments, end + grace, self._log_schedule_when_due)
+        # A training that took longer to stop than expected is stopped earlier the next time.
         self._seconds_to_stop = max(self._seconds_to_stop, self.now() - stop)
-        return ended
+        return result
 
     def predict(self, name: str, out: Path, planned: Pass, last: bool = False) -> None:
-        """Have every test input answered, and vote what is there while it comes."""
-        if not self.has_learnt():
-            self.report_incident(f"{name} is left out: nothing has been learnt yet")
+        """Predict every test input, and update the submission while predictions arrive.
+
+        Args:
+            name: of the pass, for log lines.
+            out: the predictions folder.
+            planned: the time and augmentations of the pass.
+            last: whether to predict with all that the config asks for.
+        """
+        if not self.has_checkpoint():
+            self.report_incident(f"{name} is left out: no checkpoint has been written yet")
             return
-        watch = PassMonitor(self.run, out, self.puzzle_set, self.config, self.best, self.report_incident)
-        words = ["predict", str(self.run.path), "--out", str(out), "--views", str(planned.views)]
-        words += ["--until", f"{self.started + planned.until:.3f}", *self._words_for_last(last)]
-        self.restarts.begin_pass(watch.parts)
+        monitor = PassMonitor(self.run, out, self.puzzle_set, self.config, self.best, self.report_incident)
+        arguments = ["predict", str(self.run.path), "--out", str(out), "--views", str(planned.views)]
+        arguments += ["--until", f"{self.started + planned.until:.3f}", *self._options_for_last(last)]
+        self.restarts.begin_pass(monitor.parts)
         self.run.log(f"{name}: {planned.views} augmentations, until {format_duration(planned.until)} at most")
-        begun = time.monotonic()
-        ended = None
-        while self.restarts.may("predict") and self.now() < planned.until - SHORTEST_STRETCH:
-            begun = time.monotonic()
+        begin = time.monotonic()
+        result = None
+        while self.restarts.may_start("predict") and self.now() < planned.until - SHORTEST_STRETCH:
+            begin = time.monotonic()
+            # Training on each task may be what fails: after two failures the last pass does without it.
             plain = ["--plain"] if last and self.restarts.restarts["predict"] > 1 else []
             try:
-                ended = self._run_child("predict", [*words, *plain], planned.until, lambda: watch.look(name))
+                result = self._run_child("predict", [*arguments, *plain], planned.until, lambda: monitor.poll(name))
             except RunStopped:
-                watch.finish(name)
+                monitor.finish(name)
                 raise
-            if ended.well or ended.reason == "late":
+            if result.succeeded or result.reason == "late":
                 break
-            self.restarts.learn("predict", ended)
-        if ended is not None and ended.reason == "late":
-            self.report_incident(f"{name} was not done in time and was ended; what it had answered counts")
-        self._take(watch, name, planned, None if self.restarts.restarts["predict"] else begun)
+            self.restarts.record_failure("predict", result)
+        if result is not None and result.reason == "late":
+            self.report_incident(f"{name} was not done in time and was ended; its predictions so far are used")
+        self._take_over(monitor, name, planned, None if self.restarts.restarts["predict"] else begin)
         if not last:
             self.log_schedule()
 
-    def _words_for_last(self, last: bool) -> list[str]:
-        """The last pass has all that the settings ask for, but for training on each task where that does not fit."""
+    def _options_for_last(self, last: bool) -> list[str]:
+        """Return the worker's options for the last pass, without training on each task if that does not fit."""
         unknown = self.config.train.task_steps and not self.schedule.speed.extra
         if not last or (self.schedule.affords_extra() and not unknown):
             return ["--last"] if last else []
@@ -213,42 +225,42 @@ class Supervisor:
         self.schedule = replace(self.schedule, speed=replace(self.schedule.speed, extra=0.0))
         return ["--last", "--plain"]
 
-    def _take(self, watch: PassMonitor, name: str, planned: Pass, begun: float | None) -> None:
-        """Vote what the pass gave, and learn from how long it took, if it was begun once."""
-        found = watch.finish(name)
-        if found is None:
-            self.report_incident(f"{name} gave no answers; the submission stays as it was")
-            return
-        self.predictions = found
-        if begun is not None:
-            share = watch.share(planned.views)
-            speed = self.schedule.speed
-            self.schedule = replace(self.schedule, speed=speed.measured(*watch.seconds(begun), share, planned.views))
+    def _take_over(self, monitor: PassMonitor, name: str, planned: Pass, begin: float | None) -> None:
+        """Vote on the predictions of a pass and measure its speed.
 
-    def _run_child(self, stage: Stage, words: list[str], until: float, look: Callable[[], None]) -> ChildResult:
-        words = [*words, *self.restarts.words(stage)]
-        child = ChildProcess(
-            words,
-            self.restarts.processes(stage, self.processes),
-            self.run.say,
-            self.report_incident,
-            self.run.beat_file,
-        )
+        begin: when its process was started (monotonic); None if it was restarted, which makes the time meaningless
+        """
+        predictions = monitor.finish(name)
+        if predictions is None:
+            self.report_incident(f"{name} gave no predictions; the submission stays as it was")
+            return
+        self.predictions = predictions
+        if begin is not None:
+            share = monitor.completed_share(planned.views)
+            start, seconds = monitor.durations(begin)
+            speed = self.schedule.speed.with_measurement(start, seconds, share, planned.views)
+            self.schedule = replace(self.schedule, speed=speed)
+
+    def _run_child(self, stage: Stage, arguments: list[str], until: float, on_poll: Callable[[], None]) -> ChildResult:
+        """Run a stage until `until`, in seconds since the start of the run; RunStopped if a signal comes."""
+        arguments = [*arguments, *self.restarts.options(stage)]
+        processes = self.restarts.process_count(stage, self.processes)
+        child = ChildProcess(arguments, processes, self.run.say, self.report_incident, self.run.beat_file)
         try:
-            ended = child.wait(
-                self.started + until, self.settings.patience, lambda: self.stop.received is not None, look
+            result = child.wait(
+                self.started + until, self.settings.patience, lambda: self.stop.received is not None, on_poll
             )
         finally:
             child.end()
-        if ended.reason == "stopped":
+        if result.reason == "stopped":
             raise RunStopped
         speed = self.schedule.speed
-        if ended.ready and speed.view is None:  # prediction starts like training: most of it is importing torch
-            self.schedule = replace(self.schedule, speed=replace(speed, start=max(speed.start, 2 * ended.ready)))
-        return ended
+        if result.ready and speed.view is None:  # prediction starts like training: most of it is importing torch
+            self.schedule = replace(self.schedule, speed=replace(speed, start=max(speed.start, 2 * result.ready)))
+        return result
 
     def log_schedule(self) -> None:
-        """Take the measured pace into the schedule, and log it."""
+        """Put the measured pace of training into the schedule, and log the schedule."""
         steps, pace = measure_pace(self.run.path)
         if self.config.train.task_steps and pace:
             extra = len(self.tasks) * self.config.train.task_steps * pace
@@ -259,13 +271,17 @@ class Supervisor:
         if self.schedule_log.is_due(self.schedule, self.now()):
             self.log_schedule()
 
-    def end(self) -> bool:
-        """Score and report where there is time; whether a complete and valid submission stands, with all incidents."""
+    def finish(self) -> bool:
+        """Write the submission, score and report if there is time, and list all incidents.
+
+        Returns:
+            Whether every submission file is complete and valid.
+        """
         self.best.write()
         if self.tasks and self.schedule.finish - self.now() > SECONDS_FOR_REPORT:
             try:
                 self._report()
-            except Exception as error:  # the submission stands; a picture less is no reason to fail
+            except Exception as error:  # the submission is written: a missing report must not fail the run
                 self.report_incident(f"no report: {type(error).__name__}: {error}")
         valid = self.best.is_valid()
         state = "is complete and valid" if valid else "IS NOT VALID"
@@ -277,6 +293,6 @@ class Supervisor:
         return valid
 
     def _report(self) -> None:
-        """The report, and the score where the solutions are known."""
+        """Write the report, and the score if the solutions are known."""
         ballot = vote(self.predictions, self.tasks, self.config.predict.ranker) if self.predictions else None
         score_run(self.config, self.tasks, self.predictions, ballot, self.best.submission, self.run)

@@ -1,7 +1,7 @@
-"""How much a device holds at once: work cut into batches that fit, halved when they do not.
+"""Chooses batch sizes for prediction: cuts work into batches that fit in memory, and halves those that do not.
 
-In: how many examples there are and how wide they are. Out: the results, batch by batch. A batch is counted in boards:
-so many positions as that many full boards have.
+Batch sizes are given in boards: a size of B boards allows as many positions as B full boards have. `BatchSize` takes
+the number and width of examples, and yields the results batch by batch. `find_boards` measures the size that fits.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,18 +14,27 @@ from solver.model.config import ModelConfig
 from solver.training.micro_batches import free_memory, ran_out_of_memory
 
 CPU_BOARDS = 4
-"""On a CPU larger batches gain nothing: of the model of the `cpu` recipe an example takes 7.1 ms in batches of 0.3 full
-boards, 6.2 to 6.4 ms in batches of 0.7 to 4 and 7.0 to 7.7 ms in batches of 8 and 16 (one AVX2 core)."""
+"""Batch size on a CPU, where larger batches gain nothing. With the model of the `cpu` recipe an example takes 7.1 ms in
+batches of 0.3 full boards, 6.2 to 6.4 ms in batches of 0.7 to 4, and 7.0 to 7.7 ms in batches of 8 and 16 (one AVX2
+core)."""
 FEWEST_BOARDS = 8
 MOST_BOARDS = 4096
 MOST_MEMORY = 0.8
-"""The share of a GPU's memory that batches may take by what was seen of smaller ones."""
+"""Largest share of a GPU's memory that a batch may take, extrapolated from the measured peak of smaller batches."""
 
 Result = TypeVar("Result")
 
 
 class BatchSize:
-    """Cuts work into batches of at most so many positions; a batch that does not fit is halved, and those after it."""
+    """Cuts work into batches with a bounded number of positions.
+
+    After a batch that does not fit in memory, the bound is halved for it and for all later batches.
+
+    Args:
+        config: the model's settings.
+        boards: the largest batch, in full boards.
+        log: called with a message when the bound is halved.
+    """
 
     def __init__(self, config: ModelConfig, boards: int, log: Callable[[str], Any]):
         self.slots = config.id_slots
@@ -33,20 +42,25 @@ class BatchSize:
         self.log = log
 
     def rows(self, width: int) -> int:
-        """How many examples of this width go into a batch."""
+        """Return how many examples of this width (in cells) go into a batch."""
         return max(1, self.most // (self.slots + width))
 
     def batches(self, total: int, width: int, work: Callable[[slice], Result]) -> Iterator[Result]:
-        """The results of `work` on slices of `total` examples that are `width` cells wide each.
+        """Yield the results of `work` on consecutive slices of `total` examples.
+
+        Args:
+            total: how many examples there are.
+            width: the width of each, in cells.
+            work: computes a slice of the examples; it may run out of memory.
 
         Raises:
-            OutOfMemoryError: where a single example does not fit.
+            OutOfMemoryError: if a single example does not fit.
         """
         start = 0
         while start < total:
             rows = slice(start, min(total, start + self.rows(width)))
-            done, result = self._try(work, rows)
-            if done:
+            fits, result = self._try(work, rows)
+            if fits:
                 start = rows.stop
                 yield result
             else:
@@ -55,7 +69,7 @@ class BatchSize:
                 self.log(f"a batch did not fit in memory: from now on at most {self.most} positions at once")
 
     def _try(self, work: Callable[[slice], Any], rows: slice) -> tuple[bool, Any]:
-        """(whether it fitted, the result)."""
+        """Return (whether the slice fits in memory, the result)."""
         try:
             return True, work(rows)
         except (RuntimeError, MemoryError) as error:
@@ -64,15 +78,18 @@ class BatchSize:
             if rows.stop - rows.start == 1:
                 raise OutOfMemoryError(
                     f"out of memory with a single example ({str(error).splitlines()[0][:200]})",
-                    "free memory, or take a device with more",
+                    "free memory, or use a device with more memory",
                 ) from error
         return False, None
 
 
 def find_boards(device: torch.device, most: int, work: Callable[[int], Any]) -> int:
-    """How many full boards to compute at once: doubled while memory allows it, and never above `most`.
+    """Return how many full boards to compute at once: CPU_BOARDS on a CPU, what fits in memory on a GPU.
 
-    work: computes that many boards' worth of the widest examples there are.
+    Args:
+        device: the device that computes.
+        most: an upper bound.
+        work: computes a batch of the given size in boards, with the widest examples; called with growing sizes.
     """
     if device.type != "cuda":
         return CPU_BOARDS
@@ -87,9 +104,11 @@ def find_boards(device: torch.device, most: int, work: Callable[[int], Any]) -> 
 
 
 def grow(share_taken: Callable[[int], float], most: int) -> int:
-    """Double from FEWEST_BOARDS while what the next size would take is below MOST_MEMORY, and it does not fail.
+    """Return the largest batch size, doubling from FEWEST_BOARDS, whose expected peak is below MOST_MEMORY.
 
-    share_taken: the share of memory that so many boards took at their peak; it may run out of memory.
+    Args:
+        share_taken: measures the peak share of memory that a batch of the given size takes; it may run out of memory.
+        most: no size at or above it is doubled.
     """
     boards = FEWEST_BOARDS
     try:
@@ -99,5 +118,6 @@ def grow(share_taken: Callable[[int], float], most: int) -> int:
     except RuntimeError as error:
         if not ran_out_of_memory(error):
             raise
+    # Outside the except block: the error's traceback keeps the tensors alive that are to be freed.
     free_memory()
     return max(1, boards // 2)

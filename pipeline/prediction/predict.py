@@ -1,9 +1,8 @@
-"""Checkpoint in, predictions out: the third stage of a run.
+"""Predicts every test input of a puzzle set with a checkpoint's averaged weights: the third stage of a run.
 
-Every test input is answered under every augmentation of the set, at all supervision steps without halting, with
-averaged weights; each answer is taken back to the task's own frame. Any number of processes share the work and give the
-same answers. What is done is written as it goes (`pipeline.prediction.shards`), and a stage that was killed goes on
-with the rest.
+Every test input is predicted under every augmentation of the set, with all supervision steps and without halting. Each
+prediction is transformed back to the task's own frame. Any number of processes share the work and give the same
+predictions. Finished parts are saved (`pipeline.prediction.shards`), and a stage that was killed resumes with the rest.
 """
 
 import math
@@ -33,10 +32,10 @@ from submissions.predictions import NO_GRID, PredictionRows, Predictions
 
 MOST_CUT_OFF = 0.25
 FEW_INPUTS = 8
-"""Where more test inputs than this share (and more than these few) look cut off, their canvases are not to blame."""
+"""If more test inputs than this share, and more than this number, seem cut off, the reason is not their canvases."""
 
 PredictAll = Callable[[Predictor, Shards, PredictSettings], tuple[range, dict[str, list[int]]]]
-"""Has all parts made; returns their numbers, and the test inputs that were asked again by task ID."""
+"""Makes all parts; returns their numbers, and the test inputs of the second pass by task ID."""
 
 
 def predict(
@@ -48,18 +47,25 @@ def predict(
     until: float = math.inf,
     **about: str,
 ) -> Predictions:
-    """Answer every test input of the set; the answers are returned and written to `folder`.
+    """Predict every test input of the set, and write the predictions to `folder`.
 
-    `until`, of the monotonic clock: nothing is asked again that would not be done by then.
+    Existing predictions of the same checkpoint, puzzle set and settings are returned unchanged; others are replaced.
 
-    Answers of this checkpoint by these settings that are there already are returned as they are; others are replaced.
+    Args:
+        trained: the checkpoint.
+        puzzle_set: the puzzles to predict.
+        settings: how to predict them.
+        folder: the predictions folder.
+        run: where progress is shown.
+        until: time of the monotonic clock; the second pass is left out if it would end later.
+        about: further entries of the predictions' metadata.
 
     Raises:
-        ValueError: where a puzzle has no trained ID row: an untrained one would only give wrong answers.
+        UserError: if a puzzle has no trained ID row, as an untrained one would only give wrong predictions.
     """
     made_from = identify(trained, puzzle_set, settings)
-    answer = partial(predict_all, until=until)
-    return make_predictions(trained, puzzle_set, settings, folder, run, about, made_from, answer)
+    predict_parts = partial(predict_all, until=until)
+    return make_predictions(trained, puzzle_set, settings, folder, run, about, made_from, predict_parts)
 
 
 def make_predictions(
@@ -72,7 +78,14 @@ def make_predictions(
     made_from: dict[str, Any],
     answer: PredictAll,
 ) -> Predictions:
-    """`predict`, in any way: `answer` has all parts made, and `made_from` is what decides what is in them."""
+    """Make predictions as `predict` does, with any way of computing the parts.
+
+    Args:
+        trained, puzzle_set, settings, folder, run: as for `predict`.
+        about: further entries of the predictions' metadata.
+        made_from: the inputs that determine the predictions; existing ones are used if theirs are equal.
+        answer: makes all parts.
+    """
     processes = join_process_group()
     parts_path = shards_folder(folder)
     if processes.any(processes.index == 0 and _is_made(folder, made_from, run)):
@@ -82,7 +95,7 @@ def make_predictions(
         predictor = make_predictor(trained, puzzle_set, settings, processes, run)
         parts = Shards(parts_path, PredictionRows, predictor.questions.tasks, made_from, processes, run)
         numbers, again = answer(predictor, parts, settings)
-        processes.wait()  # every process may have read parts to find what is asked again: nobody removes them before
+        processes.wait()  # a process may still read parts for its second pass; they are removed only after this
         if processes.index == 0:
             metadata |= {"supervision_steps": predictor.steps, "second_pass": again, "made_from": made_from}
             metadata |= {name: getattr(settings, name) for name in ("record", "trajectories", "noise", "temperature")}
@@ -99,70 +112,88 @@ def make_predictions(
 def make_predictor(
     trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings, processes: LaunchedProcesses, run: Console
 ) -> Predictor:
-    """The checkpoint's model on this process's device, and what it is asked."""
+    """Load the checkpoint's model onto this process's device, and prepare the workload.
+
+    Raises:
+        UserError: if predict.noise is set for a model on which it has no effect.
+    """
     config = trained.run_config
     if settings.noise and config.model.recursion.carry == "reset":
         raise UserError(
-            "predict.noise: this model begins every supervision step from its start (recursion.carry is reset), so "
-            "noise on what it carries changes nothing",
+            "predict.noise: this model resets its latents at every supervision step (recursion.carry is reset), so "
+            "noise on carried latents has no effect",
             "set it to 0, and predict.trajectories to 1",
         )
     model, table = load_model(trained, puzzle_set)
-    said = prepare_model(model, table, config.train, processes.device)
-    run.log(f"predicting in {said}, processes: {processes.count}")
+    description = prepare_model(model, table, config.train, processes.device)
+    run.log(f"predicting in {description}, processes: {processes.count}")
     questions = make_questions(config, puzzle_set, settings)
-    chance = settings.noise, config.seed, settings.temperature
-    return Predictor(model, table, questions, settings.steps, settings.record, *chance)
+    noise_settings = (settings.noise, config.seed, settings.temperature)
+    return Predictor(model, table, questions, settings.steps, settings.record, *noise_settings)
 
 
 def predict_all(
     predictor: Predictor, parts: Shards, settings: PredictSettings, until: float = math.inf
 ) -> tuple[range, dict[str, list[int]]]:
-    """Have all parts made; returns their numbers, and the test inputs that were asked again by task ID."""
+    """Make all parts, and a second pass on the whole board for test inputs whose outputs seem cut off by their canvas.
+
+    Returns:
+        The numbers of all parts, and the test inputs of the second pass by task ID.
+    """
     questions = predictor.questions
-    begun = time.monotonic()
-    asked = questions.ask_all()
-    again = {}
-    memory = start_memory(predictor, asked, parts, settings.batch_size)
-    _make(predictor, parts, memory, "predict", dict(enumerate(asked)))
+    start = time.monotonic()
+    queries = questions.ask_all()
+    repeated = {}
+    memory = start_memory(predictor, queries, parts, settings.batch_size)
+    _make(predictor, parts, memory, "predict", dict(enumerate(queries)))
     if settings.second_pass and questions.may_be_cut_off():
-        cut_off = _if_few(find_cut_off(parts, range(len(asked))), questions, parts.run)
+        cut_off = _if_few(find_cut_off(parts, range(len(queries))), questions, parts.run)
         more = questions.ask_for(cut_off, board=True)
-        share = _cells(predictor, more) / max(1, _cells(predictor, asked))
-        late = time.monotonic() + share * (time.monotonic() - begun) > until
+        # The time of the second pass is estimated from that of the first, in proportion to the positions.
+        share = _count_positions(predictor, more) / max(1, _count_positions(predictor, queries))
+        late = time.monotonic() + share * (time.monotonic() - start) > until
+        larger = f"{len(cut_off)} test inputs may have outputs larger than their canvas"
         if more and parts.processes.any(late):
-            parts.run.log(f"{len(cut_off)} test inputs may have outputs larger than their canvas: no time to ask again")
+            parts.run.log(f"{larger}: no time is left for a second pass")
         elif more:
             for place, test in sorted(cut_off):
-                again.setdefault(questions.tasks[place], []).append(test)
-            parts.run.log(f"{len(cut_off)} test inputs may have outputs larger than their canvas: asked on the board")
-            _make(predictor, parts, memory, "second pass", dict(enumerate(more, len(asked))))
-            asked = [*asked, *more]
-    return range(len(asked)), again
+                repeated.setdefault(questions.tasks[place], []).append(test)
+            parts.run.log(f"{larger}: predicted again on the whole board")
+            _make(predictor, parts, memory, "second pass", dict(enumerate(more, len(queries))))
+            queries = [*queries, *more]
+    return range(len(queries)), repeated
 
 
-def _cells(predictor: Predictor, parts: list[Queries]) -> int:
-    """All that is computed for these parts."""
+def _count_positions(predictor: Predictor, parts: list[Queries]) -> int:
+    """Return the number of positions that are computed for these parts, padding included."""
     return sum(len(part) * (predictor.model.config.id_slots + predictor.width(part)) for part in parts)
 
 
 def _if_few(cut_off: set[tuple[int, int]], questions: Workload, run: Console) -> set[tuple[int, int]]:
-    """The test inputs to ask again; none where they are too many for that to be the reason."""
+    """Return the test inputs to predict again; none if there are too many for small canvases to be the reason."""
     total = len(set(questions.inputs))
     if len(cut_off) <= max(FEW_INPUTS, MOST_CUT_OFF * total):
         return cut_off
     run.log(
-        f"{len(cut_off)} of {total} test inputs have answers without end marks: the model has not learnt to draw them, "
-        "so none is asked again on the whole board"
+        f"{len(cut_off)} of {total} test inputs have predictions without end marks: the model has not learnt to draw "
+        "them, so none is predicted again on the whole board"
     )
     return set()
 
 
 def start_memory(predictor: Predictor, asked: list[Queries], parts: Shards, batch_size: int | None) -> BatchSize:
-    """Open the parts, and find or read how much to compute at once."""
+    """Open the folder of the parts, and choose or read the number of boards to compute at once.
+
+    Args:
+        predictor: the model.
+        asked: the parts; the first one is used to try batch sizes.
+        parts: opened here.
+        batch_size: a fixed number of boards, None to choose it.
+    """
     config = predictor.model.config
     board = config.id_slots + config.cells
-    most = max((len(each) * (config.id_slots + predictor.width(each)) for each in asked), default=0) // board + 1
+    # No part needs a larger batch than this, so larger ones are not tried.
+    most = max((len(rows) * (config.id_slots + predictor.width(rows)) for rows in asked), default=0) // board + 1
 
     def find() -> int:
         if not asked:
@@ -170,21 +201,24 @@ def start_memory(predictor: Predictor, asked: list[Queries], parts: Shards, batc
         return find_boards(parts.processes.device, most, lambda boards: predictor.try_boards(asked[0], boards))
 
     boards = parts.open(find, batch_size)
-    parts.run.log(f"at once: the cells of {boards} full boards, in {len(asked)} parts")
+    parts.run.log(f"batch size: the cells of {boards} full boards; {len(asked)} parts")
     return BatchSize(config, boards, parts.run.log)
 
 
-def _make(predictor: Predictor, parts: Shards, memory: BatchSize, name: str, asked: dict[int, Queries]) -> None:
-    """Have these parts made, by number."""
-    sizes = {number: len(rows) for number, rows in asked.items()}
-    parts.make(name, sizes, lambda number, report: predictor.answer(asked[number], memory, report))
+def _make(predictor: Predictor, parts: Shards, memory: BatchSize, name: str, queries: dict[int, Queries]) -> None:
+    """Make the parts with these numbers."""
+    sizes = {number: len(rows) for number, rows in queries.items()}
+    parts.make(name, sizes, lambda number, report: predictor.answer(queries[number], memory, report))
 
 
 def find_cut_off(parts: Shards, numbers: range) -> set[tuple[int, int]]:
-    """(place of the task, test) of test inputs that at least half of the answers are perhaps cut off of.
+    """Find the test inputs for which at least half of the predictions may be cut off by the canvas.
 
-    Of the last supervision step, and of the answers that are grids: those that reach the canvas' edge without an end
-    mark, so that a larger output may have been meant.
+    A prediction may be cut off if it reaches the edge of the canvas without an end mark. Only predictions of the last
+    supervision step that are grids are counted.
+
+    Returns:
+        (position among the scored tasks, number of the test input) of each.
     """
     counts: dict[tuple[int, int], NDArray[np.int64]] = {}
     for part in parts.read(numbers):
@@ -192,23 +226,23 @@ def find_cut_off(parts: Shards, numbers: range) -> set[tuple[int, int]]:
         rows = part.rows.take(part.rows.last & (part.rows.grid != NO_GRID))
         for task, test, edge in zip(rows.task.tolist(), rows.test.tolist(), rows.edge.tolist(), strict=True):
             counts[task, test] = counts.get((task, test), 0) + np.array([1, edge])
-    return {asked for asked, (grids, edges) in counts.items() if 2 * edges >= grids}
+    return {test_input for test_input, (grids, edges) in counts.items() if 2 * edges >= grids}
 
 
 def identify(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings) -> dict[str, Any]:
-    """What decides the answers, but for rounding: the weights, the puzzles and the settings."""
-    deciding = ("augmentations", "steps", "record", "trajectories", "noise", "temperature", "second_pass")
+    """Return the inputs that determine the predictions up to rounding: digests of weights and puzzles, and settings."""
+    names = ("augmentations", "steps", "record", "trajectories", "noise", "temperature", "second_pass")
     config = trained.run_config
     return {
         "weights": fingerprint(trained),
         "puzzle_set": puzzle_set.digest,
         "seed": config.seed if settings.noise or config.model.recursion.noisy else None,
-        **{name: getattr(settings, name) for name in deciding},
+        **{name: getattr(settings, name) for name in names},
     }
 
 
 def _is_made(folder: Path, made_from: dict[str, Any], run: Console) -> bool:
-    """Whether the folder holds these very answers; damaged ones are made again."""
+    """Return whether the folder has predictions of exactly these inputs; damaged ones count as missing."""
     if not folder.exists():
         return False
     try:
@@ -219,18 +253,22 @@ def _is_made(folder: Path, made_from: dict[str, Any], run: Console) -> bool:
 
 
 def _origin(puzzle_set: PuzzleSet) -> dict[str, Any]:
-    """Every task of each scored source that the set holds, predicted or not."""
-    asked: dict[str, list[str]] = {}
+    """Return the IDs of all scored tasks of the set by source, including tasks without predictions."""
+    task_ids: dict[str, list[str]] = {}
     for task, role, source in zip(puzzle_set.tasks, puzzle_set.roles, puzzle_set.sources, strict=True):
         if role == "scored":
-            asked.setdefault(source, []).append(task.id)
-    if not asked:
+            task_ids.setdefault(source, []).append(task.id)
+    if not task_ids:
         raise UserError("the puzzle set has no scored task, so there is nothing to predict", "build it with --score")
-    return {"sources": asked}
+    return {"sources": task_ids}
 
 
 def find_trained_on(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> dict[str, Any]:
-    """Scored tasks that the checkpoint was trained on with their test outputs; and whether that is all known."""
+    """Find the scored tasks whose test outputs the checkpoint was trained on (contamination), as metadata entries.
+
+    "training_known" is False if the checkpoint's training tasks are not all recorded.
+    """
     scored = [task for task, role in zip(puzzle_set.tasks, puzzle_set.roles, strict=True) if role == "scored"]
-    found = {held.task for held in checkpoint.seen.find_all(scored)} | {leak.task for leak in checkpoint.leaks}
-    return {"trained_on": sorted(found), "training_known": checkpoint.seen.complete}
+    contaminated = {overlap.task for overlap in checkpoint.seen.find_all(scored)}
+    contaminated |= {overlap.task for overlap in checkpoint.leaks}
+    return {"trained_on": sorted(contaminated), "training_known": checkpoint.seen.complete}

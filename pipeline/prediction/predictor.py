@@ -1,7 +1,7 @@
-"""A model over test inputs: rows to answer come in, their answers in the task's own frame go out, part by part.
+"""Runs a model on test inputs: takes `Queries`, returns predictions in the task's own frame, one `Shard` for each part.
 
-The device computes one batch after another; a thread decodes the one before meanwhile, in numba and without the
-interpreter's lock. No more than three are in memory, and the answers of the part at hand.
+While the device computes a batch, a thread decodes the previous one in numba, without the interpreter's lock. At most
+three batches and the predictions of the current part are in memory.
 """
 
 from collections import deque
@@ -38,11 +38,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False)
 class ComputedBatch:
-    """What the device gave for a batch of n rows at the T supervision steps that are kept.
+    """The model's output for a batch of n rows at the T recorded supervision steps.
 
-    tokens: uint8 (n, T, cells), the likeliest; log_probs: float32 (n, T, cells, 2), of these tokens and of an end mark
-    in their place; halts: float64 (n, T), halting logits; values: float32 (n, T), what the value head says
-    steps: their numbers, from 1; traced: by row
+    Attributes:
+        asked: the rows.
+        tokens: the most likely tokens, uint8 (n, T, cells).
+        log_probs: log-probabilities of these tokens and of an end mark in their place, float32 (n, T, cells, 2).
+        halts: halting logits, float64 (n, T).
+        values: outputs of the value head, float32 (n, T).
+        steps: the numbers of the supervision steps, from 1.
+        traced: the recorded latents of some rows, by row.
     """
 
     asked: Queries
@@ -55,13 +60,16 @@ class ComputedBatch:
 
 
 class Predictor:
-    """Answers rows of `questions`, at all supervision steps without halting.
+    """Predicts rows of a workload with all supervision steps, without halting.
 
     Args:
-        model: on its device, in its precision; table: its ID rows.
-        questions: what the rows mean.
-        steps: supervision steps, None for as many as in training; record: those whose answers are kept.
-        noise, temperature: of the trajectories, see `solver.model.noise.NoiseSource`; drawn from `seed`.
+        model: the model on its device, in its precision.
+        table: its ID rows.
+        questions: the workload that the rows are from.
+        steps: the number of supervision steps; None for as many as in training.
+        record: whether the predictions of the last supervision step are returned, or those of all.
+        noise, temperature: of the trajectories (`solver.model.noise.NoiseSource`).
+        seed: the seed of their noise.
     """
 
     def __init__(
@@ -86,7 +94,7 @@ class Predictor:
         self.recorded = range(1, self.steps + 1) if record == "all" else [self.steps]
 
     def answer(self, asked: Queries, memory: BatchSize, report: Callable[[int], None] = lambda rows: None) -> Shard:
-        """The answers to rows of one width, in their order; `report` is called with the number of each batch's rows."""
+        """Predict rows of one width, in their order; `report` is called with the number of rows of each batch."""
         return self.work_through(asked, memory, self.compute, self._take_back, report)
 
     def work_through(
@@ -97,48 +105,59 @@ class Predictor:
         finish: Callable[[Result], Shard],
         report: Callable[[int], None],
     ) -> Shard:
-        """Rows of one width batch by batch: `compute` on the device, and `finish` in a thread meanwhile."""
+        """Process rows of one width in batches, with the device and the CPU in parallel.
+
+        Args:
+            asked: the rows.
+            memory: chooses the batch sizes.
+            compute: runs a batch on the device.
+            finish: turns its result into rows, in a thread, while the device computes the next batch.
+            report: called with the number of rows of each batch.
+        """
 
         def work(rows: slice) -> tuple[int, Result]:
             return rows.stop - rows.start, compute(asked.take(rows))
 
         pieces: list[Shard] = []
-        waiting: deque[Future[Shard]] = deque()
+        pending: deque[Future[Shard]] = deque()
         with ThreadPoolExecutor(max_workers=1) as thread:
             for rows, computed in memory.batches(len(asked), self.width(asked), work):
-                waiting.append(thread.submit(finish, computed))
+                pending.append(thread.submit(finish, computed))
                 report(rows)
-                if len(waiting) > 1:
-                    pieces.append(waiting.popleft().result())
-            pieces += [future.result() for future in waiting]
+                if len(pending) > 1:  # bounds the memory where the thread is slower than the device
+                    pieces.append(pending.popleft().result())
+            pieces += [future.result() for future in pending]
         return join_pieces(pieces)
 
     def width(self, asked: Queries) -> int:
-        """The cells that every row is padded to."""
+        """Return the number of cells that every row is padded to; all rows must have the same."""
         return int(self.questions.examples_of(asked).widths(asked.puzzles[:1])[0])
 
     def compute(self, asked: Queries) -> ComputedBatch:
-        """Run a batch."""
+        """Run the model on a batch; the latents of un-augmented rows are traced along their first trajectory."""
         batch = self.render(asked)
         unchanged = self.questions.puzzle_set.augmentations[asked.puzzles] == 0
-        followed = np.flatnonzero(unchanged & (asked.trajectories == 0))
-        trace = TraceRecorder(self.model, batch, followed)
-        kept = []
-        watch = trace.watch if len(followed) else None
+        traced_rows = np.flatnonzero(unchanged & (asked.trajectories == 0))
+        trace = TraceRecorder(self.model, batch, traced_rows)
+        records = []
+        watch = trace.watch if len(traced_rows) else None
         for step, output in enumerate(self.outputs(asked, batch, self.steps, watch), 1):
             trace.add(output)
             if step in self.recorded:
-                kept.append(_read(output, self.model.loss))
-        tokens, log_probs, halts, values = (torch.stack(column, dim=1).numpy() for column in zip(*kept, strict=True))
-        traced = dict(zip(followed.tolist(), trace.examples(), strict=True)) if len(followed) else {}
+                records.append(_read(output, self.model.loss))
+        tokens, log_probs, halts, values = (torch.stack(column, dim=1).numpy() for column in zip(*records, strict=True))
+        traced = dict(zip(traced_rows.tolist(), trace.examples(), strict=True)) if len(traced_rows) else {}
         return ComputedBatch(asked, tokens, log_probs, halts, values, list(self.recorded), traced)
 
     def render(self, asked: Queries) -> Batch:
-        """The rows as a batch on the device."""
+        """Render the rows as a batch on the device."""
         return self.questions.examples_of(asked).render(asked.puzzles, asked.pairs).to(self.table.weights_PI.device)
 
     def try_boards(self, asked: Queries, boards: int) -> None:
-        """Compute as many rows as that many full boards have room for, one supervision step: what takes the memory."""
+        """Compute a batch of the given size in boards, to measure the memory that it takes.
+
+        One supervision step is enough: the later ones use the same memory again.
+        """
         config = self.model.config
         rows = boards * (config.id_slots + config.cells) // (config.id_slots + self.width(asked))
         asked = asked.take(np.resize(np.arange(len(asked)), rows))
@@ -146,20 +165,23 @@ class Predictor:
             _read(output, self.model.loss)
 
     def outputs(self, asked: Queries, batch: Batch, steps: int, watch: Watch | None = None) -> Iterator[Output]:
-        """Of every supervision step. Chance is a row's own: it is the same in any batch, part and process."""
-        chance = None
+        """Run the model, and return an iterator over its outputs after each supervision step.
+
+        The noise of a row is keyed by seed, puzzle, pair and trajectory: it is the same in any batch, part and process.
+        """
+        noise_source = None
         if self.noise or self.model.config.recursion.noisy:
-            whose = [np.full(len(asked), self.seed), asked.puzzles, asked.pairs, asked.trajectories]
-            keys_B = make_keys(np.stack(whose, axis=1), self.model.device)
-            chance = NoiseSource(keys_B, self.noise, self.temperature)
-        return predict_steps(self.model, self.table, batch, steps, chance, watch)
+            columns = [np.full(len(asked), self.seed), asked.puzzles, asked.pairs, asked.trajectories]
+            keys_B = make_keys(np.stack(columns, axis=1), self.model.device)
+            noise_source = NoiseSource(keys_B, self.noise, self.temperature)
+        return predict_steps(self.model, self.table, batch, steps, noise_source, watch)
 
     def _take_back(self, computed: ComputedBatch) -> Shard:
-        """Decode and undo the augmentations; one row for each row asked and step kept, in this order."""
-        asked = computed.asked
+        """Decode the tokens and undo the augmentations; one row for each query and recorded step, in this order."""
+        queries = computed.asked
         times = len(computed.steps)
-        examples = self.questions.examples_of(asked)
-        puzzles = asked.puzzles.repeat(times)
+        examples = self.questions.examples_of(queries)
+        puzzles = queries.puzzles.repeat(times)
         tokens = computed.tokens.reshape(len(puzzles), -1)
         log_probs = computed.log_probs
         best, end = (np.ascontiguousarray(log_probs[..., kind].reshape(tokens.shape)) for kind in (0, 1))
@@ -168,23 +190,23 @@ class Predictor:
             examples.side,
         )  # fmt: skip
         grids, numbers = collect_rows(decoded.heights, decoded.widths, decoded.cells)
-        tasks, tests = self.questions.inputs_of(asked.puzzles, asked.pairs)
-        steps = np.tile(np.array(computed.steps, np.uint16), len(asked))
+        tasks, tests = self.questions.inputs_of(queries.puzzles, queries.pairs)
+        steps = np.tile(np.array(computed.steps, np.uint16), len(queries))
         answers = PredictionRows(
             task=tasks.astype(np.int32).repeat(times),
             test=tests.astype(np.int32).repeat(times),
             augmentation=self.questions.puzzle_set.augmentations[puzzles],
-            trajectory=asked.trajectories.astype(np.uint16).repeat(times),
+            trajectory=queries.trajectories.astype(np.uint16).repeat(times),
             step=steps,
             last=steps == self.steps,
-            board=np.full(len(steps), asked.board),
+            board=np.full(len(steps), queries.board),
             edge=decoded.edges,
             grid=numbers,
             log_prob=decoded.log_probs,
             halt_logit=computed.halts.reshape(-1),
             value=computed.values.reshape(-1),
         )
-        sizes = examples.canvas_sizes(asked.puzzles)
+        sizes = examples.canvas_sizes(queries.puzzles)
         recursions = {
             (int(tasks[row]), int(tests[row])): _as_recursion(traced, sizes[row])
             for row, traced in computed.traced.items()
@@ -193,23 +215,25 @@ class Predictor:
 
 
 def join_pieces(pieces: list[Shard]) -> Shard:
-    """Answers (or scores) of several batches as one part."""
+    """Join the predictions (or scores) of several batches into one part, in which each distinct grid occurs once."""
     grids, numbers = join_grids([piece.grids for piece in pieces])
     renumbered = [
+        # NO_GRID is -1, so that as an index it selects the value that is appended last.
         replace(piece.rows, grid=np.append(number, np.int32(NO_GRID))[piece.rows.grid])
         for piece, number in zip(pieces, numbers, strict=True)
     ]
-    recursions = {key: shown for piece in pieces for key, shown in piece.recursions.items()}
+    recursions = {key: recursion for piece in pieces for key, recursion in piece.recursions.items()}
     return Shard(type(renumbered[0]).joined(renumbered), grids, recursions)
 
 
 def _read(output: Output, loss: LossName) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Tokens, log-probabilities, halting logits and values of one supervision step, in the machine's memory."""
+    """Copy tokens, log-probabilities, halting logits and values of one supervision step to the CPU."""
     tokens_BC = output.logits_BCV.argmax(-1)
     read_BC2 = torch.stack((tokens_BC, torch.full_like(tokens_BC, END)), dim=-1)
     log_probs_BC2 = log_probabilities(output.logits_BCV, read_BC2, loss).float()
-    judged = output.halt_B.double().cpu(), output.value_B.float().cpu()
-    return tokens_BC.to(torch.uint8).cpu(), log_probs_BC2.cpu(), *judged
+    halts_B = output.halt_B.double().cpu()
+    values_B = output.value_B.float().cpu()
+    return tokens_BC.to(torch.uint8).cpu(), log_probs_BC2.cpu(), halts_B, values_B
 
 
 def _as_recursion(traced: LatentTrace, canvas: NDArray[np.int64]) -> Recursion:

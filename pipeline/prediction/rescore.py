@@ -1,9 +1,9 @@
-"""Predictions in, the same with scores out: how likely the model finds the best candidates under every augmentation.
+"""Scores the best candidates by the model's log-probability under every augmentation; adds the scores to predictions.
 
-A product of experts needs it (Franzen et al. 2025): each candidate of a test input is drawn under every augmentation on
-the canvas that its answers came from, and the log-probabilities that the model gives its cells and end marks are
-summed. The model runs once for each test input and augmentation, at all supervision steps without halting or noise,
-however many candidates there are. The work is shared and kept as it goes, as in `pipeline.prediction.predict`.
+A product of experts ranks by these scores (Franzen et al. 2025). Each candidate of a test input is rendered under every
+augmentation, on the canvas that it was predicted on. Its score is the sum of the log-probabilities that the model gives
+its cells and end marks. The model runs once for each test input and augmentation, with all supervision steps and
+without halting or noise, for any number of candidates. Work is shared and saved as in `pipeline.prediction.predict`.
 """
 
 import shutil
@@ -37,17 +37,22 @@ from submissions.vote import vote
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """The best grids of test inputs: their numbers among `grids`, by (place of the task, test input)."""
+    """The best grids of each test input.
+
+    Attributes:
+        grids: all candidate grids.
+        numbers: their numbers in `grids`, by (position among the scored tasks, number of the test input).
+    """
 
     grids: Grids
     numbers: dict[tuple[int, int], NDArray[np.int32]]
 
 
 def rescore(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings, folder: Path, run: Console) -> None:
-    """Add scores of each test input's best `settings.rescore` candidates, by votes, to the predictions in `folder`.
+    """Add scores to the predictions in `folder`, for the `settings.rescore` candidates with most votes per test input.
 
     Raises:
-        ValueError: where the predictions are not of this checkpoint and puzzle set.
+        UserError: if the predictions were made with another checkpoint or puzzle set.
     """
     processes = join_process_group()
     predictions = read_predictions(folder)
@@ -59,51 +64,59 @@ def rescore(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSetting
     if processes.any(processes.index == 0 and _are_scored(predictions, tasks, candidates)):
         run.log(f"its candidates were already rescored: {folder}")
     else:
-        asked = _ask(predictor, predictions, candidates)
+        queries = _make_queries(predictor, predictions, candidates)
         with (folder / ANSWERS_FILE).open("rb") as file:
             answers = file_digest(file, "sha256").hexdigest()
-        belongs = {"weights": made_from["weights"], "answers": answers, "candidates": settings.rescore}
-        parts = Shards(path, ScoreRows, tasks, belongs, processes, run)
-        memory = start_memory(predictor, asked, parts, settings.batch_size)
+        # The scores depend on the predictions too, as these determine the candidates.
+        inputs = {"weights": made_from["weights"], "answers": answers, "candidates": settings.rescore}
+        parts = Shards(path, ScoreRows, tasks, inputs, processes, run)
+        memory = start_memory(predictor, queries, parts, settings.batch_size)
         scorer = Scorer(predictor, candidates)
-        sizes = {number: len(rows) for number, rows in enumerate(asked)}
+        sizes = {number: len(rows) for number, rows in enumerate(queries)}
 
         def make(number: int, report: Callable[[int], None]) -> Shard:
-            return predictor.work_through(asked[number], memory, scorer.compute, scorer.finish, report)
+            return predictor.work_through(queries[number], memory, scorer.compute, scorer.finish, report)
 
         parts.make("rescore", sizes, make)
         if processes.index == 0:
-            add_scores(folder, parts.read(range(len(asked))), tasks)
+            add_scores(folder, parts.read(range(len(queries))), tasks)
     if processes.index == 0:
         shutil.rmtree(path, ignore_errors=True)
     processes.wait()
 
 
 def check_origin(predictions: Predictions, trained: Checkpoint, puzzle_set: PuzzleSet, folder: Path) -> dict:
-    """What the predictions were made from; ValueError where it is not this checkpoint and puzzle set."""
+    """Return the record of the inputs that the predictions were made from (their metadata's "made_from").
+
+    Raises:
+        UserError: if these are not this checkpoint and this puzzle set.
+    """
     made_from = predictions.metadata.get("made_from", {})
-    given = {"weights": fingerprint(trained), "puzzle_set": puzzle_set.digest}
-    other = [name.replace("_", " ") for name, value in given.items() if made_from.get(name) != value]
-    if other:
+    digests = {"weights": fingerprint(trained), "puzzle_set": puzzle_set.digest}
+    differences = [name.replace("_", " ") for name, digest in digests.items() if made_from.get(name) != digest]
+    if differences:
         raise UserError(
-            f"{folder}: was predicted by other {' and another '.join(other)}",
+            f"{folder}: was predicted with other {' and another '.join(differences)}",
             "rescore it with the --checkpoint and --puzzles that it was predicted with",
         )
     return made_from
 
 
 def _plain(settings: PredictSettings, made_from: dict) -> PredictSettings:
-    """As the answers were made, along one trajectory without noise: where the recursion draws its own, at its mean."""
-    made = {"augmentations": made_from["augmentations"], "steps": made_from["steps"]}
-    return PredictSettings(**made, batch_size=settings.batch_size, temperature=0)
+    """Return the settings for scoring: those of the predictions, but with one trajectory and no noise.
+
+    Temperature 0 replaces the learned noise of a recursion by its mean.
+    """
+    fixed = {"augmentations": made_from["augmentations"], "steps": made_from["steps"]}
+    return PredictSettings(**fixed, batch_size=settings.batch_size, temperature=0)
 
 
 def find_candidates(predictions: Predictions, puzzle_set: PuzzleSet, tasks: tuple[str, ...], most: int) -> Candidates:
-    """The best grids of each test input, by votes."""
-    asked = vote(predictions, [task for task in puzzle_set.tasks if task.id in set(tasks)])
+    """Return the `most` grids of each test input that have the most votes."""
+    votes = vote(predictions, [task for task in puzzle_set.tasks if task.id in set(tasks)])
     best = {
         (tasks.index(task), test): [candidate.grid for candidate in ranked[:most]]
-        for task, inputs in asked.items()
+        for task, inputs in votes.items()
         for test, ranked in enumerate(inputs)
         if ranked
     }
@@ -113,22 +126,22 @@ def find_candidates(predictions: Predictions, puzzle_set: PuzzleSet, tasks: tupl
 
 
 def _are_scored(predictions: Predictions, tasks: tuple[str, ...], candidates: Candidates) -> bool:
-    """Whether all of the candidates have scores."""
+    """Return whether all candidates have scores."""
     scores = predictions.scores
     if scores is None:
         return False
     names = [predictions.tasks[place] for place in scores.task.tolist()]
     ids = predictions.grids.ids[scores.grid]
-    there = set(zip(names, scores.test.tolist(), ids.tolist(), strict=True))
+    scored = set(zip(names, scores.test.tolist(), ids.tolist(), strict=True))
     return all(
-        (tasks[place], test, grid) in there
+        (tasks[place], test, grid) in scored
         for (place, test), numbers in candidates.numbers.items()
         for grid in candidates.grids.ids[numbers].tolist()
     )
 
 
-def _ask(predictor: Predictor, predictions: Predictions, candidates: Candidates) -> list[Queries]:
-    """The test inputs that have candidates, each on the canvas that its answers which count came from."""
+def _make_queries(predictor: Predictor, predictions: Predictions, candidates: Candidates) -> list[Queries]:
+    """Return the queries for test inputs with candidates, on the canvas or board that they were predicted on."""
     answers = predictions.answers.take(predictions.answers.board)
     tasks = predictor.questions.tasks
     places = [tasks.index(predictions.tasks[place]) for place in answers.task.tolist()]
@@ -141,30 +154,30 @@ def _ask(predictor: Predictor, predictions: Predictions, candidates: Candidates)
 
 
 class Scorer:
-    """Scores the candidates of rows: one run of the model for each row, whatever the number of its candidates."""
+    """Scores all candidates of a row with one run of the model."""
 
     def __init__(self, predictor: Predictor, candidates: Candidates):
         self.predictor = predictor
         self.candidates = candidates
 
     def compute(self, asked: Queries) -> tuple[Queries, NDArray[np.float32]]:
-        """On the device: the log-probability of every token at every cell, (n, cells, vocabulary)."""
+        """Compute on the device the log-probability of every token at every cell, (n, cells, vocabulary)."""
         predictor = self.predictor
         logits_BCV = last_output(predictor.outputs(asked, predictor.render(asked), predictor.steps)).logits_BCV
         tokens_BCV = torch.arange(logits_BCV.shape[2], device=logits_BCV.device).expand(logits_BCV.shape)
         return asked, log_probabilities(logits_BCV, tokens_BCV, predictor.model.loss).float().cpu().numpy()
 
     def finish(self, computed: tuple[Queries, NDArray[np.float32]]) -> Shard:
-        """On the CPU: a score for each row and candidate."""
-        (asked, log_probs) = computed
+        """Compute on the CPU a score for each row and candidate."""
+        queries, log_probs = computed
         questions = self.predictor.questions
-        examples = questions.examples_of(asked)
+        examples = questions.examples_of(queries)
         grids = self.candidates.grids
-        tasks, tests = questions.inputs_of(asked.puzzles, asked.pairs)
+        tasks, tests = questions.inputs_of(queries.puzzles, queries.pairs)
         ranked = [self.candidates.numbers[key] for key in zip(tasks.tolist(), tests.tolist(), strict=True)]
-        rows = np.repeat(np.arange(len(asked)), [len(each) for each in ranked])
+        rows = np.repeat(np.arange(len(queries)), [len(grid_numbers) for grid_numbers in ranked])
         numbers = np.concatenate(ranked)
-        puzzles = asked.puzzles
+        puzzles = queries.puzzles
         sums = score_grids(
             log_probs, examples.canvas_sizes(puzzles), examples.dihedrals[puzzles], examples.colours[puzzles],
             rows, grids.heights[numbers], grids.widths[numbers], grids.starts[numbers], grids.cells,

@@ -1,7 +1,8 @@
-"""A long stage in parts: what is done lies beside the folder that will be, and a stage that was killed goes on.
+"""Computes a long stage in numbered parts (shards) that processes share, and that a restarted stage resumes from.
 
-In: numbered parts to make, shared among processes. Out: OUT.parts, with `parts.json` saying what they belong to, and a
-few files for each part (`submissions.prediction_files.write_shard`). Which process makes a part changes nothing in it.
+Finished parts are stored in the folder OUT.parts until the stage is complete. It has `parts.json`, which identifies the
+inputs that the parts were made from, and a few files for each part (`submissions.prediction_files.write_shard`). A
+part's contents do not depend on the process that made it.
 """
 
 import json
@@ -18,29 +19,32 @@ from pipeline.runtime.progress import Progress
 from submissions.prediction_files import find_shards, read_shard, write_shard
 from submissions.predictions import PredictionRows, ScoreRows, Shard
 
-if TYPE_CHECKING:  # whoever only looks at parts needs no torch
+if TYPE_CHECKING:  # reading parts alone needs no torch
     from pipeline.runtime.distributed import LaunchedProcesses
 
 FORMAT = 2
 ABOUT = "parts.json"
 KINDS = {PredictionRows: "Answers", ScoreRows: "Scores"}
-"""What shards hold, as `ABOUT` names it."""
+"""The name that `ABOUT` gives to the contents of shards."""
 PART_FILE = re.compile(r"\d{6}\.|\.?parts\.json")
+"""Matches the beginning of the names of all files that a stage writes into the folder."""
 
 
 def shards_folder(folder: Path) -> Path:
-    """Where the parts of a predictions folder lie until it is there."""
+    """Return the folder with the parts of an unfinished predictions folder."""
     return folder.with_name(f"{folder.name}.parts")
 
 
 class Shards:
-    """The parts of one folder, as one of the processes sees them.
+    """Makes and reads the parts of one folder, together with the other processes.
 
     Args:
-        path: the folder they lie in.
-        kind: whether they hold answers or scores.
-        tasks: what the numbers of tasks in them mean.
-        belongs: what decides their content; parts of something else are removed.
+        path: the folder of the parts.
+        kind: whether they contain predictions or scores.
+        tasks: the task IDs that the task numbers in the parts stand for.
+        belongs: the inputs that determine the contents; parts made from other inputs are removed.
+        processes: the processes that share the work.
+        run: where progress is shown.
     """
 
     def __init__(
@@ -60,13 +64,22 @@ class Shards:
         self.belongs = json.loads(json.dumps({"format": FORMAT, "kind": KINDS[kind], **belongs}))
 
     def open(self, find_boards: Callable[[], int], asked: int | None) -> int:
-        """Go on with the parts that are there, or begin; returns the boards to compute at once.
+        """Open existing parts of the same inputs, or create the folder.
 
-        They are what was `asked` for, else what they were before, else what all processes find to fit.
+        Args:
+            find_boards: measures how many boards fit in this process's memory; called only for a new folder.
+            asked: a fixed number of boards, None to choose it.
+
+        Returns:
+            How many boards to compute at once. It is `asked` if given, otherwise the number stored in an existing
+            folder, otherwise the smallest that `find_boards` returns in any process.
+
+        Raises:
+            UserError: if the processes do not share the folder, or it contains files of something else.
         """
         first = self.processes.index == 0
-        goes_on = self.processes.any(first and self._is_ours())
-        if not goes_on:
+        resumes = self.processes.any(first and self._is_ours())
+        if not resumes:
             boards = self.processes.smallest(asked or find_boards())
             if first:
                 self._begin(boards)
@@ -74,7 +87,9 @@ class Shards:
             self._drop_damaged()
         self.processes.wait()
         if not (self.path / ABOUT).is_file():
-            raise UserError(f"{self.path}: not every process sees this folder", "let all share it")
+            raise UserError(
+                f"{self.path}: not every process sees this folder", "use a file system that all processes share"
+            )
         return asked or self._about()["boards"]
 
     def make(
@@ -83,14 +98,18 @@ class Shards:
         sizes: dict[int, int],
         make: Callable[[int, Callable[[int], None]], Shard],
     ) -> None:
-        """Have every part of `sizes` (number: units of work) made by one of the processes; returns when all are.
+        """Make all missing parts, and return when every process has made its share.
 
-        make: given a part's number and what to call when some units are done, the part.
+        Args:
+            name: the label of the progress bar.
+            sizes: units of work by part number.
+            make: returns the part with the given number; it calls its second argument with the units it has done.
         """
-        found = find_shards(self.path, self.kind) & sizes.keys()
-        missing = sorted(sizes.keys() - found)
-        self.processes.wait()  # nobody begins before everybody has seen the same
-        done = sum(sizes[number] for number in found)
+        existing = find_shards(self.path, self.kind) & sizes.keys()
+        missing = sorted(sizes.keys() - existing)
+        # No process may add parts before all have listed the folder, or their lists and so their shares would differ.
+        self.processes.wait()
+        done = sum(sizes[number] for number in existing)
         with Progress(self.run, name, sum(sizes.values()), done) as progress:
             report = _Report(self, progress, sizes)
             for number in missing[self.processes.index :: self.processes.count]:
@@ -99,12 +118,12 @@ class Shards:
             self.processes.wait_until(lambda: report.show() >= len(sizes))
 
     def read(self, numbers: Sequence[int]) -> Iterator[Shard]:
-        """The parts, one in memory at a time."""
+        """Read these parts, one in memory at a time."""
         for number in numbers:
             yield read_shard(self.path, number, self.tasks, self.kind)
 
     def remove(self) -> None:
-        """Once they are no longer needed."""
+        """Delete the folder of the parts."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _about(self) -> dict[str, Any]:
@@ -121,17 +140,17 @@ class Shards:
     def _begin(self, boards: int) -> None:
         if self.path.exists():
             self._refuse_other_content()
-            self.run.log(f"{self.path}: its parts belong to something else or are damaged; all are made anew")
+            self.run.log(f"{self.path}: its parts were made from other inputs or are damaged; all are made again")
             self.remove()
         self.path.mkdir(parents=True)
         write_json(self.path / ABOUT, {"belongs": self.belongs, "boards": boards})
 
     def _refuse_other_content(self) -> None:
-        """ValueError where the folder holds what no stage has written, before it is removed."""
-        strange = [each.name for each in self.path.iterdir() if each.name != ABOUT and not PART_FILE.match(each.name)]
-        if strange:
+        """Raise a UserError if the folder, which is about to be removed, contains files that no stage has written."""
+        names = [file.name for file in self.path.iterdir() if file.name != ABOUT and not PART_FILE.match(file.name)]
+        if names:
             raise UserError(
-                f"{self.path}: holds {strange[0]}, which is no part of predictions, and would be removed",
+                f"{self.path}: contains {names[0]}, which is not part of predictions and would be deleted",
                 "move it away, or name another folder with --out",
             )
 
@@ -148,7 +167,7 @@ class Shards:
 
 
 class _Report:
-    """Shows what all processes have done: parts on disk, and of this process's part what is in memory."""
+    """Shows the progress of all processes: parts on disk, and the finished units of this process's current part."""
 
     def __init__(self, parts: Shards, progress: Progress, sizes: dict[int, int]):
         self.parts = parts
@@ -165,9 +184,9 @@ class _Report:
         self.show()
 
     def show(self) -> int:
-        """How many parts are there."""
-        found = find_shards(self.parts.path, self.parts.kind) & self.sizes.keys()
-        more = sum(self.sizes[number] for number in found) + self.current - self.progress.done
+        """Update the progress bar, and return how many parts exist."""
+        existing = find_shards(self.parts.path, self.parts.kind) & self.sizes.keys()
+        more = sum(self.sizes[number] for number in existing) + self.current - self.progress.done
         if more > 0:
             self.progress.advance(more)
-        return len(found)
+        return len(existing)

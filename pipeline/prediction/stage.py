@@ -1,4 +1,4 @@
-"""The predict stage: a checkpoint and a puzzle set in, predictions of every test input out."""
+"""The predict stage: from a checkpoint and a puzzle set to predictions for every test input."""
 
 import math
 from pathlib import Path
@@ -23,15 +23,19 @@ def run_prediction(
     until: float = math.inf,
     adapt: bool = True,
 ) -> Predictions:
-    """Predict every test input under every augmentation, as `config.predict` and `config.train.task_steps` ask for.
+    """Predict every test input under every augmentation, with the config's `predict` settings.
 
     Args:
-        folder: the predictions folder to write; predictions that are there already are not made again.
+        config: the run's settings.
+        checkpoint: the trained model.
+        puzzle_set: the puzzles to predict.
+        folder: the predictions folder to write; existing predictions of the same inputs are not made again.
+        run: where progress is shown.
         until: the monotonic time after which nothing is predicted a second time on the whole board.
-        adapt: whether to train on each task by itself first, where train.task_steps is above 0.
+        adapt: whether to do test-time training on each task first, if train.task_steps is above 0.
 
     Returns:
-        The predictions, with scores of candidates where predict.rescore is above 0; the same in every process.
+        The predictions, with scores of candidates if predict.rescore is above 0; the same in every process.
     """
     settings = config.predict
     if config.train.task_steps and adapt:

@@ -1,9 +1,10 @@
-"""Checkpoint in, predictions out, where every scored task is answered by weights of its own (test-time training).
+"""Test-time training: trains a copy of the model on each scored task, and predicts the task's test inputs with it.
 
-The task is trained on by itself for `train.task_steps` steps more: its demonstrations under all of its augmentations,
-from the checkpoint's averaged weights and ID rows. What that gives answers the task's test inputs and is forgotten; the
-next task begins where this one began. So an answer depends on the checkpoint, its task and the settings alone, and
-processes share the tasks, each training by itself. A task's answers lie on disk as soon as it is done.
+Each task is trained on alone for `train.task_steps` further steps, starting from the checkpoint's averaged weights and
+ID rows. The training data are its demonstrations under all of its augmentations. The resulting weights predict the
+task's test inputs and are then discarded, and the next task starts from the checkpoint again. A prediction therefore
+depends only on the checkpoint, the task and the settings. Processes share the tasks without communicating while they
+train. The predictions of a task are saved as soon as they are made.
 """
 
 import time
@@ -38,68 +39,74 @@ DECIDING = {
     *("shift", "feed", "optimizer", "muon_lr", "id_optimizer"),
     *("loss", "label_smoothing", "halting_loss", "corrupted", "corruption"),
 }
-"""Training settings that decide what a task's weights become."""
+"""Training settings that determine a task's weights, and are therefore recorded with the predictions."""
 
 STEP_COST = 2
-"""A training step takes about as long as so many steps of answering as many examples."""
+"""Duration of a training step, relative to a supervision step of prediction with the same number of examples."""
 TIMED_STEPS = 2
+"""Training steps that are timed for the estimate."""
 
 
 def train_and_predict_tasks(
     trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings, folder: Path, run: Console, **about: str
 ) -> Predictions:
-    """Train on each task by itself and answer it, the cheapest tasks first; as `pipeline.prediction.predict.predict`
-    otherwise.
+    """Train on each task alone and predict its test inputs, starting with the cheapest tasks.
 
-    Nothing is asked again on the whole board.
+    The arguments and the result are those of `pipeline.prediction.predict.predict`, but there is no second pass on the
+    whole board.
 
     Raises:
-        ValueError: where a puzzle has no trained ID row, for it is where its training begins.
+        UserError: if a puzzle has no trained ID row, from which its training would start.
     """
     config = one_task_config(trained.run_config)
     made_from = identify(trained, puzzle_set, settings.model_copy(update={"second_pass": False}))
     made_from |= {"seed": config.seed, "each_task": config.train.model_dump(mode="json", include=DECIDING)}
 
-    def answer(predictor: Predictor, parts: Shards, settings: PredictSettings) -> tuple[range, dict[str, list[int]]]:
+    def predict_parts(
+        predictor: Predictor, parts: Shards, settings: PredictSettings
+    ) -> tuple[range, dict[str, list[int]]]:
         return predict_each_task(predictor, parts, settings, config), {}
 
-    return make_predictions(trained, puzzle_set, settings, folder, run, about, made_from, answer)
+    return make_predictions(trained, puzzle_set, settings, folder, run, about, made_from, predict_parts)
 
 
 def one_task_config(config: RunConfig) -> RunConfig:
-    """The config by which one task is trained on.
+    """Return the config for training on one task.
 
-    No average is kept: over so few steps the usual one would be little else than the weights it starts at. Rates are
-    those at which training ended: going back to their peaks undid more than it taught (`docs/lab_notebook.md`).
+    There is no moving average: over so few steps, the usual one would hardly differ from the initial weights. Learning
+    rates are those at which training ended, as returning to their peaks destroyed more than it taught
+    (`docs/lab_notebook.md`).
     """
-    given = config.train
+    settings = config.train
     steps = config.train.task_steps
-    changes = {"steps": steps, "warmup": min(given.warmup, steps // 10), "average": None}
+    changes = {"steps": steps, "warmup": min(settings.warmup, steps // 10), "average": None}
     changes |= {"curriculum": (), "ids_only": 0.0, "min_ratio": 1.0}
-    changes |= {name: given.min_ratio * getattr(given, name) or 1e-12 for name in ("lr", "id_lr", "muon_lr")}
-    return config.model_copy(update={"train": given.model_copy(update=changes)})
+    # A learning rate must be above 0, so 1e-12 stands for none.
+    changes |= {name: settings.min_ratio * getattr(settings, name) or 1e-12 for name in ("lr", "id_lr", "muon_lr")}
+    return config.model_copy(update={"train": settings.model_copy(update=changes)})
 
 
 def predict_each_task(predictor: Predictor, parts: Shards, settings: PredictSettings, config: RunConfig) -> range:
-    """Have a part made for each task; returns their numbers."""
-    asked = predictor.questions.ask_by_task()
-    memory = start_memory(predictor, sorted(asked, key=predictor.width, reverse=True), parts, settings.batch_size)
-    specialist = TestTimeTrainer(predictor, memory, config, parts.run.log)
-    asked.sort(key=specialist.cost)
+    """Train on each task and predict it, as one part for each task; returns the numbers of the parts."""
+    queries = predictor.questions.ask_by_task()
+    memory = start_memory(predictor, sorted(queries, key=predictor.width, reverse=True), parts, settings.batch_size)
+    trainer = TestTimeTrainer(predictor, memory, config, parts.run.log)
+    queries.sort(key=trainer.cost)
     steps = config.train.steps
-    parts.run.log(f"{len(asked)} tasks are trained on by themselves, {steps} steps each, before they are answered")
-    sizes = {number: steps + len(rows) for number, rows in enumerate(asked)}
-    parts.make("train and predict", sizes, lambda number, report: specialist.answer(asked[number], report))
-    return range(len(asked))
+    parts.run.log(f"test-time training on {len(queries)} tasks, {steps} steps each, before each is predicted")
+    sizes = {number: steps + len(rows) for number, rows in enumerate(queries)}
+    parts.make("train and predict", sizes, lambda number, report: trainer.answer(queries[number], report))
+    return range(len(queries))
 
 
 class TestTimeTrainer:
-    """A model that is trained on one task after another, each time from where it stands at the start.
+    """Trains one model on one task after another, each time from the same initial weights.
 
     Args:
-        predictor: with the model and the ID rows to start from.
-        memory: what the device holds at once while it predicts.
-        config: as `one_task_config` gives it.
+        predictor: its model and ID table are the initial ones, and are changed in place.
+        memory: chooses the batch sizes of prediction.
+        config: as returned by `one_task_config`.
+        log: called with a message when the training on a task fails.
     """
 
     def __init__(self, predictor: Predictor, memory: BatchSize, config: RunConfig, log: Callable[[str], None]):
@@ -111,23 +118,23 @@ class TestTimeTrainer:
         self.table = predictor.table
         self.weights = {name: tensor.clone() for name, tensor in predictor.model.state_dict().items()}
         self.most_positions: int | None = None
-        """in training, once memory has run out"""
+        """the limit of positions in training, once memory has run out"""
 
     def answer(self, asked: Queries, report: Callable[[int], None]) -> Shard:
-        """The answers to rows of one task, after training on it; `report` is called with the steps and rows done."""
+        """Train on the rows' task and predict the rows; `report` is called with the steps and rows done."""
         with self.trained_on(self._task(asked), report):
             return self.predictor.answer(asked, self.memory, report)
 
     @contextmanager
     def trained_on(self, task: int, report: Callable[[int], None] = lambda steps: None) -> Iterator[None]:
-        """While it lasts, the model and the ID rows of task number `task` are as training on it leaves them."""
+        """Train on task number `task` while the context is open, then restore the model and the task's ID rows."""
         starts = self.predictor.questions.puzzle_set.starts
         table_PI = self.table.weights_PI
         puzzles = slice(int(starts[task]), int(starts[task + 1]))
         rows = torch.from_numpy(np.unique(self.examples.id_rows[puzzles])).to(table_PI.device)
         before_RI = table_PI[rows].clone()
 
-        def start_again() -> None:
+        def restore() -> None:
             self.predictor.model.load_state_dict(self.weights)
             table_PI[rows] = before_RI
 
@@ -135,30 +142,31 @@ class TestTimeTrainer:
             self._train(task, self.config.train.steps, report)
         except NotFiniteError as error:
             task_id = self.predictor.questions.puzzle_set.tasks[task].id
-            self.log(f"task {task_id}: {error}; it is answered by the weights of all tasks")
-            start_again()
+            self.log(f"task {task_id}: {error}; it is predicted with the checkpoint's weights")
+            restore()
         try:
             yield
         finally:
-            start_again()
+            restore()
 
     def cost(self, asked: Queries) -> int:
-        """How much there is to compute for a task, in positions: training and answers."""
-        answers = self.predictor.steps * len(asked) * self._positions(asked)
-        return STEP_COST * self.config.train.steps * self._batch_positions(asked) + answers
+        """Return the cost of training on a task and predicting it, in positions times supervision steps."""
+        prediction = self.predictor.steps * len(asked) * self._positions(asked)
+        return STEP_COST * self.config.train.steps * self._batch_positions(asked) + prediction
 
     def seconds(self, asked: list[Queries]) -> float:
-        """How long it takes to train on all these tasks, by a few steps on the one whose batch is the largest."""
+        """Estimate the seconds to train on all these tasks, from a few steps on the one with the largest batch."""
         largest = max(asked, key=self._batch_positions)
-        for steps in (1, TIMED_STEPS):  # the first one compiles kernels
+        for steps in (1, TIMED_STEPS):  # the first step compiles kernels and is not counted
             start = time.monotonic()
             self._train(self._task(largest), steps)
-        each = (time.monotonic() - start) / TIMED_STEPS / self._batch_positions(largest)
-        return each * self.config.train.steps * sum(map(self._batch_positions, asked))
+        per_position = (time.monotonic() - start) / TIMED_STEPS / self._batch_positions(largest)
+        return per_position * self.config.train.steps * sum(map(self._batch_positions, asked))
 
     def _train(self, task: int, steps: int, report: Callable[[int], None] = lambda steps: None) -> None:
         model = self.predictor.model
         learner = Learner(model, self.table, learner_config(self.config, model.precision == torch.float16))
+        # A limit that an earlier task found by running out of memory holds for this task too.
         learner.most_positions = self.most_positions or learner.most_positions
         settings = self.config.train.model_copy(update={"batch_size": self._slots(task)})
         sampler = self._sampler(task)
@@ -167,23 +175,23 @@ class TestTimeTrainer:
             report(1)
         self.most_positions = learner.most_positions
 
-    def _task(self, asked: Queries) -> int:
-        return int(self.examples.tasks[asked.puzzles[0]])
+    def _task(self, queries: Queries) -> int:
+        return int(self.examples.tasks[queries.puzzles[0]])
 
     def _slots(self, task: int) -> int:
-        """As many as in training, but no more than the task has examples."""
+        """Return the batch size for a task: that of training, but at most the number of the task's examples."""
         puzzles = np.diff(self.predictor.questions.puzzle_set.starts)[task]
         return min(self.config.train.batch_size, int(puzzles * self.examples.trained[task]))
 
-    def _positions(self, asked: Queries) -> int:
-        """Of each row."""
-        return self.predictor.model.config.id_slots + self.predictor.width(asked)
+    def _positions(self, queries: Queries) -> int:
+        """Return the number of positions of each row."""
+        return self.predictor.model.config.id_slots + self.predictor.width(queries)
 
-    def _batch_positions(self, asked: Queries) -> int:
-        return self._slots(self._task(asked)) * self._positions(asked)
+    def _batch_positions(self, queries: Queries) -> int:
+        return self._slots(self._task(queries)) * self._positions(queries)
 
     def _sampler(self, task: int) -> Sampler:
-        """Visits this task only, and in an epoch often enough for a batch."""
+        """Return a sampler that draws this task only, and often enough in each epoch to fill a batch."""
         weights = np.zeros(len(self.examples.trained))
         weights[task] = self.config.train.batch_size
         starts = self.predictor.questions.puzzle_set.starts
@@ -192,7 +200,10 @@ class TestTimeTrainer:
 
 
 def estimate_test_time_training(config: RunConfig, puzzle_set: PuzzleSet, processes: LaunchedProcesses) -> float:
-    """A cautious estimate of the training of all tasks, by an untrained model; answering them comes on top of it."""
+    """Return a cautious estimate of the seconds for training on all tasks, without predicting them.
+
+    It is measured with an untrained model, like `pipeline.prediction.time_estimate.estimate_seconds`.
+    """
     config, model = one_task_config(config), RecursiveModel(config.model)
     if not config.train.steps:
         return 0.0
@@ -200,5 +211,6 @@ def estimate_test_time_training(config: RunConfig, puzzle_set: PuzzleSet, proces
     table = new_table(questions.examples.row_keys, config.model)
     prepare_model(model, table, config.train.model_copy(update={"compile": False}), processes.device)
     predictor = Predictor(model, table, questions)
-    specialist = TestTimeTrainer(predictor, BatchSize(config.model, 1, lambda said: None), config, lambda said: None)
-    return 1.2 * specialist.seconds(questions.ask_by_task()) / processes.count
+    batch_size = BatchSize(config.model, 1, lambda message: None)
+    trainer = TestTimeTrainer(predictor, batch_size, config, lambda message: None)
+    return 1.2 * trainer.seconds(questions.ask_by_task()) / processes.count

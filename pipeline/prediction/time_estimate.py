@@ -1,4 +1,4 @@
-"""How long prediction will take, measured with a model of the config's size before there are trained weights."""
+"""Estimates the duration of prediction before training, from timings of an untrained model of the config's size."""
 
 import math
 import time
@@ -17,14 +17,18 @@ from pipeline.training.train import is_trained
 from solver.model.model import RecursiveModel
 
 SECOND_PASS_SHARE = 0.05
-"""Of the test inputs, how many time is kept for to ask them again on the whole board: 2% of the public outputs are
-larger than their task canvas, and end marks are learnt early (the `cpu` recipe asks none of 31 test inputs again)."""
+"""Share of the test inputs for which the estimate includes a second pass on the whole board. 2% of the public outputs
+are larger than their task's canvas, and end marks are learnt early (the `cpu` recipe predicts none of 31 test inputs
+again)."""
 SECONDS_TO_START = {False: 2, True: 60}
-"""On a CPU, and on CUDA, where the model is compiled and the size of a batch tried."""
+"""Start-up time on a CPU (False) and on CUDA (True), where the model is compiled and batch sizes are tried."""
 
 
 def seconds_to_reserve(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder) -> float:
-    """Seconds of the budget to keep for the predictions of one model; 0 without a budget or where training is done."""
+    """Return the seconds of the budget to reserve for the predictions of one model.
+
+    It is 0 without a budget, and where training is complete, as nothing needs to be reserved then.
+    """
     if config.budget is None or (config.ensemble == 1 and is_trained(config, run)):
         return 0.0
     processes = join_process_group()
@@ -32,10 +36,11 @@ def seconds_to_reserve(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder)
 
 
 def estimate_seconds(config: RunConfig, puzzle_set: PuzzleSet, processes: LaunchedProcesses) -> float:
-    """A cautious estimate of the time for all predictions, from two batches of an untrained model.
+    """Return a cautious estimate of the seconds for all predictions, from timed batches of an untrained model.
 
-    It counts SECOND_PASS_SHARE of the test inputs as asked again, and a pass more where candidates are rescored. The
-    batches are slower than those to come, as nothing is compiled for them; SECONDS_TO_START are for that.
+    It includes a second pass for SECOND_PASS_SHARE of the test inputs, and one more pass if candidates are rescored.
+    The timed batches are slower than the real ones, as the model is not compiled for them. SECONDS_TO_START stands for
+    the time that compiling takes.
     """
     settings = config.predict
     device = processes.device
@@ -45,27 +50,28 @@ def estimate_seconds(config: RunConfig, puzzle_set: PuzzleSet, processes: Launch
     prepare_model(model, table, config.train.model_copy(update={"compile": False}), device)
     predictor = Predictor(model, table, questions, settings.steps, settings.record, settings.noise)
     boards = settings.batch_size or (FEWEST_BOARDS if device.type == "cuda" else CPU_BOARDS)
-    memory = BatchSize(config.model, boards, lambda said: None)
+    memory = BatchSize(config.model, boards, lambda message: None)
     parts = questions.ask_all()
     seconds = _seconds_for(predictor, parts, memory)
     if settings.second_pass and questions.may_be_cut_off():
         inputs = sorted(set(questions.inputs))
-        one = questions.ask_for({inputs[0]}, board=True)
-        seconds += _seconds_for(predictor, one, memory) * math.ceil(SECOND_PASS_SHARE * len(inputs))
+        sample = questions.ask_for({inputs[0]}, board=True)
+        seconds += _seconds_for(predictor, sample, memory) * math.ceil(SECOND_PASS_SHARE * len(inputs))
+    # Rescoring runs the model once for each test input and augmentation: one trajectory's share of the predictions.
     seconds *= 1 + bool(settings.rescore) / settings.trajectories
     return SECONDS_TO_START[device.type == "cuda"] + 1.2 * seconds / processes.count
 
 
 def _seconds_for(predictor: Predictor, parts: list[Queries], memory: BatchSize) -> float:
-    """The time for these parts in one process, from a batch of each width; the first of two compiles kernels."""
+    """Estimate the seconds for these parts in one process, from one batch of each width."""
     by_width: dict[int, list[Queries]] = {}
     for part in parts:
         by_width.setdefault(predictor.width(part), []).append(part)
     seconds = 0.0
-    for width, same in by_width.items():
-        batch = max(same, key=len).take(slice(0, memory.rows(width)))
-        for _ in range(2):
+    for width, group in by_width.items():
+        batch = max(group, key=len).take(slice(0, memory.rows(width)))
+        for _ in range(2):  # the first run compiles kernels, and only the second one counts
             start = time.monotonic()
             predictor.answer(batch, memory)
-        seconds += (time.monotonic() - start) / len(batch) * sum(map(len, same))
+        seconds += (time.monotonic() - start) / len(batch) * sum(map(len, group))
     return seconds

@@ -1,1 +1,1 @@
-"""Named run configs."""
+"""Recipes: named, complete run configs."""

@@ -1,4 +1,7 @@
-"""Recipes: functions that return a whole config. Each says its command, duration, hardware and the score to expect."""
+"""Registry of recipes: functions that return a complete config.
+
+The docstring of each gives its command, duration, hardware and expected score.
+"""
 
 from collections.abc import Callable
 
@@ -29,15 +32,18 @@ _FUNCTIONS: tuple[Callable[[], RunConfig], ...] = (
 )
 
 RECIPES = {function.__name__: function for function in _FUNCTIONS}
-"""By name, in the order in which they are listed."""
-
+"""Recipe functions by name, in the order in which they are listed."""
 
 OLD_NAMES = {"kaggle_trunk": "kaggle_backbone", "kaggle_trunk_small": "kaggle_backbone_small"}
-"""Names of version 0.1, which keep working until version 0.3."""
+"""Recipe names of version 0.1, accepted until version 0.3, with the names that replace them."""
 
 
 def recipe(name: str) -> RunConfig:
-    """The recipe's config; ConfigError listing the recipes where there is none of that name."""
+    """Return the config of a recipe.
+
+    Raises:
+        ConfigError: no recipe has this name; the message lists those that exist.
+    """
     name = OLD_NAMES.get(name, name)
     if name not in RECIPES:
         raise ConfigError(f"--recipe {name}: no such recipe", f"there are {', '.join(RECIPES)}")

@@ -1,4 +1,4 @@
-"""Recipes for a plain machine: walks through every stage, and real tasks in minutes."""
+"""Recipes for a machine without a GPU: smoke tests of every stage, and training on real tasks in minutes."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,7 +9,7 @@ from solver.model.equations import DIRECT, EQUILIBRIUM, GRAM, HRM, UNIVERSAL
 
 
 def smoke() -> RunConfig:
-    """A walk through every stage; its score means nothing.
+    """Run every stage once on four small tasks, as a smoke test; its score means nothing.
 
     python -m pipeline solve --recipe smoke         under 30 seconds on 2 cores
     """
@@ -25,7 +25,7 @@ def smoke() -> RunConfig:
 
 
 def smoke_hrm() -> RunConfig:
-    """The same walk with HRM: two networks at two speeds, one-step gradient, Q-learning decides when to halt.
+    """The smoke test with HRM: two networks at two speeds, one-step gradient, halting learnt by Q-learning.
 
     python -m pipeline solve --recipe smoke_hrm     under 30 seconds on 2 cores
     """
@@ -33,7 +33,7 @@ def smoke_hrm() -> RunConfig:
 
 
 def smoke_direct() -> RunConfig:
-    """The same walk with direct prediction: a transformer, one supervision step, no recursion at all.
+    """The smoke test with direct prediction: a transformer, one supervision step, no recursion.
 
     python -m pipeline solve --recipe smoke_direct  under 30 seconds on 2 cores
     """
@@ -41,7 +41,7 @@ def smoke_direct() -> RunConfig:
 
 
 def smoke_gram() -> RunConfig:
-    """The same walk with GRAM: the answer moves by learnt chance, and each augmentation is answered three times.
+    """The smoke test with GRAM: learnt noise on the answer latent, and three predictions per augmentation.
 
     python -m pipeline solve --recipe smoke_gram    under 30 seconds on 2 cores
     """
@@ -51,7 +51,7 @@ def smoke_gram() -> RunConfig:
 
 
 def smoke_equilibrium() -> RunConfig:
-    """The same walk with one latent that is updated until it settles, and the gradient of where it does.
+    """The smoke test with an equilibrium model: one latent, iterated to a fixed point, with implicit gradient.
 
     python -m pipeline solve --recipe smoke_equilibrium     under 30 seconds on 2 cores
     """
@@ -59,18 +59,18 @@ def smoke_equilibrium() -> RunConfig:
 
 
 def smoke_urm() -> RunConfig:
-    """The same walk with URM: a universal transformer with short convolutions, one cycle of two without gradient.
+    """The smoke test with URM: a universal transformer with short convolutions, one of two cycles without gradient.
 
     python -m pipeline solve --recipe smoke_urm     under 30 seconds on 2 cores
 
-    With Muon, as its authors train it on ARC-AGI-2.
+    It trains with Muon, which its authors use on ARC-AGI-2.
     """
     config = vary(smoke(), "smoke_urm", recursion=UNIVERSAL, mlp="conv_swiglu", h_cycles=2, l_cycles=2)
     return config.model_copy(update={"train": config.train.model_copy(update={"optimizer": "muon"})})
 
 
 def smoke_symbols() -> RunConfig:
-    """The same walk with a symbol axis: all colours are alike, and each task is learnt under its 8 transforms.
+    """The smoke test with a symbol axis: the model is equivariant to colours, and trains on 8 transforms a task.
 
     python -m pipeline solve --recipe smoke_symbols     under 30 seconds on 2 cores
     """
@@ -79,26 +79,24 @@ def smoke_symbols() -> RunConfig:
 
 
 SYMBOLS: dict[str, Any] = {"symbols": True, "id_slots": 0, "halting": "random", "positions": "rope2d"}
-"""Settings of a model with a symbol axis (SE-RRM, 2603.02193), besides its sizes and its recursion."""
+"""Settings of a model with a symbol axis (SE-RRM, arXiv 2603.02193), except its sizes and its recursion."""
 
 
 def vary(config: RunConfig, name: str, **model: Any) -> RunConfig:
-    """The recipe under another name, with other settings of the model."""
+    """Return a copy of a config with another recipe name and other values of `ModelConfig` fields."""
     return config.model_copy(update={"recipe": name, "model": replace(config.model, **model)})
 
 
 def cpu() -> RunConfig:
-    """Learn 25 real ARC tasks from scratch on a plain machine: every ARC-AGI-1 training task up to 5x5.
+    """Train on all 25 ARC-AGI-1 training tasks up to 5x5, from scratch, without a GPU.
 
     python -m pipeline solve --recipe cpu           10 to 13 minutes on 2 cores
 
-    Two models, each trained by a process of one thread, pool their answers. Expect a macro pass@2 of about 47%: 47.3%
-    in the median of seeds 0 to 4 (52.7, 42.7, 47.3, 51.3, 46.7; 18, 15, 16, 17 and 17 of 31 test outputs), on AVX-512
-    cores. One of these models alone had 45.3% (47.3, 40.7, 51.3, 45.3, 42.7; 16, 14, 17, 15 and 15 outputs), and with
-    seed 0 on two threads, which round differently, 27.3%. The recipe ends by steps and not by the clock. It has a
-    symbol axis over the 8 transforms of each task, one latent and 65,000 weights; `cpu_trm` is TRM on the same tasks.
-    The settings were chosen on other tasks, but for label smoothing, which won there and was left out again after two
-    seeds on these (`docs/lab_notebook.md`).
+    Two models (symbol axis, 8 transforms a task, one latent, 65,000 weights), each trained by one thread, are pooled.
+    Macro pass@2 on AVX-512, seeds 0 to 4: median 47.3% (52.7, 42.7, 47.3, 51.3, 46.7; 18, 15, 16, 17, 17 of 31 test
+    outputs); one model alone 45.3% (47.3, 40.7, 51.3, 45.3, 42.7; 16, 14, 17, 15, 15). Two threads round differently
+    and gave one model 27.3% with seed 0. Training stops by steps, not by time. Settings were chosen on other tasks,
+    except that label smoothing, which won there, was dropped after two seeds on these (`docs/lab_notebook.md`).
     """
     return RunConfig(
         recipe="cpu",
@@ -141,15 +139,15 @@ def cpu() -> RunConfig:
 
 
 def cpu_hour() -> RunConfig:
-    """A slice of ARC-AGI-1's public evaluation on a plain machine: its 78 tasks up to 10x10, 89 test outputs.
+    """Train on the 78 tasks up to 10x10 of ARC-AGI-1's public evaluation (89 test outputs), without a GPU.
 
     python -m pipeline solve --recipe cpu_hour      58 minutes on 2 cores
 
     Expect a macro pass@2 of about 20%: 19.9% with seed 0, that is 19 of 89 test outputs, on an AVX-512 Xeon. Two
-    models, each as `cpu` with one cycle and label smoothing, learn these tasks alone, with 8.6e13 operations each, and
-    pool their answers. The tasks of ARC-AGI-1's training set and ConceptARC are not learnt beside them: with as many
-    operations that solved fewer on development tasks, where one cycle solved more than two as long as training had
-    not converged (`docs/lab_notebook.md`).
+    models are trained with 8.6e13 operations each, and their predictions are pooled. They have the settings of `cpu`,
+    with one cycle and label smoothing. The training set of ARC-AGI-1 and ConceptARC are not used: on development
+    tasks, training on them too solved fewer tasks for the same operations. There one cycle solved more tasks than two
+    as long as training had not converged (`docs/lab_notebook.md`).
     """
     short = cpu()
     return short.model_copy(
@@ -164,14 +162,14 @@ def cpu_hour() -> RunConfig:
 
 
 def cpu_trm() -> RunConfig:
-    """The same tasks with TRM, a row for each of 16 puzzles a task: what `cpu` was before it had a symbol axis.
+    """Train TRM on the tasks of `cpu`, with a puzzle embedding for each of 16 puzzles a task.
 
     python -m pipeline solve --recipe cpu_trm         9 minutes on 2 cores, 10 at most
 
-    Expect a macro pass@2 of about 26%: 26.0% in the median of seeds 0 to 4 (24.0, 32.0, 26.0, 22.0, 26.0; 10, 13, 10,
-    10 and 12 of 31 test outputs) with all steps, on the machine of `cpu`. On 2 AVX2 cores, where the budget ended seeds
-    1 and 2 at 98% and 94% of their steps, 30.0% in the median of three (34.0, 18.7, 30.0). The settings were chosen on
-    other tasks (`docs/lab_notebook.md`).
+    This is what `cpu` was before it had a symbol axis. Expect a macro pass@2 of about 26%. On the AVX-512 cores of
+    `cpu`, with all steps, the median of seeds 0 to 4 is 26.0% (24.0, 32.0, 26.0, 22.0, 26.0; 10, 13, 10, 10 and 12 of
+    31 test outputs). On 2 AVX2 cores the median of three seeds is 30.0% (34.0, 18.7, 30.0); there the budget ended
+    seeds 1 and 2 at 98% and 94% of their steps. The settings were chosen on other tasks (`docs/lab_notebook.md`).
     """
     return RunConfig(
         recipe="cpu_trm",
@@ -203,12 +201,12 @@ def cpu_trm() -> RunConfig:
 
 
 def kaggle_backbone_small() -> RunConfig:
-    """A backbone for small tasks, made on a plain machine: ARC-AGI-1's training set and ConceptARC up to 10x10.
+    """Pretrain a backbone for small tasks without a GPU: ARC-AGI-1's training set and ConceptARC up to 10x10.
 
     python -m pipeline pretrain --recipe kaggle_backbone_small --out BACKBONE         about an hour on one core
 
-    The tasks of the recipe `cpu_trm` stay unseen, with every task that holds one of them, so that learning these from
-    the backbone can be compared with learning them from scratch. The network is that recipe's.
+    The tasks of the recipe `cpu_trm`, and every task that overlaps with one of them, are left out of training. So
+    training on them from the backbone can be compared with training from scratch. The network is that of `cpu_trm`.
     """
     scratch = cpu_trm()
     return scratch.model_copy(

@@ -1,1 +1,1 @@
-"""What every stage uses: the run's folder, progress, processes, signals."""
+"""Services that every stage uses: run folder, console, progress, processes, signals, exit codes."""

@@ -1,4 +1,4 @@
-"""What a stage prints on the screen."""
+"""Print the lines, warnings and tables of a stage on the screen."""
 
 from rich.console import Console as Screen
 from rich.console import RenderableType
@@ -6,10 +6,16 @@ from rich.console import RenderableType
 from pipeline.runtime import events
 
 WIDTH_OF_FILES = 160
+"""Characters a line where the output is not a terminal, so that tables are not squeezed into 80."""
 
 
 class Console:
-    """What a stage says, on the screen."""
+    """Output of a stage on the screen.
+
+    Args:
+        stderr: whether to print to standard error.
+        quiet: whether to print nothing.
+    """
 
     def __init__(self, stderr: bool = False, quiet: bool = False) -> None:
         self.screen = Screen(highlight=False, stderr=stderr, quiet=quiet)
@@ -21,18 +27,18 @@ class Console:
         self.screen.print(message, markup=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        """Print that something went wrong and was dealt with; a program that reads events gets it as one."""
+        """Print a warning about a failure that was handled, as a JSON event if the parent process reads events."""
         if events.are_read():
             events.write_event("warning", message=message)
         else:
             self.screen.print(f"warning: {message}", markup=False, soft_wrap=True)
 
     def say(self, line: str) -> None:
-        """Print a line that is kept elsewhere."""
+        """Print a line without adding it to a log file."""
         self.screen.print(line, markup=False, soft_wrap=True)
 
     def beat(self) -> None:
-        """Work goes on."""
+        """Signal progress; only a run folder does something here."""
 
     def show(self, table: RenderableType) -> None:
         """Print a table."""

@@ -1,8 +1,10 @@
-"""Processes and devices: how many were launched, on what they run, and how they talk to each other (accelerate).
+"""Processes and devices of a launched program, and their collective operations (accelerate, torch.distributed).
 
-In: what `accelerate launch` or `torchrun` left in the environment, or nothing for one process. Out: an accelerator,
-and the `solver` view of it. Gradients are summed in one piece and not by a wrapped model, so that a process may split
-its slots, or run out of memory and try again, without the others waiting for a reduction that does not come.
+The number of processes comes from the environment variables of `accelerate launch` or `torchrun`; without them there
+is one process. `LaunchedProcesses` is the process group that `solver` works with.
+
+Gradients are summed in one collective operation after the backward pass, not by a model wrapper during it. So a
+process may split its slots, or run out of memory and try again, without blocking the others in a reduction.
 """
 
 import os
@@ -24,10 +26,14 @@ _alone = False
 
 
 def start_accelerator(trackers: Sequence[str] = (), folder: Path | None = None) -> Accelerator:
-    """The accelerator of this process: on CUDA where there is one, else on the CPU (float64 rules others out).
+    """Return the accelerator of this process: on CUDA if available, else on the CPU (other devices lack float64).
+
+    Args:
+        trackers: names of accelerate's experiment trackers.
+        folder: where trackers write.
 
     Raises:
-        NoDeviceError: where not as many processes take part as were launched; they would train apart from each other.
+        NoDeviceError: if fewer processes take part than were launched; each would train a model of its own.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     summary = f"{launched} processes were launched (WORLD_SIZE), but not as many take part"
@@ -44,15 +50,15 @@ def start_accelerator(trackers: Sequence[str] = (), folder: Path | None = None) 
 
 
 def join_process_group() -> "LaunchedProcesses":
-    """The processes that were launched together, of which this is one, for a stage that needs no trackers."""
+    """Return the process group of the processes that were launched together, for a stage without trackers."""
     return LaunchedProcesses(start_accelerator())
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """While this lasts, this process works by itself, on its own device: for each stage it is the first and only one.
+    """Make this process the only one of its group within the block: each stage runs in it alone, on its own device.
 
-    What it does must not be what another process does at the same time in the same folder.
+    Two processes must not run the same stage in the same folder at the same time.
     """
     global _alone
     before = _alone
@@ -64,17 +70,17 @@ def alone() -> Iterator[None]:
 
 
 def leave_process_group() -> None:
-    """At the end of a command that went well: the processes no longer talk to each other."""
+    """Close the process group at the end of a successful command."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 class LaunchedProcesses(ProcessGroup):
-    """The processes of an accelerator. Tensors come back on its device.
+    """The processes of an accelerator. Tensors are returned on its device.
 
     Raises:
-        ConnectionError: from any of its methods, where another process is gone. With NCCL it is torch's own watchdog
-            that notices and ends the process, minutes later.
+        ConnectionError: from any of its methods, if another process is gone. With NCCL no error is raised: torch's
+            watchdog notices it minutes later and ends this process.
     """
 
     def __init__(self, accelerator: Accelerator):
@@ -86,41 +92,42 @@ class LaunchedProcesses(ProcessGroup):
     def sum_(self, tensor: Tensor) -> Tensor:  # noqa: D102
         moved = tensor.to(self.device)
         if self.count > 1:
-            _together(lambda: distributed.all_reduce(moved))
+            _run_collective(lambda: distributed.all_reduce(moved))
         return moved
 
     def gather(self, tensor: Tensor) -> list[Tensor]:  # noqa: D102
         moved = tensor.to(self.device).contiguous()
         parts = [torch.empty_like(moved) for _ in range(self.count)] if self.count > 1 else [moved]
         if self.count > 1:
-            _together(lambda: distributed.all_gather(parts, moved))
+            _run_collective(lambda: distributed.all_gather(parts, moved))
         return parts
 
     def smallest(self, number: int) -> int:
-        """The smallest of every process's number."""
+        """Return the smallest of the numbers of all processes."""
         return min(int(other) for other in self.gather(torch.tensor([number])))
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process has called this."""
         self.any(False)
 
     def wait_until(self, done: Callable[[], bool]) -> None:
-        """Until `done` says so, looking now and then, and every process is here.
+        """Poll until `done` returns true, then wait until every process is here.
 
-        Others may work for hours meanwhile, longer than they can be waited for directly. Where one of them ends early,
-        the launcher ends all.
+        Other processes may work for hours meanwhile, longer than the timeout of a collective operation. If one of them
+        ends early, the launcher ends all.
         """
         while not done():
             time.sleep(POLL_INTERVAL)
         self.wait()
 
 
-def _together(work: Callable[[], Any]) -> None:
+def _run_collective(operation: Callable[[], Any]) -> None:
+    """Run a collective operation; ConnectionError if another process is gone."""
     try:
-        work()
+        operation()
     except RuntimeError as error:
         reason = str(error).splitlines()[0][:200]
         raise ConnectionError(
-            f"another process of this run was lost ({reason}): see what it said, then give the same command again; it "
-            "goes on from what was kept"
+            f"another process of this run was lost ({reason}): see its last output, then run the same command again; "
+            "it resumes from what was saved"
         ) from error

@@ -1,9 +1,9 @@
-"""What a stage tells the program that started it: JSON lines on its standard output.
+"""Events of a stage for the program that started it: JSON lines on standard output.
 
-A stage that `EVENTS` is set for writes `{"event": NAME, ...}` lines beside its text for people:
+If the environment variable `EVENTS` is set, a stage writes `{"event": NAME, ...}` lines between its text for people:
 
-    {"event": "warning", "message": ...}                                  something went wrong and was dealt with
-    {"event": "error", "code": N, "summary": ..., "fix": ...}             why it ends, with its exit code
+    {"event": "warning", "message": ...}                                  a failure that was handled
+    {"event": "error", "code": N, "summary": ..., "fix": ...}             why the stage ends, with its exit code
 
 Without `EVENTS` the same is printed as text: "warning: ...", "error: ...".
 """
@@ -17,22 +17,22 @@ from augment.errors import UserError
 from pipeline.runtime.exit_codes import ExitCode, exit_code
 
 EVENTS = "ARC_TRM_EVENTS"
-"""Environment variable: whether whoever started this process reads events."""
+"""Environment variable, set if the parent process reads events."""
 START = '{"event": '
 
 
 def are_read() -> bool:
-    """Whether this process writes events."""
+    """Return whether this process writes events."""
     return bool(os.environ.get(EVENTS))
 
 
 def write_event(event: str, **values: Any) -> None:
-    """Write one line to standard output, at once."""
+    """Write one event line to standard output and flush it."""
     print(json.dumps({"event": event, **values}), flush=True)
 
 
 def parse_event(line: str) -> dict[str, Any] | None:
-    """The event of a line; None where the line is text."""
+    """Return the event of a line; None if the line is text."""
     if not line.startswith(START):
         return None
     try:
@@ -42,7 +42,7 @@ def parse_event(line: str) -> dict[str, Any] | None:
 
 
 def report_error(error: Exception) -> ExitCode:
-    """Tell what ends this process, as an event or as text on standard error; returns the exit code."""
+    """Report the error that ends this process, as an event or as text on standard error; return its exit code."""
     code = exit_code(error)
     summary = error.summary if isinstance(error, UserError) else str(error) or type(error).__name__
     fix = error.fix if isinstance(error, UserError) else ""

@@ -1,12 +1,12 @@
-"""Exit codes of commands and stages: how a program tells why one ended, without reading its words.
+"""Exit codes of commands and stages, which let a program decide what to do without parsing messages.
 
-0   it did what it should
+0   success
 1   an error in this program: a traceback was printed
 2   refused: an input, a setting or a state of a folder; the message names the fix
 10  out of memory, of the device or of the machine
-11  no room on the disk
+11  the disk is full
 12  no checkpoint can be read
-13  not as many devices as processes, or none
+13  fewer devices than processes, or none
 14  another process of the same run was lost
 128 + N   ended by signal N
 """
@@ -18,7 +18,7 @@ from augment.errors import UserError
 
 
 class ExitCode(IntEnum):
-    """Why a stage ended; the module's docstring says what each number means."""
+    """Why a stage ended; the module's docstring explains each number."""
 
     DONE = 0
     BUG = 1
@@ -38,19 +38,19 @@ class CheckpointError(UserError):
 
 
 class DiskFullError(UserError):
-    """There is no room on the disk for what has to be written."""
+    """The disk is too full for a file that has to be written."""
 
 
 class NoDeviceError(UserError):
-    """There are not as many devices as processes, or none."""
+    """There are fewer devices than processes, or none."""
 
 
 class OutOfMemoryError(UserError):
-    """Not even the smallest piece of work fits in memory."""
+    """Not even the smallest batch fits in memory."""
 
 
 def exit_code(error: BaseException) -> ExitCode:
-    """The code of an error that ends a command; of one that is none of a user's, BUG."""
+    """Return the exit code of an error that ends a command; BUG for an error that is not due to the user."""
     if isinstance(error, OutOfMemoryError | MemoryError):
         return ExitCode.OUT_OF_MEMORY
     if isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in FULL):

@@ -1,8 +1,8 @@
-"""The launcher of several processes, torchrun's or accelerate's, which ends with the exit code of what it launched.
+"""Run the launcher of torchrun or accelerate, and end with the exit code of the processes that it launched.
 
-    python -m pipeline.runtime.launched_module MODULE WORD ...
+    python -m pipeline.runtime.launched_module MODULE ARGUMENT ...
 
-The launchers by themselves end with 1 after any error, and print a traceback of their own.
+Without this wrapper the launchers end with 1 after any error, and print a traceback of their own.
 """
 
 import runpy
@@ -14,20 +14,21 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from pipeline.runtime.exit_codes import ExitCode
 
 REPORTED = {code for code in ExitCode if code not in (ExitCode.DONE, ExitCode.BUG)}
-"""Exit codes of processes that have reported why they ended."""
+"""Exit codes of processes that have reported their error themselves."""
 
 
-def main(words: list[str]) -> None:
-    """Run the launcher's module with its words; report how a process ended that could not report it itself."""
-    sys.argv = words
+def main(arguments: list[str]) -> None:
+    """Run the launcher's module with its arguments; report the end of a process that could not report it itself."""
+    sys.argv = arguments
     try:
-        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
     except SignalException as signalled:
         sys.exit(128 + signalled.sigval)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode not in REPORTED:
             print(f"error: process {rank} ended with exit code {failure.exitcode}", file=sys.stderr, flush=True)
+        # A negative code is a signal, which shells and the parent expect as 128 + N.
         sys.exit(failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode)
 
 

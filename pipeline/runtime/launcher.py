@@ -1,6 +1,6 @@
-"""Several processes of one program: how they are launched, and what is known of them without torch.
+"""Launch several processes of one program, and answer questions about processes and GPUs without importing torch.
 
-On GPUs accelerate's launcher starts a process for each; on CPUs torchrun does.
+On GPUs accelerate's launcher starts a process for each GPU; on CPUs torchrun starts them.
 """
 
 import os
@@ -14,30 +14,32 @@ from collections.abc import Sequence
 from pipeline.runtime.stop_signals import StopSignals
 
 POLL_INTERVAL = 0.2
-
-
 PARENT = "ARC_TRM_PARENT"
-"""Environment variable that tells a child whose it is."""
+"""Environment variable with the process number of the parent, so that a child can end with it."""
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks, before any accelerator is started."""
+    """Return whether this is the process that writes files and prints; known before any accelerator is started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def leave_at_once(code: int) -> None:
-    """End this process without taking it apart, which takes seconds on a busy machine; everything is on disk."""
+    """End this process without Python's cleanup, which takes seconds on a busy machine; all files are written."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 def run_launched(words: Sequence[str], processes: int) -> int:
-    """Run a stage in so many processes, on this screen, to its end; the exit code, which is that of the stage.
+    """Run a stage in several processes with their output on this screen, and return its exit code.
 
-    A signal that asks this process to end is passed on to the launcher, which passes it on to them. Where this process
-    is killed they end by themselves (`pipeline.worker`). On CPUs each computes on one thread, unless OMP_NUM_THREADS is
-    set.
+    SIGTERM or SIGINT to this process is passed on to the launcher, which passes it on to the processes. If this
+    process is killed, they end by themselves (`pipeline.worker`). On CPUs each computes on one thread, unless
+    OMP_NUM_THREADS is set.
+
+    Args:
+        words: command-line arguments of `python -m pipeline.worker`.
+        processes: how many.
     """
     environment = child_environment()
     if not count_gpus():
@@ -54,40 +56,41 @@ def run_launched(words: Sequence[str], processes: int) -> int:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of a process that belongs to this one and ends with it."""
+    """Return the environment of a child process that ends when this process does."""
     environment = os.environ | {PARENT: str(os.getpid())}
-    environment.setdefault("LOGLEVEL", "CRITICAL")  # torchrun's report repeats that of `launched_module`
+    environment.setdefault("LOGLEVEL", "CRITICAL")  # torchrun's report would repeat that of `launched_module`
     return environment
 
 
 def launch_command(module: str, words: Sequence[str], processes: int) -> list[str]:
-    """The command line that runs a module in so many processes: on GPUs by accelerate, on CPUs by torchrun."""
-    plain = [sys.executable, "-m"]
+    """Return the command line that runs a module in several processes: by accelerate on GPUs, by torchrun on CPUs."""
+    python = [sys.executable, "-m"]
     if processes == 1:
-        return [*plain, module, *words]
-    port = str(_free_port())
+        return [*python, module, *words]
+    port = str(_free_port())  # the launchers' default port may be in use by another run on this machine
     number = str(processes)
     if count_gpus():
         options = ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
         launcher = ["accelerate.commands.launch", "--num_processes", number, "--main_process_port", port, *options]
     else:
         launcher = ["torch.distributed.run", "--nproc-per-node", number, "--master-port", port]
-    return [*plain, "pipeline.runtime.launched_module", *launcher, "-m", module, *words]
+    return [*python, "pipeline.runtime.launched_module", *launcher, "-m", module, *words]
 
 
 def count_gpus() -> int:
-    """How many NVIDIA GPUs there are to use, without asking torch."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return len([name for name in chosen.split(",") if name.strip() and name.strip() != "-1"])
+    """Return the number of NVIDIA GPUs that may be used, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() and name.strip() != "-1"])
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20).stdout
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20).stdout
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    return len(re.findall(r"^GPU \d+:", listed, re.M))
+    return len(re.findall(r"^GPU \d+:", listing, re.M))
 
 
 def _free_port() -> int:
+    """Return a TCP port of this machine that is free now."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return server.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar on a terminal, a line now and then elsewhere; always with an end in sight."""
+"""Show the progress of long work: a live bar on a terminal, else a line every 30 seconds, with the time left."""
 
 import time
 from types import TracebackType
@@ -11,10 +11,18 @@ from pipeline.runtime.console import Console
 from pipeline.time_budget import format_duration
 
 LINE_EVERY = 30.0
+"""Seconds between two lines where the output is not a terminal."""
 
 
 class Progress:
-    """Count `total` units of work under a name, `done` of them before; `advance` says how far it is, and a note."""
+    """Count units of work and show how many are done; a context manager.
+
+    Args:
+        run: where progress is shown.
+        name: of the work.
+        total: units in all.
+        done: units that were done before.
+    """
 
     def __init__(self, run: Console, name: str, total: int, done: int = 0):
         self.run = run
@@ -22,7 +30,7 @@ class Progress:
         self.total = total
         self.done = done
         self.note = ""
-        self._before = done
+        self._done_before = done
         self._start = self._last_line = time.monotonic()
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
         self._bar = Bar(
@@ -42,12 +50,12 @@ class Progress:
         self._bar.stop()
 
     def expect(self, total: int) -> None:
-        """So many units it will be in all, as is now known."""
+        """Set the total once it is known better."""
         self.total = total
         self._bar.update(self._task, total=total)
 
     def advance(self, units: int, note: str = "") -> None:
-        """`units` more are done; the note stands beside the bar until the next one."""
+        """Count `units` more as done; the note is shown beside the bar until the next note."""
         self.done += units
         self.run.beat()
         self._bar.advance(self._task, units)
@@ -56,5 +64,5 @@ class Progress:
         now = time.monotonic()
         if self._bar.disable and now - self._last_line > LINE_EVERY:
             self._last_line = now
-            left = (now - self._start) / (self.done - self._before) * (self.total - self.done)
-            self.run.log(f"{self.name} {self.done}/{self.total} {self.note} ({format_duration(left)} left)")
+            remaining = (now - self._start) / (self.done - self._done_before) * (self.total - self.done)
+            self.run.log(f"{self.name} {self.done}/{self.total} {self.note} ({format_duration(remaining)} left)")

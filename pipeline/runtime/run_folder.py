@@ -1,7 +1,9 @@
-"""A run's folder: what it is (config, versions, commit) and what it said (log, metrics), all plain files.
+"""The run folder: names of its files, its config and versions, its log and its metrics.
 
-config.json versions.json log.txt metrics.jsonl puzzles/ checkpoints/
+    config.json versions.json log.txt metrics.jsonl puzzles/ checkpoints/
     predictions/ submission.json score.json report.html
+
+docs/file_formats.md describes each file.
 """
 
 import json
@@ -34,17 +36,20 @@ MAY_CHANGE = {
     "puzzles.workers",
     *(f"predict.{name}" for name in PredictSettings.model_fields),
 }
-"""Settings that a run may go on with when they are changed: they do not decide what is learnt, and predictions are made
-again where theirs have changed."""
+"""Settings that may change when a run is resumed. They do not affect the trained weights, and predictions are made again
+if their settings have changed."""
 
 
 class RunFolder(Console):
-    """A run's folder, opened for one config. Its log lines go to the screen and to log.txt.
+    """A run folder, opened for one config: created, or resumed if it exists. Log lines go to the screen and log.txt.
 
-    Of several processes that share a run only the first reads and writes here; the folders of the others are silent.
+    Args:
+        path: the folder.
+        config: of the run.
+        first: whether this is the first process of the run. Only that one reads, writes and prints.
 
     Raises:
-        ValueError: where the folder holds a run with another config, or something that is not a run.
+        UserError: if the folder holds a run with another config, or something that is not a run.
     """
 
     def __init__(self, path: Path, config: RunConfig, first: bool = True):
@@ -52,7 +57,7 @@ class RunFolder(Console):
         self.path = path
         self.first = first
         self.remark = config.remark
-        self._beaten = 0.0
+        self._last_beat = 0.0
         if first:
             self._open(config.model_dump(mode="json"))
         else:
@@ -68,18 +73,18 @@ class RunFolder(Console):
     beat_file = property(lambda self: self.path / ".alive")
 
     def log(self, message: str) -> None:
-        """Print a line and keep it, with the time, in log.txt."""
+        """Print a line, and add it to log.txt with the time."""
         super().log(message)
         self._append("log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}")
 
     def warn(self, message: str) -> None:
-        """Print that something went wrong and was dealt with, and keep it in log.txt."""
+        """Print a warning about a failure that was handled, and add it to log.txt."""
         if self.first:
             super().warn(message)
         self._append("log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} warning: {message}")
 
     def log_end(self, budget: Budget) -> None:
-        """Log how long the run took, where its report is, and what a reader of its score must know."""
+        """Log how long the run took, where its report is, and the config's remark about its score."""
         self.log(f"done in {format_duration(budget.used())}: {self.report}")
         if self.remark:
             self.log(self.remark)
@@ -89,46 +94,46 @@ class RunFolder(Console):
         self._append(METRICS_FILE, json.dumps(metrics))
 
     def beat(self) -> None:
-        """Touch a file, once a second at most, by which others see that work goes on."""
-        if self.first and time.monotonic() - self._beaten > 1.0:
-            self._beaten = time.monotonic()
+        """Touch the heartbeat file, at most once a second: its time shows the supervisor that work is in progress."""
+        if self.first and time.monotonic() - self._last_beat > 1.0:
+            self._last_beat = time.monotonic()
             with suppress(OSError):
                 self.beat_file.touch()
 
     def forget_after(self, step: int) -> None:
-        """Drop the lines of metrics.jsonl of later steps, which will be made again, and one that a kill cut short."""
+        """Remove the metrics of later steps, which will be measured again, and a line that a kill cut short."""
         metrics = self.path / METRICS_FILE
         if self.first and metrics.exists():
-            kept = [line for line in read_metrics(self.path) if line["step"] <= step]
-            write_file(metrics, "".join(f"{json.dumps(line)}\n" for line in kept))
+            lines = [line for line in read_metrics(self.path) if line["step"] <= step]
+            write_file(metrics, "".join(f"{json.dumps(line)}\n" for line in lines))
 
     def _open(self, values: dict[str, Any]) -> None:
-        """Begin a run, or go on with the one that is there."""
+        """Create the run, or check that the existing one has this config."""
         self.path.mkdir(parents=True, exist_ok=True)
         config = self.path / "config.json"
         if not config.exists():
             _refuse_other_content(self.path)
             write_json(self.path / "versions.json", versions())
+            write_json(config, values)  # last: a folder without it counts as not yet created
+        elif changes := _allowed_changes(config, values):
             write_json(config, values)
-        elif changed := _allowed_changes(config, values):
-            write_json(config, values)
-            self.log("going on with changed settings: " + "; ".join(changed))
+            self.log("resuming with changed settings: " + "; ".join(changes))
 
     def _append(self, name: str, line: str) -> None:
-        """Add a line; a full disk loses it, which is no reason to end a run."""
+        """Add a line to a file; a full disk loses the line instead of ending the run."""
         if self.first:
             with suppress(OSError), (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")
 
 
 def _refuse_other_content(path: Path) -> None:
-    """ValueError where a folder without config.json holds more than a run that was killed while it began."""
+    """Raise UserError if a folder without config.json has other files than a run killed during its creation."""
     if any(entry.name != "versions.json" and entry.suffix != ".unfinished" for entry in path.iterdir()):
-        raise UserError(f"{path}: exists and is not a run folder", "name another with --run-dir")
+        raise UserError(f"{path} exists and is not a run folder", "name another folder with --run-dir")
 
 
 def _with_defaults(values: Any) -> Any:
-    """A config as plain values, settings that are newer than it at their defaults; as it is where it is none."""
+    """Return the values of a config with defaults for settings newer than it; the values as they are if it is none."""
     try:
         return build_config(values).model_dump(mode="json")
     except ConfigError:
@@ -136,20 +141,22 @@ def _with_defaults(values: Any) -> Any:
 
 
 def _allowed_changes(config: Path, values: dict[str, Any]) -> list[str]:
-    """What differs from the config of the run so far; ValueError where it is more than what may change."""
+    """Return lines with the changes of settings; UserError if one is not in `MAY_CHANGE`."""
     old = _with_defaults(read_json(config))
-    changed = differences(old, values) if isinstance(old, dict) else {"config.json": "it is damaged"}
-    lines = [f"{name}: {change}" for name, change in changed.items()]
-    if changed.keys() - MAY_CHANGE:
+    changes = differences(old, values) if isinstance(old, dict) else {"config.json": "it is damaged"}
+    lines = [f"{name}: {change}" for name, change in changes.items()]
+    if changes.keys() - MAY_CHANGE:
+        allowed = ", ".join(sorted(MAY_CHANGE))
         raise UserError(
-            f"{config.parent}: holds a run with another config; name another folder with --run, or set alike all but "
-            f"{', '.join(sorted(MAY_CHANGE))}.\n  " + "\n  ".join(lines)
+            f"{config.parent} holds a run with another config",
+            f"name another folder with --run-dir, or use the same settings; only these may differ: {allowed}. "
+            "Differences:\n  " + "\n  ".join(lines),
         )
     return lines
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl, but for one that a kill cut short; none where there is no such file."""
+    """Return the lines of a run's metrics.jsonl without one that a kill cut short; no lines if there is no file."""
     metrics = path / METRICS_FILE
     lines = []
     for text in metrics.read_text(encoding="utf-8", errors="replace").splitlines() if metrics.exists() else ():

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end: noted, so that what is under way can be finished first."""
+"""Note SIGTERM and SIGINT instead of ending at once, and end a process when its parent is gone."""
 
 import os
 import signal
@@ -11,33 +11,34 @@ from types import FrameType
 import psutil
 
 POLL_INTERVAL = 0.5
-"""Seconds between two looks at whether another process is still there."""
+"""Seconds between two checks whether another process still runs."""
 
 
 def when_gone(process: int, end: Callable[[], None]) -> None:
-    """Call `end`, in a thread of its own, once the process of this number is gone."""
+    """Call `end` in a thread of its own once the process of this number is gone."""
 
-    def watch() -> None:
+    def poll() -> None:
         try:
-            watched = psutil.Process(process)
-            while watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE:
+            other = psutil.Process(process)
+            # A zombie has ended; only its parent has not read its exit code yet.
+            while other.is_running() and other.status() != psutil.STATUS_ZOMBIE:
                 time.sleep(POLL_INTERVAL)
         except psutil.NoSuchProcess:
             pass
         end()
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=poll, daemon=True).start()
 
 
 def end_with(process: int) -> None:
-    """End this process as soon as the one of this number is gone: nobody would read what it makes."""
+    """End this process with exit code 1 as soon as the process of this number is gone."""
     when_gone(process, lambda: os._exit(1))
 
 
 class StopSignals:
-    """Whether SIGTERM or SIGINT (Ctrl-C) has come. A second Ctrl-C ends the process at once.
+    """Whether SIGTERM or SIGINT (Ctrl-C) was received. A second Ctrl-C ends the process at once.
 
-    A second SIGTERM does not: a launcher and the system may both send one.
+    A second SIGTERM does not, because a launcher and the system may both send one.
     """
 
     def __init__(self) -> None:
@@ -45,7 +46,8 @@ class StopSignals:
 
     @contextmanager
     def watched(self) -> Iterator["StopSignals"]:
-        """Take note of signals instead of ending, within the block."""
+        """Within the block, note these signals in `received` instead of ending."""
+        # Python sets signal handlers in the main thread only; a run in another thread does without them.
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -57,5 +59,6 @@ class StopSignals:
                 signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        """Handle the first signal; a second Ctrl-C then raises KeyboardInterrupt's default: the process ends."""
         self.received = signal.Signals(number)
         signal.signal(signal.SIGINT, signal.SIG_DFL)

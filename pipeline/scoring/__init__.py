@@ -1,1 +1,1 @@
-"""The score stage: vote, submission, score, report."""
+"""The score stage: vote, submission file, score, report."""

@@ -1,4 +1,4 @@
-"""Predictions in; submission, score and report out: the last stage of a run, and the commands that repeat it."""
+"""The last stages of a run, from predictions to submission, score and report, and the commands that repeat them."""
 
 from pathlib import Path
 from typing import Literal
@@ -31,13 +31,13 @@ from submissions.vote import Ballot, vote
 
 
 def open_submission(tasks: list[Task], run: RunFolder) -> None:
-    """Write a valid submission of placeholders, unless a submission of an earlier part of this run is there."""
+    """Write a valid submission of placeholders, unless an earlier part of this run already wrote a submission."""
     if run.first and not run.submission.exists():
         write_submission(run.submission, placeholder_submission(tasks))
 
 
 def submit(ballot: Ballot, tasks: list[Task], run: RunFolder) -> Submission:
-    """Write submission.json: the first two candidates of each test input."""
+    """Write the first two candidates of each test input to submission.json, and return them."""
     submission = make_submission(ballot, tasks)
     write_submission(run.submission, submission)
     return submission
@@ -51,7 +51,7 @@ def score_run(
     submission: Submission,
     run: RunFolder,
 ) -> Score | None:
-    """Score the submission where the solutions are known, write score.json, and draw the report."""
+    """Write the report, and, if all solutions are known, score.json; returns the score, or None without solutions."""
     score = None
     if predictions and ballot is not None and all(task.has_solutions for task in tasks):
         score = score_predictions(predictions, tasks, find_source_label(config.source), ballot, submission)
@@ -65,7 +65,11 @@ def score_run(
 
 
 def vote_file(folders: list[Path], source: str, selection: Selection, ranker: str, out: Path, console: Console) -> None:
-    """Vote predictions, pooled where several folders are given, into a submission for every task that is selected."""
+    """Write the submission of the selected tasks from a vote on predictions, pooled if there are several folders.
+
+    Raises:
+        UserError: `out` exists already.
+    """
     if out.exists():
         raise UserError(f"{out}: exists already and is not overwritten", "name another file with --out")
     predictions = read_pooled(folders)
@@ -74,31 +78,38 @@ def vote_file(folders: list[Path], source: str, selection: Selection, ranker: st
     empty = [task.id for task in tasks for candidates in ballot[task.id] if not candidates]
     if empty:
         total = sum(len(task.tests) for task in tasks)
-        console.log(f"{len(empty)} of {total} test inputs have no answer and get the filler (first task: {empty[0]})")
+        console.log(
+            f"{len(empty)} of {total} test inputs have no prediction and get the placeholder [[0]] "
+            f"(first task: {empty[0]})"
+        )
     write_submission(out, make_submission(ballot, tasks))
     write_about(out, predictions, ranker)
 
 
 def rankers_table() -> Table:
-    """Every ranker: what it does, where it comes from, what it scored."""
+    """Return a table of all rankers, with their rule, source and measured score."""
     table = Table("ranker", "orders by", "source", "scored", box=None, title="Rankers", title_justify="left")
-    for each in RANKERS.values():
-        table.add_row(each.name, (each.rank.__doc__ or "").strip(), each.source, each.scored)
+    for ranker in RANKERS.values():
+        table.add_row(ranker.name, (ranker.rank.__doc__ or "").strip(), ranker.source, ranker.scored)
     return table
 
 
 def redraw_report(path: Path, form: Literal["file", "folder"] = "file") -> Path:
-    """Draw a run's report again from its submission and predictions; returns the file, or the folder of files."""
+    """Write a run's report again from its submission and predictions; returns the file, or the folder of files.
+
+    Raises:
+        UserError: `path` is not a run folder.
+    """
     if not (path / "config.json").is_file():
-        raise UserError(f"{path}: not a run's folder (no config.json)")
-    answer = find_scorable(path)
-    source = answer.only_source()
-    tasks = load_tasks(source, answer.asked[source])
-    ballot = answer.ballot(tasks)
+        raise UserError(f"{path}: is not a run folder (it has no config.json)", "name the folder of a run")
+    scorable = find_scorable(path)
+    source = scorable.only_source()
+    tasks = load_tasks(source, scorable.asked[source])
+    ballot = scorable.ballot(tasks)
     submission = read_submission(path / "submission.json")
-    known = all(task.has_solutions for task in tasks)
-    score = answer.score(submission, tasks, source, ballot) if known else None
-    recursions = answer.answers.recursions if answer.answers else None
+    solutions_known = all(task.has_solutions for task in tasks)
+    score = scorable.score(submission, tasks, source, ballot) if solutions_known else None
+    recursions = scorable.answers.recursions if scorable.answers else None
     return draw_report(path, tasks, submission, ballot, score, recursions, form)
 
 
@@ -111,16 +122,16 @@ def draw_report(
     recursions: Recursions | None = None,
     form: Literal["file", "folder"] = "file",
 ) -> Path:
-    """Write a run's report, with what the run's own files say of how it was made."""
+    """Write a run's report, with settings, versions and training curves from the files of the run folder."""
     config = read_json(path / "config.json")
-    made = read_json(path / "versions.json")
+    versions = read_json(path / "versions.json")
     info = {
         "recipe": config["recipe"],
         "source": config["source"],
         "seed": config["seed"],
         "augmentations": config["puzzles"]["augmentations"],
-        "commit": made.get("commit") or "unknown",
-        "torch": made.get("torch"),
+        "commit": versions.get("commit") or "unknown",
+        "torch": versions.get("torch"),
     }
     report = path / ("report.html" if form == "file" else "report")
     write_report(

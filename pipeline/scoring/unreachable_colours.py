@@ -1,6 +1,7 @@
-"""Tasks with their solutions in, a line for the log out: outputs in colours that a palette does not hold.
+"""Counts test outputs that a model with task palettes cannot predict.
 
-A model that computes the symbols of a task's public grids only (`model.palette` is "task") cannot draw other colours.
+With `model.palette` "task", a model with a symbol axis computes only the colours of the task's public grids. It cannot
+predict an output with any other colour.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pipeline.config.run_config import RunConfig
 
 
 def describe_unreachable(config: RunConfig, tasks: Sequence[Task]) -> str | None:
-    """How many known test outputs no model of this config can have as an answer; None where there is no such output."""
+    """Return a log line with the number of known test outputs that this config cannot predict; None if it is zero."""
     if not config.model.symbols or config.model.palette != "task":
         return None
     outputs = [pair.output for task in tasks for pair in task.tests if pair.output is not None]
@@ -19,12 +20,13 @@ def describe_unreachable(config: RunConfig, tasks: Sequence[Task]) -> str | None
     if not count:
         return None
     return (
-        f"{count} of {len(outputs)} outputs hold a colour that no public grid of their task shows: no answer of a "
-        "model with model.palette=task can have it"
+        f"{count} of {len(outputs)} outputs have a colour that is in no public grid of their task: a model with "
+        "model.palette=task cannot predict them"
     )
 
 
 def count_unreachable(task: Task) -> int:
-    """Known test outputs with a colour that neither a demonstration nor a test input of the task shows."""
-    shown = shown_colours(task.hidden())
-    return sum(not shown[pair.output].all() for pair in task.tests if pair.output is not None)
+    """Count the known test outputs with a colour that is in no demonstration and no test input of the task."""
+    # hidden() removes the test outputs, so that their colours do not count as public.
+    public_colours = shown_colours(task.hidden())
+    return sum(not public_colours[pair.output].all() for pair in task.tests if pair.output is not None)

@@ -59,7 +59,7 @@ class Learner:
         self.table = table
         self.config = config
         self.processes = processes or ProcessGroup()
-        self._initial_config = config
+        self._base_config = config
         model.loss = config.loss
         halting_loss = 0.0 if model.config.halting == "random" else config.halting_loss
         self.loss_config = LossConfig(config.loss, config.label_smoothing, halting_loss)
@@ -83,7 +83,7 @@ class Learner:
     def plan_steps(self, total: int) -> None:
         """Set the total number of steps that the schedules use from now on; at most a tenth of it is warm-up."""
         self.planned = total
-        self.config = replace(self._initial_config, total_steps=total, warmup=min(self._initial_config.warmup, total // 10))
+        self.config = replace(self._base_config, total_steps=total, warmup=min(self._base_config.warmup, total // 10))
 
     def free_slots(self, batch_size: int) -> list[int]:
         """Return how many slots of each process take a new example at the next step; before the first, all do."""

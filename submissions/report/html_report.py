@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from augment.errors import UserError
 from augment.storage import new_folder, write_file
 from augment.task import Task
 from submissions.report.charts import Curves, draw_charts
@@ -98,7 +99,7 @@ def _render_report(views: Sequence[TaskView], **values: object) -> str:
 def _write_folder(path: Path, page: str, blobs: Sequence[str]) -> None:
     """Write the page as the index and each blob as a script, named by number because an ID may not be a file name."""
     if path.exists() and not (path.is_dir() and {entry.name for entry in path.iterdir()} <= {INDEX, TASKS_FOLDER}):
-        raise ValueError(f"{path}: contains something other than a report and is not replaced; name another folder")
+        raise UserError(f"{path}: contains something other than a report and is not replaced", "name another folder")
     with new_folder(path, replace=True) as folder:
         (folder / TASKS_FOLDER).mkdir()
         (folder / INDEX).write_text(page, encoding="utf-8", newline="")

@@ -10,6 +10,7 @@ from pathlib import Path
 from augment.augmentation import Augmentation
 from augment.canvas import task_canvas
 from augment.distinct import count_distinct, draw_augmentations
+from augment.errors import UserError
 from augment.rng import task_rng
 from augment.storage import write_file
 from augment.task import Pair, Task
@@ -85,7 +86,7 @@ def write_gallery(path: str | Path, source: str, tasks: Sequence[Task], augmenta
         ValueError: for a negative number of augmentations.
     """
     if augmentations < 0:
-        raise ValueError(f"augmentations is {augmentations}; give 0 (only the tasks) or more")
+        raise UserError(f"augmentations is {augmentations}", "give 0 (only the tasks) or more")
     sheet = Sheet()
     page = render_page(
         "gallery.html.j2",

@@ -71,7 +71,7 @@ def test_a_member_solves_and_goes_on_where_it_was_stopped(
 def test_noise_on_what_is_not_carried_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--set", "model.recursion.carry=reset", "--set", "predict.noise=0.2", "--set", "predict.trajectories=2")
     assert run("solve", "--recipe", "smoke", *words, "--run-dir", tmp_path / "run") == 2
-    assert "predict.noise: this model begins every supervision step from its start" in capsys.readouterr().err
+    assert "predict.noise: this model resets its latents at every supervision step" in capsys.readouterr().err
 
 
 def test_puzzles_that_share_an_id_row_have_it_in_every_checkpoint(tmp_path: Path) -> None:

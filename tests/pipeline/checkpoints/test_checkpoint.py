@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.checkpoints.checkpoint import load_checkpoint, match_rows, save_checkpoint
+from pipeline.checkpoints.checkpoint import load_checkpoint, match_rows, read_checkpoint_header, save_checkpoint
 from pipeline.recipes.registry import recipe
+from pipeline.runtime.exit_codes import CheckpointError
 from tests.helpers.checkpoints import KEYS, harm, make_checkpoint
 
 
@@ -57,7 +58,7 @@ def test_new_rows_start_where_a_checkpoint_says(tmp_path: Path) -> None:
 
 def test_keys_that_are_not_grouped_by_task_are_refused(tmp_path: Path) -> None:
     mixed = [KEYS[0], KEYS[3], KEYS[1]]
-    with pytest.raises(ValueError, match="stand together"):
+    with pytest.raises(ValueError, match="are not consecutive"):
         save_checkpoint(tmp_path / "final", make_checkpoint(mixed))
     assert not (tmp_path / "final").exists()
 
@@ -77,3 +78,15 @@ def test_damage_is_named(tmp_path: Path, name: str, damage: str) -> None:
 def test_a_folder_that_is_no_checkpoint_says_what_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="checkpoints/final"):
         load_checkpoint(tmp_path)
+
+
+def test_a_header_is_read_without_the_tensors(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "checkpoint", make_checkpoint())
+    header = read_checkpoint_header(tmp_path / "checkpoint")
+    loaded = load_checkpoint(tmp_path / "checkpoint")
+    assert (header.step, header.config, header.recipe) == (loaded.step, loaded.config, loaded.config["recipe"])
+    harm(tmp_path / "checkpoint" / "model.safetensors", "altered")
+    assert read_checkpoint_header(tmp_path / "checkpoint") == header
+    (tmp_path / "checkpoint" / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):
+        read_checkpoint_header(tmp_path / "checkpoint")

@@ -67,7 +67,7 @@ def test_a_tensor_of_no_known_part_is_named(tmp_path: Path) -> None:
             {"model.inner.lm_head.weight": torch.ones(3, 3)},
             r"lm_head.weight has shape \(3, 3\), not \(12, 32\)",
         ),
-        ({"model.inner.L_level.layers.0.mlp_t.down_proj.weight": torch.ones(18, 256)}, "is missing|no place"),
+        ({"model.inner.L_level.layers.0.mlp_t.down_proj.weight": torch.ones(18, 256)}, "is missing|is not part of"),
     ],
 )
 def test_what_does_not_fit_is_named(change: dict[str, Tensor | None], message: str, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_rows_without_names_are_left_out_and_settings_taken_are_told(
     convert(write(published(ATTENTION), tmp_path), tmp_path / "ours", None, SETTINGS, Console())
     assert load_checkpoint(tmp_path / "ours").keys == []
     said = capsys.readouterr().out
-    assert "model.h_cycles is not in the file: taken to be 3" in said
+    assert "model.h_cycles is not in the file: assumed to be 3" in said
     assert "model.heads" not in said, "it was given"
 
 
@@ -231,7 +231,7 @@ def test_an_hrm_brings_its_recursion(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert model.recursion == replace(HRM, layers=(("f_h", 1),))
     assert (model.layers, model.halting, model.h_cycles, model.l_cycles) == (2, "q_learning", 2, 2)
     assert model.id_slots == golden.id_slots == 1, "as many as an ID row fills, where TRM has 16"
-    assert "model.h_cycles is not in the file: taken to be 2" in capsys.readouterr().out
+    assert "model.h_cycles is not in the file: assumed to be 2" in capsys.readouterr().out
 
 
 def test_an_hrm_of_two_like_networks_is_that_of_a_recipe(tmp_path: Path) -> None:

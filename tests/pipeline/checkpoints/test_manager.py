@@ -135,7 +135,7 @@ def test_when_all_are_damaged_nothing_is_thrown_away(tmp_path: Path) -> None:
     saved(make_keeper(tmp_path), 1, 2)
     for step in (1, 2):
         (tmp_path / f"step_000000{step}" / "ids.safetensors").unlink()
-    with pytest.raises(ValueError, match="no checkpoint of this run is whole") as error:
+    with pytest.raises(ValueError, match="no checkpoint of this run is intact") as error:
         make_keeper(tmp_path).tidy()
     assert "step_0000001" in str(error.value)
     assert names(tmp_path) == ["step_0000001", "step_0000002"]
@@ -154,9 +154,9 @@ def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: p
     else:
         monkeypatch.setattr(f"pipeline.checkpoints.manager.{stage}", fail)
     keeper.save(make_state(2))
-    with pytest.raises(ValueError, match="no room for a checkpoint") as error:
+    with pytest.raises(ValueError, match="not enough disk space for a checkpoint") as error:
         keeper.wait()
-    assert "of step 1, is whole" in str(error.value)
+    assert "of step 1, is intact" in str(error.value)
     monkeypatch.undo()
     assert names(tmp_path) == ["step_0000001"]
     assert newest_step(tmp_path) == 1
@@ -169,7 +169,7 @@ def test_a_quota_that_is_used_up_is_a_full_disk(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("pipeline.checkpoints.manager.save_file", fail)
     keeper = make_keeper(tmp_path)
     keeper.save(make_state(2))
-    with pytest.raises(ValueError, match=r"no room for a checkpoint: .*quota.*there is none before it"):
+    with pytest.raises(ValueError, match=r"not enough disk space for a checkpoint: .*quota.*there is no earlier one"):
         keeper.wait()
 
 
@@ -179,7 +179,7 @@ def test_free_space_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.Monke
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 10_000_000, 10_000_000))
     saved(keeper, 2)
-    with pytest.raises(ValueError, match=r"it takes 84 MB, and 10 MB are free.* of step 2, is whole"):
+    with pytest.raises(ValueError, match=r"it needs 84 MB, and 10 MB are free.* of step 2, is intact"):
         keeper.save(make_state(3, rows=10_000_000))
     assert newest_step(tmp_path) == 2
 
@@ -190,7 +190,7 @@ def test_the_slots_of_all_processes_need_room(tmp_path: Path, monkeypatch: pytes
     state = make_state(3)
     state.slots[0]["z_h"] = torch.zeros(1_000_000)
     saved(make_keeper(tmp_path), 2)
-    with pytest.raises(ValueError, match="it takes 13 MB, and 10 MB are free"):
+    with pytest.raises(ValueError, match="it needs 13 MB, and 10 MB are free"):
         make_keeper(tmp_path, processes=3).save(state)
 
 

@@ -84,7 +84,7 @@ def test_overrides_reach_every_level() -> None:
         ("train.label_smoothing=1", "less than 1"),
         ("train.halting_loss=-1", "greater than or equal to 0"),
         ("train.corrupted=1.5", "less than or equal to 1"),
-        ("train.corruption=[0.9, 0.3]", "the lower comes first"),
+        ("train.corruption=[0.9, 0.3]", "give the lower bound first"),
         ("model.halting=never", "'random'"),
         ("model.dropout=1", "below 1"),
     ],

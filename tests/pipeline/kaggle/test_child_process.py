@@ -1,4 +1,4 @@
-"""Children: whatever becomes of them is told, and nothing of them is left."""
+"""Child processes: how each end is classified, and that no process of them is left."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.kaggle import child_process as children
+from pipeline.kaggle import child_process
 from pipeline.kaggle.child_process import ChildProcess, ChildResult
 from pipeline.runtime.launcher import count_gpus, launch_command
 from tests.helpers.paths import ROOT
@@ -17,25 +17,25 @@ from tests.helpers.process_family import is_gone, process_family, wait_until
 
 
 def start(monkeypatch: pytest.MonkeyPatch, script: str) -> tuple[ChildProcess, list[str]]:
-    """A child that runs this script in place of a stage, and its lines; warnings among them are marked."""
-    monkeypatch.setattr(children, "launch_command", lambda *_: [sys.executable, "-c", script])
+    """Start a child that runs this script in place of a stage; returns it and its lines, with warnings marked."""
+    monkeypatch.setattr(child_process, "launch_command", lambda *_: [sys.executable, "-c", script])
     lines: list[str] = []
     return ChildProcess([], 1, lines.append, lambda message: lines.append(f"WARNING {message}")), lines
 
 
 def wait(child: ChildProcess, seconds: float = 20.0, patience: float = 20.0, stop_after: float = 1e9) -> ChildResult:
-    begun = time.monotonic()
-    return child.wait(begun + seconds, patience, lambda: time.monotonic() - begun > stop_after)
+    begin = time.monotonic()
+    return child.wait(begin + seconds, patience, lambda: time.monotonic() - begin > stop_after)
 
 
-def test_what_it_says_is_shown_and_its_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    child, said = start(monkeypatch, "print('one'); print('two')")
-    assert wait(child).well
-    assert said == ["one", "two"]
+def test_its_output_is_passed_on_and_its_end_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    child, lines = start(monkeypatch, "print('one'); print('two')")
+    assert wait(child).succeeded
+    assert lines == ["one", "two"]
     child, _ = start(monkeypatch, "import sys; print('ValueError: no such thing', file=sys.stderr); sys.exit(1)")
-    ended = wait(child)
-    assert not ended.well
-    assert ended.describe() == "exit code 1: ValueError: no such thing"
+    result = wait(child)
+    assert not result.succeeded
+    assert result.describe() == "exit code 1: ValueError: no such thing"
 
 
 WRITE_EVENTS = """
@@ -49,19 +49,19 @@ sys.exit(report_error(DiskFullError("RUN: 3 MB are missing", "free some")))
 """
 
 
-def test_events_are_told_from_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_are_separated_from_text(monkeypatch: pytest.MonkeyPatch) -> None:
     child, lines = start(monkeypatch, WRITE_EVENTS)
-    ended = wait(child)
+    result = wait(child)
     assert lines == ["WARNING a; b", "text", "error: RUN: 3 MB are missing"]
-    assert (ended.code, ended.disk_full, ended.out_of_memory) == (11, True, False)
-    assert ended.errors[0]["fix"] == "free some"
-    assert ended.describe() == "exit code 11: RUN: 3 MB are missing"
+    assert (result.code, result.disk_full, result.out_of_memory) == (11, True, False)
+    assert result.errors[0]["fix"] == "free some"
+    assert result.describe() == "exit code 11: RUN: 3 MB are missing"
 
 
-def test_a_child_that_is_killed_is_told_from_one_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_child_is_distinguished_from_one_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     child, _ = start(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    ended = wait(child)
-    assert (ended.code, ended.describe()) == (-9, "it was killed by signal 9")
+    result = wait(child)
+    assert (result.code, result.describe()) == (-9, "it was killed by signal 9")
 
 
 GRANDCHILD = """
@@ -73,49 +73,49 @@ print(inner.pid, flush=True)
 
 
 @pytest.mark.parametrize(("ending", "why"), [("time.sleep(60)", "late"), ("time.sleep(0.7)", "ended")])
-def test_nothing_of_it_is_left(monkeypatch: pytest.MonkeyPatch, ending: str, why: str) -> None:
-    # A launcher that ends, or is ended, leaves its processes in sessions of their own behind.
-    child, said = start(monkeypatch, GRANDCHILD + ending)
-    ended = wait(child, seconds=2.0)
-    assert ended.reason == why
-    assert is_gone(int(said[0]))
+def test_no_process_of_it_is_left(monkeypatch: pytest.MonkeyPatch, ending: str, why: str) -> None:
+    # A launcher that ends, or is killed, leaves processes behind in sessions of their own.
+    child, lines = start(monkeypatch, GRANDCHILD + ending)
+    result = wait(child, seconds=2.0)
+    assert result.reason == why
+    assert is_gone(int(lines[0]))
 
 
 def test_a_stopped_process_is_ended_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     child, _ = start(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
-    begun = time.monotonic()
+    begin = time.monotonic()
     assert wait(child, seconds=1.0).reason == "late"
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begin < 4
 
 
-def test_silence_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_child_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     child, _ = start(monkeypatch, "import time; print('here', flush=True); time.sleep(60)")
     assert wait(child, patience=1.0).reason == "silent"
 
 
-def test_a_process_that_hangs_after_an_error_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(children, "SECONDS_AFTER_FATAL", 1.0)
+def test_a_process_that_hangs_after_an_error_is_ended_sooner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(child_process, "SECONDS_AFTER_FATAL", 1.0)
     child, _ = start(monkeypatch, "import time; print('MemoryError', flush=True); time.sleep(60)")
-    ended = wait(child)
-    assert (ended.reason, ended.out_of_memory) == ("silent", True)
+    result = wait(child)
+    assert (result.reason, result.out_of_memory) == ("silent", True)
     child, _ = start(
         monkeypatch, "import time; print('a batch did not fit in memory: at most 9', flush=True); time.sleep(2)"
     )
-    assert wait(child).well
+    assert wait(child).succeeded
 
 
-def test_work_that_goes_on_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    beat = tmp_path / ".alive"
-    script = f"import time, pathlib\nfor _ in range(8): pathlib.Path({str(beat)!r}).touch(); time.sleep(0.4)"
-    monkeypatch.setattr(children, "launch_command", lambda *_: [sys.executable, "-c", script])
-    assert wait(ChildProcess([], 1, print, print, beat), patience=1.5).well
+def test_a_heartbeat_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    heartbeat = tmp_path / ".alive"
+    script = f"import time, pathlib\nfor _ in range(8): pathlib.Path({str(heartbeat)!r}).touch(); time.sleep(0.4)"
+    monkeypatch.setattr(child_process, "launch_command", lambda *_: [sys.executable, "-c", script])
+    assert wait(ChildProcess([], 1, print, print, heartbeat), patience=1.5).succeeded
 
 
-def test_it_may_finish_when_the_run_is_asked_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_gives_its_child_time_to_save(monkeypatch: pytest.MonkeyPatch) -> None:
     script = "import signal, sys, time; signal.signal(15, lambda *_: (print('saved', flush=True), sys.exit(143)))\n"
-    child, said = start(monkeypatch, script + "print('on', flush=True); time.sleep(60)")
+    child, lines = start(monkeypatch, script + "print('on', flush=True); time.sleep(60)")
     assert wait(child, stop_after=1.0).reason == "stopped"
-    assert said == ["on", "saved"]
+    assert lines == ["on", "saved"]
 
 
 @pytest.mark.parametrize(
@@ -128,10 +128,10 @@ def test_it_may_finish_when_the_run_is_asked_to_end(monkeypatch: pytest.MonkeyPa
         ("ValueError: train.hold_out is 4", False, False),
     ],
 )
-def test_the_words_of_torch_and_the_system_are_understood(line: str, memory: bool, space: bool) -> None:
-    ended = ChildResult(1, "ended", ("train 3/9", line))
-    assert (ended.out_of_memory, ended.disk_full) == (memory, space)
-    assert line[:50] in ended.describe()
+def test_messages_of_torch_and_the_system_are_recognized(line: str, memory: bool, space: bool) -> None:
+    result = ChildResult(1, "ended", ("train 3/9", line))
+    assert (result.out_of_memory, result.disk_full) == (memory, space)
+    assert line[:50] in result.describe()
 
 
 def test_a_stage_ends_with_the_run_that_started_it(tmp_path: Path) -> None:
@@ -170,10 +170,10 @@ def test_a_signal_to_a_run_of_several_processes_ends_all_of_them(
     words = ["--recipe", "smoke_symbols", "--processes", "2", "--set", "train.steps=100000", "--run-dir", str(tmp_path)]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     metrics = tmp_path / "metrics.jsonl"
-    with process_family([sys.executable, "-m", "pipeline", "solve", *words]) as (run, started):
+    with process_family([sys.executable, "-m", "pipeline", "solve", *words]) as (run, children):
         wait_until(lambda: run.poll() is not None or (metrics.exists() and metrics.read_text() != ""))
         assert run.poll() is None
-        assert len(started()) == 3, "a launcher and two processes"
+        assert len(children()) == 3, "a launcher and two processes"
         run.send_signal(number)
         assert run.wait(timeout=60) == (143 if number == signal.SIGTERM else -9)
     assert bool(list((tmp_path / "checkpoints").glob("step_*"))) == (number == signal.SIGTERM)

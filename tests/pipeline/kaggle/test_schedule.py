@@ -1,4 +1,4 @@
-"""The plan of a run that nobody watches: what is kept for prediction, and what never happens."""
+"""The schedule of an unattended run: time reserved for prediction, and limits that always hold."""
 
 import pytest
 from hypothesis import given
@@ -10,14 +10,14 @@ from pipeline.kaggle.schedule import LEAST_MARGIN, SECONDS_TO_END, PassSchedule,
 SETTINGS = UnattendedSettings(margin=0.02, passes=(0.1, 0.4), first_views=4, predict_share=0.25)
 
 
-def test_an_unknown_speed_keeps_the_whole_share() -> None:
-    plan = PassSchedule(1000, SETTINGS, 129)
-    assert plan.finish == 980
-    assert plan.last_pass(0).begin == pytest.approx(980 - SECONDS_TO_END - 250)
-    assert plan.last_pass(0).views == 129
+def test_an_unknown_speed_reserves_the_whole_share() -> None:
+    schedule = PassSchedule(1000, SETTINGS, 129)
+    assert schedule.finish == 980
+    assert schedule.last_pass(0).begin == pytest.approx(980 - SECONDS_TO_END - 250)
+    assert schedule.last_pass(0).views == 129
 
 
-def test_a_known_speed_keeps_what_it_needs() -> None:
+def test_a_known_speed_reserves_what_it_needs() -> None:
     fast = PassSchedule(1000, SETTINGS, 129, Speed(start=10, view=0.5))
     assert fast.last_pass(100).views == 129
     assert fast.last_pass(100).begin == pytest.approx(980 - SECONDS_TO_END - 1.2 * (10 + 129 * 0.5))
@@ -26,16 +26,18 @@ def test_a_known_speed_keeps_what_it_needs() -> None:
     assert slow.last_pass(100).begin >= 980 - SECONDS_TO_END - 250
 
 
-def test_training_on_each_task_is_paid_from_the_same_share() -> None:
-    plan = PassSchedule(1000, SETTINGS, 129, Speed(start=10, view=2.0, extra=100))
-    assert plan.last_pass(0).views == int(((250 - 120) / 1.2 - 10) / 2)
-    dear = PassSchedule(1000, SETTINGS, 129, Speed(start=10, view=2.0), last_cost=2.0)
-    assert dear.last_pass(0).views == int((250 / 1.2 - 10) / 4), "candidates are rescored"
+def test_training_on_each_task_takes_time_from_the_same_share() -> None:
+    schedule = PassSchedule(1000, SETTINGS, 129, Speed(start=10, view=2.0, extra=100))
+    assert schedule.last_pass(0).views == int(((250 - 120) / 1.2 - 10) / 2)
+    rescored = PassSchedule(1000, SETTINGS, 129, Speed(start=10, view=2.0), last_cost=2.0)
+    assert rescored.last_pass(0).views == int((250 / 1.2 - 10) / 4), "candidates are rescored"
     too_much = PassSchedule(1000, SETTINGS, 129, Speed(start=10, view=2.0, extra=300))
-    assert plan.affords_extra()
-    assert PassSchedule(60, SETTINGS, 129, Speed(start=60)).affords_extra(), "where there is none"
+    assert schedule.affords_extra()
+    assert PassSchedule(60, SETTINGS, 129, Speed(start=60)).affords_extra(), "there is no extra"
     assert not too_much.affords_extra()
-    assert too_much.last_pass(0).views == int((250 / 1.2 - 10) / 2), "it is left out, and costs nothing"
+    assert too_much.last_pass(0).views == int((250 / 1.2 - 10) / 2), (
+        "training on each task is left out, so it takes no time"
+    )
 
 
 def test_a_cheap_pass_comes_by_half_time_and_early_ones_only_in_long_runs() -> None:
@@ -55,23 +57,23 @@ def test_everything_ends_before_the_margin(
     budget: float, most: int, margin: float, share: float, start: float, view: float | None, extra: float, passed: float
 ) -> None:
     settings = UnattendedSettings(margin=margin, predict_share=share)
-    plan = PassSchedule(budget, settings, most, Speed(start, view, extra))
+    schedule = PassSchedule(budget, settings, most, Speed(start, view, extra))
     now = passed * budget
-    last = plan.last_pass(now)
-    assert plan.finish <= budget - max(LEAST_MARGIN, margin * budget)
-    assert last.until <= plan.finish - SECONDS_TO_END
+    last = schedule.last_pass(now)
+    assert schedule.finish <= budget - max(LEAST_MARGIN, margin * budget)
+    assert last.until <= schedule.finish - SECONDS_TO_END
     assert 1 <= last.views <= most
     assert last.begin >= now
-    cheap = plan.cheap_pass(now)
+    cheap = schedule.cheap_pass(now)
     assert 1 <= cheap.views <= most
     assert cheap.until <= max(last.begin, now)
-    assert plan.describe(now)
+    assert schedule.describe(now)
 
 
-def test_speed_is_what_was_seen() -> None:
-    whole = Speed().measured(start=6.0, seconds=10.0, share=1.0, views=5)
+def test_speed_is_measured_from_the_share_done() -> None:
+    whole = Speed().with_measurement(start=6.0, seconds=10.0, share=1.0, views=5)
     assert (whole.start, whole.view) == (6.0, 2.0)
-    half = Speed().measured(start=6.0, seconds=10.0, share=0.5, views=5)
+    half = Speed().with_measurement(start=6.0, seconds=10.0, share=0.5, views=5)
     assert half.view == 4.0
-    assert Speed().measured(6.0, 10.0, 0.0, 5) == Speed()
-    assert Speed().measured(6.0, 0.0, 1.0, 5) == Speed(), "what was there already has not been timed"
+    assert Speed().with_measurement(6.0, 10.0, 0.0, 5) == Speed()
+    assert Speed().with_measurement(6.0, 0.0, 1.0, 5) == Speed(), "parts from an earlier start were not timed"

@@ -1,4 +1,4 @@
-"""Runs that nobody watches, small ones whole: what is promised of their time, their files and their end."""
+"""Unattended runs, small but complete: their time, their files and their end are as documented."""
 
 import json
 import os
@@ -41,7 +41,7 @@ TINY = [
 
 
 def write_challenges(folder: Path, broken: bool = False) -> Path:
-    """Four real tasks, outputs hidden; a malformed one in the middle."""
+    """Write four real tasks with hidden outputs, and if `broken` a malformed one in the middle."""
     tasks = load_tasks("arc-agi-1/training", Selection(max_side=3, limit=4))
     value: dict[str, Any] = {
         task.id: {
@@ -59,7 +59,7 @@ def write_challenges(folder: Path, broken: bool = False) -> Path:
 
 
 def start(file: Path, run: Path, *more: str, budget: str = "60s") -> subprocess.Popen[str]:
-    """The command, in a process that says at its end whether it imported torch."""
+    """Start the command in a process that prints at its end whether it imported torch."""
     script = "import os, sys; from pipeline.__main__ import main\n"
     script += "os._exit = lambda code: (print('TORCH', 'torch' in sys.modules), sys.exit(code))\nmain(sys.argv[1:])"
     settings = [f"--set={text}" for text in (*TINY, *more)]
@@ -70,23 +70,23 @@ def start(file: Path, run: Path, *more: str, budget: str = "60s") -> subprocess.
 
 
 def complete(submission: Path, file: Path) -> bool:
-    found = read_submission(submission)
-    wanted = json.loads(file.read_text())
-    return found.keys() == wanted.keys() and all(len(found[name]) == len(wanted[name]["test"]) for name in wanted)
+    entries = read_submission(submission)
+    tasks = json.loads(file.read_text())
+    return entries.keys() == tasks.keys() and all(len(entries[name]) == len(tasks[name]["test"]) for name in tasks)
 
 
-def test_a_run_from_filler_to_answers_without_torch(tmp_path: Path) -> None:
+def test_a_run_from_placeholders_to_predictions_without_torch(tmp_path: Path) -> None:
     file, run = write_challenges(tmp_path, broken=True), tmp_path / "run"
-    begun = time.monotonic()
+    begin = time.monotonic()
     process = start(file, run, "train.steps=6", "train.log_every=2", budget="3m")
     while not (run / "submission.json").exists():
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begin < 10
         time.sleep(0.05)
     assert complete(run / "submission.json", file)
-    said, _ = process.communicate(timeout=170)
-    assert process.returncode == 0, said
-    assert "TORCH False" in said
-    assert re.search(r"is complete and valid, [1-7] of 9 test inputs answered", said)
+    output, _ = process.communicate(timeout=170)
+    assert process.returncode == 0, output
+    assert "TORCH False" in output
+    assert re.search(r"is complete and valid, [1-7] of 9 test inputs answered", output)
     assert complete(run / "submission.json", file)
     (incident,) = json.loads((run / "incidents.json").read_text())
     assert "5badc0de" in incident
@@ -94,22 +94,23 @@ def test_a_run_from_filler_to_answers_without_torch(tmp_path: Path) -> None:
     assert (run / "passes" / "1" / "predictions.json").exists()
 
 
-def test_asked_to_end_it_ends_with_what_it_has(tmp_path: Path) -> None:
+def test_a_run_that_gets_sigterm_ends_with_what_it_has(tmp_path: Path) -> None:
     file, run = write_challenges(tmp_path), tmp_path / "run"
     process = start(file, run, budget="10m")
-    metrics, begun = run / "metrics.jsonl", time.monotonic()
+    metrics = run / "metrics.jsonl"
+    begin = time.monotonic()
     while not metrics.exists():
-        assert time.monotonic() - begun < 60
+        assert time.monotonic() - begin < 60
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=30)
-    assert process.returncode == 0, said
-    assert "asked to end" in said
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    assert "asked to end" in output
     assert complete(run / "submission.json", file)
-    assert list((run / "checkpoints").glob("step_*")), "what was trained is kept"
+    assert list((run / "checkpoints").glob("step_*")), "the trained weights are kept"
 
 
-def test_bad_input_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
+def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     config = recipe("kaggle")
     with pytest.raises(ValueError, match="--budget"):
         solve_unattended(config, tmp_path / "run")
@@ -123,22 +124,22 @@ def test_bad_input_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
 def test_a_backbone_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     config = recipe("kaggle")
     (tmp_path / "checkpoint.json").write_text('{"format": 3, "files": ')
-    same, backbone, lost = take_backbone_settings(config, tmp_path)
+    same, backbone, incidents = take_backbone_settings(config, tmp_path)
     assert (same, backbone) == (config, None)
-    assert "from scratch" in lost[0]
+    assert "from scratch" in incidents[0]
     assert take_backbone_settings(config, None) == (config, None, [])
 
 
-def test_a_backbone_with_a_symbol_axis_brings_what_belongs_to_it(tmp_path: Path) -> None:
-    theirs = recipe("smoke_symbols")
-    seal_checkpoint(tmp_path, 1, theirs.model_dump(mode="json"), [])
-    config, backbone, lost = take_backbone_settings(recipe("kaggle"), tmp_path)
-    assert (config.model, backbone, lost) == (theirs.model, tmp_path, [])
+def test_a_backbone_with_a_symbol_axis_brings_its_settings(tmp_path: Path) -> None:
+    symbols = recipe("smoke_symbols")
+    seal_checkpoint(tmp_path, 1, symbols.model_dump(mode="json"), [])
+    config, backbone, incidents = take_backbone_settings(recipe("kaggle"), tmp_path)
+    assert (config.model, backbone, incidents) == (symbols.model, tmp_path, [])
     assert (config.puzzles.ids, config.puzzles.augmentations) == ("transform", 7)
     assert config.train == recipe("kaggle").train
 
 
-def test_the_recipe_learns_as_fast_as_time_allows() -> None:
+def test_the_recipe_fits_its_schedule_to_the_time() -> None:
     config = recipe("kaggle")
     assert config.unattended is not None
     assert config.train.fit

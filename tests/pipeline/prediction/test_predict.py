@@ -161,7 +161,7 @@ def test_parts_of_something_else_are_removed(
         about.write_text(about.read_text()[:-5])
     notes = Notes()
     ask(puzzle_set, tmp_path / "out", notes)
-    assert notes.said("its parts belong to something else or are damaged")
+    assert notes.said("its parts were made from other inputs or are damaged")
     same_files(tmp_path / "out", plain)
 
 
@@ -287,7 +287,7 @@ def test_the_time_needed_is_that_of_every_row(puzzle_set: PuzzleSet, monkeypatch
 def test_what_is_no_part_is_not_removed(puzzle_set: PuzzleSet, tmp_path: Path) -> None:
     (tmp_path / "out.parts").mkdir()
     (tmp_path / "out.parts" / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"out.parts: holds thesis.txt"):
+    with pytest.raises(ValueError, match=r"out.parts: contains thesis.txt"):
         ask(puzzle_set, tmp_path / "out")
     assert (tmp_path / "out.parts" / "thesis.txt").read_text() == "mine"
 

@@ -163,7 +163,7 @@ def test_it_is_not_done_twice_and_more_candidates_are_scored_anew(
 
 def test_predictions_of_another_checkpoint_are_refused(puzzle_set: PuzzleSet, scored: Path) -> None:
     other = make_checkpoint(puzzle_set, seed=1)
-    with pytest.raises(ValueError, match=r"predicted by other weights; rescore it with the --checkpoint"):
+    with pytest.raises(ValueError, match=r"predicted with other weights; rescore it with the --checkpoint"):
         rescore(other, puzzle_set, PredictSettings(rescore=2), scored, Notes())
 
 

@@ -87,7 +87,7 @@ def test_a_model_that_draws_no_end_marks_is_not_asked_again(
     notes = Notes()
     made = ask(puzzle_set, tmp_path / "out", notes, second_pass=True)
     total = sum(len(task.tests) for task in puzzle_set.tasks)
-    assert notes.said(f"{total} of {total} test inputs have answers without end marks")
+    assert notes.said(f"{total} of {total} test inputs have predictions without end marks")
     assert not made.answers.board.any()
     assert made.metadata["second_pass"] == {}
 

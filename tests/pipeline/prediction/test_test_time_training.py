@@ -17,7 +17,7 @@ from pipeline.config.run_config import PredictSettings, build_config, override
 from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.predict import make_predictor, predict
 from pipeline.prediction.test_time_training import (
-    TestTimeTrainer,
+    TaskTrainer,
     estimate_test_time_training,
     one_task_config,
     train_and_predict_tasks,
@@ -70,16 +70,16 @@ def answers_of(made: Predictions, task: str) -> dict[str, list[Any]]:
     return {"grid": grids} | {name: np.nan_to_num(getattr(rows, name), nan=1).tolist() for name in names}
 
 
-def make_specialist(trained: Checkpoint, puzzle_set: PuzzleSet) -> TestTimeTrainer:
+def make_specialist(trained: Checkpoint, puzzle_set: PuzzleSet) -> TaskTrainer:
     predictor = make_predictor(trained, puzzle_set, ONCE, join_process_group(), Notes())
     config = build_config(trained.config)
-    return TestTimeTrainer(predictor, BatchSize(config.model, 4, Notes().log), one_task_config(config), Notes().log)
+    return TaskTrainer(predictor, BatchSize(config.model, 4, Notes().log), one_task_config(config), Notes().log)
 
 
 # What is learnt, and what is not.
 
 
-def loss_on(specialist: TestTimeTrainer, task: int) -> float:
+def loss_on(specialist: TaskTrainer, task: int) -> float:
     """On the task's demonstrations under all of its augmentations."""
     starts, examples = specialist.predictor.questions.puzzle_set.starts, specialist.examples
     count = int(examples.trained[task])
@@ -213,7 +213,9 @@ def test_a_task_whose_training_breaks_is_answered_by_the_shared_weights(
     monkeypatch.setattr(Learner, "step", patched)
     made = train_and_predict_tasks(make_trained(puzzle_set), puzzle_set, ONCE, tmp_path / "out", notes)
     task, other = puzzle_set.tasks[1].id, puzzle_set.tasks[2].id
-    assert notes.said(f"task {task}: the loss or a gradient of step 3 is not finite; it is answered by the weights of")
+    assert notes.said(
+        f"task {task}: the loss or a gradient of step 3 is not finite; it is predicted with the checkpoint"
+    )
     assert answers_of(made, task)["halt_logit"] == pytest.approx(answers_of(shared, task)["halt_logit"], abs=1e-5)
     assert answers_of(made, other) == answers_of(read_predictions(plain), other)
 
@@ -224,13 +226,13 @@ def test_a_task_whose_training_breaks_is_answered_by_the_shared_weights(
 @pytest.fixture
 def trained_tasks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The tasks, by number, that are trained on from now on."""
-    train, found = TestTimeTrainer._train, []
+    train, found = TaskTrainer._train, []
 
-    def patched(specialist: TestTimeTrainer, task: int, *rest: Any) -> None:
+    def patched(specialist: TaskTrainer, task: int, *rest: Any) -> None:
         found.append(task)
         train(specialist, task, *rest)
 
-    monkeypatch.setattr(TestTimeTrainer, "_train", patched)
+    monkeypatch.setattr(TaskTrainer, "_train", patched)
     return found
 
 

@@ -111,7 +111,7 @@ def test_a_score_says_all_that_is_known(tmp_path: Path, capsys: pytest.CaptureFi
     assert "selection 50.0% [18.8, 81.2]" in told
     assert "pass@K 1 2 3 5 10 20 50 100 200 500 1000 macro 50.0% 50.0% 75.0% 75.0%" in told
     # No grid once for each of seven outputs: 7 of 7 * 5 + 3 * 3 + 3.
-    assert "right grid, median place: 2; malformed answers (no grid): 14.9%" in told
+    assert "right grid, median rank: 2; malformed predictions (no grid): 14.9%" in told
     assert "candidates 2 to 10 7 3 (42.9%) 6 (85.7%)" in told
     assert "larger side up to 5 7 3 (42.9%) 6 (85.7%)" in told
 
@@ -206,7 +206,7 @@ def test_two_submissions_are_compared_on_all_tasks(tmp_path: Path, capsys: pytes
     found = as_json(capsys, ours, SOURCE, "--against", theirs)
     assert (found["tasks"], found["against"]["gained"], found["against"]["neither"]) == (400, 3, 416 - 3 - 1 - 1)
     assert as_json(capsys, ours, SOURCE, "--against", theirs, "--tasks", f"{A},{D}")["tasks"] == 2
-    assert "does not say what it answers" in refusal(capsys, theirs, "--against", ours)
+    assert "does not record its source" in refusal(capsys, theirs, "--against", ours)
 
 
 def test_runs_on_different_tasks_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,7 +221,7 @@ def test_runs_on_different_tasks_are_not_compared(tmp_path: Path, capsys: pytest
     assert f"only the first 1 ({C})" in refusal(capsys, ours, "--against", fewer, "--tasks", f"{A},{C}")
     other = write_answers(tmp_path / "other", set(), sources=(OTHER,))
     said = refusal(capsys, ours, "--against", other)
-    assert f"answers {SOURCE} and {other} answers {OTHER}" in said
+    assert f"has the sources {SOURCE} and {other} has {OTHER}" in said
 
 
 def test_rankers_on_one_predictions_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -296,7 +296,7 @@ def test_what_cannot_be_is_refused(
 
 def test_a_submission_has_no_rankers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_run(tmp_path / "run", {A}) / "submission.json"
-    assert f"{file}: holds no predictions to rank" in refusal(capsys, file, SOURCE, "--rankers", "all")
+    assert f"{file}: has no predictions to rank" in refusal(capsys, file, SOURCE, "--rankers", "all")
 
 
 def voted(*arguments: str | Path) -> int:
@@ -315,7 +315,7 @@ def test_a_folder_is_not_pooled_with_itself_however_it_is_spelled(
     assert "twice" in capsys.readouterr().err
 
 
-def test_filler_is_not_passed_off_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_placeholders_in_a_submission_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_answers(tmp_path / "a", {A}, {B})
     assert voted(folder, SOURCE, "--out", tmp_path / "s.json") == 0
-    assert "of 416 test inputs have no answer and get the filler" in capsys.readouterr().out
+    assert "of 416 test inputs have no prediction and get the placeholder [[0]]" in capsys.readouterr().out

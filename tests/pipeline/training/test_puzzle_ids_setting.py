@@ -287,8 +287,8 @@ def test_outputs_in_a_colour_that_is_nowhere_public_are_told_of() -> None:
     shown = Task("shown", (Pair(one, two),), (Pair(three, three), Pair(one, None)))
     base, config = recipe("smoke"), recipe("smoke_symbols")
     assert describe_unreachable(config, [told, shown]) == (
-        "1 of 3 outputs hold a colour that no public grid of their task shows: no answer of a model with "
-        "model.palette=task can have it"
+        "1 of 3 outputs have a colour that is in no public grid of their task: a model with model.palette=task cannot "
+        "predict them"
     )
     assert describe_unreachable(config, [shown]) is None
     assert describe_unreachable(base, [told]) is None

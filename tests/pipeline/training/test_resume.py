@@ -226,7 +226,7 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_batch(
     assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run") == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "step 10 is not finite" in said
-    assert "the last checkpoint, of step 8, is whole" in said
+    assert "the last checkpoint, of step 8, is intact" in said
     kept = tmp_path / "run" / "failed_step_0000010" / "process_0"
     slots, weights = load_file(kept / "slots.safetensors"), load_file(kept / "model.safetensors")
     assert len(slots["tokens"]) == 16
@@ -252,13 +252,13 @@ def test_a_full_disk_ends_in_words_with_the_last_checkpoint_whole(
 
     def no_room(keeper: CheckpointManager, groups: list) -> None:
         if keeper.last_step == 8:
-            raise keeper._no_space("it takes 9 MB, and 1 MB are free")
+            raise keeper._no_space("it needs 9 MB, and 1 MB are free")
         check(keeper, groups)
 
     with monkeypatch.context() as patch:
         patch.setattr(CheckpointManager, "_check_space", no_room)
         assert run(*command) == ExitCode.DISK_FULL
-    assert "the last one, of step 8, is whole" in " ".join(capsys.readouterr().err.split())
+    assert "the last one, of step 8, is intact" in " ".join(capsys.readouterr().err.split())
     assert run(*command) == 0
     same_run(alone, tmp_path / "run")
 

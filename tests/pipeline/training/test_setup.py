@@ -8,6 +8,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
+from augment import storage
+from pipeline.checkpoints import checkpoint as checkpoints
 from pipeline.checkpoints.load_model import choose_precision, prepare_model, varlen_works
 from pipeline.config.run_config import RunConfig, TrainSettings, override
 from pipeline.recipes.small import smoke
@@ -74,7 +76,7 @@ def test_compiling_is_off_on_the_cpu_unless_asked_for(
 
 
 def test_varlen_attention_is_refused_where_it_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"train\.attention=varlen: torch .* cannot do it in torch\.float32 on cpu"):
+    with pytest.raises(ValueError, match=r"train\.attention=varlen: torch .* does not support it in torch\.float32 on cpu"):
         prepare_model(make_model(), PuzzleEmbedding(2, 16), TrainSettings(attention="varlen"), CPU)
 
 
@@ -116,3 +118,18 @@ def test_a_tracker_that_is_not_there_is_refused_before_any_work(
     assert run("solve", "--recipe", "smoke", *chosen, "--run-dir", tmp_path / "run") == 2
     assert "tensorbord" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_the_checkpoint_that_a_run_starts_from_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint of the size of `arc2`'s has 2.5 GB."""
+    assert run("solve", "--recipe", "smoke", *SHORT, "--run-dir", tmp_path / "first") == 0
+    start = tmp_path / "first" / "checkpoints" / "final"
+    hashed: list[Path] = []
+    loaded: list[Path] = []
+    digest, load = storage._digest_file, checkpoints.load_file
+    monkeypatch.setattr(storage, "_digest_file", lambda path: [hashed.append(path), digest(path)][1])
+    monkeypatch.setattr(checkpoints, "load_file", lambda path: [loaded.append(path), load(path)][1])
+    words = ("solve", "--recipe", "smoke", *SHORT, "--checkpoint", start, "--run-dir", tmp_path / "second")
+    assert run(*words) == 0
+    assert hashed.count(start / "model.safetensors") == 1
+    assert loaded.count(start / "model.safetensors") == 1
