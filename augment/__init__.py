@@ -6,7 +6,7 @@ from augment.canvas import task_canvas
 from augment.colour_draws import Draws, FixedColours, draw_transforms
 from augment.contamination import Overlap, SeenTasks
 from augment.dihedral import DIHEDRAL_INVERSE, DIHEDRAL_PRODUCT, DIHEDRALS, TRANSPOSES, apply, invert, source_cell
-from augment.distinct import count_distinct, draw_augmentations, stabiliser
+from augment.distinct import count_distinct, draw_augmentations, find_symmetries
 from augment.grid import COLOURS, MAX_SIDE, Grid, GridError, grid_hash, parse_grid
 from augment.logic_puzzles.source import describe_logic_puzzles
 from augment.merge import DroppedTask, Duplicates, LeakError, OnLeak, Role, SourcedTasks
@@ -52,6 +52,7 @@ __all__ = [
     "draw_transforms",
     "extend_puzzle_set",
     "find_source_label",
+    "find_symmetries",
     "grid_hash",
     "invert",
     "load_tasks",
@@ -63,7 +64,6 @@ __all__ = [
     "puzzle_key",
     "select_tasks",
     "source_cell",
-    "stabiliser",
     "task_canvas",
     "write_puzzle_set",
 ]

@@ -26,7 +26,6 @@ from augment.task import Pair, Task, original_id
 
 LOOK_BYTES = 6
 """Length of a fingerprint's digest, which is stored as twice as many hex digits."""
-_TRANSPOSES = np.array(TRANSPOSES)
 _NO_GRID = np.zeros((0, 0), dtype=np.uint8)
 
 
@@ -140,7 +139,7 @@ def _plain_variants(input_: Grid, output: Grid) -> NDArray[np.uint8]:
         place = 4
         for part, grid in enumerate((input_, output)):
             height, width = grid.shape
-            shape = (width, height) if _TRANSPOSES[dihedral] else (height, width)
+            shape = (width, height) if TRANSPOSES[dihedral] else (height, width)
             variants[dihedral, 2 * part], variants[dihedral, 2 * part + 1] = shape
             for row in range(shape[0]):
                 for column in range(shape[1]):

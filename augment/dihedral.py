@@ -36,11 +36,10 @@ DIHEDRAL_PRODUCT = np.array(
 )
 """(8, 8): element [a, b] is the transform that is equal to b followed by a."""
 
-TRANSPOSES = (False, True, False, True, False, False, True, True)
+TRANSPOSES = np.array([False, True, False, True, False, False, True, True])
 """For each dihedral transform, whether it swaps height and width."""
 
 # Each transform is a composition of three optional parts, in this order: flip rows, flip columns, transpose.
-_TRANSPOSES = np.array(TRANSPOSES)
 _FLIPS_ROWS = np.array([False, False, True, True, False, True, False, True])
 _FLIPS_COLUMNS = np.array([False, True, True, False, True, False, False, True])
 
@@ -48,7 +47,7 @@ _FLIPS_COLUMNS = np.array([False, True, True, False, True, False, False, True])
 @njit(cache=True)
 def source_cell(dihedral: int, row: int, column: int, height: int, width: int) -> tuple[int, int]:
     """Return the cell of the original (height, width) grid that moves to (row, column) of the transformed grid."""
-    if _TRANSPOSES[dihedral]:
+    if TRANSPOSES[dihedral]:
         row, column = column, row
     if _FLIPS_ROWS[dihedral]:
         row = height - 1 - row
@@ -81,7 +80,7 @@ def invert(grid: Grid, dihedral: int, colours: NDArray[np.uint8]) -> Grid:
 @njit(cache=True)
 def _transform(grid: Grid, dihedral: int, colours: NDArray[np.uint8]) -> Grid:
     height, width = grid.shape
-    shape = (width, height) if _TRANSPOSES[dihedral] else (height, width)
+    shape = (width, height) if TRANSPOSES[dihedral] else (height, width)
     result = np.empty(shape, dtype=np.uint8)
     for row in range(shape[0]):
         for column in range(shape[1]):

@@ -33,7 +33,7 @@ _OPEN = np.int8(-1)
 """Value in a colour map for a colour that is not mapped yet."""
 
 
-def stabiliser(pairs: Sequence[Pair]) -> list[Augmentation]:
+def find_symmetries(pairs: Sequence[Pair]) -> list[Augmentation]:
     """Return the task's symmetries: the augmentations that map its set of pairs to itself, identity first.
 
     A hidden output matches only a hidden output. Colours that the pairs do not use are mapped to themselves.

@@ -83,7 +83,7 @@ class BatchSize:
     STATUS, FORGET_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
     def __init__(self, device: torch.device):
-        self.cuda, self.told = device.type == "cuda", self.STATUS.exists()
+        self.cuda, self.posterior = device.type == "cuda", self.STATUS.exists()
 
     def used(self) -> int:
         """Now."""
@@ -97,11 +97,11 @@ class BatchSize:
         """Begin again."""
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
-        elif self.told:
+        elif self.posterior:
             self.FORGET_PEAK.write_text("5")
 
     def _read(self, name: str) -> int:
-        lines = self.STATUS.read_text().splitlines() if self.told else []
+        lines = self.STATUS.read_text().splitlines() if self.posterior else []
         return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 

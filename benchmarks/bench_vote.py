@@ -31,7 +31,7 @@ import typer
 from augment import IDENTITY, PuzzleSet, SourcedTasks, Task, build_puzzle_set, load_tasks
 from pipeline.runtime.provenance import processor, versions
 from solver.data.batches import PuzzleDataset
-from solver.data.decode import take_back
+from solver.data.decode import decode_batch
 from solver.data.tokens import COLOUR, largest_corner
 from submissions import Predictions, Submission, make_submission, read_predictions, vote
 from submissions.grid_table import Grids, collect_rows, join_grids
@@ -141,7 +141,7 @@ def decode(answered: Answered, batch: Batch) -> Any:
     number = len(batch.tokens)
     sure = np.full(batch.tokens.shape, -0.1, np.float32)
     augmentations = answered.examples.dihedrals[batch.puzzles], answered.examples.colours[batch.puzzles]
-    return take_back(batch.tokens, sure, sure, np.full((number, 2), SIDE), *augmentations, SIDE)
+    return decode_batch(batch.tokens, sure, sure, np.full((number, 2), SIDE), *augmentations, SIDE)
 
 
 def collect(answered: Answered, batch: Batch, decoded: Any) -> tuple[PredictionRows, Grids]:

@@ -1,8 +1,8 @@
-"""The stages of the pipeline and its command line; files, devices, clocks.
+"""The pipeline's stages and command line, with their files, devices and time budget.
 
-Importing it makes OpenMP's threads sleep while they wait, unless OMP_WAIT_POLICY is set. They spin otherwise, and
-another process on the same cores then makes training many times slower (docs/lab_notebook.md). torch reads the variable
-when it is imported.
+Importing this package makes OpenMP's waiting threads sleep, unless OMP_WAIT_POLICY is set. Otherwise they spin, and
+another process on the same cores makes training many times slower (docs/lab_notebook.md). The variable is set here
+because torch reads it when it is imported.
 """
 
 import os

@@ -1,10 +1,10 @@
-"""Several models of one config, each from a seed of its own, whose predictions are pooled before the vote.
+"""Train an ensemble: several models of one config with different seeds, whose predictions are pooled for the vote.
 
-The first model is the run's own; the others are runs by themselves in RUN/ensemble/1, 2 ... With several models the
-predictions of each are in RUN/ensemble/N/predictions, and pooled in RUN/predictions.
+Model 0 is trained in the run folder itself; the others have run folders of their own, RUN/ensemble/1, 2 ... With
+several models the predictions of model N are in RUN/ensemble/N/predictions, and the pooled ones in RUN/predictions.
 
-Each of several processes trains a model alone, as long as there is one for each of them; they share the models that
-remain. A model that a process trains alone is trained as in a run of one process.
+With several processes, each trains whole models alone while there is one for every process. They train the remaining
+models together. A model that a process trains alone is trained as in a run of one process.
 """
 
 from collections.abc import Iterator
@@ -20,17 +20,17 @@ from submissions.prediction_files import read_predictions, write_predictions
 from submissions.predictions import Predictions, merge_predictions
 
 SEEDS_APART = 1000
-"""Between models, so that runs of neighbouring seeds share none."""
+"""Difference between the seeds of two models, so that ensembles of neighbouring seeds share no model."""
 
 
 @dataclass(frozen=True)
 class Model:
     """One model to train and predict with.
 
-    config: its own, with its seed
+    config: of this model, with its seed
     run: its run folder
     predictions: its predictions folder
-    reserve: seconds of the budget that its training leaves: for its predictions, and for the models after it
+    reserve: seconds of the budget that its training must leave, for its predictions and for the models after it
     """
 
     config: RunConfig
@@ -40,45 +40,51 @@ class Model:
 
 
 def each_model(config: RunConfig, run: RunFolder, budget: Budget, reserve: float = 0.0) -> Iterator[Model]:
-    """The models that this process trains, one after another: all of them where it is the only one.
+    """Yield the models that this process trains, one after another: all of them if there is one process.
 
-    While a model is out, this process may be the only one of its process group (`pipeline.runtime.distributed.alone`).
+    Until the next model is requested, this process may be the only one of its process group
+    (`pipeline.runtime.distributed.alone`).
 
     Args:
-        reserve: seconds of the budget in which all processes together predict with one model. Models that are trained
-            one after another share what is left equally.
+        config: of the run.
+        run: the run folder.
+        budget: of the whole run.
+        reserve: seconds in which all processes together predict with one model. Models that are trained one after
+            another share the rest of the budget equally.
     """
     if config.ensemble == 1:
         yield Model(config, run, run.predictions, seconds_kept(budget, [reserve]))
         return
     processes = join_process_group()
+    # In each round every process trains one model alone; the models that remain are shared by all processes.
     rounds = config.ensemble // processes.count if processes.count > 1 else 0
     shared = range(rounds * processes.count, config.ensemble)
+    # A process that predicts alone takes as many times longer as there are processes.
     reserves = [reserve * processes.count] * rounds + [reserve] * len(shared)
-    numbers = [turn * processes.count + processes.index for turn in range(rounds)]
+    numbers = [index * processes.count + processes.index for index in range(rounds)]
     finished = FinishedModels(run.path / "ensemble", processes)
     for place, number in enumerate([*numbers, *shared]):
         if place == rounds:
             finished.wait_for_all()
-        kept = seconds_kept(budget, reserves[place:])
+        seconds = seconds_kept(budget, reserves[place:])
         with alone() if place < rounds else nullcontext():
-            yield _model(config, number, run, kept)
+            yield _open_model(config, number, run, seconds)
     finished.wait_for_all()
 
 
-def _model(config: RunConfig, number: int, run: RunFolder, reserve: float) -> Model:
-    """One of several models; its run folder prints on the screen of the whole run."""
-    own = config_of(config, number)
+def _open_model(config: RunConfig, number: int, run: RunFolder, reserve: float) -> Model:
+    """Open one of several models; its run folder prints on the screen of the whole run."""
+    model_config = config_of(config, number)
     folder = run
     if number:
-        folder = RunFolder(run_folders(config, run.path)[number], own, first=join_process_group().index == 0)
+        folder = RunFolder(run_folders(config, run.path)[number], model_config, first=join_process_group().index == 0)
         folder.screen = run.screen
-    folder.log(f"model {number + 1} of {config.ensemble}, seed {own.seed}")
-    return Model(own, folder, predictions_folder(run.path, number), reserve)
+    folder.log(f"model {number + 1} of {config.ensemble}, seed {model_config.seed}")
+    return Model(model_config, folder, predictions_folder(run.path, number), reserve)
 
 
 def pool_predictions(config: RunConfig, run: RunFolder) -> Predictions:
-    """The predictions of all models together, the same in every process."""
+    """Return the predictions of all models together, the same in every process; the first process writes them."""
     if config.ensemble == 1:
         return read_predictions(run.predictions)
     folders = {f"model {number}": predictions_folder(run.path, number) for number in range(config.ensemble)}
@@ -91,50 +97,54 @@ def pool_predictions(config: RunConfig, run: RunFolder) -> Predictions:
 
 
 def config_of(config: RunConfig, number: int) -> RunConfig:
-    """The config of one model by itself: the first is the run's own."""
+    """Return the config of one model as a run of its own; that of model 0 is the run's config."""
     if number == 0:
         return config
     return config.model_copy(update={"seed": config.seed + SEEDS_APART * number, "ensemble": 1})
 
 
 def run_folders(config: RunConfig, path: Path) -> list[Path]:
-    """The run folder of every model."""
+    """Return the run folders of all models, in their order."""
     return [path, *(path / "ensemble" / str(number) for number in range(1, config.ensemble))]
 
 
 def predictions_folder(path: Path, number: int) -> Path:
-    """Where the predictions of one of several models are, in the run's folder."""
+    """Return the predictions folder of one of several models."""
     return path / "ensemble" / str(number) / "predictions"
 
 
 class FinishedModels:
-    """Which processes have finished the models that they train alone: a file for each process.
+    """Marker files that show which processes have finished the models that they train alone.
 
-    One may need hours more than another, and a collective operation ends with an error after half an hour. So they
-    look for each other's files instead.
+    One process may need hours more than another, and a collective operation ends with an error after half an hour.
+    So the processes poll for each other's files instead.
     """
 
     def __init__(self, folder: Path, processes: LaunchedProcesses):
         self.processes = processes
         self.marks = [folder / f".finished-{index}" for index in range(processes.count)]
         folder.mkdir(parents=True, exist_ok=True)
-        self._own.unlink(missing_ok=True)
-        processes.wait()
+        self._own_mark.unlink(missing_ok=True)
+        processes.wait()  # no process may see a mark that an earlier run left
 
     @property
-    def _own(self) -> Path:
+    def _own_mark(self) -> Path:
         return self.marks[self.processes.index]
 
     def wait_for_all(self) -> None:
-        """This process is done; wait until every other is too."""
-        self._own.touch()
+        """Mark this process as finished, and wait until all others are finished."""
+        self._own_mark.touch()
         self.processes.wait_until(lambda: all(mark.exists() for mark in self.marks))
 
 
 def seconds_kept(budget: Budget, reserves: list[float]) -> float:
-    """Seconds of the budget that a model's training leaves: predictions of it and of those after it, their training.
+    """Return the seconds of the budget that a model's training must leave for predictions and for later models.
 
-    reserves: seconds in which each of these models predicts, in their order
+    The rest of the budget is shared equally among the trainings of this model and the models after it.
+
+    Args:
+        budget: of the whole run.
+        reserves: seconds in which this model and each model after it predicts, in their order.
     """
     if budget.left() == float("inf"):
         return 0.0

@@ -1,8 +1,4 @@
-"""From train sources to a backbone: what `pretrain` does, in order.
-
-In: a config, whose scored source stays unseen, and a run's folder. Out: the backbone's folder
-(`pipeline.checkpoints.backbone`).
-"""
+"""Train a backbone (`pipeline.checkpoints.backbone`) on train sources, without the tasks of the scored source."""
 
 import shutil
 from collections.abc import Sequence
@@ -25,13 +21,18 @@ from pipeline.training.train import train
 
 
 def pretrain(config: RunConfig, path: Path, out: Path) -> None:
-    """Train on every pair of the train sources but for what is unseen, and write the backbone.
+    """Train on every pair of the train sources, except tasks that contain a scored one, and write the backbone.
 
-    The same call goes on with a run that was stopped, and replaces the backbone that an earlier part of it left. Of
-    several processes (`torchrun`, `accelerate launch`) all train, and the first does the rest.
+    The same call resumes a run that was stopped, and replaces the backbone that an earlier call wrote. Of several
+    processes (`torchrun`, `accelerate launch`) all train, and the first one alone builds and writes.
+
+    Args:
+        config: of the run; the tasks of its source stay unseen.
+        path: the run folder.
+        out: the backbone's folder.
 
     Raises:
-        ValueError: where there is nothing to train on, or `out` is something else.
+        UserError: if there is nothing to train on, or `out` exists and is not a backbone of this run.
     """
     check(config, out)
     budget = Budget(config.budget)
@@ -39,65 +40,74 @@ def pretrain(config: RunConfig, path: Path, out: Path) -> None:
     unseen = load_tasks(config.source, config.selection.selection())
     sources = gather([], Selection(), list(config.train_sources))
     run = RunFolder(path, config, first=is_first())
-    kept = leave_out(sources, unseen, config.puzzles.max_side, run) if run.first else []
-    puzzle_set = build(config, kept, run)
-    trained = train(config, puzzle_set, run, budget)
+    # Only the first process builds; the others read its puzzle set.
+    clean = leave_out(sources, unseen, config.puzzles.max_side, run) if run.first else []
+    puzzle_set = build(config, clean, run)
+    checkpoint = train(config, puzzle_set, run, budget)
     if processes.index == 0:
-        shutil.rmtree(out, ignore_errors=True)  # the backbone of an earlier part of this run
-        size = write_backbone(trained, out, _card(config, puzzle_set, len(unseen)) | describe_training(path))
+        shutil.rmtree(out, ignore_errors=True)  # `check` allows only the backbone of an earlier call here
+        size = write_backbone(checkpoint, out, _card(config, puzzle_set, len(unseen)) | describe_training(path))
         run.log(f"done in {format_duration(budget.used())}: {out}, {size:,} bytes")
 
 
 def check(config: RunConfig, out: Path) -> None:
-    """ValueError for what cannot be pretrained, and where `out` is there and no backbone of this run."""
+    """Raise UserError if the config cannot be pretrained, or if `out` exists and is not a backbone of this run."""
     if not config.train_sources:
         raise ConfigError("pretrain: there is nothing to train on", "name a source with --train")
     if config.ensemble > 1:
         raise ConfigError(f"pretrain: a backbone is one model, and ensemble is {config.ensemble}", "set ensemble=1")
     if config.checkpoint:
         raise ConfigError(
-            "pretrain: a backbone is trained from scratch, so that it is known what it has seen",
-            "leave the checkpoint out",
+            "pretrain: a backbone is trained from scratch, so that all tasks it was trained on are known",
+            "leave out the checkpoint",
         )
     try:
-        theirs = read_json(out / "checkpoint.json")["config"]
-        ours = not differences(theirs, config.model_dump(mode="json")).keys() - MAY_CHANGE
+        old_config = read_json(out / "checkpoint.json")["config"]
+        same_run = not differences(old_config, config.model_dump(mode="json")).keys() - MAY_CHANGE
     except (ValueError, OSError, KeyError, TypeError, AttributeError):
-        ours = False
-    if not ours:
+        same_run = False
+    if not same_run:
         refuse_old(out)
 
 
 def leave_out(
     sources: Sequence[SourcedTasks], unseen: Sequence[Task], max_side: int | None, console: Console
 ) -> list[SourcedTasks]:
-    """The train sources without tasks that hold an unseen one (`augment.contamination`) or are too large; says which.
+    """Return the train sources without tasks that contain an unseen one or are too large, and log which those are.
+
+    Args:
+        sources: the train sources.
+        unseen: tasks that no train task may contain (`augment.contamination`).
+        max_side: the largest side of a grid; None for no limit.
+        console: for the log lines.
 
     Raises:
-        ValueError: where no task is left.
+        UserError: if no task is left.
     """
-    kept = []
+    clean = []
     for source in sources:
-        held = {found.holder for found in SeenTasks.remember(source.tasks).find_all(unseen)}
-        if held:
-            listed = ", ".join(sorted(held))
-            console.log(f"left out of {source.source}, tasks that hold an unseen task ({len(held)}): {listed}")
-        other = replace(source, tasks=[task for task in source.tasks if task.id not in held])
-        small = within([other], max_side)[0]
-        if large := len(other.tasks) - len(small.tasks):
+        overlapping = {overlap.holder for overlap in SeenTasks.remember(source.tasks).find_all(unseen)}
+        if overlapping:
+            names = ", ".join(sorted(overlapping))
+            console.log(f"left out of {source.source}, tasks that contain an unseen task ({len(overlapping)}): {names}")
+        disjoint = replace(source, tasks=[task for task in source.tasks if task.id not in overlapping])
+        small = within([disjoint], max_side)[0]
+        if large := len(disjoint.tasks) - len(small.tasks):
             console.log(f"left out of {source.source}, tasks with a side over {max_side}: {large}")
-        kept.append(small)
-    if not any(source.tasks for source in kept):
-        raise UserError("pretrain: no task is left to train on", "raise puzzles.max_side or name another --train")
-    return kept
+        clean.append(small)
+    if not any(source.tasks for source in clean):
+        raise UserError(
+            "pretrain: no task is left to train on", "raise puzzles.max_side or name another source with --train"
+        )
+    return clean
 
 
 def _card(config: RunConfig, puzzle_set: PuzzleSet, unseen: int) -> dict[str, str]:
-    """What the backbone was trained on."""
+    """Return what the backbone was trained on, for its card."""
     sources = {name: puzzle_set.sources.count(name) for name in sorted(set(puzzle_set.sources))}
-    listed = ", ".join(f"{name} ({count:,} tasks)" for name, count in sources.items())
+    source_list = ", ".join(f"{name} ({count:,} tasks)" for name, count in sources.items())
     return {
         "recipe": config.recipe,
-        "data": f"{listed}, each under up to {puzzle_set.requested:,} augmentations besides itself",
-        "unseen": f"{unseen:,} tasks of {config.source}: no task that holds one of them was trained on",
+        "data": f"{source_list}, each under up to {puzzle_set.requested:,} augmentations besides itself",
+        "unseen": f"{unseen:,} tasks of {config.source}: no task that contains one of them was trained on",
     }

@@ -1,4 +1,4 @@
-"""The whole program, one call per stage: from ARC tasks to a scored submission. README.md shows the same lines."""
+"""Run the whole pipeline, one call per stage: from ARC tasks to a scored submission. README.md shows the same lines."""
 
 from pathlib import Path
 
@@ -19,10 +19,20 @@ from submissions.vote import vote
 
 
 def solve(config: RunConfig, run_dir: Path) -> Score | None:
-    """Run every stage; returns the score where the solutions are known. Stages that are done are not repeated.
+    """Run every stage; stages that an earlier call completed are not repeated.
 
-    Of several processes (torchrun, accelerate launch) all train and predict; the first builds, votes, writes and
-    returns the score.
+    Of several processes (torchrun, accelerate launch) all train and predict. The first one alone builds, votes and
+    writes.
+
+    Args:
+        config: of the run.
+        run_dir: the run folder, which is created or resumed.
+
+    Returns:
+        The score, in the first process, if the solutions are known; else None.
+
+    Raises:
+        UserError: if the config, the source or the folder is refused.
     """
     budget = Budget(config.budget)
     check_start(config)
@@ -31,9 +41,9 @@ def solve(config: RunConfig, run_dir: Path) -> Score | None:
     run = RunFolder(run_dir, config, first=is_first())
     open_submission(sources[0].tasks, run)
     puzzle_set = build(config, sources, run)
-    for model in each_model(config, run, budget, seconds_to_reserve(config, puzzle_set, run)):
-        checkpoint = train(model.config, puzzle_set, model.run, budget, model.reserve)
-        run_prediction(config, checkpoint, puzzle_set, model.predictions, model.run)
+    for member in each_model(config, run, budget, seconds_to_reserve(config, puzzle_set, run)):
+        checkpoint = train(member.config, puzzle_set, member.run, budget, member.reserve)
+        run_prediction(config, checkpoint, puzzle_set, member.predictions, member.run)
     predictions = pool_predictions(config, run)
     if not is_first():
         return None

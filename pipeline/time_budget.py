@@ -1,7 +1,4 @@
-"""Wall-clock time: durations people write, and how much of a budget is left.
-
-In: "10m", "11h50m", "90s" or seconds. Out: seconds.
-"""
+"""Wall-clock time: parse and format durations ("10m", "11h50m", "90s"), and measure what is left of a budget."""
 
 import re
 import time
@@ -13,19 +10,25 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 def parse_duration(value: Any) -> Any:
-    """Seconds of a duration such as "11h50m", "10m", "90s" or "90"; anything but text is passed on as it is."""
+    """Return the seconds of a duration such as "11h50m", "10m", "90s" or "90".
+
+    A value that is not text is returned as it is, for pydantic to validate.
+
+    Raises:
+        UserError: if the text is not a duration.
+    """
     if not isinstance(value, str):
         return value
     if re.fullmatch(r"\d+(\.\d+)?", value.strip()):
         return float(value)
     parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", value.strip())
     if not parts or "".join(number + unit for number, unit in parts) != value.strip():
-        raise UserError(f"{value!r} is not a duration: write 11h50m, 10m, 90s or seconds")
+        raise UserError(f"{value!r} is not a duration", "write for example 11h50m, 10m, 90s or a number of seconds")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as people read them: 42s, 3m05s, 11h50m."""
+    """Format seconds for people: 42s, 3m05s, 11h50m."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -34,16 +37,16 @@ def format_duration(seconds: float) -> str:
 
 
 class Budget:
-    """A stretch of wall-clock time that began when this was made; without a limit it never ends."""
+    """A limit of wall-clock time in seconds, counted from the creation of this object; None for no limit."""
 
     def __init__(self, seconds: float | None):
         self._limit = seconds
         self._start = time.monotonic()
 
     def used(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return time.monotonic() - self._start
 
     def left(self, reserve: float = 0.0) -> float:
-        """Seconds until the end, less what is reserved for later stages."""
+        """Return the seconds until the end, minus those reserved for later stages; infinity without a limit."""
         return float("inf") if self._limit is None else self._limit - self.used() - reserve

@@ -1,10 +1,10 @@
-"""One stage of a run whose folder stands, as a process of its own: what `solve` starts when nobody watches.
+"""Run one stage of an existing run folder as a separate process, for the supervisor and for launchers.
 
     python -m pipeline.worker train RUN --until T --later SECONDS [--micro-batch N] [--from-scratch]
     python -m pipeline.worker predict RUN --until T --out FOLDER --views N [--boards N] [--last] [--plain]
-    python -m pipeline.worker solve RUN                              all of them, by a launcher
+    python -m pipeline.worker solve RUN                              all stages, started by a launcher
 
-Times are of the monotonic clock, which all processes of a machine share. The stage ends itself when its parent does.
+Times T are of the monotonic clock, which all processes of a machine share. The process ends when its parent does.
 """
 
 import argparse
@@ -33,20 +33,20 @@ from solver.training.micro_batches import ran_out_of_memory
 DAMAGED_PREFIX = "checkpoints.damaged-"
 
 
-def train_stage(config: RunConfig, run: RunFolder, given: argparse.Namespace) -> None:
-    """Train until it is time for something else; later stretches go on from there."""
-    if given.from_scratch:
+def train_stage(config: RunConfig, run: RunFolder, options: argparse.Namespace) -> None:
+    """Train until `options.until`; a later call resumes from the checkpoint that is written then."""
+    if options.from_scratch:
         set_checkpoints_aside(run)
-    changes = {"train.micro_batch": given.micro_batch} if given.micro_batch else {}
-    budget = Budget(max(given.until - time.monotonic(), 1e-3))
-    window = TrainingWindow(later=given.later, save_every=given.save_every)
+    changes = {"train.micro_batch": options.micro_batch} if options.micro_batch else {}
+    budget = Budget(max(options.until - time.monotonic(), 1e-3))
+    window = TrainingWindow(later=options.later, save_every=options.save_every)
     train(override(config, changes), open_puzzle_set(run.puzzles), run, budget, window=window)
 
 
 def predict_stage(config: RunConfig, run: RunFolder, options: argparse.Namespace) -> None:
-    """Predict every test input with the newest checkpoint that can be read; the last pass as the config asks for."""
+    """Predict every test input with the newest readable checkpoint; only the last pass rescores and predicts twice."""
     changes = {"augmentations": options.views - 1, "batch_size": options.boards or config.predict.batch_size}
-    if not options.last:
+    if not options.last:  # cheap passes
         changes |= {"second_pass": False, "rescore": 0}
     checkpoint = newest_checkpoint(run)
     predict_config = config.model_copy(update={"predict": config.predict.model_copy(update=changes)})
@@ -55,16 +55,17 @@ def predict_stage(config: RunConfig, run: RunFolder, options: argparse.Namespace
 
 
 def newest_checkpoint(run: RunFolder) -> Checkpoint:
-    """Load the checkpoint of the most steps that is intact: final ones, those on the way, and those set aside.
+    """Load the intact checkpoint of the most steps: final, intermediate, or in a folder set aside as damaged.
 
     Raises:
-        CheckpointError: where there is none.
+        CheckpointError: if there is none.
     """
     places = [run.checkpoints, *sorted(run.path.glob(f"{DAMAGED_PREFIX}*"), reverse=True)]
     folders = [folder for place in places for folder in (place / "final", *sorted(place.glob("step_[0-9]*"))[::-1])]
     steps: dict[Path, int] = {}
     for folder in filter(Path.exists, folders):
         try:
+            # Headers are read first: the weights of one checkpoint only have to be loaded.
             steps[folder] = read_checkpoint_header(folder).step
         except CheckpointError as error:
             run.warn(f"{error.summary}; another checkpoint is used")
@@ -73,56 +74,58 @@ def newest_checkpoint(run: RunFolder) -> Checkpoint:
             return load_checkpoint(folder)
         except CheckpointError as error:
             run.warn(f"{error.summary}; another checkpoint is used")
-    raise CheckpointError(f"{run.checkpoints}: no checkpoint can be read, so there is nothing to predict with")
+    raise CheckpointError(f"{run.checkpoints}: no checkpoint can be read to predict with", "train the run again")
 
 
 def set_checkpoints_aside(run: RunFolder) -> None:
-    """Training begins anew; what could not be gone on from is kept under another name."""
+    """Rename the folder of unreadable checkpoints, so that training starts from scratch."""
     if is_first() and run.checkpoints.exists():
         aside = run.path / f"{DAMAGED_PREFIX}{int(time.time())}"
         run.checkpoints.rename(aside)
-        run.log(f"training begins anew; the old checkpoints are kept in {aside.name}")
+        run.log(f"training starts from scratch; the old checkpoints are kept in {aside.name}")
 
 
 def leave_with_parent() -> None:
-    """End this process as soon as the one that started the stage is gone: nobody else would."""
+    """End this process as soon as the process that started it is gone."""
     if number := int(os.environ.get(PARENT, "0")):
         end_with(number)
 
 
 def read_words(words: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.worker", allow_abbrev=False)
     stages = parser.add_subparsers(dest="stage", required=True)
-    trains = stages.add_parser("train")
-    predicts = stages.add_parser("predict")
-    for each in (trains, predicts):
-        each.add_argument("--until", type=float, required=True, help="monotonic time when to be done")
-    for each in (trains, predicts, stages.add_parser("solve")):
-        each.add_argument("run", type=Path)
-    trains.add_argument("--later", type=float, default=0.0, help="seconds of training that later stretches will have")
-    trains.add_argument("--save-every", type=float, default=None, help="seconds between checkpoints")
-    trains.add_argument("--micro-batch", type=int, default=None, help="boards at once")
-    trains.add_argument("--from-scratch", action="store_true", help="do not go on from the checkpoints that are there")
-    predicts.add_argument("--out", type=Path, required=True)
-    predicts.add_argument("--views", type=int, required=True, help="augmentations, the original counted")
-    predicts.add_argument("--boards", type=int, default=None, help="boards at once")
-    predicts.add_argument("--last", action="store_true", help="with all that the settings ask of predictions")
-    predicts.add_argument("--plain", action="store_true", help="without training on each task by itself")
+    train_parser = stages.add_parser("train")
+    predict_parser = stages.add_parser("predict")
+    for stage in (train_parser, predict_parser):
+        stage.add_argument("--until", type=float, required=True, help="monotonic time at which to be done")
+    for stage in (train_parser, predict_parser, stages.add_parser("solve")):
+        stage.add_argument("run", type=Path)
+    add = train_parser.add_argument
+    add("--later", type=float, default=0.0, help="seconds of training that later calls will have")
+    add("--save-every", type=float, default=None, help="seconds between checkpoints")
+    add("--micro-batch", type=int, default=None, help="boards computed at once")
+    add("--from-scratch", action="store_true", help="put the existing checkpoints aside instead of resuming")
+    add = predict_parser.add_argument
+    add("--out", type=Path, required=True)
+    add("--views", type=int, required=True, help="augmentations, the original counted")
+    add("--boards", type=int, default=None, help="boards computed at once")
+    add("--last", action="store_true", help="with second pass, rescoring and training on each task as configured")
+    add("--plain", action="store_true", help="without training on each task by itself")
     return parser.parse_args(words)
 
 
 def main(words: list[str]) -> None:
-    """Run one stage; an error that is no bug is reported in one line and by the exit code."""
+    """Run one stage; report an error that is not a bug in one line and by the exit code."""
     leave_with_parent()
-    given = read_words(words)
-    config = build_config(read_json(given.run / "config.json"))
+    options = read_words(words)
+    config = build_config(read_json(options.run / "config.json"))
     try:
-        if given.stage == "solve":
-            solve(config, given.run)
+        if options.stage == "solve":
+            solve(config, options.run)
         else:
-            run = RunFolder(given.run, config, first=is_first())
-            {"train": train_stage, "predict": predict_stage}[given.stage](config, run, given)
+            run = RunFolder(options.run, config, first=is_first())
+            {"train": train_stage, "predict": predict_stage}[options.stage](config, run, options)
         leave_process_group()
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not ran_out_of_memory(error):

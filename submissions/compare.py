@@ -23,7 +23,7 @@ from submissions.score import Score, measure_macro, score_predictions, solved_sh
 from submissions.submission_file import ATTEMPTS, Submission, make_submission
 from submissions.vote import vote
 
-RARE = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 """The significance level: a smaller p-value counts as a significant difference."""
 SMALLEST = 0.001
 """The smallest p-value that is printed; smaller ones appear as "< 0.001"."""
@@ -65,11 +65,11 @@ class Comparison:
         if not self.gained + self.lost:
             return "p = 1: no test output is solved by only one of the two."
         share = f"{self.p_value:.1%}" if self.p_value >= SMALLEST else f"less than {SMALLEST:.1%}"
-        verdict = "is significant" if self.p_value < RARE else "is not significant"
+        verdict = "is significant" if self.p_value < SIGNIFICANCE_LEVEL else "is not significant"
         return (
             f"p {self.p_text}: if both were equally good, a split at least as uneven as {self.gained} to {self.lost} "
-            f"would occur in {share} of such comparisons. The difference {verdict} at the {RARE:.0%} level (exact "
-            "McNemar test, two-sided)."
+            f"would occur in {share} of such comparisons. The difference {verdict} at the {SIGNIFICANCE_LEVEL:.0%} "
+            "level (exact McNemar test, two-sided)."
         )
 
     def to_json(self) -> dict[str, Any]:

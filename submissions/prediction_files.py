@@ -34,7 +34,7 @@ from submissions.predictions import (
     _align_tasks,
     renumbered,
 )
-from submissions.recursion_trace import recursion_table, recursions_of
+from submissions.recursion_trace import read_recursion_table, recursion_table
 
 FORMAT = 3
 ANSWERS_FILE = "answers.parquet"
@@ -42,7 +42,7 @@ GRIDS_FILE = "grids.parquet"
 METADATA_FILE = "predictions.json"
 RECURSION_FILE = "recursion.parquet"
 SCORES_FILE = "scores.parquet"
-QUICK = {"use_dictionary": ["task"], "write_statistics": False}
+PARQUET_OPTIONS = {"use_dictionary": ["task"], "write_statistics": False}
 """Options of the Parquet writer. Only tasks use a dictionary: other values rarely repeat, and searching for repetitions
 takes longer than all other work."""
 
@@ -81,7 +81,7 @@ def add_scores(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) -> No
     """Add the rescoring to an existing predictions folder."""
     description = _unseal(folder)
     unfinished = folder.with_name(f".{folder.name}.{SCORES_FILE}.unfinished")
-    with pq.ParquetWriter(unfinished, _schema(_SCORE_TYPES), compression="zstd", **QUICK) as writer:
+    with pq.ParquetWriter(unfinished, _schema(_SCORE_TYPES), compression="zstd", **PARQUET_OPTIONS) as writer:
         for part in parts:
             writer.write_table(_to_table(part, tasks))
     sync(unfinished)
@@ -105,7 +105,7 @@ def read_predictions(folder: str | Path) -> Predictions:
     recursions = {}
     scores = None
     if RECURSION_FILE in description["files"]:
-        recursions = recursions_of(_read(folder / RECURSION_FILE))
+        recursions = read_recursion_table(_read(folder / RECURSION_FILE))
     if SCORES_FILE in description["files"]:
         score_tasks, scores = _from_table(_read(folder / SCORES_FILE), grids, ScoreRows)
         # Each Parquet file has its own dictionary of tasks, so the task indices of the two must be aligned.
@@ -125,7 +125,7 @@ def write_shard(folder: Path, number: int, part: Shard, tasks: Sequence[str]) ->
     for name, table in tables.items():
         path = _shard_file(folder, number, name)
         unfinished = path.with_suffix(".unfinished")
-        pq.write_table(table, unfinished, **QUICK)
+        pq.write_table(table, unfinished, **PARQUET_OPTIONS)
         sync(unfinished)
         unfinished.replace(path)
 
@@ -138,7 +138,7 @@ def read_shard(
     shard_tasks, rows = _from_table(_read(_shard_file(folder, number, _name_of(kind))), grids, kind)
     _, (rows,) = _align_tasks([(shard_tasks, rows)], tuple(tasks))
     recursion_file = _shard_file(folder, number, "recursion")
-    recursions = recursions_of(_read(recursion_file)) if recursion_file.exists() else {}
+    recursions = read_recursion_table(_read(recursion_file)) if recursion_file.exists() else {}
     places = {task: place for place, task in enumerate(tasks)}
     return Shard(rows, grids, {(places[task], test): recursion for (task, test), recursion in recursions.items()})
 
@@ -165,8 +165,10 @@ def _write_tables(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) ->
     counts = {"answers": 0, "malformed": 0}
     written_ids = set[int]()
     recursions = []
-    answers_writer = pq.ParquetWriter(folder / ANSWERS_FILE, _schema(_PREDICTION_TYPES), compression="zstd", **QUICK)
-    grids_writer = pq.ParquetWriter(folder / GRIDS_FILE, grid_table.SCHEMA, compression="zstd", **QUICK)
+    answers_writer = pq.ParquetWriter(
+        folder / ANSWERS_FILE, _schema(_PREDICTION_TYPES), compression="zstd", **PARQUET_OPTIONS
+    )
+    grids_writer = pq.ParquetWriter(folder / GRIDS_FILE, grid_table.SCHEMA, compression="zstd", **PARQUET_OPTIONS)
     with answers_writer, grids_writer:
         for part in parts:
             ids = part.grids.ids.tolist()

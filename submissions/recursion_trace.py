@@ -62,7 +62,7 @@ def recursion_table(recursions: Mapping[tuple[int, int], Recursion], tasks: Sequ
     return pa.table(columns, schema=RECURSIONS)
 
 
-def recursions_of(table: pa.Table) -> dict[tuple[str, int], Recursion]:
+def read_recursion_table(table: pa.Table) -> dict[tuple[str, int], Recursion]:
     """Return the traces of a table made by `recursion_table`, by (task ID, index of the test input)."""
     traces = {}
     for row in table.to_pylist():

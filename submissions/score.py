@@ -28,7 +28,7 @@ from submissions.predictions import Predictions
 from submissions.submission_file import ATTEMPTS, Submission, SubmissionError, check_grids, make_submission
 from submissions.vote import ArrayCandidates, Ballot, Candidate
 
-DEEPEST = 1000
+MAX_DEPTH = 1000
 """The largest K of the pass@K curve; coverage is the limit of the curve."""
 NOT_FOUND = math.inf
 NO_GRID = np.zeros((0, 0), np.uint8)
@@ -144,7 +144,7 @@ def score_submission(
     overlap = None if trained_on is None else tuple(sorted({task.id for task in tasks} & set(trained_on)))
     score = Score(
         source, len(tasks), sum(map(len, ranks)), measure(ranks, 1), measure(ranks, len(ATTEMPTS)), overlap,
-        kinds=find_kinds(tasks, found_outputs(ranks)), merged=tuple(merged),
+        kinds=find_kinds(tasks, ranked_outputs(ranks)), merged=tuple(merged),
     )  # fmt: skip
     return score if ballot is None else replace(_add_ballot(score, ranks, tasks, ballot), malformed=malformed)
 
@@ -175,8 +175,8 @@ def share_malformed(predictions: Predictions, tasks: Iterable[Task]) -> float | 
 def _add_ballot(score: Score, attempts: Ranks, tasks: list[Task], ballot: Ballot) -> Score:
     """Add the figures that need the candidates of the ballot."""
     ranks = [candidate_ranks(ballot, task) for task in tasks]
-    solved = found_outputs(attempts)
-    covered = found_outputs(ranks)
+    solved = ranked_outputs(attempts)
+    covered = ranked_outputs(ranks)
     counts = [len(candidates) for task in tasks for candidates in ballot.get(task.id, [[]] * len(task.tests))]
     places = sorted(int(rank) for rank in chain.from_iterable(ranks) if rank != NOT_FOUND)
     # The placeholder [[0]] may solve an output without candidates; nothing was selected there, so it does not count.
@@ -186,7 +186,7 @@ def _add_ballot(score: Score, attempts: Ranks, tasks: list[Task], ballot: Ballot
         kinds=find_kinds(tasks, solved, covered, counts),
         coverage=measure(ranks),
         rank={"median": median(places) if places else None, "places": dict(Counter(map(str, places)))},
-        pass_at={str(depth): value for depth, value in enumerate(measure_curve(ranks, DEEPEST).tolist(), 1)},
+        pass_at={str(depth): value for depth, value in enumerate(measure_curve(ranks, MAX_DEPTH).tolist(), 1)},
         selection=None if selection is None else float(selection),
         selection_interval=None if selection is None else wilson_interval(selection, covered.sum()),
     )
@@ -267,7 +267,7 @@ def solved_shares(ranks: Ranks, depth: float) -> NDArray[np.float64]:
     return np.array([float(np.mean([rank <= depth and rank != NOT_FOUND for rank in task])) for task in ranks])
 
 
-def found_outputs(ranks: Ranks) -> NDArray[np.bool_]:
+def ranked_outputs(ranks: Ranks) -> NDArray[np.bool_]:
     """Return whether each test output has a rank, in the order of the tasks, (outputs,)."""
     return np.array([rank != NOT_FOUND for rank in chain.from_iterable(ranks)], bool)
 

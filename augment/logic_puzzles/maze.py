@@ -12,10 +12,10 @@ from augment.grid import Grid
 FREE, WALL, START, GOAL, PATH = range(5)
 
 SIDES = range(5, 31)
-LONGEST_PUBLISHED = 110, 30
+MINIMUM_PUBLISHED = 110, 30
 """(steps, side): the minimum length of Maze-Hard's shortest paths, and the side of its mazes."""
 
-OPENED = 0.04
+OPENED_WALL_SHARE = 0.04
 """Share of the wall cells that are opened, so that there is more than one route."""
 
 TRIES = 200
@@ -24,7 +24,7 @@ TRIES = 200
 
 def least_steps(side: int) -> int:
     """Return the minimum length of the shortest path at this side: Maze-Hard's 110 in proportion to the area."""
-    steps, published = LONGEST_PUBLISHED
+    steps, published = MINIMUM_PUBLISHED
     return max(3, round(steps * side**2 / published**2))
 
 
@@ -37,7 +37,7 @@ def draw_maze(side: int, rng: np.random.Generator) -> tuple[Grid, Grid]:
     while True:
         cells = _carve(side, rng.integers(2), rng.integers(2), rng.random((side**2, 4)))
         walls = np.flatnonzero((cells == WALL).ravel())
-        cells.ravel()[rng.choice(walls, int(OPENED * len(walls)), replace=False)] = FREE
+        cells.ravel()[rng.choice(walls, int(OPENED_WALL_SHARE * len(walls)), replace=False)] = FREE
         free = np.flatnonzero((cells == FREE).ravel())
         for start in rng.permutation(free)[:TRIES]:
             distance, path_counts = _explore(cells, start)
@@ -46,7 +46,7 @@ def draw_maze(side: int, rng: np.random.Generator) -> tuple[Grid, Grid]:
                 return _mark(cells, start, rng.choice(goals), distance)
 
 
-def is_answer(maze: Grid, answer: Grid) -> bool:
+def is_solution(maze: Grid, answer: Grid) -> bool:
     """Return whether `answer` is the maze with a shortest path from start to goal marked, and no other change.
 
     Always False for a maze that does not have exactly one start and one goal.
@@ -63,9 +63,9 @@ def is_answer(maze: Grid, answer: Grid) -> bool:
     return bool(path_distance[goal] == distance[goal] > 0 and path.sum() == distance[goal] - 1)
 
 
-def are_answers(mazes: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Apply `is_answer` to mazes and answers (n, side, side); returns (n,)."""
-    return np.array([is_answer(*pair) for pair in zip(mazes, answers, strict=True)], np.bool_)
+def are_solutions(mazes: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Apply `is_solution` to mazes and answers (n, side, side); returns (n,)."""
+    return np.array([is_solution(*pair) for pair in zip(mazes, answers, strict=True)], np.bool_)
 
 
 def canonical_form(maze: Grid, turns: NDArray[np.int64]) -> bytes:

@@ -47,7 +47,7 @@ def complete(puzzle: Grid) -> NDArray[np.uint8]:
     return boards[(boards >= puzzle).all((1, 2))]
 
 
-def are_answers(puzzles: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def are_solutions(puzzles: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return for each puzzle whether its answer is a solution that keeps its queens (n,); inputs (n, side, side)."""
     pairs = zip(puzzles, answers, strict=True)
     return np.array([bool((complete(puzzle) == answer).all((1, 2)).any()) for puzzle, answer in pairs], bool)

@@ -34,11 +34,11 @@ DEFAULT_COUNTS = 1000, 1000
 PUBLISHED_SUDOKUS = 1000
 """Number of puzzles taken from a Sudoku's train.csv, as published, if the source names no counts."""
 
-GIVE_UP = 200
+MAX_REPEATED_DRAWS = 200
 """Generation stops with an error after this many consecutive draws of puzzles that were drawn before."""
 
 SIDES = {"sudoku": sudoku.BOXES, "maze": maze.SIDES, "queens": queens.SIDES}
-BOARD_NAMES = tuple(f"{name}-{n}x{n}" for name, sides in SIDES.items() for n in sides)
+PUZZLE_NAMES = tuple(f"{name}-{n}x{n}" for name, sides in SIDES.items() for n in sides)
 NAMES = (
     "sudoku-4x4, sudoku-6x6, sudoku-9x9, maze-5x5 to maze-30x30, queens-5x5 to queens-10x10 (/TRAIN+TEST "
     "and @SEED may follow, as in sudoku-6x6/1000+500@1)"
@@ -63,14 +63,14 @@ class Kind:
 
     draw: Callable[[np.random.Generator], tuple[Grid, Grid]]
     identify: Callable[[Grid], bytes]
-    are_answers: Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.bool_]]
+    are_solutions: Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.bool_]]
     complete: Callable[[Grid], NDArray[np.uint8]] | None = None
 
 
 def is_logic_puzzle_name(source: str) -> bool:
     """Return whether the source is the name of generated puzzles."""
     match = _NAME.fullmatch(source)
-    return match is not None and match[1] in BOARD_NAMES
+    return match is not None and match[1] in PUZZLE_NAMES
 
 
 def is_logic_puzzle_folder(source: str) -> bool:
@@ -111,7 +111,7 @@ def describe_logic_puzzles(task: Task) -> dict[str, float]:
 
 def is_queens(task: Task) -> bool:
     """Return whether the task is an N-Queens task."""
-    return task.id.startswith("queens-") and task.id in BOARD_NAMES
+    return task.id.startswith("queens-") and task.id in PUZZLE_NAMES
 
 
 def _solves_sudoku(pair: Pair) -> bool:
@@ -148,9 +148,9 @@ def _kind(name: str, side: int) -> Kind:
     """
     if name == "maze":
         turns = turn_cells(side)
-        return Kind(partial(maze.draw_maze, side), partial(maze.canonical_form, turns=turns), maze.are_answers)
+        return Kind(partial(maze.draw_maze, side), partial(maze.canonical_form, turns=turns), maze.are_solutions)
     if name == "queens":
-        return Kind(partial(queens.draw_puzzle, side), np.ndarray.tobytes, queens.are_answers, queens.complete)
+        return Kind(partial(queens.draw_puzzle, side), np.ndarray.tobytes, queens.are_solutions, queens.complete)
     if side == 9:
         return Kind(partial(sudoku.draw_puzzle, side), np.ndarray.tobytes, sudoku.are_solutions)
     identify = partial(sudoku.canonical_form, symmetries=sudoku.cell_symmetries(side))
@@ -181,7 +181,7 @@ def _generate(source: str, base_name: str, counts: tuple[int, int], seed: int) -
         puzzle, answer = kind.draw(rng)
         identity = kind.identify(puzzle)
         repeats = repeats + 1 if identity in identities else 0
-        if repeats == GIVE_UP:
+        if repeats == MAX_REPEATED_DRAWS:
             raise SourceError(
                 f"{source}: only {part_counts[0]:,} different training puzzles and {part_counts[1]:,} different test "
                 "puzzles were found",
@@ -242,7 +242,7 @@ def _read_csv(file: Path, count: int | None, rng: np.random.Generator) -> tuple[
     rows = np.sort(rng.permutation(len(table))[:count]) if count < len(table) else np.arange(count)
     side = _find_side(len(table["question"][0].as_py()), name, file)
     questions, answers = (_parse_column(table[column], rows, side, name, file) for column in ("question", "answer"))
-    errors = np.flatnonzero(~_kind(name, side).are_answers(questions, answers))
+    errors = np.flatnonzero(~_kind(name, side).are_solutions(questions, answers))
     if len(errors):
         # Line 1 is the header and rows count from 0, hence + 2.
         raise SourceError(

@@ -23,8 +23,8 @@ import numpy as np
 
 from augment.grid import parse_grid
 from augment.logic_puzzles.source import (
-    BOARD_NAMES,
     NAMES,
+    PUZZLE_NAMES,
     is_logic_puzzle_folder,
     is_logic_puzzle_name,
     load_logic_puzzles,
@@ -140,7 +140,7 @@ def _parse_file(file: Path, value: object) -> Task:
 def _unknown_source(source: str) -> str:
     """Compose the message for an unknown source, with close matches and all kinds of sources."""
     close_names = get_close_matches(source, SOURCES, n=2)
-    matches = close_names or get_close_matches(re.split("[/@]", source)[0].lower(), BOARD_NAMES, n=2)
+    matches = close_names or get_close_matches(re.split("[/@]", source)[0].lower(), PUZZLE_NAMES, n=2)
     hint = f"; did you mean {' or '.join(matches)}?" if matches else "."
     return (
         f"no source {source}{hint} A source is one of {', '.join(SOURCES)}; {NAMES}; or a path: a challenges file, "

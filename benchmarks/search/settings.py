@@ -49,9 +49,9 @@ SYMBOLS: dict[str, Any] = LEARNER | {
 
 ONE_LATENT = ["z = f(z + x) * 4"]
 
-QUICK: dict[str, Any] = SYMBOLS | {"train.id_lr": 5e-2, "train.batch_size": 16}
+PARQUET_OPTIONS: dict[str, Any] = SYMBOLS | {"train.id_lr": 5e-2, "train.batch_size": 16}
 
-ADOPTED: dict[str, Any] = QUICK | {
+ADOPTED: dict[str, Any] = PARQUET_OPTIONS | {
     "train.batch_size": 8,
     "train.lr": 2e-3,
     "model.recursion.updates": ONE_LATENT,
@@ -87,15 +87,15 @@ SETTINGS: dict[str, Setting] = {
     "learner, ID rate 5e-2, batch 8": Setting("cpu_trm", LEARNER | {"train.id_lr": 5e-2, "train.batch_size": 8}),
     "symbols, ID rate 5e-2": Setting("cpu_trm", SYMBOLS | {"train.id_lr": 5e-2}),
     "symbols, ID rate 5e-2, lr 2e-3": Setting("cpu_trm", SYMBOLS | {"train.id_lr": 5e-2, "train.lr": 2e-3}),
-    "symbols, ID rate 5e-2, batch 16": Setting("cpu_trm", QUICK),
-    "quick, batch 8": Setting("cpu_trm", QUICK | {"train.batch_size": 8}),
-    "quick, batch 4": Setting("cpu_trm", QUICK | {"train.batch_size": 4}),
-    "quick, batch 8, lr 2e-3": Setting("cpu_trm", QUICK | {"train.batch_size": 8, "train.lr": 2e-3}),
+    "symbols, ID rate 5e-2, batch 16": Setting("cpu_trm", PARQUET_OPTIONS),
+    "quick, batch 8": Setting("cpu_trm", PARQUET_OPTIONS | {"train.batch_size": 8}),
+    "quick, batch 4": Setting("cpu_trm", PARQUET_OPTIONS | {"train.batch_size": 4}),
+    "quick, batch 8, lr 2e-3": Setting("cpu_trm", PARQUET_OPTIONS | {"train.batch_size": 8, "train.lr": 2e-3}),
     "quick, batch 8, one latent": Setting(
-        "cpu_trm", QUICK | {"train.batch_size": 8, "model.recursion.updates": ONE_LATENT}
+        "cpu_trm", PARQUET_OPTIONS | {"train.batch_size": 8, "model.recursion.updates": ONE_LATENT}
     ),
     "one latent, lr 2e-3, batch 16": Setting(
-        "cpu_trm", QUICK | {"train.lr": 2e-3, "model.recursion.updates": ONE_LATENT}
+        "cpu_trm", PARQUET_OPTIONS | {"train.lr": 2e-3, "model.recursion.updates": ONE_LATENT}
     ),
     "one latent, lr 2e-3, batch 8": Setting("cpu_trm", ADOPTED),
     "adopted, hidden 32": Setting("cpu_trm", ADOPTED | {"model.hidden": 32}),

@@ -1,4 +1,4 @@
-"""What commands share: the options that several of them take, and how these become a config or a selection."""
+"""Options that several commands share, and their conversion into a config or a selection."""
 
 import time
 from pathlib import Path
@@ -23,14 +23,16 @@ Tasks = Annotated[str, typer.Option("--tasks", metavar="ID,ID", help="Only these
 MaxSide = Annotated[
     int | None, typer.Option(help="Only tasks whose demonstrations and test inputs fit this side", min=1)
 ]
-Limit = Annotated[int | None, typer.Option(help="Only the first N task IDs that are left", min=1)]
+Limit = Annotated[int | None, typer.Option(help="Only the first N of the selected task IDs", min=1)]
 Recipe = Annotated[str, typer.Option("--recipe", help=f"One of {', '.join(RECIPES)}")]
 Train = Annotated[
-    list[str] | None, typer.Option("--train", metavar="SOURCE", help="Train on every pair of this source too")
+    list[str] | None, typer.Option("--train", metavar="SOURCE", help="Also train on every pair of this source")
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a setting: train.lr=3e-4")]
-CheckpointFolder = Annotated[Path | None, typer.Option(help="Start from this checkpoint's weights and ID rows")]
-BudgetText = Annotated[str | None, typer.Option(help="Time for everything: 11h50m, 10m, 90s")]
+CheckpointFolder = Annotated[
+    Path | None, typer.Option(help="Start from this checkpoint's weights and puzzle embeddings")
+]
+BudgetText = Annotated[str | None, typer.Option(help="Time for the whole command: 11h50m, 10m, 90s")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")]
 
 
@@ -41,26 +43,36 @@ def configure(
     checkpoint: Path | None,
     budget: str | None,
 ) -> RunConfig:
-    """The recipe with what the command line says on top."""
+    """Return the recipe's config with the changes of the command line.
+
+    Args:
+        chosen: the recipe's config.
+        changes: of settings, by dotted name.
+        assignments: texts such as "train.lr=3e-4"; they take precedence over `changes`.
+        checkpoint: folder to start from.
+        budget: a duration such as "10m".
+
+    Raises:
+        ConfigError: if a setting does not exist or a value is not valid.
+    """
     changes = dict(changes)
     changes |= {"checkpoint": str(checkpoint)} if checkpoint else {}
     changes |= {"budget": budget} if budget else {}
     config = override(chosen, changes | parse_assignments(assignments or []))
     if config.train.trackers:
-        from pipeline.training.trackers import (
-            check_trackers,  # it needs accelerate and torch, which most commands do without
-        )
+        # Imported here: it imports accelerate and torch, which most commands do not need.
+        from pipeline.training.trackers import check_trackers
 
         check_trackers(config.train.trackers)
     return config
 
 
 def selected(tasks: str, max_side: int | None, limit: int | None) -> dict:
-    """The selection options that were given."""
-    chosen = {"tasks": tuple(filter(None, map(str.strip, tasks.split(",")))), "max_side": max_side, "limit": limit}
-    return {name: value for name, value in chosen.items() if value}
+    """Return the selection options that are set, by name."""
+    options = {"tasks": tuple(filter(None, map(str.strip, tasks.split(",")))), "max_side": max_side, "limit": limit}
+    return {name: value for name, value in options.items() if value}
 
 
 def new_run(name: str) -> Path:
-    """A new folder's name for a run of this recipe."""
+    """Return a new run folder's name: the recipe and the time."""
     return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"

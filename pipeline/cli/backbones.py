@@ -1,4 +1,4 @@
-"""Commands that make a checkpoint to start from: pretrain, backbone, convert."""
+"""Commands that write a checkpoint to start training from: pretrain, backbone, convert."""
 
 import os
 from pathlib import Path
@@ -25,14 +25,15 @@ def convert_command(
     file: Annotated[Path, typer.Argument(help="A published checkpoint: .safetensors, or saved by torch")],
     out: Annotated[Path, typer.Option(help="The new checkpoint's folder")],
     identifiers: Annotated[
-        Path | None, typer.Option(help="identifiers.json, which names the rows of the ID table")
+        Path | None, typer.Option(help="identifiers.json, which names the puzzle of each embedding")
     ] = None,
     backbone_only: Annotated[
-        bool, typer.Option("--backbone-only", help="Keep the mean of the ID rows only, from which new rows start")
+        bool,
+        typer.Option("--backbone-only", help="Keep only the mean of the puzzle embeddings, from which new ones start"),
     ] = False,
     assignments: Set = None,
 ) -> None:
-    """Turn a published checkpoint into one of ours."""
+    """Convert a published checkpoint."""
     from pipeline.checkpoints.convert_trm import convert
 
     convert(file, out, identifiers, parse_assignments(assignments or []), Console(), backbone_only)
@@ -50,9 +51,9 @@ def pretrain_command(
     budget: BudgetText = None,
     assignments: Set = None,
 ) -> None:
-    """Train a backbone on train sources; the recipe's scored source stays unseen."""
+    """Train a backbone on train sources, without the tasks of the recipe's scored source."""
     if run is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("several processes must share one folder: name it with --run-dir")
+        raise ConfigError("several processes must share one folder", "name it with --run-dir")
     chosen = recipe(recipe_name)
     sources = (*chosen.train_sources, *(train_sources or []))
     config = configure(chosen, {"train_sources": sources}, assignments, None, budget)
@@ -68,10 +69,11 @@ def backbone_command(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, such as RUN/checkpoints/final")],
     out: Annotated[Path, typer.Option(help="The backbone's new folder")],
     notes: Annotated[
-        list[str] | None, typer.Option("--note", metavar="NAME=TEXT", help="A line for its card: data, scores ...")
+        list[str] | None,
+        typer.Option("--note", metavar="NAME=TEXT", help="A line for its model card: data, scores ..."),
     ] = None,
 ) -> None:
-    """Make a backbone of a checkpoint: averaged weights in bf16, and one row from which new ID rows start."""
+    """Make a backbone of a checkpoint: averaged weights in bf16, and the vector from which new embeddings start."""
     from pipeline.checkpoints.backbone import describe_training, write_backbone
     from pipeline.checkpoints.checkpoint import load_checkpoint
 
@@ -81,8 +83,8 @@ def backbone_command(
 
 
 def parse_notes(texts: list[str]) -> dict[str, str]:
-    """["data=mine", ...] as {"data": "mine"}; ConfigError where one has no name."""
-    notes = {name.strip(): text.strip() for name, _, text in (each.partition("=") for each in texts)}
+    """Return {"data": "mine"} for ["data=mine"]; ConfigError if a note is not of the form NAME=TEXT."""
+    notes = {name.strip(): text.strip() for name, _, text in (note.partition("=") for note in texts)}
     if not all(notes.values()):
-        raise ConfigError("--note: write it as NAME=TEXT, for example --note 'data=ARC-AGI-1 training'")
+        raise ConfigError("--note: a note has no text", "write NAME=TEXT, for example --note 'data=ARC-AGI-1 training'")
     return notes

@@ -1,4 +1,4 @@
-"""The build command: sources to a puzzle set."""
+"""The build command: make a puzzle set from sources."""
 
 import time
 from pathlib import Path
@@ -25,7 +25,9 @@ from pipeline.runtime.console import Console
 from solver.data.puzzle_ids import Ids
 
 Out = Annotated[Path, typer.Option(help="The new folder")]
-Scored = Annotated[list[str] | None, typer.Option("--score", metavar="SOURCE", help="Predict its test inputs")]
+Scored = Annotated[
+    list[str] | None, typer.Option("--score", metavar="SOURCE", help="Predict the test inputs of this source")
+]
 Extended = Annotated[
     Path | None, typer.Option("--extend", metavar="SET", help="Add to this set's tasks, with its settings")
 ]
@@ -34,13 +36,13 @@ Augmentations = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="\\[default: 0]", min=0)]
 BoardSide = Annotated[int | None, typer.Option(help="Side of the board in cells  \\[default: 30]", min=1, max=255)]
-Workers = Annotated[int, typer.Option(help="Processes", min=1)]
+Workers = Annotated[int, typer.Option(help="Processes that build in parallel", min=1)]
 Pairs = Annotated[
     int | None,
     typer.Option(help=f"Pairs drawn of a task that is a list of them (RE-ARC)  \\[default: {MAX_PAIRS}]", min=1),
 ]
 IdsOption = Annotated[
-    Ids | None, typer.Option(help="The set is for training with this puzzles.ids  \\[default: augmentation]")
+    Ids | None, typer.Option(help="Setting puzzles.ids of the training that the set is for  \\[default: augmentation]")
 ]
 Fixed = Annotated[
     FixedColours | None, typer.Option(help="With --ids transform or task: puzzles.fixed_colours  \\[default: outputs]")
@@ -51,7 +53,8 @@ Overlaps = Annotated[
 ]
 Repeated = Annotated[Duplicates, typer.Option(help="Train tasks with equal pairs and different IDs")]
 Form = Annotated[
-    Literal["puzzles", "published"], typer.Option("--format", help="Our puzzle set, or the published TRM's folder")
+    Literal["puzzles", "published"],
+    typer.Option("--format", help="A puzzle set, or the data folder of the published TRM code"),
 ]
 
 
@@ -75,11 +78,12 @@ def build_command(
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:
-    """Build a puzzle set: tasks under augmentations."""
-    chosen = selected(tasks, max_side, limit)
-    _check_build(out, scored, train_sources, chosen, extends, form)
+    """Build a puzzle set: tasks and their augmentations."""
+    selection = selected(tasks, max_side, limit)
+    _check_build(out, scored, train_sources, selection, extends, form)
     start = time.monotonic()
     console = Console()
+    # Options that stay None are taken from the set that is extended; setting one of them is an error then.
     fixed = {"augmentations": augmentations, "seed": seed, "board_side": board_side, "pairs": pairs}
     old = open_old_set(extends, **fixed, ids=ids, fixed_colours=fixed_colours)
     settings = PuzzleSettings(
@@ -87,7 +91,7 @@ def build_command(
         pairs=pairs or MAX_PAIRS, on_leak=on_leak, duplicates=duplicates, workers=workers,
         ids=ids or "augmentation", fixed_colours=fixed_colours or "outputs",
     )  # fmt: skip
-    sources = gather(scored or [], Selection(**chosen), train_sources or [])
+    sources = gather(scored or [], Selection(**selection), train_sources or [])
     puzzle_set = make_puzzle_set(sources, settings, seed or 0, board_side or 30, old)
     size = write_as(form, puzzle_set, sources, out, console)
     for line in describe_exceptions(puzzle_set):
@@ -97,16 +101,18 @@ def build_command(
 
 
 def _check_build(
-    out: Path, scored: list[str] | None, train: list[str] | None, selected: dict, extends: Path | None, form: str
+    out: Path, scored: list[str] | None, train: list[str] | None, selection: dict, extends: Path | None, form: str
 ) -> None:
-    """ConfigError for options that cannot go together, before any work is done."""
+    """Raise ConfigError for options that cannot be combined, before any work is done."""
     if not scored and not train:
-        raise ConfigError("build: name at least one source, with --score or --train")
-    if selected and not scored:
+        raise ConfigError("build: there is no source", "name at least one with --score or --train")
+    if selection and not scored:
         raise ConfigError(
             "build: --tasks, --max-side and --limit select scored tasks", "name their source with --score"
         )
     if extends and form == "published":
-        raise ConfigError("build: a set that is extended lacks the test outputs to export", "build it from its sources")
+        raise ConfigError(
+            "build: --format published cannot export an extended set, which has no test outputs", "build from sources"
+        )
     if out.exists():
-        raise ConfigError(f"{out}: exists already and is not overwritten", "name another folder with --out")
+        raise ConfigError(f"{out} exists already and is not overwritten", "name another folder with --out")

@@ -1,4 +1,4 @@
-"""Commands of published models and tables."""
+"""Commands for published models and tables: models, table."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +15,7 @@ from pipeline.runtime.console import Console
 
 @app.command("models")
 def models_command(
-    out: Annotated[Path | None, typer.Option(help="Draw every recursion too, as SVG into this folder")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also draw every recursion, as SVG files in this folder")] = None,
 ) -> None:
     """List the models of the family: equations, sizes, depths."""
     from pipeline.experiments.model_drawings import draw_recursion
@@ -35,11 +35,11 @@ def models_command(
 @app.command("table")
 def table_command(
     name: Annotated[str | None, typer.Argument(help="Which table; --list names them")] = None,
-    scale: Annotated[Literal["smoke", "cpu", "gpu", "paper"], typer.Option(help="How large")] = "smoke",
-    seeds: Annotated[int, typer.Option(help="Trainings of each row", min=1)] = 1,
-    jobs: Annotated[
-        int, typer.Option(help="Trainings at once, with one thread each where there are several", min=1)
-    ] = 1,
+    scale: Annotated[
+        Literal["smoke", "cpu", "gpu", "paper"], typer.Option(help="How much data and training")
+    ] = "smoke",
+    seeds: Annotated[int, typer.Option(help="Trainings of each row, with different seeds", min=1)] = 1,
+    jobs: Annotated[int, typer.Option(help="Trainings at the same time; with one thread each if several", min=1)] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder  \\[default: runs/table-NAME-SCALE]")] = None,
     rows: Annotated[
         list[str] | None, typer.Option("--row", metavar="ROW", help="Only this row; may be repeated")
@@ -48,17 +48,17 @@ def table_command(
     assignments: Set = None,
     listed: Annotated[bool, typer.Option("--list", help="List tables and their rows")] = False,
 ) -> None:
-    """Run a published table again: rows with their spread over seeds, beside the published figures."""
+    """Reproduce a published table: rows with their spread over seeds, beside the published figures."""
     from pipeline.experiments.paper_tables import TABLES
 
     console = Console()
     if listed or name is None:
-        for each, table in TABLES.items():
-            console.log(f"{each}: {table.title}. {table.source}\n    " + "; ".join(row.name for row in table.rows))
+        for key, table in TABLES.items():
+            console.log(f"{key}: {table.title}. {table.source}\n    " + "; ".join(row.name for row in table.rows))
         return
     from pipeline.experiments.run_table import TableRequest, run_table
 
     folder = out or Path("runs") / f"table-{name}-{scale}"
-    order = TableRequest(name, scale, seeds, jobs, folder, tuple(rows or ()), data, tuple(assignments or ()))
-    if not run_table(order, console):
+    request = TableRequest(name, scale, seeds, jobs, folder, tuple(rows or ()), data, tuple(assignments or ()))
+    if not run_table(request, console):
         raise typer.Exit(1)

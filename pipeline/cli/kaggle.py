@@ -1,4 +1,4 @@
-"""The command that packs for Kaggle."""
+"""The bundle command, which prepares a Kaggle dataset."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ def bundle_command(
     owner: Annotated[str | None, typer.Option(metavar="NAME", help="Your name on Kaggle")] = None,
     slug: Annotated[str, typer.Option(help="The dataset's name in addresses")] = "arc-trm",
 ) -> None:
-    """Make what the Kaggle notebook needs: a dataset to upload, checked with the network off."""
+    """Build the dataset that the Kaggle notebook needs, checked with the network off."""
     from pipeline.kaggle.bundle import bundle
 
     bundle(out, backbone, owner, slug, Console())

@@ -1,7 +1,8 @@
 """The command line: python -m pipeline COMMAND (also installed as arc-trm); --help lists commands and their options.
 
-Every command is a few lines around a stage. Bad input ends in one message and exit code 2, other errors that a user
-can act on in one of `pipeline.runtime.exit_codes`, never in a traceback, unless --debug is given anywhere on the line.
+Every command is a few lines around a stage. Bad input ends in one message and exit code 2. Other errors that a user
+can act on end in a message and a code of `pipeline.runtime.exit_codes`. There is no traceback unless --debug is given
+anywhere on the line.
 """
 
 import sys
@@ -16,7 +17,7 @@ from pipeline.cli.old_names import with_new_names
 from pipeline.runtime.exit_codes import ExitCode, exit_code
 
 COMMANDS = (solve, build, stages, scoring, backbones, experiments, kaggle)
-"""The modules whose commands `app` has, in the order in which --help lists them."""
+"""The modules that define commands of `app`, in the order in which --help lists them."""
 
 
 @app.callback()
@@ -25,7 +26,7 @@ def options(debug: Debug = False) -> None:
 
 
 def _place(command: CommandInfo) -> int:
-    """Where --help lists a command: by module; those of a module stay in the order of their definitions."""
+    """Return the sort key of a command in --help: its module; within a module the order of definition stays."""
     return [module.__name__ for module in COMMANDS].index(command.callback.__module__)
 
 
@@ -33,7 +34,7 @@ app.registered_commands.sort(key=_place)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; an error that a user can act on becomes one message and the exit code of its kind."""
+    """Run a command; an error that a user can act on ends in one message and its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
@@ -43,5 +44,5 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         Screen(stderr=True, highlight=False).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         code = exit_code(error)
-        # A checkpoint that a user names is an input like any other.
+        # An unreadable checkpoint that a user names is bad input; code 12 is for the supervisor's own checkpoints.
         sys.exit(ExitCode.REFUSED if code == ExitCode.UNREADABLE_CHECKPOINT else code)

@@ -1,4 +1,4 @@
-"""Names of version 0.1 that users may have in scripts: they keep working until version 0.3 and are not listed."""
+"""Command-line names of version 0.1, for old scripts: they work until version 0.3 and are not listed by --help."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ OPTIONS = {
 
 
 def with_new_names(words: Sequence[str]) -> list[str]:
-    """A command line with commands and options as they are called now."""
+    """Return a command line with old names of commands and options replaced by current ones."""
     if not words:
         return []
     command, *rest = words

@@ -1,4 +1,4 @@
-"""Commands around answers: vote, score, validate, report; none of them needs torch."""
+"""Commands for predictions and submissions: vote, score, validate, report. None of them imports torch."""
 
 import json
 from pathlib import Path
@@ -20,22 +20,24 @@ from submissions.submission_file import read_submission, validate_readable
 @app.command("vote")
 def vote_command(
     predictions: Annotated[Path | None, typer.Argument(help="A predictions folder")] = None,
-    source: Annotated[str | None, typer.Argument(help="What it answers")] = None,
-    out: Annotated[Path | None, typer.Option(help="The submission to write")] = None,
-    ranker: Annotated[str, typer.Option(help="How candidates are ranked: a name, or a .py file of yours")] = "count",
+    source: Annotated[str | None, typer.Argument(help="The source that was predicted")] = None,
+    out: Annotated[Path | None, typer.Option(help="The submission file to write")] = None,
+    ranker: Annotated[str, typer.Option(help="How candidates are ranked: a name, or a .py file")] = "count",
     merge: Annotated[
-        list[Path] | None, typer.Option("--merge", metavar="FOLDER", help="Pool these predictions with the first")
+        list[Path] | None, typer.Option("--merge", metavar="FOLDER", help="Pool these predictions with the first ones")
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the rankers and what each has scored")] = False,
     tasks: Tasks = "",
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:
-    """Vote predictions into a submission."""
+    """Make a submission from predictions by voting."""
     if listed:
         return Console().show(rankers_table())
     if predictions is None or source is None or out is None:
-        raise ConfigError("vote: name the predictions folder, the SOURCE it answers and --out", "or --list the rankers")
+        raise ConfigError(
+            "vote: predictions, SOURCE or --out is missing", "name all three, or use --list to see the rankers"
+        )
     selection = Selection(**selected(tasks, max_side, limit))
     console = Console()
     vote_file([predictions, *(merge or [])], source, selection, ranker, out, console)
@@ -45,7 +47,9 @@ def vote_command(
 @app.command("score")
 def score_command(
     what: Annotated[Path, typer.Argument(help="A submission.json, a predictions folder, or a run's folder")],
-    source: Annotated[str | None, typer.Argument(help="What it answers; runs and predictions know their own")] = None,
+    source: Annotated[
+        str | None, typer.Argument(help="The source that was predicted; runs and predictions name their own")
+    ] = None,
     against: Annotated[
         Path | None, typer.Option("--against", metavar="OTHER", help="Compare with another, on the same tasks")
     ] = None,
@@ -79,12 +83,12 @@ def validate_command(
     limit: Limit = None,
 ) -> None:
     """Check a submission by the competition's rules."""
-    wanted, unread = load_readable_tasks(source, Selection(**selected(tasks, max_side, limit)))
-    counts = validate_readable(read_submission(submission), wanted, unread, submission)
+    readable, unread = load_readable_tasks(source, Selection(**selected(tasks, max_side, limit)))
+    counts = validate_readable(read_submission(submission), readable, unread, submission)
     console = Console()
-    for each in unread:
+    for task in unread:
         console.log(
-            f"warning: task {each.task} of {source} cannot be read, and its entries were not counted ({each.why})"
+            f"warning: task {task.task} of {source} cannot be read, and its entries were not counted ({task.why})"
         )
     console.log(f"{submission}: valid, {counts.tasks} tasks, {counts.entries} entries")
 
@@ -93,8 +97,11 @@ def validate_command(
 def report_command(
     run: Annotated[Path, typer.Argument(help="A run's folder")],
     folder: Annotated[
-        bool, typer.Option("--folder", help="For many tasks: a folder of files, each fetched when its task is opened")
+        bool,
+        typer.Option(
+            "--folder", help="For many tasks: write a folder of files, which a browser loads when a task is opened"
+        ),
     ] = False,
 ) -> None:
-    """Draw a run's report again."""
+    """Write a run's report again."""
     Console().log(f"written: {redraw_report(run, 'folder' if folder else 'file')}")

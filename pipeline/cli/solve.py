@@ -1,4 +1,4 @@
-"""The solve command: every stage in order."""
+"""The solve command: run every stage in order."""
 
 import os
 import sys
@@ -34,7 +34,7 @@ from pipeline.runtime.run_folder import RunFolder
 
 @app.command("solve")
 def solve_command(
-    source: Annotated[str | None, typer.Argument(help="What to score; by default the recipe's own source")] = None,
+    source: Annotated[str | None, typer.Argument(help="The source to score; by default that of the recipe")] = None,
     recipe_name: Recipe = "cpu",
     train_sources: Train = None,
     assignments: Set = None,
@@ -44,31 +44,37 @@ def solve_command(
         Path | None,
         typer.Option("--run-dir", help="The run's folder; by default a new one under runs/"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the submission here too, besides RUN/submission.json")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A second file for the submission, besides RUN/submission.json")
+    ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(help="Processes that share the work  \\[default: a GPU each; without one, a model each]", min=1),
+        typer.Option(
+            help="Processes that share the work  \\[default: one per GPU; without GPUs, one per model]", min=1
+        ),
     ] = None,
     tasks: Tasks = "",
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:
-    """Every stage in order: build, train, predict, vote, score, report."""
+    """Run every stage in order: build, train, predict, vote, score, report."""
     if run is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("several processes must share one folder: name it with --run-dir")
+        raise ConfigError("several processes must share one folder", "name it with --run-dir")
     chosen = recipe(recipe_name)
     if source and source != chosen.source:
         chosen = chosen.model_copy(update={"source": source, "selection": SelectionSettings()})
-    if tasks:  # named tasks are meant as they are, whatever else the recipe would select
+    if tasks:  # tasks named by the user are used even if the recipe's selection excludes them
         chosen = chosen.model_copy(update={"selection": SelectionSettings()})
     changes = {"selection." + name: value for name, value in selected(tasks, max_side, limit).items()}
     changes |= {"train_sources": train_sources} if train_sources else {}
     incidents: list[str] = []
     if chosen.unattended:
-        from pipeline.kaggle.backbone_settings import take_backbone_settings  # other recipes do without pipeline.kaggle
+        from pipeline.kaggle.backbone_settings import take_backbone_settings  # only such recipes need pipeline.kaggle
 
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ConfigError(f"solve --recipe {recipe_name} starts its processes itself", "run it without a launcher")
+            raise ConfigError(
+                f"solve --recipe {recipe_name} starts its processes itself", "run it without torchrun or accelerate"
+            )
         chosen, checkpoint, incidents = take_backbone_settings(chosen, checkpoint)
     config = configure(chosen, changes, assignments, checkpoint, budget)
     folder = run or new_run(recipe_name)
@@ -82,20 +88,26 @@ def solve_command(
 
 
 def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> None:
-    """Every stage in this process, or by the launcher in several; bad input ends it.
+    """Run every stage in this process, or launch several processes that do.
 
-    By itself it takes a process for each GPU, or without one for each model, as far as there are cores.
+    Args:
+        config: of the run.
+        folder: the run folder.
+        processes: how many; by default one for each GPU, or without GPUs one for each model and at most one per core.
+
+    Raises:
+        UserError: if the config or an input is refused.
     """
+    # These import torch, which takes seconds, so the command line is checked before.
     from pipeline.data.build import load_sources
-    from pipeline.runtime.distributed import (
-        leave_process_group,  # torch, which takes seconds, only once the rest is known to be right
-    )
+    from pipeline.runtime.distributed import leave_process_group
     from pipeline.solve import solve
     from pipeline.training.setup import check_start
     from submissions.rankers import find_ranker
 
     number = processes or count_gpus() or _models_at_once(config.ensemble)
     if number > 1 and "WORLD_SIZE" not in os.environ:
+        # Refuse bad input here, once, and not in every launched process.
         check_start(config)
         find_ranker(config.predict.ranker)
         load_sources(config)
@@ -108,7 +120,7 @@ def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> No
 
 
 def _models_at_once(models: int) -> int:
-    """How many models to train side by side where no GPU is counted: one a core; one where torch finds a GPU still."""
+    """Return how many models to train in parallel without NVIDIA GPUs: one per core, but 1 if torch finds a GPU."""
     import torch
     from joblib import cpu_count
 

@@ -1,4 +1,4 @@
-"""The train and predict commands, and a look at a source's tasks."""
+"""Commands of single stages: train, predict, and tasks, which checks a source."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -52,13 +52,16 @@ def train_command(
     from pipeline.training.train import train
 
     puzzle_set = open_puzzle_set(puzzles)
-    leaks = "allow" if puzzle_set.leaks else "drop"
+    # The puzzle set was checked for overlap when it was built.
+    on_leak = "allow" if puzzle_set.leaks else "drop"
     chosen = recipe(recipe_name)
-    made = PuzzleSettings(
-        augmentations=puzzle_set.requested, pairs=puzzle_set.max_pairs, on_leak=leaks, ids=chosen.puzzles.ids,
+    puzzle_settings = PuzzleSettings(
+        augmentations=puzzle_set.requested, pairs=puzzle_set.max_pairs, on_leak=on_leak, ids=chosen.puzzles.ids,
         fixed_colours="outputs" if puzzle_set.draws == "distinct" else puzzle_set.draws,
     )  # fmt: skip
-    chosen = chosen.model_copy(update={"source": str(puzzles), "selection": SelectionSettings(), "puzzles": made})
+    chosen = chosen.model_copy(
+        update={"source": str(puzzles), "selection": SelectionSettings(), "puzzles": puzzle_settings}
+    )
     config = configure(chosen, {}, assignments, checkpoint, budget)
     check_start(config)
     folder = RunFolder(run, config, first=is_first())
@@ -78,18 +81,19 @@ def predict_command(
         Literal["last", "all"] | None, typer.Option("--steps", help="Supervision steps to record  \\[default: last]")
     ] = None,
     trajectories: Annotated[
-        int | None, typer.Option(help="Answers per augmentation, each by chance of its own", min=1)
+        int | None, typer.Option(help="Predictions per augmentation, each with its own noise", min=1)
     ] = None,
     noise: Annotated[float | None, typer.Option(help="Standard deviation of noise on the latents", min=0)] = None,
     temperature: Annotated[
         float | None, typer.Option(help="Factor on the noise that the recursion draws; 0: its mean", min=0)
     ] = None,
     candidates: Annotated[
-        int | None, typer.Option("--rescore", metavar="K", help="Score the K best candidates under every augmentation")
+        int | None,
+        typer.Option("--rescore", metavar="K", help="Rescore the K best candidates under every augmentation"),
     ] = None,
     assignments: Set = None,
 ) -> None:
-    """Answer every test input of a puzzle set under every augmentation."""
+    """Predict every test input of a puzzle set under every augmentation."""
     from pipeline.checkpoints.checkpoint import load_checkpoint
     from pipeline.prediction.predict import predict
     from pipeline.prediction.rescore import rescore
@@ -100,17 +104,17 @@ def predict_command(
     options = {"record": record, "trajectories": trajectories, "noise": noise, "rescore": candidates}
     options["temperature"] = temperature
     changes = {f"predict.{name}": value for name, value in options.items() if value is not None}
-    asked = {"ensemble": 1} | changes | parse_assignments(assignments or [])  # a checkpoint is one model
-    config = override(loaded.run_config, asked)
+    overrides = {"ensemble": 1} | changes | parse_assignments(assignments or [])  # a checkpoint is one model
+    config = override(loaded.run_config, overrides)
     loaded = replace(loaded, config=config.model_dump(mode="json"))
     settings = config.predict
     console = Console(quiet=not is_first())
-    made = join_process_group().any(out.exists())
-    if made and (not settings.rescore or changes.keys() - {"predict.rescore"}):
+    exists = join_process_group().any(out.exists())
+    if exists and (not settings.rescore or changes.keys() - {"predict.rescore"}):
         raise ConfigError(
-            f"{out}: exists already and is not overwritten", "name another folder with --out, or only --rescore it"
+            f"{out} exists already and is not overwritten", "name another folder with --out, or only --rescore it"
         )
-    if not made:
+    if not exists:
         predict(loaded, puzzle_set, settings, out, console, checkpoint=str(checkpoint))
     if settings.rescore:
         rescore(loaded, puzzle_set, settings, out, console)
@@ -121,15 +125,15 @@ def predict_command(
 @app.command("tasks")
 def tasks_command(
     source: Source,
-    html: Annotated[Path | None, typer.Option(help="Draw the tasks too, as a page in this new file")] = None,
-    augmentations: Annotated[int, typer.Option(help="Augmentations drawn of each task on the page", min=0)] = 3,
+    html: Annotated[Path | None, typer.Option(help="Also draw the tasks, as a page in this new file")] = None,
+    augmentations: Annotated[int, typer.Option(help="Augmentations of each task on the page", min=0)] = 3,
     tasks: Tasks = "",
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:
-    """Check a source and count what is in it; --html draws it."""
+    """Check a source and count its tasks; --html draws them."""
     if html and html.exists():
-        raise ConfigError(f"{html}: exists already and is not overwritten", "name another file with --html")
+        raise ConfigError(f"{html} exists already and is not overwritten", "name another file with --html")
     loaded = load_tasks(source, Selection(**selected(tasks, max_side, limit)))
     console = Console()
     console.show(describe_tasks(source, loaded))

@@ -4,6 +4,7 @@ A `RunConfig` comes from a recipe (`pipeline.recipes.registry`) and overrides by
 Invalid values raise a `ConfigError` that names the field.
 """
 
+import copy
 import json
 from typing import Annotated, Any
 
@@ -27,6 +28,13 @@ from submissions.rankers import find_ranker
 
 OLD_IDS = {"puzzle": "augmentation", "task": "shared"}
 """Values of puzzles.ids in configs older than puzzles.fixed_colours, with the names that replace them."""
+
+
+OLD_SETTINGS = {
+    "train.evidence.told": "train.evidence.posterior",
+    "train.evidence.untold": "train.evidence.prior_share",
+}
+"""Names of settings in version 0.1, which keep working until version 0.3, and in older configs for good."""
 
 
 class ConfigError(UserError):
@@ -158,6 +166,7 @@ def override(config: RunConfig, assignments: dict[str, Any]) -> RunConfig:
     """
     values = config.model_dump()
     known = list(flatten(values))
+    assignments = {OLD_SETTINGS.get(name, name): value for name, value in assignments.items()}
     for name, value in assignments.items():
         *path, last = name.split(".")
         if name not in known:
@@ -197,10 +206,26 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
 
     These names changed when puzzles.fixed_colours was added, so a config without that field has the old ones.
     """
-    puzzles = values.get("puzzles") if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        return values
+    values = _rename_settings(values)
+    puzzles = values.get("puzzles")
     if not isinstance(puzzles, dict) or "fixed_colours" in puzzles or puzzles.get("ids") not in OLD_IDS:
         return values
     return values | {"puzzles": puzzles | {"ids": OLD_IDS[puzzles["ids"]]}}
+
+
+def _rename_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the plain values under the current names of settings; the given ones are not changed."""
+    values = copy.deepcopy(values)
+    for old, new in OLD_SETTINGS.items():
+        *path, old_name = old.split(".")
+        group: Any = values
+        for part in path:
+            group = group.get(part) if isinstance(group, dict) else None
+        if isinstance(group, dict) and old_name in group:
+            group[new.rpartition(".")[2]] = group.pop(old_name)
+    return values
 
 
 def parse_assignments(texts: list[str]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def load_sources(config: RunConfig) -> list[SourcedTasks]:
 
 
 def within(sources: list[SourcedTasks], max_side: int | None) -> list[SourcedTasks]:
-    """Return the sources without the train tasks that have a grid with a side longer than `max_side` (None: no limit)."""
+    """Return the sources without the train tasks that have a grid side longer than `max_side` (None: no limit)."""
     if max_side is None:
         return sources
     return [

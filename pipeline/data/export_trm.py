@@ -84,8 +84,8 @@ Shifts = Callable[[Split, int], NDArray[np.int64]]
 def draw_shifts(split: Split, task: int) -> NDArray[np.int64]:
     """Draw the shifts of a task's pairs as in the published code; returns (puzzles, pairs, 2).
 
-    In each puzzle one random pair stays in the corner, and the others move to any place where both grids fit. The result
-    depends only on the set's seed and the task ID, not on the other tasks of the set.
+    In each puzzle one random pair stays in the corner, and the others move to any place where both grids fit. The
+    result depends only on the set's seed and the task ID, not on the other tasks of the set.
     """
     rng = task_rng(split.puzzle_set.seed, split.puzzle_set.tasks[task].id, "export")
     examples = split.examples
@@ -93,7 +93,7 @@ def draw_shifts(split: Split, task: int) -> NDArray[np.int64]:
     rows = split.rows(task)
     first = examples.first_pair[task]
     sizes = examples.sizes[first + span.start : first + span.stop].max(axis=1)
-    transposed = np.array(TRANSPOSES)[examples.dihedrals[rows], None, None]
+    transposed = TRANSPOSES[examples.dihedrals[rows], None, None]
     shifts = rng.integers(split.puzzle_set.board_side + 1 - np.where(transposed, sizes[:, ::-1], sizes))
     shifts[np.arange(len(rows)), rng.integers(len(span), size=len(rows))] = 0
     return shifts

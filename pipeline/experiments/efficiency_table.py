@@ -41,7 +41,7 @@ def _largest_hidden(base: ModelConfig, symbol_heads: int) -> int:
     If there is none, the smallest possible hidden size is returned.
     """
     limit = count_parameters(base)
-    # Each head needs a multiple of 4 channels: half of them encode rows and half columns, in pairs.
+    # With rope2d positions the size of a head (hidden / heads) must be a multiple of 4.
     increment = 4 * base.heads
     settings: dict[str, Any] = {name.removeprefix("model."): value for name, value in SYMBOL_AXIS.items()}
     for hidden in range(base.hidden // increment * increment, increment, -increment):
@@ -84,7 +84,7 @@ EFFICIENCY = Table(
         _row("a row per transform, rows and columns", "", TRANSFORM, ROWS_AND_COLUMNS),
         _row("a row per task, transform vectors", "", TASK),
         _row("a row per task, transform vectors, rows and columns", "", TASK, ROWS_AND_COLUMNS),
-        _row(SHARED, "worse or no better, in two tries by others", {"puzzles.ids": "shared"}),
+        _row(SHARED, "worse or no better, in two attempts by others", {"puzzles.ids": "shared"}),
         _row("AdamW", "", ADAMW),
         _row("NorMuon", "", NORMUON),
         _row(MDLARC, "44 (mdlARC)", TASK, ROWS_AND_COLUMNS, NORMUON),

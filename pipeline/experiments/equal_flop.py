@@ -14,7 +14,7 @@ def match_flop(config: RunConfig, base: RunConfig) -> RunConfig:
 
     The number is rounded to the nearest integer, and is at least 1 (`pipeline.training.flop`). Warm-up takes the same
     share of the steps as in `base`. The decay of the weights' average is adapted, so that the initial weights have the
-    same share in it at the end. Both configs must train on the same tasks.
+    same share in it at the end. The operations of both are calculated for the tasks of `base`.
     """
     steps = max(1, round(training_flop(base) / step_flop(config, _tasks_of(base))))
     ratio = steps / base.train.steps

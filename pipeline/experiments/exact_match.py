@@ -51,7 +51,7 @@ def exact_match(
             truth[task.id, number] = torch.from_numpy(encode(pair.output, side).astype(np.int64).ravel())
     puzzles, pairs = examples.test_inputs(1)
     owners = examples.tasks[puzzles]
-    # A task's pairs are numbered with demonstrations first, so its first test has the number of its demonstrations.
+    # The pairs of a task are numbered in the order: training pairs, held-out pairs, test inputs.
     first = (examples.trained + examples.held)[examples.tasks[puzzles]]
     names = [puzzle_set.tasks[owner].id for owner in owners]
     matches: dict[tuple[str, int], NDArray[np.bool_]] = {}

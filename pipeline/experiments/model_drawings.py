@@ -1,29 +1,22 @@
-"""A recursion as an SVG drawing: a model's config in, text out."""
+"""Draws a recursion as SVG: `draw_recursion` turns a model's config into the text of an SVG file."""
 
 from collections.abc import Mapping
 from html import escape
 from itertools import chain
 
 from solver.model.config import ModelConfig
-from solver.model.equations import (
-    INPUT,
-    Run,
-)
+from solver.model.equations import INPUT, Run
 
 COLUMN = 34
 ROW = 38
 LEFT = 64
 TOP = 34
-
-
 BOX = 24
-
-
 FOOT = 40
 
 
 def draw_recursion(config: ModelConfig, title: str) -> str:
-    """One supervision step as SVG text."""
+    """Return an SVG drawing of one supervision step of a model (`pipeline.experiments.model_zoo` has the legend)."""
     recursion = config.recursion
     runs = list(recursion.schedule(config.h_cycles, config.l_cycles))
     updates = list(chain.from_iterable([run] * run.times for run in runs))
@@ -43,16 +36,17 @@ def draw_recursion(config: ModelConfig, title: str) -> str:
 
 
 def describe_step(config: ModelConfig) -> str:
-    """What a drawing says underneath."""
+    """Return the caption of a drawing: the number of updates, updates with gradient, and supervision steps."""
     runs = list(config.recursion.schedule(config.h_cycles, config.l_cycles))
-    made, learnt = (sum(run.times for run in each) for each in (runs, [run for run in runs if run.gradient]))
+    count, with_gradient = (sum(run.times for run in part) for part in (runs, [run for run in runs if run.gradient]))
     steps = f"up to {config.max_steps} supervision steps" if config.max_steps > 1 else "one supervision step"
-    passes = ", and one forward pass more to learn when to go on" if config.learns_to_continue else ""
+    passes = ", and one more forward pass to learn when to continue" if config.learns_to_continue else ""
     if config.recursion.settles:
-        how = f"until it settles, at most {config.equilibrium.iterations} times; gradient of where it settles"
-        return f"one update {how} (filled); {steps}{passes}"
+        limit = f"at most {config.equilibrium.iterations} times"
+        repeats = f"repeated until it converges, {limit}; gradient of the fixed point"
+        return f"one update, {repeats} (filled); {steps}{passes}"
     noise = f", {sum(run.times for run in runs if run.update.noisy)} with noise (e)" if config.recursion.noisy else ""
-    return f"{made} update{'s' * (made > 1)}, {learnt} with gradient (filled){noise}; {steps}{passes}"
+    return f"{count} update{'s' * (count > 1)}, {with_gradient} with gradient (filled){noise}; {steps}{passes}"
 
 
 STYLE = """<style>
@@ -69,30 +63,30 @@ rect { fill: #0d1117; } rect.learnt { fill: #1f6feb; stroke: #1f6feb; } text.lea
 
 
 def _lines(rows: Mapping[str, float], config: ModelConfig, end: float) -> str:
-    """A line for each value, from its name on; the answer's goes on to the heads."""
-    drawn = []
+    """Draw a horizontal line for the input and each latent; an arrow leads from the answer to the heads."""
+    parts = []
     recursion = config.recursion
-    read = "answer" if config.halting == "random" else "answer, halt"
+    heads = "answer" if config.halting == "random" else "answer, halt"
     for name, y in rows.items():
-        drawn.append(f'<text x="8" y="{y + 4}">{_name(name)}</text><path d="M40 {y}H{end}"/>')
+        parts.append(f'<text x="8" y="{y + 4}">{_name(name)}</text><path d="M40 {y}H{end}"/>')
         if name == recursion.answer:
-            drawn.append(
-                f'<path d="M{end} {y}l-6 -4m6 4l-6 4"/><text class="soft" x="{end + 6}" y="{y + 4}">{read}</text>'
+            parts.append(
+                f'<path d="M{end} {y}l-6 -4m6 4l-6 4"/><text class="soft" x="{end + 6}" y="{y + 4}">{heads}</text>'
             )
         elif name != INPUT and recursion.carry == "keep":
-            drawn.append(f'<text class="soft" x="{end + 6}" y="{y + 4}">carried</text>')
-    return "\n".join(drawn)
+            parts.append(f'<text class="soft" x="{end + 6}" y="{y + 4}">carried</text>')
+    return "\n".join(parts)
 
 
 def _cycles(config: ModelConfig, updates: int, height: float) -> str:
-    """A dashed line between cycles."""
-    each = updates // config.h_cycles
-    places = [LEFT + COLUMN * each * cycle for cycle in range(1, config.h_cycles)]
+    """Draw a dashed vertical line between cycles."""
+    per_cycle = updates // config.h_cycles
+    places = [LEFT + COLUMN * per_cycle * cycle for cycle in range(1, config.h_cycles)]
     return "\n".join(f'<path class="cycle" d="M{x} {TOP - 22}V{height - FOOT}"/>' for x in places)
 
 
 def _update(run: Run, x: float, rows: Mapping[str, float]) -> str:
-    """A column: dots on what is read, a box on what is made."""
+    """Draw the column of an update: dots on the values that it reads, a box on the latent that it updates."""
     update = run.update
     learnt = ' class="learnt"' if run.gradient else ""
     heights = [rows[name] for name in (*update.reads, update.latent)]
@@ -112,13 +106,13 @@ def _update(run: Run, x: float, rows: Mapping[str, float]) -> str:
 
 
 def _noise(x: float, y: float) -> str:
-    """What is drawn by chance comes after the box."""
+    """Draw a circle for the noise that is added after an update."""
     x += BOX / 2 + 5
     return f'<circle class="noise" cx="{x}" cy="{y}" r="7"/><text class="noise" x="{x}" y="{y + 3}">e</text>'
 
 
 def _loop(x: float, y: float) -> str:
-    """An arrow from behind the box back to before it."""
+    """Draw an arrow over the box of an update that is repeated, from its right side to its left side."""
     left = x - BOX / 2 - 7
     right = x + BOX / 2 + 7
     top = y - BOX / 2 - 9
@@ -126,6 +120,6 @@ def _loop(x: float, y: float) -> str:
 
 
 def _name(name: str) -> str:
-    """A name with what follows its underscore set lower."""
+    """Return a name as SVG text, with the part after its underscore as a subscript."""
     letter, _, index = name.partition("_")
     return f'{letter}<tspan dy="3" font-size="9">{index}</tspan>' if index else letter

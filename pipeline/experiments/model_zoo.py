@@ -1,8 +1,9 @@
-"""The members of the family at their published size, and a drawing of each recursion, made from its config.
+"""The members of the model family at their published sizes for Sudoku.
 
-A drawing reads from left to right: a line for the input and for each latent, a column for each update. A dot is a value
-that is read, a box the network that gives the latent its new value, filled where the update carries a gradient. A small
-e in a circle after a box is noise that is added, a loop over a box that it is repeated until its latent settles.
+`pipeline.experiments.model_drawings` draws their recursions. A drawing reads from left to right, with a line for the
+input and for each latent, and a column for each update. A dot marks a value that the update reads. A box is the network
+that computes the new value of a latent; it is filled if the update has a gradient. An "e" in a circle after a box is
+added noise. A loop over a box means that the update is repeated until the latent converges.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from solver.model.model import RecursiveModel
 
 @dataclass(frozen=True)
 class Member:
-    """A model of the family: what it is called, its settings at Sudoku size, where it was published."""
+    """A model of the family: its title, its settings at Sudoku size, and the publication."""
 
     title: str
     config: ModelConfig
@@ -76,20 +77,21 @@ MEMBERS = {
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """Trained values without the ID table."""
+    """Return the number of trained parameters, without the puzzle embeddings."""
+    # On the meta device no memory is allocated for the weights.
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in RecursiveModel(config).parameters())
 
 
 def describe_members() -> Table:
-    """A row for each member: its equations, size, forward passes per step and effective depth."""
+    """Return a table of the members: equations, parameters, forward passes per optimizer step, effective depth."""
     table = Table("name", "model", "equations", "gradient", "parameters", "passes", "depth", "source", box=None)
     for name, member in MEMBERS.items():
         config = member.config
         recursion = member.config.recursion
-        shown = (
+        equations = (
             recursion.updates if len(recursion.updates) < 4 else (*recursion.updates[:2], "...", recursion.updates[-1])
         )
         numbers = (f"{count_parameters(config):,}", f"{config.forward_passes}", f"{config.effective_depth}")
-        table.add_row(name, member.title, "\n".join(shown), recursion.gradient, *numbers, member.source)
+        table.add_row(name, member.title, "\n".join(equations), recursion.gradient, *numbers, member.source)
     return table

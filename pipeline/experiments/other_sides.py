@@ -1,7 +1,8 @@
-"""A checkpoint trained on Sudokus of one side, asked on those of another: which of them it has right.
+"""Exact match of a Sudoku checkpoint on boards of another side than those that it was trained on.
 
-Weights depend on the side in nothing but the numbers of cells, which `model.positions = rope2d` turns into rows and
-columns. All Sudokus share one ID row. With a symbol axis, digits that the smaller boards lack are outside the palette.
+The weights work for any side, because `model.positions = rope2d` turns the number of a cell into its row and column.
+All Sudokus share one puzzle embedding. With a symbol axis, digits that smaller boards do not use are outside the
+palette.
 """
 
 from dataclasses import replace
@@ -18,31 +19,39 @@ from pipeline.data.build import make_puzzle_set
 from pipeline.experiments.exact_match import exact_match
 
 MOST_TESTS = 1000
-"""Of the 4x4 puzzles about 1,900 are there for tests."""
+"""Maximum number of generated test puzzles; of 4x4 Sudokus, only about 1,900 are available for tests."""
 
 
 def match_on_side(
     checkpoint: Checkpoint, trained: Task, side: int, device: torch.device, steps: int | None = None
 ) -> NDArray[np.bool_]:
-    """Whether every cell is right, (tests, supervision steps), of as many generated Sudokus as `trained` has tests.
+    """Return whether every cell is right, for generated Sudokus of this side and each supervision step.
 
     Args:
-        trained: the task of the checkpoint's Sudokus, whose ID row is used.
+        checkpoint: the trained model.
+        trained: the task that the model was trained on; its puzzle embedding is used. As many Sudokus are generated
+            as it has test inputs, and at most MOST_TESTS.
         side: 4, 6 or 9.
-        steps: of prediction, as many as in training where None.
+        device: where to predict.
+        steps: number of supervision steps; None for as many as in training.
+
+    Returns:
+        (test inputs, supervision steps)
 
     Raises:
-        ValueError: where the model is of one side only: positions in one line, or the MLP mixer.
+        UserError: the model works for one side only, because of one-dimensional positions or the MLP mixer.
     """
     config = checkpoint.run_config
     if config.model.positions != "rope2d" or config.model.mixer != "attention":
         raise UserError(
-            f"model.positions is {config.model.positions} and model.mixer {config.model.mixer}: boards of another side "
-            "need rope2d and attention"
+            f"model.positions is {config.model.positions} and model.mixer is {config.model.mixer}, so the model cannot "
+            "predict boards of another side",
+            "train it with model.positions=rope2d and model.mixer=attention",
         )
     source = f"sudoku-{side}x{side}/1+{min(len(trained.tests), MOST_TESTS)}"
+    # Puzzle embeddings are matched by task ID, so the generated task takes the ID of the trained one.
     task = replace(load_tasks(source)[0], id=trained.id)
     changed = override(config, {"model.board_side": side, "source": source})
     puzzle_set = make_puzzle_set([SourcedTasks(source, "scored", [task])], changed.puzzles, changed.seed, side)
-    asked = replace(checkpoint, config=changed.model_dump(mode="json"))
-    return exact_match(asked, puzzle_set, [task], device, steps)
+    resized = replace(checkpoint, config=changed.model_dump(mode="json"))
+    return exact_match(resized, puzzle_set, [task], device, steps)

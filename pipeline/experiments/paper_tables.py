@@ -1,7 +1,7 @@
-"""The published tables and figures that `table` runs again: which rows, over which settings, beside which figures.
+"""The published tables and figures that the command `table` reproduces: their rows, settings and published figures.
 
-A row is a few settings over its group's base config at a scale (`pipeline.experiments.scales`). Rows may share a
-training and differ in how it is asked: `ask` names one of the ways of `pipeline.experiments.trial`.
+A row changes a few settings of its group's base config at a scale (`pipeline.experiments.scales`). Rows may share a
+training and differ in how it is evaluated: `Row.ask` names an evaluation of `pipeline.experiments.trial`.
 """
 
 from dataclasses import replace
@@ -20,9 +20,10 @@ ANALYSIS = "ARC Prize's analysis of HRM, arcprize.org/blog/hrm-analysis"
 
 
 def hrm(base: ModelConfig, k: int = 2, cycles: int = 2) -> dict[str, Any]:
-    """HRM beside a TRM: two networks of twice its layers, attention, one-step gradient, Q-learning, no average.
+    """Return the settings of HRM: two networks of twice the base's layers, with attention and a one-step gradient.
 
-    An ID vector fills one slot, as published.
+    Each cycle has k updates of the low-level latent. HRM has halting by Q-learning and no average of the weights; its
+    puzzle embedding fills one slot, as published.
     """
     size = {"model.layers": 2 * base.layers, "model.h_cycles": cycles, "model.l_cycles": k, "model.id_slots": 1}
     rest = {"model.mixer": "attention", "model.halting": "q_learning", "train.average": None}
@@ -30,18 +31,18 @@ def hrm(base: ModelConfig, k: int = 2, cycles: int = 2) -> dict[str, Any]:
 
 
 def transformer(base: ModelConfig, steps: int = 1) -> dict[str, Any]:
-    """A transformer of the size of that HRM, refined in so many supervision steps and nowhere else."""
+    """Return the settings of a transformer of the size of `hrm`, whose only recursion is the supervision steps."""
     size = {"model.layers": 4 * base.layers, "model.h_cycles": 1, "model.l_cycles": 1, "model.max_steps": steps}
     return recursion(DIRECT) | size | {"model.mixer": "attention"}
 
 
 def attention(base: ModelConfig) -> dict[str, Any]:
-    """TRM with attention."""
+    """Return the settings of TRM with attention."""
     return {"model.mixer": "attention"}
 
 
 def mlp(base: ModelConfig) -> dict[str, Any]:
-    """TRM-MLP, which needs the whole board."""
+    """Return the settings of TRM-MLP, which needs the whole board."""
     return {"model.mixer": "mlp", "model.canvas": "full"}
 
 
@@ -74,7 +75,7 @@ ABLATION = Table(
         Claim("symbols", "HRM"),
         Claim("symbols", "with self-attention"),
     ),
-    note="Symbols: SE-RRM (arXiv 2603.02193), which says that it outperforms earlier recursive models on 9x9 Sudoku.",
+    note="Symbols: SE-RRM (arXiv 2603.02193), reported to outperform earlier recursive models on 9x9 Sudoku.",
 )
 
 LATENTS = Table(
@@ -102,11 +103,12 @@ _DEPTHS = (
     (3, 6, "58.8", "96", "85.8", "84"),
     (6, 6, "57.5", "168", "out of memory", "156"),
 )
-"""k, T, then accuracy and depth of HRM and of TRM."""
+"""(k, T, accuracy of HRM, depth of HRM, accuracy of TRM, depth of TRM) of each published pair of rows."""
 
 
 def _depth_rows() -> tuple[Row, ...]:
     rows = []
+    # k and cycles are bound as defaults: a lambda would otherwise read their values after the loop.
     for k, cycles, hrm_accuracy, hrm_depth, trm_accuracy, trm_depth in _DEPTHS:
         rows.append(Row(
             f"HRM k={k}, T={cycles}",
@@ -122,7 +124,7 @@ def _depth_rows() -> tuple[Row, ...]:
 
 
 DEPTH = Table(
-    "HRM and TRM at like depth (n = k and 4 layers, n = 2k and 2 layers)",
+    "HRM and TRM at similar depth (n = k and 4 layers, n = 2k and 2 layers)",
     f"{TRM_PAPER}, table 3 (Sudoku-Extreme); its depth of 9 at k=1, T=1 is 8 by its own formula",
     ("accuracy, %", "depth"),
     _depth_rows(),
@@ -139,13 +141,18 @@ def _way(group: Group) -> Way:
     return "votes" if group.startswith("arc") else "exact"
 
 
-def _both(
-    names: tuple[tuple[str, Group], ...], rows: tuple[tuple[str, Changes, tuple[str, ...]], ...]
+def _rows_for_groups(
+    groups: tuple[tuple[str, Group], ...], rows: tuple[tuple[str, Changes, tuple[str, ...]], ...]
 ) -> tuple[Row, ...]:
-    """Each row on each of two kinds of puzzles, with its published figure there."""
+    """Return each row for each kind of puzzle.
+
+    Args:
+        groups: (label, group) of each kind of puzzle.
+        rows: (name, changes, figures), the figures being the number of parameters and the accuracy on each kind.
+    """
     return tuple(
-        Row(f"{name}, {label}", changes, (figures[0], figures[1 + place]), group, _way(group))
-        for place, (label, group) in enumerate(names)
+        Row(f"{name}, {label}", changes, (figures[0], figures[1 + number]), group, _way(group))
+        for number, (label, group) in enumerate(groups)
         for name, changes, figures in rows
     )
 
@@ -154,7 +161,7 @@ PUZZLES = Table(
     "Puzzles",
     f"{TRM_PAPER}, table 4 (Sudoku-Extreme, Maze-Hard); language models left out",
     ("parameters", "accuracy, %"),
-    _both(
+    _rows_for_groups(
         (("Sudoku", "sudoku"), ("Maze", "maze")),
         (
             ("direct prediction", transformer, ("27M", "0.0", "0.0")),
@@ -173,7 +180,7 @@ ARC = Table(
     "ARC-AGI",
     f"{TRM_PAPER}, table 5 (pass@2; votes pooled over checkpoints); language models left out",
     ("parameters", "pass@2, %"),
-    _both(
+    _rows_for_groups(
         (("ARC-AGI-1", "arc"), ("ARC-AGI-2", "arc2")),
         (
             ("direct prediction", transformer, ("27M", "21.0", "0.0")),
@@ -229,27 +236,27 @@ def _augmented(number: int) -> Changes:
 
 
 def _driver_rows() -> tuple[Row, ...]:
-    said_of_cycles = {(2, 2): "73.7 (TRM, table 1)", (3, 6): "87.4 (TRM, table 1)"}
+    cycle_figures = {(2, 2): "73.7 (TRM, table 1)", (3, 6): "87.4 (TRM, table 1)"}
     rows = [
         Row(
             f"T={cycles}, n={n}",
             lambda base, cycles=cycles, n=n: {"model.h_cycles": cycles, "model.l_cycles": n},
-            (said_of_cycles.get((cycles, n), ""),),
+            (cycle_figures.get((cycles, n), ""),),
         )
         for cycles, n in INNER
     ]
-    said = {30: "within 4 points of 1000", 300: "as good as 1000"}
+    augmentation_figures = {30: "within 4 points of 1000", 300: "as good as 1000"}
     for number in AUGMENTATIONS:
         name = f"{number} augmentations"
-        rows.append(Row(name, _augmented(number), (said.get(number, ""),), "arc", "votes"))
+        rows.append(Row(name, _augmented(number), (augmentation_figures.get(number, ""),), "arc", "votes"))
         if number:
-            few = "augmentations matter less in prediction than in training"
-            rows.append(Row(f"{name}, one view voted", _augmented(number), (few,), "arc", "one view", trained=name))
+            finding = "augmentations matter less in prediction than in training"
+            rows.append(Row(f"{name}, one view voted", _augmented(number), (finding,), "arc", "one view", trained=name))
     rows.append(Row(RIGHT_IDS, published=("",), group="arc", ask="votes"))
-    wrong: tuple[Way, ...] = ("blank IDs", "shuffled IDs")
-    rows += [Row(way, published=("0",), group="arc", ask=way, trained=RIGHT_IDS) for way in wrong]
-    said_of_tasks = "worse or no better, in two tries by others"
-    rows.append(Row("one ID a task", lambda base: {"puzzles.ids": "shared"}, (said_of_tasks,), "arc", "votes"))
+    wrong_ids: tuple[Way, ...] = ("blank IDs", "shuffled IDs")
+    rows += [Row(way, published=("0",), group="arc", ask=way, trained=RIGHT_IDS) for way in wrong_ids]
+    finding = "worse or no better, in two attempts by others"
+    rows.append(Row("one ID a task", lambda base: {"puzzles.ids": "shared"}, (finding,), "arc", "votes"))
     return tuple(rows)
 
 
@@ -284,7 +291,7 @@ TABLES = {
 
 
 def find_table(name: str) -> Table:
-    """The table of this name; ConfigError listing them where there is none."""
+    """Return the table with this name; ConfigError, which lists the tables, if there is none."""
     if name not in TABLES:
         raise ConfigError(f"table {name}: no such table", f"there are {', '.join(TABLES)}")
     return TABLES[name]

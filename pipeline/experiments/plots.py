@@ -1,4 +1,4 @@
-"""Plots of tables as SVG text: shares in, a picture that is readable in light and dark out."""
+"""Plots of result tables as SVG text, for light and dark colour schemes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ ROW = 26
 TOP = 40
 LETTER = 7
 LABEL = 17
-"""Pixels from one label of a curve to the next."""
+"""Minimum distance between the labels of two curves, in pixels."""
 COLOURS = 7
-"""Curves beyond so many have the same colours again, dashed."""
+"""Number of line colours; further curves reuse them with dashed lines."""
 
 
 @dataclass(frozen=True)
 class Dots:
-    """A row: its name, a share for each seed, and the published one where there is any."""
+    """A row of a dot plot: its name, a share in [0, 1] for each seed, and the published share, if any."""
 
     name: str
     values: Sequence[float]
@@ -41,14 +41,20 @@ class Dots:
 
 @dataclass(frozen=True)
 class Series:
-    """A curve: its name, and (x, share) points."""
+    """A curve: its name and its points (x, share in [0, 1])."""
 
     name: str
     points: Sequence[tuple[int, float]]
 
 
 def draw_dots(title: str, rows: Sequence[Dots], published: bool) -> str:
-    """A line a row: a dot a seed, a bar at their mean, a diamond where it was published."""
+    """Return an SVG plot with a line for each row: a dot per seed, a bar at their mean, a diamond at the published one.
+
+    Args:
+        title: title of the plot.
+        rows: from top to bottom.
+        published: whether any row has a published share, so that the legend has to explain the diamond.
+    """
     height = TOP + ROW * len(rows) + 48
     names = max(NAMES, LETTER * max(len(row.name) for row in rows) + 20)
     at = lambda share: round(names + (WIDTH - NAMES - 30) * share, 1)  # noqa: E731
@@ -66,19 +72,23 @@ def draw_dots(title: str, rows: Sequence[Dots], published: bool) -> str:
         parts.append(f'<path class="mean" d="M{middle} {y - 9}v18"/>')
         if row.published is not None:
             parts.append(f'<path class="published" d="M{at(row.published)} {y - 7}l6 7l-6 7l-6 -7z"/>')
-    legend = "dots: a seed each, bar: their mean" + ("; diamond: as published, at its own scale" if published else "")
+    legend = "dots: seeds, bar: their mean" + ("; diamond: published, for the published scale" if published else "")
     parts.append(_text(8, height - 8, legend, "soft"))
-    said = "; ".join(f"{row.name} {sum(row.values) / len(row.values):.1%}" for row in rows)
-    return _svg(WIDTH + names - NAMES, height, f"{title}: {said}", parts)
+    summary = "; ".join(f"{row.name} {sum(row.values) / len(row.values):.1%}" for row in rows)
+    return _svg(WIDTH + names - NAMES, height, f"{title}: {summary}", parts)
 
 
 def draw_series(title: str, x_label: str, curves: Sequence[Series], log: bool = True) -> str:
-    """Curves over a logarithmic axis from 1, or a linear one from 0, each named at its right end."""
+    """Return an SVG plot of curves, labelled at their right ends.
+
+    The x axis is logarithmic and starts at 1, or linear and starts at 0.
+    """
     left = 52
     right = WIDTH - 190
     last = max(x for curve in curves for x, _ in curve.points)
-    top = max(1e-9, log2(last) if log else last)
-    at = lambda x: round(left + (right - left) * (log2(x) if log else x) / top, 1)  # noqa: E731
+    # Not 0, by which the positions would be divided: log2(last) is 0 where all points are at x = 1.
+    span = max(1e-9, log2(last) if log else last)
+    at = lambda x: round(left + (right - left) * (log2(x) if log else x) / span, 1)  # noqa: E731
     up = lambda share: round(330 - 280 * share, 1)  # noqa: E731
     ticks = [2**power for power in range(int(log2(last)) + 1)] if log else [last * part // 5 for part in range(6)]
     parts = [_text(8, 20, title)]
@@ -87,7 +97,7 @@ def draw_series(title: str, x_label: str, curves: Sequence[Series], log: bool = 
         parts.append(_text(left - 8, up(share) + 4, f"{share:.0%}", "tick", "end"))
     parts += [_text(at(x), 350, f"{x:,}", "tick", "middle") for x in ticks]
     parts.append(_text((left + right) / 2, 376, x_label, "soft", "middle"))
-    labels = _apart([up(curve.points[-1][1]) for curve in curves], LABEL, lowest=up(0))
+    labels = _spread([up(curve.points[-1][1]) for curve in curves], LABEL, lowest=up(0))
     for number, (curve, label) in enumerate(zip(curves, labels, strict=True)):
         points = " ".join(f"{at(x)},{up(share)}" for x, share in curve.points)
         end = f"{at(curve.points[-1][0])} {up(curve.points[-1][1])}"
@@ -95,17 +105,19 @@ def draw_series(title: str, x_label: str, curves: Sequence[Series], log: bool = 
         parts.append(f'<polyline class="line {colour}" points="{points}"/>')
         parts.append(f'<path class="lead {colour}" d="M{end}H{right}L{right + 14} {label}"/>')
         parts.append(_text(right + 18, label + 4, curve.name))
-    said = "; ".join(f"{curve.name}: {curve.points[0][1]:.1%} to {curve.points[-1][1]:.1%}" for curve in curves)
+    summary = "; ".join(f"{curve.name}: {curve.points[0][1]:.1%} to {curve.points[-1][1]:.1%}" for curve in curves)
     width = right + 26 + max(190 - 26, LETTER * max(len(curve.name) for curve in curves))
-    return _svg(width, max(400, int(max(labels)) + LABEL), f"{title}, by {x_label}: {said}", parts)
+    return _svg(width, max(400, int(max(labels)) + LABEL), f"{title}, by {x_label}: {summary}", parts)
 
 
-def _apart(heights: Sequence[float], least: float, lowest: float) -> list[float]:
-    """The heights, moved so that none is nearer than `least` to the next, nor below `lowest` where there is room.
+def _spread(heights: Sequence[float], least: float, lowest: float) -> list[float]:
+    """Move labels vertically, so that two of them are at least `least` apart.
 
-    Heights are those of SVG, which grow downwards; the first line of a picture is kept for its title.
+    Heights are SVG's, which grow downwards. No label is moved above TOP, where the title is. None is moved below
+    `lowest`, unless there are too many labels for the space between.
     """
     order = sorted(range(len(heights)), key=lambda place: heights[place])
+    # A first pass, from the top, moves labels down; a second, from the bottom, moves up those that are then too low.
     moved = [0.0] * len(heights)
     free = float(TOP)
     for place in order:
@@ -118,8 +130,8 @@ def _apart(heights: Sequence[float], least: float, lowest: float) -> list[float]
     return moved
 
 
-def _text(x: float, y: float, words: str, look: str = "", anchor: str = "start") -> str:
-    return f'<text class="{look}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(words)}</text>'
+def _text(x: float, y: float, words: str, style: str = "", anchor: str = "start") -> str:
+    return f'<text class="{style}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
 def _svg(width: int, height: float, words: str, parts: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
-"""Running a table: its trials one after the other or several at once, then its page.
+"""Runs a table: its trials, one after the other or several at once, and then the page with the results.
 
-OUT/ROW/seed-N is a trial's run folder. A table that is stopped goes on where it was; what is done is not made again.
+OUT/ROW/seed-N is the run folder of a trial. A table that was stopped resumes with the same command; finished trials are
+not repeated.
 """
 
 import re
@@ -26,9 +27,17 @@ from pipeline.time_budget import format_duration
 
 @dataclass(frozen=True)
 class TableRequest:
-    """What to run: a table at a scale, with so many seeds, all rows or those named, so many trials at once.
+    """What to run.
 
-    settings: "NAME=VALUE" over the settings of every row
+    Attributes:
+        name: the table.
+        scale: the scale of its base configs.
+        seeds: number of seeds, from 0.
+        jobs: number of trials to run at once.
+        out: the folder of the trials and the page.
+        rows: names of the rows to run; empty for all.
+        data: the folder of published data sets, which the scale "paper" needs.
+        settings: overrides for every row, each as "NAME=VALUE".
     """
 
     name: str
@@ -42,40 +51,46 @@ class TableRequest:
 
 
 def run_table(order: TableRequest, console: Console) -> bool:
-    """Run what is not done yet and write the page, with all that is done in this folder; whether every trial ended."""
+    """Run the trials that have no result yet, and write the page; returns whether no trial failed.
+
+    The page also has the results of earlier commands with the same `out`. It is written again after every trial, so
+    that a command that is stopped leaves a page of all finished trials.
+    """
     table = find_table(order.name)
-    chosen = choose_rows(table, order.rows)
-    trials = list(make_trials(table, chosen, range(order.seeds), order))
-    todo = [trial for trial in trials if trial.result is None]
-    results = {(trial.name, trial.seed): found for trial in _begun(table, order) if (found := trial.found)}
+    rows = choose_rows(table, order.rows)
+    trials = list(make_trials(table, rows, range(order.seeds), order))
+    pending = [trial for trial in trials if trial.result is None]
+    results = {(trial.name, trial.seed): result for trial in _started_trials(table, order) if (result := trial.found)}
+    finished = len(trials) - len(pending)
     console.log(
-        f"{order.name} at {order.scale} scale: {len(todo)} trainings to do, {len(trials) - len(todo)} done: {order.out}"
+        f"{order.name} at {order.scale} scale: {len(pending)} trainings to do, {finished} done; results in {order.out}"
     )
-    began = time.monotonic()
-    for done, (trial, result) in enumerate(run_all_trials(todo, order.jobs), 1):
+    start = time.monotonic()
+    for count, (trial, result) in enumerate(run_all_trials(pending, order.jobs), 1):
         results[trial.name, trial.seed] = result
-        left = (time.monotonic() - began) / done * (len(todo) - done)
+        left = (time.monotonic() - start) / count * (len(pending) - count)
         console.log(
-            f"{done} of {len(todo)}: {trial.name}, seed {trial.seed}: {_say(result)} ({format_duration(left)} left)"
+            f"{count} of {len(pending)}: {trial.name}, seed {trial.seed}: {_describe_result(result)} "
+            f"({format_duration(left)} left)"
         )
-        _write(order, table, chosen, results)
-    page = _write(order, table, chosen, results)
+        _write(order, table, rows, results)
+    page = _write(order, table, rows, results)
     console.log(f"written: {page}")
     return not any("failed" in result for result in results.values())
 
 
-def _begun(table: Table, order: TableRequest) -> Iterator[Trial]:
-    """A trial for every row and seed that has a folder: of this command, or of one before."""
+def _started_trials(table: Table, order: TableRequest) -> Iterator[Trial]:
+    """Yield a trial for every row and seed that has a folder, of this command or an earlier one."""
     folders = {row.training: order.out / _folder_name(row.training) for row in table.rows}
-    seeds = {int(path.name.removeprefix("seed-")) for each in folders.values() for path in each.glob("seed-*")}
-    begun = [row for row in table.rows if folders[row.training].exists()]
-    yield from make_trials(table, begun, sorted(seeds), order)
+    seeds = {int(path.name.removeprefix("seed-")) for folder in folders.values() for path in folder.glob("seed-*")}
+    rows = [row for row in table.rows if folders[row.training].exists()]
+    yield from make_trials(table, rows, sorted(seeds), order)
 
 
-def _write(order: TableRequest, table: Table, chosen: Sequence[Row], results: Results) -> Path:
-    """The page of the rows chosen now and of those that have results."""
-    found = {name for name, _ in results}
-    rows = [row for row in table.rows if row in chosen or row.training in found]
+def _write(order: TableRequest, table: Table, selected: Sequence[Row], results: Results) -> Path:
+    """Write the page of the selected rows and of all other rows that have results; returns its path."""
+    names = {name for name, _ in results}
+    rows = [row for row in table.rows if row in selected or row.training in names]
     seeds = 1 + max((seed for _, seed in results), default=order.seeds - 1)
     words = ["table", order.name, "--scale", order.scale, "--seeds", str(seeds)]
     words += [word for row in rows for word in ("--row", row.name)] if len(rows) < len(table.rows) else []
@@ -86,7 +101,7 @@ def _write(order: TableRequest, table: Table, chosen: Sequence[Row], results: Re
 
 
 def choose_rows(table: Table, names: Sequence[str]) -> list[Row]:
-    """The rows of these names, or all; ConfigError for a name that is none."""
+    """Return the rows with these names, or all rows if there are none; ConfigError for an unknown name."""
     known = {row.name for row in table.rows}
     for name in names:
         if name not in known:
@@ -95,30 +110,36 @@ def choose_rows(table: Table, names: Sequence[str]) -> list[Row]:
 
 
 def make_trials(table: Table, rows: Sequence[Row], seeds: Iterable[int], order: TableRequest) -> Iterator[Trial]:
-    """A trial for each training and seed, all trainings with one seed before those with the next."""
+    """Yield a trial for each training and seed.
+
+    All trainings with one seed come before those with the next seed, so that a table that is stopped early compares
+    its rows on the same seeds.
+    """
     steps = None
     if table.steps:
         steps = max(_config(table, row, order, 0).model.max_steps for row in table.rows)
     trainings = dict.fromkeys(row.training for row in rows)
     for seed in seeds:
         for name in trainings:
-            asked: tuple[Ask, ...] = tuple(dict.fromkeys(row.ask for row in rows if row.training == name))
+            ways: tuple[Ask, ...] = tuple(dict.fromkeys(row.ask for row in rows if row.training == name))
             config = _config(table, table.row(name), order, seed)
-            yield Trial(name, seed, config, asked, steps, order.out / _folder_name(name) / f"seed-{seed}")
+            yield Trial(name, seed, config, ways, steps, order.out / _folder_name(name) / f"seed-{seed}")
 
 
 def _config(table: Table, row: Row, order: TableRequest, seed: int) -> RunConfig:
-    """The row's config: its changes, and what is set for all rows, over the base of its group.
+    """Return a row's config: the base of its group with the row's changes and the settings for all rows.
 
-    Where the table wants equal operations, its steps and warm-up follow from those that the base has.
+    In a table of equal operations, its numbers of training and warm-up steps follow from those of the base.
     """
     base = base_config(row.group, order.scale, order.data)
     changes = row.changes(base.model)
     settings = parse_assignments(list(order.settings))
     for name in settings:
         if name in changes or name == "seed":
-            whose = "the number of --seeds" if name == "seed" else f"row {row.name!r}"
-            raise ConfigError(f"--set {name}: {whose} decides it", "set what is the same in every row")
+            origin = "by --seeds" if name == "seed" else f"by the row {row.name!r}"
+            raise ConfigError(
+                f"--set {name}: this setting is determined {origin}", "set only what is the same in every row"
+            )
     config = override(base, {**changes, **settings, "seed": seed})
     return match_flop(config, override(base, settings)) if table.equal_flop else config
 
@@ -127,7 +148,7 @@ def _folder_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _say(result: dict[str, Any]) -> str:
+def _describe_result(result: dict[str, Any]) -> str:
     if "failed" in result:
         return f"failed: {result['failed']}"
     values = ", ".join(f"{ask} {100 * answer['value']:.1f}%" for ask, answer in result["answers"].items())

@@ -1,8 +1,9 @@
-"""The base config of each kind of puzzle at each scale: what the rows of a table are changed from.
+"""The base config of each kind of puzzle at each scale, of which the rows of a table change some settings.
 
-smoke shows that a table runs, and means nothing. cpu takes about a minute a row and seed on one core, ARC rows two or
-three. gpu takes minutes a row on one GPU. paper is as published, for those who have the data and days of GPUs; we have
-not run it.
+- smoke: tests that a table runs; its results mean nothing.
+- cpu: about a minute per row and seed on one core, two or three minutes for ARC rows.
+- gpu: minutes per row on one GPU.
+- paper: the published data and sizes, which take days of GPU time; not run by us.
 """
 
 from functools import cache
@@ -27,38 +28,44 @@ Scale = Literal["smoke", "cpu", "gpu", "paper"]
 SCALES = get_args(Scale)
 
 PUBLISHED_DATA = {"sudoku": "sudoku-extreme", "sudoku9": "sudoku-extreme", "maze": "maze-hard"}
-"""Folders of CSV files that `--data` holds at paper scale."""
+"""Folders of published CSV files that must be in the folder `--data` at paper scale."""
 
 
 def base_config(group: Group, scale: Scale, data: Path | None = None) -> RunConfig:
-    """The base of these puzzles at this scale, where Muon's rate is Adam's; ConfigError where it needs missing data."""
-    config = ARC_BASES[scale, group]() if group.startswith("arc") else _boards(group, scale, data)
+    """Return the base config of a kind of puzzle at a scale.
+
+    The learning rate of Muon and NorMuon is set to Adam's, so that rows with them need not set it.
+
+    Raises:
+        ConfigError: the scale is "paper" and the published data is not in the folder `data`.
+    """
+    config = ARC_BASES[scale, group]() if group.startswith("arc") else _logic_puzzles(group, scale, data)
     train = config.train.model_copy(update={"muon_lr": config.train.lr})
     return config.model_copy(update={"recipe": f"{group} at {scale} scale", "train": train})
 
 
-def _boards(group: Group, scale: Scale, data: Path | None) -> RunConfig:
+def _logic_puzzles(group: Group, scale: Scale, data: Path | None) -> RunConfig:
     source, side, model, train = BOARDS[scale, group]
     if scale == "paper" and group in PUBLISHED_DATA:
-        source = _published(group, data)
+        source = _find_published_data(group, data)
     shape: dict[str, Any] = {"mixer": "mlp", "board_side": side, "h_cycles": 3, "l_cycles": 6}
-    whole: dict[str, Any] = {"shift": False, "symmetry": "sudoku" if group.startswith("sudoku") else "dihedral"}
+    symmetry: dict[str, Any] = {"shift": False, "symmetry": "sudoku" if group.startswith("sudoku") else "dihedral"}
     return RunConfig(
         recipe=group,
         source=source,
         puzzles=PuzzleSettings(augmentations=0),
         model=ModelConfig(**(shape | model)),
-        train=TrainSettings(**(whole | train)),
+        train=TrainSettings(**(symmetry | train)),
     )
 
 
-def _published(group: Group, data: Path | None) -> str:
+def _find_published_data(group: Group, data: Path | None) -> str:
     name = PUBLISHED_DATA[group]
     folder = None if data is None else data / name
     if folder is None or not is_logic_puzzle_folder(str(folder)):
         raise ConfigError(
-            f"--scale paper: needs {name}'s files: put its train.csv and test.csv into FOLDER/{name} and give "
-            "--data FOLDER, or choose another scale"
+            f"--scale paper: needs the published files of {name}",
+            f"put its train.csv and test.csv into FOLDER/{name} and give --data FOLDER, or choose another scale",
         )
     return str(folder)
 
@@ -111,7 +118,10 @@ BOARDS: dict[tuple[str, str], tuple[str, int, dict[str, Any], dict[str, Any]]] =
     ),
     ("paper", "maze"): ("", 30, {"l_cycles": 4}, PUBLISHED_TRAIN | {"steps": 65_104}),
 }
-"""Source, side, settings of the model and of training. Steps at paper scale: 50,000 epochs of 1000 puzzles in 768s."""
+"""(source, board side, model settings, training settings) by scale and group.
+
+The steps at paper scale are 50,000 epochs of 1000 puzzles, in batches of 768.
+"""
 
 
 def _tiny_arc(source: str) -> RunConfig:
@@ -129,13 +139,16 @@ def _tiny_arc(source: str) -> RunConfig:
 
 @cache
 def _side_six() -> SelectionSettings:
-    """21 ARC-AGI-1 training tasks: those with largest side 6, by ID."""
+    """Return the 21 ARC-AGI-1 training tasks with largest side 6, selected by ID."""
     tasks = load_tasks("arc-agi-1/training", Selection(max_side=6))
     return SelectionSettings(tasks=tuple(task.id for task in tasks if task.max_side == 6))
 
 
 def _small_arc(source: str, selection: SelectionSettings | None = None, board: int = 6) -> RunConfig:
-    """Tasks up to 5x5 on a board of 6x6, which TRM-MLP can take too, if none are selected."""
+    """Return the config for small ARC tasks, by default those up to 5x5 on a board of side 6.
+
+    The small board allows TRM-MLP too, which needs the whole board as its canvas.
+    """
     return RunConfig(
         recipe="arc",
         source=source,
@@ -160,17 +173,20 @@ def _small_arc(source: str, selection: SelectionSettings | None = None, board: i
     )
 
 
-def _side_six_often() -> RunConfig:
-    """On tasks of largest side 6, with steps of 8 examples: 32 a step teach less (`docs/lab_notebook.md`)."""
+def _side_six_arc() -> RunConfig:
+    """Return the config for ARC tasks with largest side 6, with more and smaller steps than `_small_arc`.
+
+    Batches of 8 examples train better here than batches of 32 (`docs/lab_notebook.md`).
+    """
     base = _small_arc("arc-agi-1/training", _side_six(), 7)
-    often = {"steps": 4000, "batch_size": 8, "warmup": 200, "average": 0.998, "log_every": 500}
-    return base.model_copy(update={"train": base.train.model_copy(update=often)})
+    small_steps = {"steps": 4000, "batch_size": 8, "warmup": 200, "average": 0.998, "log_every": 500}
+    return base.model_copy(update={"train": base.train.model_copy(update=small_steps)})
 
 
 ARC_BASES = {
     ("smoke", "arc"): lambda: _tiny_arc("arc-agi-1/training"),
     ("smoke", "arc6"): lambda: _tiny_arc("arc-agi-1/training"),
-    ("cpu", "arc6"): _side_six_often,
+    ("cpu", "arc6"): _side_six_arc,
     ("gpu", "arc6"): arc1_fast_trm,
     ("paper", "arc6"): arc1,
     ("smoke", "arc2"): lambda: _tiny_arc("arc-agi-2/training"),

@@ -1,4 +1,4 @@
-"""What tables are made of: rows with their settings and ways of asking, claims, and what a table prints."""
+"""Types of a table's specification: rows with their settings and evaluations, published orderings, tables."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,19 +8,26 @@ from solver.model.config import ModelConfig
 from solver.model.equations import UNIVERSAL, RecursionConfig
 
 Group = Literal["sudoku", "maze", "queens", "arc", "arc2", "arc6", "sudoku9"]
-"""sudoku9: 9x9 at every scale. arc6: at `cpu` scale ARC-AGI-1 training tasks of largest side 6, which no recipe is
-scored on, and at other scales as arc."""
+"""Kind of puzzle. "sudoku9" is 9x9 at every scale. "arc6" is, at `cpu` scale, the ARC-AGI-1 training tasks with largest
+side 6, on which no recipe is scored; at other scales it is the same as "arc"."""
 Way = Literal["exact", "votes", "one view", "blank IDs", "shuffled IDs", "4x4", "6x6"]
-"""4x4, 6x6: Sudokus of that side, whatever it was trained on (`pipeline.experiments.other_sides`)."""
+"""How a trained model is evaluated (`pipeline.experiments.trial`).
+
+"4x4" and "6x6" are Sudokus of that side, for a model trained on any side (`pipeline.experiments.other_sides`).
+"""
 Changes = Callable[[ModelConfig], Mapping[str, Any]]
+"""Returns a row's settings by dotted name, given the base's model."""
 
 
 @dataclass(frozen=True)
 class Wide:
-    """Asked along several trajectories, or deeper along one: width against depth at prediction.
+    """Evaluation with several trajectories (width), or with more supervision steps on one trajectory (depth).
 
-    deeper: times as many supervision steps; noise: between these, as PTRM adds it, besides what the recursion draws
-    ranker: which of the answers is the first
+    Attributes:
+        trajectories: predictions for each augmentation.
+        deeper: factor on the number of supervision steps.
+        noise: width of PTRM's noise between supervision steps, in addition to the recursion's own noise.
+        ranker: ranker that orders the candidates.
     """
 
     trajectories: int = 1
@@ -29,25 +36,30 @@ class Wide:
     ranker: str = "count"
 
     def __str__(self) -> str:
-        """Its name among a trial's answers."""
+        """Return the key of its result in result.json."""
         return f"{self.made} by {self.ranker}"
 
     @property
     def made(self) -> str:
-        """The name of the answers themselves, however they are ranked."""
+        """The name of the predictions, which evaluations that differ only in the ranker share."""
         return f"{self.trajectories} wide {self.deeper} deep noise {self.noise:g}"
 
 
 Ask = Way | Wide
+"""An evaluation of a trained model."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table.
+    """A row of a table.
 
-    changes: settings over the group's base, given the base's model
-    published: figures as printed there, one for each of the table's published columns
-    trained: the row whose training this one shares, if not its own
+    Attributes:
+        name: unique in the table.
+        changes: function from the base's model to the settings that differ from the group's base config.
+        published: published figures, as printed, one for each of the table's published columns.
+        group: the kind of puzzle.
+        ask: the evaluation.
+        trained: name of the row whose training this one shares; None if it has its own.
     """
 
     name: str
@@ -59,13 +71,13 @@ class Row:
 
     @property
     def training(self) -> str:
-        """The name of the training it is a result of."""
+        """The name of the row whose training this row evaluates."""
         return self.trained or self.name
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A published ordering: the one row is above the other."""
+    """A published ordering: row `above` scores higher than row `below`."""
 
     above: str
     below: str
@@ -73,11 +85,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class Table:
-    """A published table: its rows, the figures printed beside them, the orderings that it claims.
+    """A published table.
 
-    steps: results are shown for every supervision step of prediction
-    note: what a reader must know of its rows
-    equal_flop: each row trains as many steps as the operations of its group's base pay for
+    Attributes:
+        title: title of the page.
+        source: the publication.
+        columns: headings of the published figures.
+        rows: in the order of the page.
+        claims: the orderings that the publication claims.
+        steps: whether results are shown for every supervision step of prediction.
+        note: explanation of the rows, printed under the table.
+        equal_flop: whether the training of each row takes as many operations as that of its group's base.
     """
 
     title: str
@@ -90,18 +108,21 @@ class Table:
     equal_flop: bool = False
 
     def row(self, name: str) -> Row:
-        """The row of this name."""
+        """Return the row with this name."""
         return next(row for row in self.rows if row.name == name)
 
 
 def recursion(config: RecursionConfig) -> dict[str, Any]:
-    """The settings that make a model's recursion this one."""
+    """Return a recursion as settings by dotted name."""
     settings = {"updates": config.updates, "layers": config.layers, "gradient": config.gradient, "carry": config.carry}
     return {f"model.recursion.{name}": value for name, value in settings.items()}
 
 
 def se_rrm(base: ModelConfig) -> dict[str, Any]:
-    """SE-RRM beside a TRM as published: half as wide, half the heads, half of these over symbols, one latent."""
+    """Return the settings of SE-RRM, relative to a TRM as published.
+
+    It has one latent, half the hidden size and half the heads; half of these heads attend over symbols.
+    """
     heads = max(1, base.heads // 2)
     size = {"model.hidden": base.hidden // 2, "model.heads": heads, "model.symbol_heads": max(1, heads // 2)}
     return recursion(UNIVERSAL) | size | SYMBOL_AXIS
@@ -114,4 +135,4 @@ SYMBOL_AXIS: dict[str, Any] = {
     "model.halting": "random",
     "model.positions": "rope2d",
 }
-"""What every model with a symbol axis has."""
+"""Settings that every model with a symbol axis has."""

@@ -1,7 +1,8 @@
-"""What a block with a symbol axis does, as a drawing: a model's config in, SVG text out.
+"""Draws the operations of a block with a symbol axis as SVG.
 
-Three lattices, a column for each cell and a row for each symbol of the board's vocabulary. A square is a vector, filled
-where the cell holds the symbol. Symbols outside the palette have no squares. A line joins vectors that see each other.
+The drawing has three lattices, each with a column for every cell and a row for every symbol. A square is a vector; it
+is filled where the cell contains the symbol. Symbols outside the palette have no squares. A line joins vectors that
+attend to each other.
 """
 
 from html import escape
@@ -10,7 +11,7 @@ from pipeline.experiments.model_drawings import STYLE
 from solver.model.config import ModelConfig
 
 HELD = (2, 5, 2, 4, 5, 1)
-"""The symbol that each drawn cell holds: numbers of SYMBOLS."""
+"""The symbol in each drawn cell, as an index of SYMBOLS."""
 SYMBOLS = ("empty", "end", "colour 0", "colour 1", "colour 2", "colour 3", "colour 4")
 PALETTE = (0, 1, 2, 4, 5)
 STEP = 24
@@ -23,7 +24,10 @@ FOOT = TOP + STEP * len(SYMBOLS)
 
 
 def draw_symbol_block(config: ModelConfig) -> str:
-    """One block of this model, whose symbol axis is on: cells, then symbols, then each vector by itself."""
+    """Return an SVG drawing of a block of a model with a symbol axis.
+
+    Its panels are attention over cells, attention over symbols, and the SwiGLU on each vector.
+    """
     heads = config.symbol_heads or config.heads
     panels = (
         ("1. attention over cells", f"each symbol by itself, {config.heads} heads", _across()),
@@ -32,13 +36,13 @@ def draw_symbol_block(config: ModelConfig) -> str:
     )
     title = "A block with a symbol axis"
     words = "Filled: the cell holds this symbol. Colours 1 and 4 are not in the task's palette: they have no vectors."
-    drawn = "\n".join(_panel(number, *panel) for number, panel in enumerate(panels))
+    grids = "\n".join(_panel(number, *panel) for number, panel in enumerate(panels))
     labels = "\n".join(f'<text class="soft" x="8" y="{_y(row) + 4}">{name}</text>' for row, name in enumerate(SYMBOLS))
     width = LEFT + PANEL * len(panels)
     height = FOOT + 54
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{escape(f"{title}. {words}")}">\n{STYLE}\n<title>{title}</title>\n{labels}\n{drawn}\n'
+        f'role="img" aria-label="{escape(f"{title}. {words}")}">\n{STYLE}\n<title>{title}</title>\n{labels}\n{grids}\n'
         f'<text class="soft" x="8" y="{height - 12}">{escape(words)}</text>\n</svg>\n'
     )
 
@@ -52,17 +56,18 @@ def _y(row: float) -> float:
 
 
 def _across() -> str:
-    """A line along each symbol of the palette."""
+    """Draw a horizontal line through the cells for each symbol of the palette."""
     return "".join(f'<path d="M{_x(0)} {_y(row)}H{_x(len(HELD) - 1)}"/>' for row in PALETTE)
 
 
 def _down() -> str:
-    """A line along each cell, past the symbols that are left out."""
+    """Draw a vertical line through the palette's symbols for each cell."""
     return "".join(f'<path d="M{_x(cell)} {_y(PALETTE[0])}V{_y(PALETTE[-1])}"/>' for cell in range(len(HELD)))
 
 
 def _panel(number: int, title: str, below: str, lines: str) -> str:
-    """A lattice under its title, `number` panels to the right; the lines lie behind its squares."""
+    """Draw lattice `number` from the left, with a title, a caption and lines."""
+    # Lines come before squares in the SVG, so that the squares are drawn on top of them.
     squares = "".join(
         f'<rect{" class=" + chr(34) + "learnt" + chr(34) if HELD[cell] == row else ""} x="{_x(cell) - SIDE / 2}" '
         f'y="{_y(row) - SIDE / 2}" width="{SIDE}" height="{SIDE}" rx="3"/>'

@@ -1,7 +1,7 @@
-"""One training of a table, and everything its rows ask of it: a config and a folder in, result.json out.
+"""Runs one trial of a table: trains a config with one seed, evaluates it for its rows, and writes result.json.
 
-A trial's folder is an ordinary run's, so a trial that is killed goes on where it was. result.json is written when all
-is done, and a trial that has it is not made again.
+A trial's folder is an ordinary run folder, so a trial that was killed resumes. result.json is written at the end, and a
+trial that has all results is not run again.
 """
 
 import time
@@ -39,7 +39,7 @@ from submissions.vote import Candidate, vote
 
 ATTEMPTS = 2
 SMALL_BOARDS = 64
-"""Answered at once on a CPU: those of a table are much smaller than those that its usual number is for."""
+"""Batch size of wide predictions on a CPU, in full boards; the boards of a table are small, so many fit at once."""
 RESULT = "result.json"
 
 
@@ -47,7 +47,13 @@ RESULT = "result.json"
 class Trial:
     """A training with one seed.
 
-    ask: how its rows ask it; steps: supervision steps of prediction that are looked at, None for those of training
+    Attributes:
+        name: name of the row that it trains.
+        seed: the seed, which the config has too.
+        config: the config to train.
+        ask: the evaluations that the rows need.
+        steps: supervision steps of an exact-match evaluation; None for as many as in training.
+        folder: the run folder.
     """
 
     name: str
@@ -59,27 +65,31 @@ class Trial:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """What came out, once all that is asked is answered; ValueError where that was with other settings."""
-        found = self.found
-        return found if found and set(map(str, self.ask)) <= found["answers"].keys() else None
+        """The content of result.json if it has all evaluations, else None; UserError if its settings are others."""
+        result = self.found
+        return result if result and set(map(str, self.ask)) <= result["answers"].keys() else None
 
     @property
     def found(self) -> dict[str, Any] | None:
-        """What came out so far: rows run alone may have asked less."""
+        """The content of result.json, if there is one; an earlier command with fewer rows has fewer evaluations.
+
+        Raises:
+            UserError: the result was made with other settings.
+        """
         file = self.folder / RESULT
         if not file.exists():
             return None
-        found = read_json(file)
-        if found["config"] != self.config.model_dump(mode="json"):
+        result = read_json(file)
+        if result["config"] != self.config.model_dump(mode="json"):
             raise UserError(
                 f"{file}: was made with other settings", "name another folder with --out, or remove this one"
             )
-        return found
+        return result
 
 
 @dataclass(frozen=True)
 class Work:
-    """A trial that is trained: what its rows ask."""
+    """A trial after training, with everything that the evaluations need."""
 
     trial: Trial
     run: RunFolder
@@ -89,9 +99,9 @@ class Work:
 
 
 def run_trial(trial: Trial) -> dict[str, Any]:
-    """Train, ask and write; returns the result. What is already there is not made again."""
-    if found := trial.result:
-        return found
+    """Train a trial, evaluate it and write result.json; returns its content. Existing evaluations are kept."""
+    if complete_result := trial.result:
+        return complete_result
     started = time.monotonic()
     config = trial.config
     sources = load_sources(config)
@@ -100,14 +110,14 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     puzzle_set = build(config, sources, run)
     checkpoint = train(config, puzzle_set, run, Budget(None))
     work = Work(trial, run, checkpoint, puzzle_set, list(sources[0].tasks))
-    answered: dict[str, Any] = found["answers"] if (found := trial.found) else {}
-    answers = answered | {str(ask): _ask(work, ask) for ask in trial.ask if str(ask) not in answered}
+    previous: dict[str, Any] = result["answers"] if (result := trial.found) else {}
+    answers = previous | {str(ask): _evaluate(work, ask) for ask in trial.ask if str(ask) not in previous}
     metrics = read_metrics(run.path)
     result = {
         "config": config.model_dump(mode="json"),
         "versions": read_json(run.path / "versions.json")
         | {"threads": torch.get_num_threads(), "device": str(join_process_group().device)},
-        "data": _describe(work),
+        "data": _describe_data(work),
         "tests": sum(len(task.tests) for task in work.tasks),
         "parameters": count_parameters(config.model),
         "passes": config.model.forward_passes,
@@ -122,8 +132,8 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     return result
 
 
-def _describe(work: Work) -> dict[str, Any]:
-    """What was solved: where it came from, how much, how hard."""
+def _describe_data(work: Work) -> dict[str, Any]:
+    """Return the source, number of tasks and trained pairs, and measures of difficulty of logic puzzles."""
     trained = sum(len(work.puzzle_set.training_pairs(number)) for number in range(len(work.puzzle_set.tasks)))
     facts: dict[str, Any] = {"source": work.trial.config.source, "tasks": len(work.tasks), "trained pairs": trained}
     if work.trial.config.train.symmetry != "none":
@@ -132,7 +142,7 @@ def _describe(work: Work) -> dict[str, Any]:
 
 
 def _exact(work: Work) -> dict[str, Any]:
-    """Every cell right, by supervision step; the value is that of as many steps as in training."""
+    """Evaluate exact match by supervision step."""
     device = join_process_group().device
     config = work.trial.config
     right = exact_match(work.checkpoint, work.puzzle_set, work.tasks, device, work.trial.steps)
@@ -140,20 +150,20 @@ def _exact(work: Work) -> dict[str, Any]:
 
 
 def _on_side(side: int, work: Work) -> dict[str, Any]:
-    """The same of generated Sudokus of this side."""
+    """Evaluate exact match by supervision step on generated Sudokus of another side."""
     device = join_process_group().device
     right = match_on_side(work.checkpoint, work.tasks[0], side, device, work.trial.steps)
     return _by_step(right, work.trial.config)
 
 
 def _by_step(right: NDArray[np.bool_], config: RunConfig) -> dict[str, Any]:
-    """An answer of tests (tests, steps): the value is that of as many steps as in training."""
+    """Return an evaluation of exact matches (tests, steps); its value is after as many steps as in training."""
     value = float(right[:, min(config.model.max_steps, right.shape[1]) - 1].mean())
     return {"value": value, "steps": right.mean(0).round(6).tolist(), "right": _pack(right)}
 
 
 def _voted(work: Work, settings: PredictSettings, checkpoint: Checkpoint, name: str) -> dict[str, Any]:
-    """Macro pass@2 and which test outputs are solved, by the votes of these predictions."""
+    """Predict into the folder `name` of the run and vote; returns macro pass@2 and which test outputs are solved."""
     folder = work.run.path / name
     predictions = predict(checkpoint, work.puzzle_set, settings, folder, work.run)
     ballot = vote(predictions, work.tasks, settings.ranker)
@@ -167,24 +177,23 @@ def _votes(work: Work) -> dict[str, Any]:
 
 
 def _one_view(work: Work) -> dict[str, Any]:
-    """Of each task the original only."""
+    """Evaluate predictions of each task's original only, without augmentations."""
     settings = work.trial.config.predict.model_copy(update={"augmentations": 0})
     return _voted(work, settings, work.checkpoint, "predictions_one_view")
 
 
 def _blank(work: Work) -> dict[str, Any]:
-    """Every ID row zero, as where training starts."""
+    """Evaluate with all puzzle embeddings set to zero, their value before training."""
     blank = replace(work.checkpoint, id_rows=torch.zeros_like(work.checkpoint.id_rows))
     return _voted(work, work.trial.config.predict, blank, "predictions_blank")
 
 
 def _shuffled(work: Work) -> dict[str, Any]:
-    """The rows of the ID table dealt out anew, by chance."""
+    """Evaluate with the puzzle embeddings randomly permuted among the puzzles."""
     rows = work.checkpoint.id_rows
     order = np.random.Generator(np.random.Philox(work.trial.seed)).permutation(len(rows))
-    return _voted(
-        work, work.trial.config.predict, replace(work.checkpoint, id_rows=rows[order]), "predictions_shuffled"
-    )
+    shuffled = replace(work.checkpoint, id_rows=rows[order])
+    return _voted(work, work.trial.config.predict, shuffled, "predictions_shuffled")
 
 
 ASK: dict[Way, Callable[[Work], dict[str, Any]]] = {
@@ -198,34 +207,36 @@ ASK: dict[Way, Callable[[Work], dict[str, Any]]] = {
 }
 
 
-def _ask(work: Work, ask: Ask) -> dict[str, Any]:
-    return _ask_wide(work, ask) if isinstance(ask, Wide) else ASK[ask](work)
+def _evaluate(work: Work, ask: Ask) -> dict[str, Any]:
+    return _evaluate_wide(work, ask) if isinstance(ask, Wide) else ASK[ask](work)
 
 
-def _ask_wide(work: Work, ask: Wide) -> dict[str, Any]:
-    """Votes of several trajectories; the value is pass@1 of boards and pass@2 of ARC tasks.
+def _evaluate_wide(work: Work, ask: Wide) -> dict[str, Any]:
+    """Evaluate the vote of several trajectories; the value is pass@1 of logic puzzles and pass@2 of ARC tasks.
 
-    "more" has both and the share of all solutions that is among the answers; "compute" the supervision steps made.
+    "more" has both figures, and the share of all solutions that are among the candidates. "compute" is the number of
+    supervision steps, relative to one trajectory of the usual depth.
     """
     config = work.trial.config
     arc = work.trial.config.train.symmetry == "none"
     steps = ask.deeper * (config.predict.steps or config.model.max_steps)
-    asked: dict[str, Any] = {"trajectories": ask.trajectories, "noise": ask.noise, "steps": steps, "ranker": ask.ranker}
+    changes: dict[str, Any] = {"trajectories": ask.trajectories, "noise": ask.noise, "steps": steps}
+    changes["ranker"] = ask.ranker
     if join_process_group().device.type == "cpu":
-        asked["batch_size"] = config.predict.batch_size or SMALL_BOARDS
+        changes["batch_size"] = config.predict.batch_size or SMALL_BOARDS
     predictions = predict(
         work.checkpoint,
         work.puzzle_set,
-        config.predict.model_copy(update=asked),
+        config.predict.model_copy(update=changes),
         work.run.path / f"predictions {ask.made}".replace(" ", "_"),
         work.run,
     )
     ballot = vote(predictions, work.tasks, ask.ranker)
-    right = []
+    scores = []
     for task in work.tasks:
-        right.append([_found(task, test, candidates) for test, candidates in enumerate(ballot[task.id])])
-    first, second, shares = (_macro(right, part) for part in range(3))
-    solved = [[each[1 if arc else 0]] for task in right for each in task]
+        scores.append([_score_candidates(task, test, candidates) for test, candidates in enumerate(ballot[task.id])])
+    first, second, shares = (_macro(scores, part) for part in range(3))
+    solved = [[score[1 if arc else 0]] for task in scores for score in task]
     return {
         "value": second if arc else first,
         "more": {"pass@1": first, "pass@2": second, "coverage": shares},
@@ -234,24 +245,30 @@ def _ask_wide(work: Work, ask: Wide) -> dict[str, Any]:
     }
 
 
-def _found(task: Task, test: int, candidates: Sequence[Candidate]) -> tuple[bool, bool, float]:
-    """Whether the first answer is right, whether one of the first two, and the share of all solutions among them."""
+def _score_candidates(task: Task, test: int, candidates: Sequence[Candidate]) -> tuple[bool, bool, float]:
+    """Score the ranked candidates of a test input.
+
+    Returns:
+        Whether the first candidate is right, whether one of the first two is, and the share of all solutions that are
+        among the candidates.
+    """
     pair = task.tests[test]
     assert pair.output is not None
+    # An N-Queens input can have several solutions, each of which is right; all other tests have one.
     solutions = complete(pair.input) if is_queens(task) else [pair.output]
-    ranks = [find_candidate(each, candidates) for each in solutions]
+    ranks = [find_candidate(solution, candidates) for solution in solutions]
     return min(ranks) <= 1, min(ranks) <= ATTEMPTS, sum(rank != NOT_FOUND for rank in ranks) / len(solutions)
 
 
-def _macro(right: list[list[tuple[bool, bool, float]]], part: int) -> float:
-    return float(np.mean([np.mean([each[part] for each in task]) for task in right]))
+def _macro(scores: list[list[tuple[bool, bool, float]]], part: int) -> float:
+    return float(np.mean([np.mean([score[part] for score in task]) for task in scores]))
 
 
 def _pack(right: NDArray[np.bool_]) -> list[str]:
-    """Test inputs (tests, steps) as a string of 0 and 1 for each step."""
-    return ["".join("01"[int(each)] for each in step) for step in right.T]
+    """Encode a boolean array (tests, steps) as one string of 0 and 1 for each step."""
+    return ["".join("01"[int(value)] for value in step) for step in right.T]
 
 
 def unpack(answer: dict[str, Any], step: int = -1) -> NDArray[np.bool_]:
-    """Which test inputs are right after a step, by default the last."""
-    return np.array([each == "1" for each in answer["right"][step]])
+    """Return which test inputs of an evaluation are right after a supervision step, by default the last."""
+    return np.array([digit == "1" for digit in answer["right"][step]])

@@ -1,7 +1,7 @@
-"""The width table: more supervision steps against more trajectories, at equal compute, with the controls of each.
+"""The width table: more supervision steps against more trajectories at equal compute, with controls.
 
-Of each training every way of asking makes as many supervision steps per test input: TIMES as many along one trajectory,
-or TIMES trajectories. Naive noise has the width that GRAM's prior has learnt at `cpu` scale.
+The deep and the wide evaluations of a training make the same number of supervision steps per test input: TIMES as many
+on one trajectory, or TIMES trajectories. Naive noise has the width that GRAM's prior learns at `cpu` scale.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,31 +12,34 @@ from solver.model.config import ModelConfig
 from solver.model.equations import GRAM
 
 TIMES = 20
-"""Samples as published (GRAM, table 1)."""
+"""Number of trajectories, or factor on the supervision steps; published number of samples (GRAM, table 1)."""
 
 WIDTH_OF: dict[Group, float] = {"sudoku": 0.27, "queens": 0.27, "arc": 0.27}
-"""Widths that GRAM learnt at `cpu` scale (`prior_width` in metrics.jsonl), for the controls."""
+"""Noise widths of the controls: those that GRAM learnt at `cpu` scale (`prior_width` in metrics.jsonl)."""
 
 GROUPS: dict[Group, str] = {"sudoku": "Sudoku", "queens": "N-Queens", "arc": "ARC"}
-
 
 KL: dict[str, Any] = {"train.evidence.kl_weight": 0.02, "train.evidence.kl_warmup": 0.0}
 """Chosen on N-Queens with seed 0 at `cpu` scale, among weights from 0.02 to 2 (docs/lab_notebook.md)."""
 
 
 def gram(base: ModelConfig) -> Mapping[str, Any]:
-    """The base with noise whose mean and width are learnt."""
+    """Return the settings of GRAM: the base with noise whose mean and width are learnt."""
     return {**recursion(GRAM), **KL}
 
 
 def as_published(base: ModelConfig) -> Mapping[str, Any]:
-    """The same with every transition of training told the target, also those that are not charged for it."""
-    return {**gram(base), "train.evidence.told": "all", "train.evidence.untold": 0.0}
+    """Return the settings of GRAM as published.
+
+    Every transition of training draws from the posterior, including those without a KL term, and the cells' loss is of
+    the posterior's prediction only.
+    """
+    return {**gram(base), "train.evidence.posterior": "all", "train.evidence.prior_share": 0.0}
 
 
 def only_told(base: ModelConfig) -> Mapping[str, Any]:
-    """GRAM whose cells' loss is only of answers that knew the target."""
-    return {**gram(base), "train.evidence.untold": 0.0}
+    """Return the settings of GRAM with the cells' loss of the posterior's prediction only."""
+    return {**gram(base), "train.evidence.prior_share": 0.0}
 
 
 def _naive(width: float) -> Any:
@@ -52,7 +55,7 @@ PUBLISHED = {
 
 
 def _rows_of(group: Group) -> Iterator[Row]:
-    where = GROUPS[group]
+    label = GROUPS[group]
     width = WIDTH_OF[group]
     trainings: dict[str, Any] = {"TRM": lambda base: {}, "GRAM": gram, "naive noise": _naive(width)}
     ways: dict[str, dict[str, Wide]] = {
@@ -83,12 +86,12 @@ def _rows_of(group: Group) -> Iterator[Row]:
         for way, ask in ways[model].items():
             name = f"{model}, {way}" if way else model
             published = PUBLISHED[group].get(name, ("", ""))
-            trained = None if not way else f"{model}, {where}"
-            yield Row(f"{name}, {where}", changes, published, group, ask, trained)
+            training = None if not way else f"{model}, {label}"
+            yield Row(f"{name}, {label}", changes, published, group, ask, training)
 
 
 def _claims_of(group: Group) -> Iterator[Claim]:
-    where = GROUPS[group]
+    label = GROUPS[group]
     for above, below in (
         ("GRAM, wider, voted", "TRM"),
         ("GRAM, wider, voted", "GRAM, deeper"),
@@ -100,18 +103,19 @@ def _claims_of(group: Group) -> Iterator[Claim]:
         ("TRM, noise, by halting head", "TRM, noise, voted"),
         ("TRM, deeper", "TRM"),
     ):
-        yield Claim(f"{above}, {where}", f"{below}, {where}")
+        yield Claim(f"{above}, {label}", f"{below}, {label}")
 
 
 NOTE = (
-    f"Deeper: one answer after {TIMES} times as many supervision steps as otherwise. Noise and wider: {TIMES} answers "
-    "each, voted, or the one that the halting head or the value head trusts most. TRM, noise: added between "
-    "supervision steps at prediction only, as PTRM does. Naive noise: trained and asked with noise where GRAM has it, "
-    "about as wide as GRAM has learnt it, but of mean 0 and not learnt. GRAM: in training only transitions that "
-    "are charged for it draw from the posterior, and half of the cells' loss is of the prior's answer. Only told: none "
-    "of it is. As published: nor that, and all transitions draw from the posterior. Pass@1, pass@2: a right answer "
-    "first, or among the first two. Coverage: the share of all solutions that is among the answers; of one solution, "
-    "whether it is. Compute: supervision steps made for an answer, in those of one trajectory."
+    f"Deeper: one prediction after {TIMES} times as many supervision steps. Noise and wider: {TIMES} predictions each, "
+    "ranked by votes, or by the halting head or the value head. TRM, noise: added between supervision steps at "
+    "prediction only, as PTRM does. Naive noise: trained and evaluated with noise where GRAM has it, about as wide as "
+    "GRAM has learnt it, but with mean 0 and not learnt. GRAM: in training only transitions with a KL term draw from "
+    "the posterior, and half of the cells' loss is of the prior's prediction. GRAM only told: all of the cells' loss "
+    "is of the posterior's prediction. GRAM as published: the same, and all transitions draw from the posterior. "
+    "Pass@1, pass@2: a right prediction is first, or among the first two. Coverage: the share of all solutions that "
+    "are among the predictions. Compute: supervision steps per test input, relative to one trajectory of the usual "
+    "depth."
 )
 
 WIDTH = Table(

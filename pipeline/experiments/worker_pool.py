@@ -1,6 +1,6 @@
-"""Trials in, each with its result as it ends: one after the other, or several at once in processes of their own.
+"""Runs trials one after the other, or several at once in worker processes.
 
-A worker is never left behind: where the table is stopped or killed, its workers save what they train and end.
+If the main process is stopped or killed, the workers save a checkpoint of what they train, and exit.
 """
 
 import multiprocessing
@@ -20,53 +20,57 @@ from pipeline.runtime.stop_signals import when_gone
 
 
 def run_all_trials(trials: Sequence[Trial], jobs: int) -> Iterator[tuple[Trial, dict[str, Any]]]:
-    """Each trial with its result, as they end; one that fails has a result that says why.
+    """Run all trials and yield each with its result as soon as it ends; the result of a failed trial has the error.
 
-    Several jobs have one thread each, and so has the last of them that is left over: as many threads, the same bits.
+    With several jobs each worker has one thread, even when fewer trials than jobs are left: results depend on the
+    number of threads, so it must be the same for all trials.
 
     Raises:
-        ValueError: where a worker was killed.
+        UserError: a worker process was killed.
     """
     if jobs == 1:
         yield from ((trial, try_trial(trial)) for trial in trials)
         return
-    # Set before the processes start: their libraries read it as they are loaded.
+    # The workers' libraries read these variables when they are imported, so they must be set before the workers start.
     os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(os.getpid(),))
     try:
-        waiting = {pool.submit(_try_in_worker, trial): trial for trial in trials}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
+        futures = {pool.submit(_try_in_worker, trial): trial for trial in trials}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
     except BrokenProcessPool:
         raise UserError(
-            "a training's process was killed, perhaps for want of memory: try fewer --jobs", "the same command goes on"
+            "a worker process was killed, possibly because memory ran out",
+            "run the same command again to resume, with fewer --jobs if memory is short",
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def try_trial(trial: Trial) -> dict[str, Any]:
-    """The trial's result, or why there is none."""
+    """Return the trial's result, or {"failed": message} if it raised an error."""
     try:
         return run_trial(trial)
     except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
         return {"failed": " ".join(str(error).split())[:300]}
 
 
-def _begin(parent: int) -> None:
+def _start_worker(parent: int) -> None:
     torch.set_num_threads(1)
-    when_gone(parent, _stop_as_a_user_would)
+    when_gone(parent, _stop_gracefully)
 
 
-def _stop_as_a_user_would() -> None:
+def _stop_gracefully() -> None:
+    # SIGTERM lets training save a checkpoint before the process exits.
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _try_in_worker(trial: Trial) -> dict[str, Any]:
-    """As `try_trial`; a training that is stopped ends the process, which would take the next trial otherwise."""
+    """Run `try_trial` in a worker; if training is stopped by a signal, the process exits."""
     try:
         return try_trial(trial)
     except (SystemExit, KeyboardInterrupt):
+        # The pool would pass the exception on and give this worker the next trial; only os._exit() prevents that.
         sys.stdout.flush()
         os._exit(1)

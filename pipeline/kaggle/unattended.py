@@ -1,4 +1,4 @@
-"""An unattended run: solve within a time budget and leave a valid submission, whatever fails on the way."""
+"""An unattended run: solve within a time budget and leave a valid submission, even if stages fail."""
 
 import traceback
 from collections.abc import Sequence

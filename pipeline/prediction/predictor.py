@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.workload import Queries, Workload
 from solver.data.batches import Batch, check_board
-from solver.data.decode import take_back
+from solver.data.decode import decode_batch
 from solver.data.tokens import END
 from solver.model.config import LossName
 from solver.model.model import RecursiveModel
@@ -185,7 +185,7 @@ class Predictor:
         tokens = computed.tokens.reshape(len(puzzles), -1)
         log_probs = computed.log_probs
         best, end = (np.ascontiguousarray(log_probs[..., kind].reshape(tokens.shape)) for kind in (0, 1))
-        decoded = take_back(
+        decoded = decode_batch(
             tokens, best, end, examples.canvas_sizes(puzzles), examples.dihedrals[puzzles], examples.colours[puzzles],
             examples.side,
         )  # fmt: skip

@@ -36,8 +36,8 @@ MAY_CHANGE = {
     "puzzles.workers",
     *(f"predict.{name}" for name in PredictSettings.model_fields),
 }
-"""Settings that may change when a run is resumed. They do not affect the trained weights, and predictions are made again
-if their settings have changed."""
+"""Settings that may change when a run is resumed. They do not affect what is learned, and predictions are made again if
+their settings have changed."""
 
 
 class RunFolder(Console):

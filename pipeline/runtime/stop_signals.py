@@ -59,6 +59,6 @@ class StopSignals:
                 signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        """Handle the first signal; a second Ctrl-C then raises KeyboardInterrupt's default: the process ends."""
+        """Note the signal, and let a second Ctrl-C end the process at once."""
         self.received = signal.Signals(number)
         signal.signal(signal.SIGINT, signal.SIG_DFL)

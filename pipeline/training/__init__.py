@@ -1,1 +1,1 @@
-"""The train stage."""
+"""The train stage: trains a model on a puzzle set, and writes its checkpoints and metrics."""

@@ -1,4 +1,4 @@
-"""A training step that failed: its batch and weights are kept to reproduce it, and the error says what to do."""
+"""Handles failed training steps: saves batch and weights to reproduce them, and builds the error message."""
 
 from pathlib import Path
 
@@ -13,7 +13,16 @@ from solver.training.step_result import NotFiniteError
 
 
 def save_failure(error: NotFiniteError, learner: Learner, run: Path) -> Path:
-    """Write this process's slots of the failed step, their ID vectors and the weights before it; returns the folder."""
+    """Save what reproduces the failed step in this process: its batch slots, their ID vectors, and the weights before.
+
+    Args:
+        error: the error of the step.
+        learner: still has the weights from before the step.
+        run: the run folder, in which failed_step_N/process_K is written.
+
+    Returns:
+        The folder that was written.
+    """
     folder = run / f"failed_step_{error.step:07d}" / f"process_{learner.processes.index}"
     slots = carry_tensors(error.carry, learner.model) | {"ids": learner.table.weights_PI[error.carry.batch.puzzles_B]}
     with new_folder(folder, replace=True) as unfinished:
@@ -24,16 +33,23 @@ def save_failure(error: NotFiniteError, learner: Learner, run: Path) -> Path:
 
 
 def explain(error: Exception, last_step: int | None, folder: Path | None = None) -> UserError:
-    """The error to end training with: what went wrong in a step, what is kept, and what to do about it."""
-    kept = (
-        "no checkpoint was written yet" if last_step is None else f"the last checkpoint, of step {last_step}, is whole"
-    )
+    """Return the error that ends training after a failed step.
+
+    Args:
+        error: the error of the step: not finite, or out of memory.
+        last_step: the step of the last checkpoint, None if there is none.
+        folder: where `save_failure` saved the step, if it did.
+    """
+    if last_step is None:
+        checkpoint = "no checkpoint was written yet"
+    else:
+        checkpoint = f"the last checkpoint, of step {last_step}, is intact"
     if isinstance(error, NotFiniteError):
         return UserError(
-            f"{error}; its batch and the weights before it are in {folder}, and {kept}",
+            f"{error}; its batch and the weights before it are in {folder}, and {checkpoint}",
             "lower train.lr, or try train.precision=fp32, in a new --run-dir that starts from that --checkpoint",
         )
     return OutOfMemoryError(
-        f"out of memory, with nothing left to split ({str(error).splitlines()[0][:200]}); {kept}",
-        "free memory, take more processes, or train a smaller model, board or puzzle set",
+        f"out of memory, with nothing left to split ({str(error).splitlines()[0][:200]}); {checkpoint}",
+        "free memory, use more processes, or train a smaller model, board or puzzle set",
     )

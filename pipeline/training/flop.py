@@ -1,12 +1,14 @@
-"""Floating-point operations of training, by arithmetic: what a step costs, and how many steps an amount pays for.
+"""Computes the floating-point operations (FLOP) of a training step, and how many steps fit into a FLOP budget.
 
-Matrix products and attention are counted, for the positions in use: a product of (a, b) and (b, c) is 2abc, attention
-is its scores and the weighted sum. A backward pass is twice its forward. Embeddings, norms, losses, optimizers, learnt
-noise and the solves of an implicit gradient are left out.
+The counts are analytical. Matrix products and attention are counted, for the positions in use: a product of (a, b) and
+(b, c) is 2abc, and attention is its scores and the weighted sum. A backward pass counts as two forward passes.
+Embeddings, norms, losses, optimizers, learned noise and the solves of an implicit gradient are not counted.
 
-`mixer_flop`, `mlp_flop`, with a symbol axis `symbol_layer_flop`, and `head_flop` are what a layer and the output head
-cost; a network of another kind is counted by changing these. How often layers are applied (`applications`) and over
-which positions is the same for all.
+`mixer_flop`, `mlp_flop` and `head_flop`, and with a symbol axis `symbol_layer_flop`, are the costs of a layer's parts
+and of the output head. To count another kind of network, change these. How often layers are applied (`applications`)
+and on which positions is the same for all networks.
+
+Shape suffix: B examples.
 """
 
 from collections.abc import Sequence
@@ -28,7 +30,7 @@ Amounts = NDArray[np.float64]
 
 
 def symbol_layer_flop(config: ModelConfig, cells_B: Amounts, symbols_B: Amounts) -> Amounts:
-    """Forward pass of one layer with a symbol axis, (B,) examples: both attentions and the SwiGLU of every row."""
+    """Return the FLOP of one layer with a symbol axis, forward, (B,): both attentions and the SwiGLU of every row."""
     rows_B = cells_B * symbols_B
     size = config.hidden // config.heads
     over_symbols = size * (config.symbol_heads or config.heads)
@@ -37,7 +39,7 @@ def symbol_layer_flop(config: ModelConfig, cells_B: Amounts, symbols_B: Amounts)
 
 
 def mixer_flop(config: ModelConfig, positions_B: Amounts) -> Amounts:
-    """Forward pass of one layer's attention, or its SwiGLU along the positions, (B,) examples."""
+    """Return the FLOP of one layer's attention, or of its SwiGLU along the positions, forward, (B,)."""
     if config.mixer == "mlp":
         length = config.id_slots + config.cells
         inner = inner_size(length, config.expansion, config.inner_multiple)
@@ -46,70 +48,86 @@ def mixer_flop(config: ModelConfig, positions_B: Amounts) -> Amounts:
 
 
 def mlp_flop(config: ModelConfig, positions_B: Amounts) -> Amounts:
-    """Forward pass of one layer's SwiGLU along the features, with URM's short convolution where it has one, (B,)."""
+    """Return the FLOP of one layer's SwiGLU along the features, with URM's short convolution if any, forward, (B,)."""
     inner = inner_size(config.hidden, config.expansion, config.inner_multiple)
     taps = ConvSwiGLU.TAPS if config.mlp == "conv_swiglu" else 0
     return (6.0 * config.hidden + 2.0 * taps) * inner * positions_B
 
 
 def head_flop(config: ModelConfig, positions_B: Amounts) -> Amounts:
-    """Forward pass of the output head, which reads the cells, with symbols the whole vocabulary of each, (B,)."""
+    """Return the FLOP of the output head, forward, (B,).
+
+    It reads the cells; with a symbol axis it reads the whole vocabulary of each cell.
+    """
     return 2.0 * config.hidden * config.vocabulary * (positions_B - config.id_slots)
 
 
 def applications(config: ModelConfig) -> tuple[int, int]:
-    """How many layers a supervision step applies: (in all, of these with gradient).
+    """Return how many layers a supervision step applies: (in total, with gradient).
 
-    An equation that settles counts with the most iterations it may take, and one with gradient.
+    An equation that is iterated to a fixed point counts with the maximum number of iterations, and one with gradient.
     """
-    whole = 0
-    kept = 0
+    total = 0
+    with_gradient = 0
     for run in config.recursion.schedule(config.h_cycles, config.l_cycles):
-        settling = config.equilibrium.iterations if run.update.settles else 0
+        iterations = config.equilibrium.iterations if run.update.settles else 0
         layers = run.times * config.layers_of(run.update.network)
-        whole += layers * (1 + settling)
-        kept += layers * run.gradient
-    return whole, kept
+        total += layers * (1 + iterations)
+        with_gradient += layers * run.gradient
+    return total, with_gradient
 
 
 def work_of(config: ModelConfig, positions_B: Amounts, symbols_B: Amounts | None = None) -> tuple[Amounts, Amounts]:
-    """FLOP of each example, (B,): of a supervision step forward alone, and of a training step.
+    """Return the FLOP of each example, (B,): of a supervision step's forward pass, and of a training step.
 
-    symbols_B: with a symbol axis, how many symbols each example uses; the whole vocabulary where not given.
+    Args:
+        config: the model.
+        positions_B: the positions of each example.
+        symbols_B: with a symbol axis, how many symbols each example uses; None for the whole vocabulary.
     """
-    whole, kept = applications(config)
+    total, with_gradient = applications(config)
     if config.symbols:
-        every_B = np.full_like(positions_B, config.vocabulary)
-        layer_B = symbol_layer_flop(config, positions_B, every_B if symbols_B is None else symbols_B)
+        vocabulary_B = np.full_like(positions_B, config.vocabulary)
+        layer_B = symbol_layer_flop(config, positions_B, vocabulary_B if symbols_B is None else symbols_B)
     else:
         layer_B = mixer_flop(config, positions_B) + mlp_flop(config, positions_B)
     head_B = head_flop(config, positions_B)
-    forward_B = whole * layer_B + head_B
-    return forward_B, config.forward_passes * forward_B + 2 * (kept * layer_B + head_B)
+    forward_B = total * layer_B + head_B
+    return forward_B, config.forward_passes * forward_B + 2 * (with_gradient * layer_B + head_B)
 
 
 def step_work(config: ModelConfig, positions_B: NDArray[np.int64]) -> tuple[float, float]:
-    """FLOP summed over examples of so many positions: (a supervision step forward alone, a training step)."""
+    """Return the FLOP summed over examples: (a supervision step's forward pass, a training step)."""
     forward_B, step_B = work_of(config, positions_B.astype(np.float64))
     return float(forward_B.sum()), float(step_B.sum())
 
 
 def example_flop(config: ModelConfig, puzzle_set: PuzzleSet, weights: Sequence[tuple[str, float]] = ()) -> float:
-    """FLOP of a training step for one example: the mean over those that training draws from the set.
+    """Return the FLOP of a training step for one example: the mean over the examples that training draws.
 
-    A task is drawn as often as its source weighs, and then gives all its pairs. weights: train.source_weights
+    A task is drawn in proportion to the weight of its source, and then contributes all its pairs.
+
+    Args:
+        config: the model.
+        puzzle_set: the puzzles to train on.
+        weights: the setting train.source_weights.
     """
     tasks = range(len(puzzle_set.tasks))
     cells = puzzle_set.canvases.astype(np.float64).prod(axis=1)
     if config.canvas == "full":
         cells = np.full(len(tasks), float(puzzle_set.board_side**2))
-    drawn = weigh_tasks(puzzle_set.sources, weights) * [len(puzzle_set.training_pairs(task)) for task in tasks]
+    task_weights = weigh_tasks(puzzle_set.sources, weights) * [len(puzzle_set.training_pairs(task)) for task in tasks]
     symbols = COLOUR + find_palette(puzzle_set, config.palette).sum(axis=1)
-    return float(np.average(work_of(config, config.id_slots + cells, symbols.astype(np.float64))[1], weights=drawn))
+    return float(
+        np.average(work_of(config, config.id_slots + cells, symbols.astype(np.float64))[1], weights=task_weights)
+    )
 
 
 def step_flop(config: RunConfig, puzzle_set: PuzzleSet) -> float:
-    """FLOP of a training step of the whole batch: the mean over a run, whose curriculum may begin with fewer cycles."""
+    """Return the FLOP of a training step of the whole batch: the mean over a run.
+
+    The curriculum may start with fewer cycles, and steps with fewer cycles cost less.
+    """
     model = config.model
     settings = config.train
     total = 0.0
@@ -122,7 +140,7 @@ def step_flop(config: RunConfig, puzzle_set: PuzzleSet) -> float:
 
 
 def steps_within(flop: float, config: RunConfig, puzzle_set: PuzzleSet) -> int:
-    """The training steps that so many FLOP pay for; ValueError where they do not pay for one."""
+    """Return how many training steps fit into `flop` operations; raise a UserError if not even one does."""
     step = step_flop(config, puzzle_set)
     if flop < step:
         raise UserError(f"{flop:g} FLOP: one step takes {step:.3g}", "give more")

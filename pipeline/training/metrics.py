@@ -1,7 +1,4 @@
-"""How training goes: means over steps, and accuracy on demonstrations kept out of training.
-
-In: the results of steps. Out: figures for the log, summed over all processes.
-"""
+"""Computes training metrics: means over steps, and the accuracy on held-out demonstrations, over all processes."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -23,23 +20,28 @@ from solver.training.process_group import ProcessGroup
 from solver.training.step_result import StepResult
 
 HELD_OUT_BOARDS = 32
-"""While training, which has the memory to itself: enough to keep a GPU busy, and small beside a batch."""
+"""Batch size of the held-out accuracy, in full boards. It is computed between training steps, while their memory is
+still allocated: this is enough to keep a GPU busy, and small compared with a training batch."""
 
 
 class Tally:
-    """Sums over training steps. The accuracies are those of the examples that left their slot."""
+    """Accumulates sums over training steps. Accuracies count examples when they halt, that is, leave their slot."""
 
     NAMES = ("examples", "loss", "halted", "exact", "correct", "labelled", "steps")
 
     def __init__(self, figures: Sequence[str] = ()) -> None:
-        """figures: what supervision steps say of themselves besides (ModelConfig.figures)."""
+        """Start with sums of zero.
+
+        Args:
+            figures: names of further quantities that supervision steps report (ModelConfig.figures).
+        """
         self._figures = figures
         self._names = (*self.NAMES, *figures)
         self._sums = torch.zeros(len(self._names), dtype=torch.float64)
         self._since = time.monotonic()
 
     def add(self, result: StepResult) -> None:
-        """Count one step of this process's slots; nothing is kept but sums."""
+        """Add one step of this process's slots."""
         halted_B = result.halted_B
         loss = result.losses
         sums = (
@@ -52,23 +54,26 @@ class Tally:
             (result.steps_B * halted_B).sum(),
             *(loss.kl if name == "kl" else result.output.figures[name].sum() for name in self._figures),
         )
+        # The sums stay on the device: reading them here would make every step wait for the GPU.
         self._sums = self._sums.to(halted_B.device) + torch.stack([value.to(loss.total) for value in sums])
 
     def numbers(self, processes: ProcessGroup) -> dict[str, float]:
-        """The sums over all processes and the seconds they took, as plain JSON values."""
+        """Return the sums over all processes and the seconds since the start, as JSON values."""
         sums = processes.sum_(self._sums.clone()).tolist()
         return dict(zip(self._names, sums, strict=True)) | {"seconds": time.monotonic() - self._since}
 
     def load(self, numbers: dict[str, float], processes: ProcessGroup) -> None:
-        """Go on from saved sums, which the first process takes over."""
+        """Continue from saved sums; the first process takes all of them, as they are summed over processes later."""
         self._since = time.monotonic() - numbers["seconds"]
         if processes.index == 0:
             self._sums = torch.tensor([numbers[name] for name in self._names], dtype=torch.float64)
 
     def means(self, processes: ProcessGroup) -> dict[str, float]:
-        """Loss per example, accuracy of whole examples and of cells, supervision steps taken, examples per second.
+        """Return the means by name.
 
-        And the mean of every figure: the KL of learnt noise in nats per cell, widths, residuals, iterations.
+        They are the loss per example, the accuracy of whole examples and of cells, the supervision steps until halting
+        and the examples per second. To these come the means of all figures: the KL of learned noise in nats per cell,
+        widths, residuals, iterations.
         """
         sums = self.numbers(processes)
         return {name: sums[name] / sums["examples"] for name in self._figures} | {
@@ -81,14 +86,15 @@ class Tally:
 
 
 def means_moved(movement: Movement, processes: ProcessGroup) -> dict[str, list[float]]:
-    """How far each latent moved at each of its updates within a supervision step, relative to its length."""
+    """Return how far each latent moved at each of its updates within a supervision step, relative to its norm."""
     return {latent: relative(processes.sum_(squares)) for latent, squares in movement.squares.items()}
 
 
 def held_out_accuracy(learner: Learner, examples: PuzzleDataset, config: RunConfig) -> float:
-    """Share of held-out demonstrations that the averaged weights get right, un-augmented, at the last step.
+    """Return the share of held-out demonstrations, un-augmented, that the averaged weights predict exactly.
 
-    Batches are dealt out to the processes in turn; one that gets none has nothing to add.
+    The prediction after the last supervision step counts. Batches are distributed to the processes round-robin; a
+    process without a batch contributes zeros.
     """
     processes = learner.processes
     settings = config.predict
@@ -104,21 +110,22 @@ def held_out_accuracy(learner: Learner, examples: PuzzleDataset, config: RunConf
 
 
 def is_correct(learner: Learner, batch: Batch, steps: int | None) -> Tensor:
-    """Which examples (B,) are right in every labelled cell after the last of the supervision steps."""
+    """Return which examples (B,) are right in every labelled cell after the last supervision step."""
     output = last_output(predict_steps(learner.model, learner.table, batch, steps))
+    # Label 0 marks positions without a label.
     return ((output.logits_BCV.argmax(-1) == batch.labels_BS) | (batch.labels_BS == 0)).all(dim=1)
 
 
 def example_batches(
     examples: PuzzleDataset, puzzles: np.ndarray, pairs: np.ndarray, config: ModelConfig, boards: int
 ) -> Iterator[tuple[Batch, np.ndarray]]:
-    """The examples asked for as batches with their numbers, each with at most the positions of so many full boards."""
+    """Yield (batch, row numbers) of the given examples, each with at most as many positions as `boards` full boards."""
     lengths = config.id_slots + examples.canvas_sizes(puzzles).prod(axis=1)
     for rows in cut_slots(lengths, boards * (config.id_slots + config.cells)):
         yield examples.render(puzzles[rows], pairs[rows]), rows
 
 
 def note_of(metrics: dict[str, Any]) -> str:
-    """The figures that stand beside the progress bar."""
+    """Return the text beside the progress bar."""
     note = "loss {loss:.3f} exact {exact:.0%} {examples_per_second:.0f} examples/s".format(**metrics)
     return note + (f" held out {metrics['held_out_exact']:.0%}" if "held_out_exact" in metrics else "")

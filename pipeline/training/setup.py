@@ -1,7 +1,4 @@
-"""Before the first step: a learner from scratch or from a checkpoint, on its device and in its precision.
-
-In: a config, the keys of a puzzle set, perhaps a checkpoint to start from. Out: a learner.
-"""
+"""Creates the learner for a training run, from scratch or from a checkpoint, on its device and in its precision."""
 
 from dataclasses import fields
 from operator import attrgetter
@@ -11,10 +8,7 @@ import torch
 
 from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, match_rows, new_table, read_checkpoint_header
-from pipeline.checkpoints.load_model import (
-    load_weights,
-    prepare_model,
-)
+from pipeline.checkpoints.load_model import load_weights, prepare_model
 from pipeline.config.run_config import RunConfig, TrainSettings, build_config
 from pipeline.runtime.console import Console
 from solver.model.model import RecursiveModel
@@ -27,7 +21,7 @@ SAME_NETWORK = (
     *("rope_theta", "rms_epsilon", "recursion.networks", "recursion.layers", "recursion.latents", "mlp"),
     *("recursion.noisy", "learns_noise", "symbols", "symbol_heads", "positions", "transform_vectors"),
 )
-"""Model settings that must be those of the checkpoint that training starts from."""
+"""Model settings that must equal those of the checkpoint that training starts from."""
 
 
 def make_learner(
@@ -38,7 +32,16 @@ def make_learner(
     start: Checkpoint | None,
     processes: ProcessGroup | None = None,
 ) -> Learner:
-    """A learner from scratch, or from the checkpoint `start`: its weights, and its ID rows matched by key."""
+    """Create a learner.
+
+    Args:
+        config: the run's settings.
+        keys: the keys of the ID rows, as `pipeline.checkpoints.checkpoint.match_rows` expects them.
+        device: where to train.
+        run: where the result is logged.
+        start: the checkpoint to take weights and ID rows from, matched by key; None to start from scratch.
+        processes: the processes that train together, None for one.
+    """
     torch.manual_seed(config.seed)
     model = RecursiveModel(config.model)
     table = new_table(keys, config.model)
@@ -46,40 +49,45 @@ def make_learner(
         load_weights(model, start, str(config.checkpoint))
         table, matched = match_rows(start, keys)
         run.log(f"ID rows: {matched} matched by key, {len(keys) - matched} new ones start at the mean of the trained")
-    said = prepare_model(model, table, config.train, device)
-    run.log(f"training in {said}")
+    description = prepare_model(model, table, config.train, device)
+    run.log(f"training in {description}")
     return Learner(model, table, learner_config(config, model.precision == torch.float16), processes)
 
 
 def load_start(config: RunConfig) -> Checkpoint | None:
-    """Load the checkpoint that training starts from, None where it starts from scratch; see `check_start`."""
+    """Load the checkpoint that training starts from, after `check_start`; None if it starts from scratch."""
     check_start(config)
     return load_checkpoint(Path(config.checkpoint)) if config.checkpoint else None
 
 
 def check_start(config: RunConfig) -> None:
-    """Check by its header that training can start from the config's checkpoint, where it names one.
+    """Check from its header that training can start from the config's checkpoint, if there is one.
 
-    Cycles, steps, exploration, canvas and board may change from one training to the next.
+    Cycles, steps, exploration, canvas and board may differ from those of the checkpoint.
 
     Raises:
-        UserError: where the checkpoint holds another network.
+        UserError: if the checkpoint has a different network.
     """
     if config.checkpoint is None:
         return
-    theirs = build_config(read_checkpoint_header(Path(config.checkpoint)).config).model
-    ours = config.model
-    values = {name: (attrgetter(name)(theirs), attrgetter(name)(ours)) for name in SAME_NETWORK}
-    other = [f"model.{name} is {old!r} there and {new!r} here" for name, (old, new) in values.items() if old != new]
-    if other:
-        raise UserError(f"{config.checkpoint} holds another network: {'; '.join(other)}", "set them alike with --set")
+    old_model = build_config(read_checkpoint_header(Path(config.checkpoint)).config).model
+    new_model = config.model
+    values = {name: (attrgetter(name)(old_model), attrgetter(name)(new_model)) for name in SAME_NETWORK}
+    differences = [
+        f"model.{name} is {old!r} there and {new!r} here" for name, (old, new) in values.items() if old != new
+    ]
+    if differences:
+        raise UserError(
+            f"{config.checkpoint} has a different network: {'; '.join(differences)}",
+            "set the same values as in the checkpoint with --set",
+        )
 
 
 def learner_config(config: RunConfig, scale_loss: bool = False) -> LearnerConfig:
-    """The settings that the learner needs."""
-    given = config.train
-    named_alike = {field.name for field in fields(LearnerConfig)} & TrainSettings.model_fields.keys()
-    alike = {name: getattr(given, name) for name in named_alike}
+    """Return the learner's settings; most have the same name in `TrainSettings` and are copied."""
+    settings = config.train
+    names = {field.name for field in fields(LearnerConfig)} & TrainSettings.model_fields.keys()
+    values = {name: getattr(settings, name) for name in names}
     return LearnerConfig(
-        **alike, total_steps=given.steps, ema_decay=given.average, seed=config.seed, scale_loss=scale_loss
+        **values, total_steps=settings.steps, ema_decay=settings.average, seed=config.seed, scale_loss=scale_loss
     )

@@ -1,6 +1,7 @@
-"""Trackers: where accelerate sends the metrics besides metrics.jsonl (TensorBoard, Weights & Biases ...).
+"""Checks that experiment trackers can be used, and flattens the config for them.
 
-In: their names, and the config. Out: a check that each of them will work, and the config as one flat table.
+Trackers are TensorBoard, Weights & Biases and others that accelerate supports. They receive the metrics that are also
+written to metrics.jsonl.
 """
 
 import json
@@ -13,7 +14,10 @@ from pipeline.config.setting_names import flatten
 
 
 def check_trackers(names: Iterable[str]) -> None:
-    """ConfigError for a tracker that accelerate does not know, or is not installed: it would be left out silently."""
+    """Raise a ConfigError for a tracker that accelerate does not know or that is not installed.
+
+    Accelerate itself ignores such trackers silently.
+    """
     available = {str(tracker) for tracker in get_available_trackers()}
     for name in names:
         if name not in LOGGER_TYPE_TO_CLASS:
@@ -22,12 +26,13 @@ def check_trackers(names: Iterable[str]) -> None:
             )
         if name not in available:
             raise ConfigError(
-                f"train.trackers: {name} is not installed, or not in a version accelerate can use: pip install {name}"
+                f"train.trackers: {name} is not installed, or not in a version that accelerate supports",
+                f"pip install {name}",
             )
 
 
 def flat_values(config: RunConfig) -> dict[str, str | float]:
-    """Every setting by dotted name: numbers as they are, anything else as the text that `--set` reads."""
+    """Return all settings by dotted name: numbers unchanged, all others as the text that `--set` accepts."""
     values = flatten(config.model_dump(mode="json"))
     return {
         name: value if isinstance(value, str | int | float) else json.dumps(value) for name, value in values.items()

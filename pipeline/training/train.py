@@ -1,4 +1,4 @@
-"""The train stage: a puzzle set in, a checkpoint out."""
+"""The train stage: trains on a puzzle set, and returns a checkpoint."""
 
 from augment import PuzzleSet
 from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, read_checkpoint_header
@@ -22,34 +22,44 @@ def train(
 ) -> Checkpoint:
     """Train for config.train.steps steps, or until only `reserve` seconds of the budget are left.
 
-    A run that was stopped before goes on from its last checkpoint; one that is finished is not trained again.
+    A run that was stopped resumes from its last checkpoint, and a complete run is not trained again.
+
+    Args:
+        config: the run's settings.
+        puzzle_set: the puzzles to train on.
+        run: the run folder.
+        budget: the time limit of the whole run.
+        reserve: seconds of the budget that are reserved for later stages.
+        window: set if this training is one of several windows of a schedule.
 
     Returns:
         The final checkpoint, also in RUN/checkpoints/final.
 
     Raises:
-        ValueError: where training cannot go on, saying why, what to do and where the last checkpoint is.
-        SystemExit: after SIGTERM or SIGINT, once a checkpoint is written.
+        UserError: if training cannot continue; it names the reason, the fix and the last checkpoint.
+        SystemExit: after SIGTERM or SIGINT, when a checkpoint has been written.
     """
     accelerator = start_accelerator(config.train.trackers, run.path)
     trained = _load_trained(config, run)
     if LaunchedProcesses(accelerator).any(trained is not None):
         run.log(f"training was already done: {run.final_checkpoint}")
         return trained or load_checkpoint(run.final_checkpoint)
-    session = Trainer(config, puzzle_set, run, accelerator, window)
+    trainer = Trainer(config, puzzle_set, run, accelerator, window)
     steps = config.train.steps
-    with Progress(run, "train", steps, session.learner.steps) as progress, StopSignals().watched() as stop:
+    with Progress(run, "train", steps, trainer.learner.steps) as progress, StopSignals().watched() as stop:
         try:
-            while session.goes_on(stop, left := budget.left(reserve)):
-                session.step(progress, left)
+            while trainer.goes_on(stop, left := budget.left(reserve)):
+                trainer.step(progress, left)
         except ValueError:
-            session.keeper.wait()  # a checkpoint that is being written is kept; not so where a process is lost
+            # Let the writing thread finish the last checkpoint. Not after other errors, such as a lost process: the
+            # write would wait for the files of that process.
+            trainer.keeper.wait()
             raise
-        return session.finish(stop, reserve)
+        return trainer.finish(stop, reserve)
 
 
 def is_trained(config: RunConfig, run: RunFolder) -> bool:
-    """Whether the final checkpoint's header says that every step is done; one that the budget ended may go on."""
+    """Return whether the run has a final checkpoint with all steps; one that the budget ended earlier can continue."""
     try:
         header = read_checkpoint_header(run.final_checkpoint) if run.final_checkpoint.exists() else None
     except CheckpointError:
@@ -58,7 +68,7 @@ def is_trained(config: RunConfig, run: RunFolder) -> bool:
 
 
 def _load_trained(config: RunConfig, run: RunFolder) -> Checkpoint | None:
-    """The final checkpoint where every step is done and it is intact; a damaged one is trained again."""
+    """Load the final checkpoint if it is complete; None if it is missing, damaged or from before the last step."""
     try:
         return load_checkpoint(run.final_checkpoint) if is_trained(config, run) else None
     except CheckpointError as error:

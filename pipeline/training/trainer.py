@@ -1,8 +1,8 @@
-"""Puzzle set in, checkpoint out: the second stage of a run.
+"""Trains a model on a puzzle set, with checkpoints, metrics and a time limit: the second stage of a run.
 
-Every step offers a batch to the learner (`solver.training.learner`), which refills its halted slots and updates
-everything; this module adds processes, time, progress, metrics and checkpoints. A run that is stopped or killed goes on
-where its last checkpoint left it, with the same bits on the same CPU.
+Every step passes a batch to the learner (`solver.training.learner`), which refills its halted slots and updates all
+weights. This module adds processes, time limits, progress, metrics and checkpoints. A run that was stopped or killed
+resumes from its last checkpoint, with bit-identical results on the same CPU.
 """
 
 import sys
@@ -37,14 +37,16 @@ from solver.training.process_group import own_part
 from solver.training.step_result import NotFiniteError, StepResult
 
 FIRST_PACE = 5
-"""Steps after which the pace is known well enough to plan; the very first are slower."""
+"""Steps after which the speed is known well enough to plan with; the first steps are slower."""
 
 
 @dataclass(frozen=True)
 class TrainingWindow:
-    """Training that is done in several stretches.
+    """The place of one training in a schedule that trains in several windows of time.
 
-    later: seconds of training that are still to come after this one; save_every: seconds between checkpoints
+    Attributes:
+        later: seconds of training in later windows.
+        save_every: seconds between checkpoints, in addition to train.checkpoint_every; None for no such limit.
     """
 
     later: float = 0.0
@@ -55,7 +57,7 @@ NO_WINDOW = TrainingWindow()
 
 
 def next_batch(examples: PuzzleDataset, sampler: Sampler, learner: Learner, settings: TrainSettings) -> Batch:
-    """What this process offers its slots next: an example for each of them, or for the halted ones only."""
+    """Return this process's next batch: an example for each of its slots, or for the halted ones only (train.feed)."""
     processes = learner.processes
     halted_only = settings.feed == "halted"
     sizes = learner.free_slots(settings.batch_size) if halted_only else processes.sizes(settings.batch_size)
@@ -63,24 +65,20 @@ def next_batch(examples: PuzzleDataset, sampler: Sampler, learner: Learner, sett
 
 
 def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]:
-    """The tasks (by number) that keep a demonstration out of training: a seeded choice of those with three or more."""
-    able = [number for number in range(len(puzzle_set.tasks)) if len(puzzle_set.training_pairs(number)) >= 3]
-    if config.train.hold_out > len(able):
-        raise UserError(f"train.hold_out is {config.train.hold_out}, but only {len(able)} tasks have 3 or more pairs")
-    rng = np.random.Generator(np.random.Philox(key=[config.seed, len(able)], counter=[0, 0, 0, 3]))
-    return tuple(sorted(rng.permutation(able)[: config.train.hold_out].tolist()))
+    """Choose at random the tasks (by number) with a held-out demonstration, among those with 3 or more pairs."""
+    eligible = [task for task in range(len(puzzle_set.tasks)) if len(puzzle_set.training_pairs(task)) >= 3]
+    number = config.train.hold_out
+    if number > len(eligible):
+        raise UserError(f"train.hold_out is {number}, but only {len(eligible)} tasks have 3 or more pairs", "lower it")
+    rng = np.random.Generator(np.random.Philox(key=[config.seed, len(eligible)], counter=[0, 0, 0, 3]))
+    return tuple(sorted(rng.permutation(eligible)[:number].tolist()))
 
 
 class Trainer:
-    """One stretch of training, from the start or the last checkpoint to the end, a signal or the budget."""
+    """One training, from the beginning or the last checkpoint until all steps are done, a signal, or the time limit."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        puzzle_set: PuzzleSet,
-        run: RunFolder,
-        accelerator: Accelerator,
-        window: TrainingWindow,
+        self, config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder, accelerator: Accelerator, window: TrainingWindow
     ):
         self.window = window
         self._saved_at = time.monotonic()
@@ -94,15 +92,7 @@ class Trainer:
         _check_slots(config, self.processes.count)
         check_board(puzzle_set, config.model.board_side)
         check_draws(puzzle_set, config.puzzles.ids, config.puzzles.fixed_colours)
-        self.examples = PuzzleDataset(
-            puzzle_set,
-            config.model.canvas,
-            choose_held_out(config, puzzle_set),
-            config.train.whole_boards(puzzle_set.board_side),
-            config.puzzles.ids,
-            config.model.palette,
-            redraw=not config.model.symbols,
-        )
+        self.examples = self._make_examples()
         keys = self.examples.row_keys
         start = load_start(config)
         self.sampler = self.examples.sampler(
@@ -115,6 +105,7 @@ class Trainer:
             self.seen = start.seen | self.seen
             self.leaks = tuple(sorted({*start.leaks, *self.leaks}))
         self.keys = keys
+        # Seconds used so far minus the time now: adding a later time gives the seconds used by then (`_used`).
         self._seconds = -time.monotonic()
         self.keeper = CheckpointManager(
             run.checkpoints, config.model_dump(mode="json"), keys, self.seen, self.leaks,
@@ -126,24 +117,35 @@ class Trainer:
         if config.train.trackers:
             self.accelerator.init_trackers("arc-trm", config=flat_values(config))
 
+    def _make_examples(self) -> PuzzleDataset:
+        """Return the training examples of the puzzle set, without the held-out demonstrations."""
+        config = self.config
+        return PuzzleDataset(
+            self.puzzle_set, config.model.canvas, choose_held_out(config, self.puzzle_set),
+            config.train.whole_boards(self.puzzle_set.board_side), config.puzzles.ids, config.model.palette,
+            redraw=not config.model.symbols,
+        )  # fmt: skip
+
     def _resume(self) -> None:
-        """Go on from the newest checkpoint, where there is one."""
+        """Load the newest checkpoint, if there is one, and check that all processes load the same."""
         if self.processes.index == 0:
             self.keeper.tidy()
         self.processes.wait()
         state = self.keeper.newest()
-        found = self.processes.gather(torch.tensor([state.step if state else -1]))
-        if len({int(step) for step in found}) > 1:
+        steps = self.processes.gather(torch.tensor([state.step if state else -1]))
+        if len({int(step) for step in steps}) > 1:
             raise UserError(
-                f"{self.run.path}: not every process sees the same checkpoints", "share this folder among them"
+                f"{self.run.path}: not every process sees the same checkpoints",
+                "use a file system that all processes share",
             )
+        # Metrics of steps after the checkpoint are removed, as these steps are done again.
         self.run.forget_after(state.step if state else 0)
         if state is None:
             return
         if state.plain["puzzle_set"] != self.puzzle_set.digest:
             raise UserError(
-                f"{self.run.path}: this run was begun on another puzzle set",
-                "name another folder with --run, and --checkpoint to start from what it has learnt",
+                f"{self.run.path}: this run was started with another puzzle set",
+                "name another folder with --run-dir, and --checkpoint to start from this run's weights",
             )
         self.learner.load(state.tensors, state.slots, state.plain["learner"])
         self.sampler.resume(state.plain["sampler"])
@@ -153,12 +155,12 @@ class Trainer:
         self.run.log(f"resumed at step {state.step}")
 
     def goes_on(self, stop: StopSignals, seconds_left: float) -> bool:
-        """Whether to make another step; all processes agree."""
+        """Return whether to make another step: the same value in all processes."""
         ends = self.learner.steps >= self.config.train.steps or stop.received is not None or seconds_left <= 0
         return not self.processes.any(ends)
 
     def step(self, progress: Progress, seconds_left: float = float("inf")) -> None:
-        """One step, and from time to time measure, plan and save; what goes wrong is explained."""
+        """Make one step; measure, plan and save when due. A failed step raises a UserError with reason and fix."""
         try:
             batch = next_batch(self.examples, self.sampler, self.learner, self.config.train)
             step = self.learner.steps + 1
@@ -177,28 +179,29 @@ class Trainer:
             self._save()
 
     def _save_is_due(self) -> bool:
-        """Whether the last checkpoint is too old by the clock; all processes agree."""
+        """Return whether the last checkpoint is older than `window.save_every`: the same value in all processes."""
         if self.window.save_every is None:
             return False
         return self.processes.any(time.monotonic() - self._saved_at > self.window.save_every)
 
     def _fit(self, due: bool, seconds_left: float, progress: Progress) -> None:
-        """With train.fit, plan for as many steps as fit into the time at the pace so far."""
+        """With train.fit, plan as many steps (for the schedules) as fit into the remaining time at the speed so far."""
         if not self.config.train.fit or seconds_left == float("inf"):
             return
-        made = self.learner.steps - self._first_step
+        count = self.learner.steps - self._first_step
         now = time.monotonic()
-        if made == 2:  # the first steps warm up
+        if count == 2:  # the first two steps include compilation and other warm-up, and are not timed
             self._pace_from = now
-        if made <= 2 or not (due or made == FIRST_PACE):
+        if count <= 2 or not (due or count == FIRST_PACE):
             return
-        more = int((seconds_left + self.window.later) * (made - 2) / (now - self._pace_from))
+        more = int((seconds_left + self.window.later) * (count - 2) / (now - self._pace_from))
         planned = min(self.config.train.steps, self.learner.steps + max(1, more))
+        # Clocks differ between processes, but all must plan the same number.
         self.learner.plan_steps(self.processes.smallest(planned))
         progress.expect(self.learner.config.total_steps)
 
     def _step_in_memory(self, batch: Batch, watched: bool) -> StepResult:
-        """A step; says so where it had to be split because memory ran out."""
+        """Make one step, and log if its batch had to be split because memory ran out."""
         before = self.learner.most_positions
         result = self.learner.step(batch, watched)
         if self.learner.most_positions != before:
@@ -208,14 +211,14 @@ class Trainer:
         return result
 
     def finish(self, stop: StopSignals, reserve: float) -> Checkpoint:
-        """Write the last step's checkpoint and the final one; after a signal only the first, and leave."""
+        """Write the last step's checkpoint and the final one; after a signal, write only the first and exit."""
         learner = self.learner
         total = self.config.train.steps
         if learner.steps % self.config.train.checkpoint_every or not learner.steps:
             self._save()
         self.keeper.wait()
         if self.processes.any(stop.received is not None) and learner.steps < total:
-            self.run.log(f"stopped by a signal at step {learner.steps} of {total}; the same command goes on from there")
+            self.run.log(f"stopped by a signal at step {learner.steps} of {total}; the same command resumes from there")
             sys.exit(128 + int(stop.received or 15))
         if learner.steps < total:
             self.run.log(self._describe_end(reserve))
@@ -225,16 +228,16 @@ class Trainer:
         return final
 
     def _describe_end(self, reserve: float) -> str:
-        """Why training ends before all steps are done, and that they can be."""
+        """Describe why training ends before all steps are done, and how to continue."""
         step = self.learner.steps
         total = self.learner.config.total_steps
         if self.window.later:
             return f"training stops at step {step:,} of about {total:,} for now"
-        kept = f", {format_duration(reserve)} being kept for prediction" if reserve else ""
-        return f"the budget ended training at step {step} of {total}{kept}; the same command goes on from it"
+        reserved = f", {format_duration(reserve)} being reserved for prediction" if reserve else ""
+        return f"the budget ended training at step {step} of {total}{reserved}; the same command resumes from it"
 
     def _measure(self) -> str:
-        """Means over the steps since the last time: to metrics.jsonl and trackers, and as a note for the bar."""
+        """Log the means over the steps since the last call; returns the text beside the progress bar."""
         metrics: dict[str, Any] = self.tally.means(self.processes)
         moved = means_moved(self.learner.movement, self.processes)
         if self.config.train.hold_out:
@@ -243,22 +246,23 @@ class Trainer:
             metrics["planned_steps"] = self.learner.config.total_steps
         self.run.measure(step=self.learner.steps, seconds=round(self._used(), 2), **metrics, moved=moved)
         if self.config.train.trackers:
-            each = {f"moved/{name}/{n}": value for name, values in moved.items() for n, value in enumerate(values, 1)}
-            self.accelerator.log(metrics | each, step=self.learner.steps)
+            flat = {f"moved/{name}/{n}": value for name, values in moved.items() for n, value in enumerate(values, 1)}
+            self.accelerator.log(metrics | flat, step=self.learner.steps)
         self.tally = Tally(self.config.model.figures)
         return note_of(metrics)
 
     def _used(self) -> float:
+        """Return the seconds of training so far, including those before the last resume."""
         return self._seconds + time.monotonic()
 
     def _save(self) -> None:
-        """Everything that training needs to go on, written in the background."""
+        """Save in the background everything that training needs to resume."""
         self._saved_at = time.monotonic()
         if len({int(bits) for bits in self.processes.gather(self.learner.fingerprint())}) > 1:
             raise UserError(
-                f"step {self.learner.steps}: the processes no longer hold the same weights",
-                f"the checkpoint before, of "
-                f"step {self.keeper.last_step}, is whole. Train on GPUs of one kind, with one version of torch",
+                f"step {self.learner.steps}: the processes no longer hold the same weights; the checkpoint of step "
+                f"{self.keeper.last_step} is intact",
+                "resume from it on GPUs of one kind, with one version of torch",
             )
         tensors = self.learner.tensors() | {"random": {"torch": torch.get_rng_state()}}
         plain = {
@@ -271,6 +275,7 @@ class Trainer:
         self.keeper.save(TrainingState(self.learner.steps, tensors, [self.learner.slots()], plain))
 
     def _write_final(self) -> Checkpoint:
+        """Write the final checkpoint in the first process; return it in all."""
         learner = self.learner
         values = self.config.model_dump(mode="json")
         average = learner.average
@@ -285,8 +290,9 @@ class Trainer:
 
 
 def _check_slots(config: RunConfig, processes: int) -> None:
+    """Raise a UserError if there are fewer slots than processes."""
     if config.train.batch_size < processes:
         raise UserError(
-            f"train.batch_size is {config.train.batch_size}, fewer than the {processes} processes: each needs a slot",
-            "raise it, or launch fewer",
+            f"train.batch_size is {config.train.batch_size}, fewer than the {processes} processes; each needs a slot",
+            "increase it, or launch fewer processes",
         )

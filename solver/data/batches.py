@@ -238,7 +238,7 @@ class PuzzleDataset:
         if self.canvas == "full":
             return np.full((len(puzzles), 2), self.side)
         sizes = self.puzzle_set.canvases[self.tasks[puzzles]].astype(np.int64)
-        return np.where(np.array(TRANSPOSES)[self.dihedrals[puzzles], None], sizes[:, ::-1], sizes)
+        return np.where(TRANSPOSES[self.dihedrals[puzzles], None], sizes[:, ::-1], sizes)
 
     def _draw_shifts(self, puzzles: Rows, pairs: Rows, seed: int, step: int) -> Rows:
         """Draw a shift (row, column) per example, uniformly over the places where both grids fit on the board.
@@ -247,7 +247,7 @@ class PuzzleDataset:
         """
         rng = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, 1]))
         sizes = self.sizes[self.first_pair[self.tasks[puzzles]] + pairs].max(axis=1)
-        sizes = np.where(np.array(TRANSPOSES)[self.dihedrals[puzzles], None], sizes[:, ::-1], sizes)
+        sizes = np.where(TRANSPOSES[self.dihedrals[puzzles], None], sizes[:, ::-1], sizes)
         shifts = (rng.random((len(puzzles), 2)) * (self.side - sizes + 1)).astype(np.int64)
         stays = rng.random(len(puzzles)) * self.trained[self.tasks[puzzles]] < 1
         return np.where(stays[:, None], 0, shifts)

@@ -15,7 +15,6 @@ from augment.grid import COLOURS, MAX_SIDE
 from solver.data.tokens import COLOUR, largest_corner
 
 _INVERSE = np.array(DIHEDRAL_INVERSE)
-_TRANSPOSES = np.array(TRANSPOSES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +34,7 @@ class DecodedGrids:
     log_probs: NDArray[np.float32]
 
 
-def take_back(
+def decode_batch(
     tokens: NDArray[np.uint8],
     best: NDArray[np.float32],
     end: NDArray[np.float32],
@@ -80,7 +79,7 @@ def _take_back(tokens, best, end, canvases, dihedrals, colours, side, heights, w
         )
         for colour in range(COLOURS):
             original_colours[colours[row, colour]] = colour
-        swaps = _TRANSPOSES[dihedrals[row]]
+        swaps = TRANSPOSES[dihedrals[row]]
         tall, wide = (width, height) if swaps else (height, width)
         heights[row] = tall
         widths[row] = wide

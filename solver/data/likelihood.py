@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from augment.dihedral import TRANSPOSES, source_cell
 from solver.data.tokens import COLOUR, END
 
-_TRANSPOSES = np.array(TRANSPOSES)
-
 
 def score_grids(
     log_probs: NDArray[np.float32],
@@ -52,7 +50,7 @@ def _score_grids(log_probs, canvases, dihedrals, colours, rows, heights, widths,
         row = rows[place]
         height = np.int64(heights[place])
         width = np.int64(widths[place])
-        shape = (width, height) if _TRANSPOSES[dihedrals[row]] else (height, width)
+        shape = (width, height) if TRANSPOSES[dihedrals[row]] else (height, width)
         if shape[0] > canvases[row, 0] or shape[1] > canvases[row, 1]:
             scores[place] = -np.inf
             continue

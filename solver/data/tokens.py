@@ -19,7 +19,6 @@ PAD = 0
 END = 1
 COLOUR = 2
 VOCABULARY = 12
-_TRANSPOSES = np.array(TRANSPOSES)
 
 Tokens = NDArray[np.uint8]
 
@@ -112,7 +111,7 @@ def render_examples(
 @njit(cache=True)
 def _draw_grid(pixels, start, height, width, dihedral, colours, top, left, canvas):
     """Draw the transformed grid and its end marks on an empty canvas (rows, columns); parts outside are cut off."""
-    tall, wide = (width, height) if _TRANSPOSES[dihedral] else (height, width)
+    tall, wide = (width, height) if TRANSPOSES[dihedral] else (height, width)
     bottom = min(top + tall, canvas.shape[0])
     right = min(left + wide, canvas.shape[1])
     # A transform is affine, so the index of one pixel and the offsets to its two neighbours determine all others.

@@ -21,7 +21,7 @@ Mlp = Literal["swiglu", "conv_swiglu"]
 Noise = Literal["learned", "naive"]
 Solver = Literal["plain", "anderson"]
 Adjoint = Literal["implicit", "neumann"]
-Told = Literal["charged", "all"]
+PosteriorUse = Literal["charged", "all"]
 
 
 def _require(condition: bool, field: str, value: object, rule: str) -> None:
@@ -72,27 +72,32 @@ class EvidenceConfig:
     kl_warmup: share of the steps over which this weight grows from 0
     free_bits: bits of KL per labelled cell that are not penalised
     kl_balance: share of the gradient that moves the prior towards the posterior; the rest moves the posterior
-    told: transitions that draw from the posterior in training. "charged": those whose KL is in the loss, which are
+    posterior: transitions that draw from the posterior in training. "charged": those whose KL is in the loss, which are
         those with gradient. "all", as published: every transition; the earlier ones then reveal the target at no cost.
-    untold: share of the cells' loss that is computed from the answer drawn from the prior, so that the network also
-        learns to predict without the posterior (Sohn et al. 2015, section 4.2); 0 as published
+    prior_share: share of the cells' loss that is computed from the answer drawn from the prior, so that the network
+        also learns to predict without the posterior (Sohn et al. 2015, section 4.2); 0 as published
     """
 
     kl_weight: float = 0.1
     kl_warmup: float = 0.1
     free_bits: float = 0.0
     kl_balance: float = 0.8
-    told: Told = "charged"
-    untold: float = 0.5
+    posterior: PosteriorUse = "charged"
+    prior_share: float = 0.5
 
     def __post_init__(self) -> None:
         """Check the values; a ValueError names the field and the allowed values."""
         for name in ("kl_weight", "free_bits"):
             value = getattr(self, name)
             _check(math.isfinite(value) and value >= 0, f"train.evidence.{name}", value, "must be 0 or more")
-        allowed = get_args(Told)
-        _check(self.told in allowed, "train.evidence.told", self.told, f"must be one of {', '.join(allowed)}")
-        for name in ("kl_warmup", "kl_balance", "untold"):
+        allowed = get_args(PosteriorUse)
+        _check(
+            self.posterior in allowed,
+            "train.evidence.posterior",
+            self.posterior,
+            f"must be one of {', '.join(allowed)}",
+        )
+        for name in ("kl_warmup", "kl_balance", "prior_share"):
             value = getattr(self, name)
             _check(0 <= value <= 1, f"train.evidence.{name}", value, "must be between 0 and 1")
 

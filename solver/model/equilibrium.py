@@ -42,7 +42,7 @@ class FixedPoint:
 
 
 @torch.no_grad()
-def settle(update: Network, start_TD: Tensor, padding: Padding, config: EquilibriumConfig) -> FixedPoint:
+def solve_fixed_point(update: Network, start_TD: Tensor, padding: Padding, config: EquilibriumConfig) -> FixedPoint:
     """Repeat the update until |update(z) - z| / |update(z)| is below the tolerance, at most config.iterations times."""
     z_BN = _flat(start_TD, padding)
     mixer = _Mixer(config.method, config.memory)
@@ -59,7 +59,7 @@ def settle(update: Network, start_TD: Tensor, padding: Padding, config: Equilibr
     return FixedPoint(_packed(z_BN, padding, start_TD), residual_B, iterations_B)
 
 
-def with_gradient(
+def attach_gradient(
     update: Network, settled: FixedPoint, padding: Padding, config: EquilibriumConfig, adjoint_B: Tensor
 ) -> Tensor:
     """Return the fixed point (T, D) with the gradient that the config selects.
@@ -83,7 +83,7 @@ def with_gradient(
             for _ in range(config.terms - 1):
                 w_TD = back(w_TD)
             return w_TD
-        adjoint = settle(back, gradient_TD, padding, config)
+        adjoint = solve_fixed_point(back, gradient_TD, padding, config)
         adjoint_B.copy_(adjoint.residual_B)
         converged_BS = (adjoint.residual_B < HOPELESS)[:, None].expand(padding.shape)
         return torch.where(padding.pack(converged_BS[..., None]), adjoint.z_TD, gradient_TD)
@@ -100,13 +100,13 @@ def make_settler(config: EquilibriumConfig, padding: Padding, figures: dict[str,
     """
 
     def run(update: Network, start_TD: Tensor) -> Tensor:
-        settled = settle(update, start_TD, padding, config)
+        settled = solve_fixed_point(update, start_TD, padding, config)
         figures["residual"] = settled.residual_B
         figures["iterations"] = settled.iterations_B.float()
         figures["adjoint_residual"] = torch.zeros_like(settled.residual_B)
         if not torch.is_grad_enabled():
             return settled.z_TD
-        return with_gradient(update, settled, padding, config, figures["adjoint_residual"])
+        return attach_gradient(update, settled, padding, config, figures["adjoint_residual"])
 
     return run
 

@@ -75,7 +75,7 @@ class Guidance(nn.Module):
         self.posterior = GaussianHead(2 * config.hidden, config)
 
 
-class Guide:
+class LearnedNoise:
     """Adds noise to the outputs of networks: a `solver.model.recursion.AddNoise` for one supervision step of a batch.
 
     Args:
@@ -114,7 +114,7 @@ class Guide:
         self.width = width
         self.draws = 0
         self.kl_T2: Tensor | None = None
-        self.foreseen_TD: Tensor | None = None
+        self.prior_answer_TD: Tensor | None = None
         self.widths: dict[str, Tensor] = {}
 
     def __call__(self, latent: str, u_TD: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class Guide:
             self._add_kl(posterior, prior)
             self.widths = {"prior_width": _rms(prior), "posterior_width": _rms(posterior)}
         if latent == self.answer:
-            self.foreseen_TD = from_prior_TD
+            self.prior_answer_TD = from_prior_TD
         return u_TD + posterior.sample(normal_TD, temperature).to(u_TD.dtype)
 
     def _draw(self, u_TD: Tensor) -> tuple[Tensor, float]:

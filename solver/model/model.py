@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from augment.canvas import fixed_width
 from augment.dihedral import DIHEDRALS
 from solver.data.batches import Batch
-from solver.model.config import LossName, ModelConfig, Told
+from solver.model.config import LossName, ModelConfig, PosteriorUse
 from solver.model.dropout import Dropout, make_dropout
 from solver.model.equilibrium import make_settler
 from solver.model.layers import Block, Linear, rotary_tables, rotary_tables_2d, truncated_normal_
-from solver.model.learned_noise import Guidance, Guide
+from solver.model.learned_noise import Guidance, LearnedNoise
 from solver.model.noise import NoiseSource
 from solver.model.output import Output
 from solver.model.packing import Layout, Padding, make_layout, mean_over_positions
@@ -110,7 +110,7 @@ class RecursiveModel(nn.Module):
         cycles: tuple[int, int] | None = None,
         watch: Watch | None = None,
         chance: NoiseSource | None = None,
-        told: Told | None = None,
+        posterior: PosteriorUse | None = None,
     ) -> Output:
         """Run one supervision step: h_cycles cycles, with gradient where the recursion's config asks for it.
 
@@ -122,7 +122,7 @@ class RecursiveModel(nn.Module):
             cycles: (h_cycles, l_cycles), instead of those of the config.
             watch: a callback that receives every update of a latent, (T, D).
             chance: the noise source for equations with noise and for dropout; None uses the mean of the noise.
-            told: in training, which transitions draw from the posterior, which sees the labels (`EvidenceConfig`).
+            posterior: in training, which transitions draw from the posterior, which sees the labels (`EvidenceConfig`).
         """
         layout = layout or self.layout(batch)
         padding = layout.padding
@@ -133,7 +133,7 @@ class RecursiveModel(nn.Module):
         packed = {name: self._pack(padding, z_BSD) for name, z_BSD in latents.items()}
         dropout = make_dropout(chance, padding)
         networks = {name: self._network(name, layout, dropout) for name in recursion.networks}
-        guide = self._guide(padding, chance, batch.labels_BS if told else None, told)
+        guide = self._guide(padding, chance, batch.labels_BS if posterior else None, posterior)
         figures: dict[str, Tensor] = {}
         new_latents = recurse(
             recursion,
@@ -148,7 +148,7 @@ class RecursiveModel(nn.Module):
         return self._make_output(new_latents, guide, figures, batch, padding)
 
     def _make_output(
-        self, new_latents: Latents, guide: Guide, figures: dict[str, Tensor], batch: Batch, padding: Padding
+        self, new_latents: Latents, guide: LearnedNoise, figures: dict[str, Tensor], batch: Batch, padding: Padding
     ) -> Output:
         """Apply the heads to the answer and detach the latents that the next supervision step starts from.
 
@@ -157,16 +157,16 @@ class RecursiveModel(nn.Module):
         """
         answer = self.config.recursion.answer
         answer_BSD = self._unpack(padding, new_latents.pop(answer))
-        judged_BSD = answer_BSD if guide.foreseen_TD is None else self._unpack(padding, guide.foreseen_TD)
+        judged_BSD = answer_BSD if guide.prior_answer_TD is None else self._unpack(padding, guide.prior_answer_TD)
         others = {name: self._unpack(padding, z_TD.detach()) for name, z_TD in new_latents.items()}
         logits_BCV = self.read_cells(answer_BSD, batch.symbols_BV)
-        judged_BCV = None if guide.foreseen_TD is None else self.read_cells(judged_BSD, batch.symbols_BV)
+        prior_logits_BCV = None if guide.prior_answer_TD is None else self.read_cells(judged_BSD, batch.symbols_BV)
         return Output(
             {answer: answer_BSD.detach()} | others,
             logits_BCV,
-            *self._judge(judged_BSD, logits_BCV if judged_BCV is None else judged_BCV, batch),
+            *self._judge(judged_BSD, logits_BCV if prior_logits_BCV is None else prior_logits_BCV, batch),
             None if guide.kl_T2 is None else self._unpack(padding, guide.kl_T2).sum(1),
-            judged_BCV,
+            prior_logits_BCV,
             figures | {name: mean_over_positions(width_T, padding) for name, width_T in guide.widths.items()},
         )
 
@@ -199,8 +199,8 @@ class RecursiveModel(nn.Module):
         return z.transpose(1, 2).flatten(2) if self.config.symbols else z
 
     def _guide(
-        self, padding: Padding, chance: NoiseSource | None, labels_BC: Tensor | None, told: Told | None
-    ) -> Guide:
+        self, padding: Padding, chance: NoiseSource | None, labels_BC: Tensor | None, posterior: PosteriorUse | None
+    ) -> LearnedNoise:
         """Make the noise of one supervision step; with labels, its posterior sees the embedded target.
 
         The target is zero at the ID slots and at unlabelled cells.
@@ -213,7 +213,9 @@ class RecursiveModel(nn.Module):
             if labels_BC is not None:
                 target_BCD = config.hidden**0.5 * self.token_embedding(labels_BC) * (labels_BC != 0)[..., None]
                 target_TD = padding.pack(F.pad(target_BCD, (0, 0, config.id_slots, 0))).to(self.precision)
-        return Guide(parts, padding, chance, target_TD, told == "all", config.recursion.answer, config.noise_width)
+        return LearnedNoise(
+            parts, padding, chance, target_TD, posterior == "all", config.recursion.answer, config.noise_width
+        )
 
     def _guidance_of(self, latent: str) -> Guidance:
         part = self.get_submodule(guidance_name(latent))

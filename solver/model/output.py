@@ -29,5 +29,5 @@ class Output:
     continue_B: Tensor
     value_B: Tensor
     kl_B2: Tensor | None = None
-    judged_BCV: Tensor | None = None
+    prior_logits_BCV: Tensor | None = None
     figures: dict[str, Tensor] = field(default_factory=dict)

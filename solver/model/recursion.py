@@ -34,7 +34,7 @@ def recurse(
     l_cycles: int,
     watch: Watch | None = None,
     add_noise: AddNoise | None = None,
-    settle: Settle | None = None,
+    solve_fixed_point: Settle | None = None,
 ) -> Latents:
     """Run one supervision step: h_cycles cycles of the equations, with gradient where the config asks for it.
 
@@ -59,8 +59,8 @@ def recurse(
         network = networks[update.network]
         with torch.set_grad_enabled(run.gradient and torch.is_grad_enabled()):
             if update.settles:
-                assert settle is not None
-                latents[update.latent] = settle(_as_function(run, network, values), values[update.latent])
+                assert solve_fixed_point is not None
+                latents[update.latent] = solve_fixed_point(_as_function(run, network, values), values[update.latent])
                 if watch is not None:
                     watch(update.latent, values[update.latent].detach(), latents[update.latent].detach())
             else:

@@ -160,7 +160,7 @@ def minimum_steps(seed: int, step: int, batch_size: int, max_steps: int, probabi
     return torch.from_numpy(explores_B * rng.integers(min(2, max_steps), max_steps + 1, batch_size))
 
 
-def halts_by_chance(seed: int, step: int, batch_size: int, probability: float) -> Tensor:
+def draw_random_halts(seed: int, step: int, batch_size: int, probability: float) -> Tensor:
     """Draw which slots halt after this step, each with the given probability (SE-RRM): bool, (B,).
 
     The result does not depend on the predictions; it is a pure function of the arguments.
@@ -193,7 +193,7 @@ def advance(
     steps_B = carry.steps_B + 1
     # Drawn for the global batch and then sliced, so that the draws do not depend on the number of processes.
     if config.halting == "random":
-        ends_B = halts_by_chance(*key, batch_size, config.exploration)
+        ends_B = draw_random_halts(*key, batch_size, config.exploration)
         own_B = ends_B[own].to(steps_B.device)
         return Carry(output.latents, carry.batch, steps_B, own_B | (steps_B >= config.max_steps))
     minimum_B = minimum_steps(*key, batch_size, config.max_steps, config.exploration)

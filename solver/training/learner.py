@@ -174,9 +174,9 @@ class Learner:
         ids_BI = self.table.lookup(part.batch.puzzles_B)
         cycles = cycles_at(step, config.total_steps, config.curriculum, default_cycles)
         noise_source = self._noise_source(step, rows)
-        told = config.evidence.told
+        posterior = config.evidence.posterior
         output = self.model(
-            part.latents, part.batch, ids_BI, cycles=cycles, watch=movement, chance=noise_source, told=told
+            part.latents, part.batch, ids_BI, cycles=cycles, watch=movement, chance=noise_source, posterior=posterior
         )
         target_B = self._continue_target(output, part, ids_BI, cycles, noise_source)
         weight = config.evidence.weight_at(step, config.total_steps)

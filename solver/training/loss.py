@@ -41,7 +41,7 @@ class Losses:
 
     total: cells + weight x (halting + continuing) + 0.5 x value + the weighted kl, to be divided by the global batch
         size; float64, or with softmax at least float32. With learnt noise its cells part also has the loss of the
-        answer drawn from the prior, weighted by EvidenceConfig.untold.
+        answer drawn from the prior, weighted by EvidenceConfig.prior_share.
     cells: cross-entropy of the cells; with learnt noise that of the answer drawn from the posterior
     halting: loss of the halting logit
     continuing: loss of the continue logit, 0 if it has no target
@@ -113,14 +113,15 @@ def losses(
     """
     labelled_BC = labels_BC != 0
     labelled_B = labelled_BC.sum(-1)
-    judged_BCV = output.logits_BCV.detach() if output.judged_BCV is None else output.judged_BCV.detach()
-    correct_B = (labelled_BC & (judged_BCV.argmax(-1) == labels_BC)).sum(-1)
+    # Accuracy is that of the prior's answer where there is one: prediction has no posterior.
+    judged_BCV = output.logits_BCV if output.prior_logits_BCV is None else output.prior_logits_BCV
+    correct_B = (labelled_BC & (judged_BCV.detach().argmax(-1) == labels_BC)).sum(-1)
     exact_B = correct_B == labelled_B
     cells = _cells(output.logits_BCV, labels_BC, labelled_BC, config)
     weighted_cells = cells
-    if output.judged_BCV is not None and evidence.untold:
-        prior_cells = _cells(output.judged_BCV, labels_BC, labelled_BC, config)
-        weighted_cells = torch.lerp(cells, prior_cells, evidence.untold)
+    if output.prior_logits_BCV is not None and evidence.prior_share:
+        prior_cells = _cells(output.prior_logits_BCV, labels_BC, labelled_BC, config)
+        weighted_cells = torch.lerp(cells, prior_cells, evidence.prior_share)
     target_B = exact_B.to(output.halt_B.dtype)
     halting = F.binary_cross_entropy_with_logits(output.halt_B, target_B, reduction="sum")
     continuing = value = penalised_kl = kl = torch.zeros_like(halting)

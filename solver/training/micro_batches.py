@@ -36,7 +36,7 @@ def make_chunk(loss: Losses, output: Output, ids_BI: Tensor) -> Chunk:
     """
     names = ("logits_BCV", "halt_B", "continue_B", "value_B")
     logits = {name: getattr(output, name).detach() for name in names}
-    output = replace(output, **logits, kl_B2=None, judged_BCV=None)
+    output = replace(output, **logits, kl_B2=None, prior_logits_BCV=None)
     gradients_BI = ids_BI.grad if ids_BI.grad is not None else torch.zeros_like(ids_BI)
     return Chunk(replace(loss, total=loss.total.detach()), output, gradients_BI)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from augment import Augmentation, Grid, Pair, Task, count_distinct, draw_augmentations, load_tasks, stabiliser
+from augment import Augmentation, Grid, Pair, Task, count_distinct, draw_augmentations, find_symmetries, load_tasks
 from tests.helpers.strategies import pairs
 
 few_pairs = st.lists(pairs(), min_size=1, max_size=3)
@@ -75,7 +75,7 @@ def test_small_pairs_have_as_many_puzzles_as_rendering_gives(task_pairs: list[Pa
 def test_asymmetric_symmetry_groups_have_as_many_puzzles_as_rendering_gives(grids: list, symmetries: set[str]) -> None:
     """With single flips and single colour swaps, composing a symmetry and a variant in the wrong order would fail."""
     task_pairs = [Pair(np.array(grid, dtype=np.uint8), None) for grid in grids]
-    assert {symmetry.name for symmetry in stabiliser(task_pairs)} == symmetries
+    assert {symmetry.name for symmetry in find_symmetries(task_pairs)} == symmetries
     check_against_rendering(task_pairs)
 
 
@@ -190,11 +190,11 @@ def test_pairs_with_many_possible_matches_are_handled_quickly(task_pairs: list[P
 def test_symmetries_of_a_task_of_a_thousand_pairs_are_found() -> None:
     grids = np.random.default_rng(0).integers(0, 10, (1000, 2, 5, 5), dtype=np.uint8)
     task_pairs = [Pair(*grid) for grid in grids]
-    assert len(stabiliser(task_pairs)) == 1
+    assert len(find_symmetries(task_pairs)) == 1
     turned = [Pair(*np.rot90(grid, axes=(1, 2)).copy()) for grid in grids]
-    assert len(stabiliser([*task_pairs, *turned])) == 1
+    assert len(find_symmetries([*task_pairs, *turned])) == 1
     half_turned = [Pair(*np.rot90(grid, 2, axes=(1, 2)).copy()) for grid in grids]
-    assert [symmetry.dihedral for symmetry in stabiliser([*task_pairs, *half_turned])] == [0, 2]
+    assert [symmetry.dihedral for symmetry in find_symmetries([*task_pairs, *half_turned])] == [0, 2]
 
 
 @settings(max_examples=40)
@@ -211,7 +211,7 @@ def test_draws_give_different_puzzles_and_the_unchanged_one_first(
 @settings(max_examples=40)
 @given(few_pairs)
 def test_symmetries_leave_the_task_unchanged(task_pairs: list[Pair]) -> None:
-    symmetries = stabiliser(task_pairs)
+    symmetries = find_symmetries(task_pairs)
     assert symmetries[0].number == 0
     assert len(set(symmetries)) == len(symmetries)
     unchanged = {(variant.dihedral, variant.colours) for variant in same_puzzle_variants(task_pairs)}
@@ -228,8 +228,8 @@ def same_puzzle_variants(task_pairs: Sequence[Pair]) -> Iterator[Augmentation]:
 def test_a_hidden_output_matches_hidden_outputs_only() -> None:
     dot = np.array([[1, 0]], dtype=np.uint8)
     other = np.array([[0, 1]], dtype=np.uint8)
-    assert len(stabiliser([Pair(dot, None), Pair(other, None)])) == 4
-    assert len(stabiliser([Pair(dot, dot), Pair(other, None)])) == 2
+    assert len(find_symmetries([Pair(dot, None), Pair(other, None)])) == 4
+    assert len(find_symmetries([Pair(dot, dot), Pair(other, None)])) == 2
 
 
 def test_a_repeated_pair_changes_nothing() -> None:

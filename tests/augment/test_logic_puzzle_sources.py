@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from augment import SourceError, Task, load_tasks
-from augment.logic_puzzles.maze import GOAL, PATH, START, WALL, is_answer
+from augment.logic_puzzles import maze, sudoku
+from augment.logic_puzzles.maze import GOAL, PATH, START, WALL
 from augment.logic_puzzles.source import describe_logic_puzzles
-from augment.logic_puzzles.sudoku import canonical_form, cell_symmetries, is_solution
+from augment.logic_puzzles.sudoku import canonical_form, cell_symmetries
 
 
 def load(source: str | Path) -> Task:
@@ -23,7 +24,7 @@ def test_a_name_sets_counts_and_seed() -> None:
     assert (task.id, len(task.demonstrations), len(task.tests)) == ("sudoku-6x6", 30, 20)
     for pair in (*task.demonstrations, *task.tests):
         assert pair.output is not None
-        assert is_solution(pair.input, pair.output)
+        assert sudoku.is_solution(pair.input, pair.output)
     first = [
         load(name).demonstrations[0].input.tobytes()
         for name in ("sudoku-6x6/30+20@1", "sudoku-6x6/9+1", "sudoku-6x6/9+1@0")
@@ -170,7 +171,7 @@ def test_maze_hard_is_read(tmp_path: Path) -> None:
     assert pair.output is not None
     assert (pair.input[0, 0], pair.input[2, 2], pair.input[0, 2]) == (START, GOAL, WALL)
     assert (pair.output == PATH).sum() == 3
-    assert is_answer(pair.input, pair.output)
+    assert maze.is_solution(pair.input, pair.output)
 
 
 @pytest.mark.parametrize(

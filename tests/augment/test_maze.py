@@ -14,7 +14,7 @@ from augment.logic_puzzles.maze import (
     canonical_form,
     count_steps,
     draw_maze,
-    is_answer,
+    is_solution,
     least_steps,
 )
 from augment.logic_puzzles.symmetry import turn_cells
@@ -26,7 +26,7 @@ SQUARE = np.array([[START, FREE, WALL], [FREE, FREE, FREE], [WALL, FREE, GOAL]],
 @given(st.sampled_from(SIDES), st.integers(0, 2**32))
 def test_drawn_mazes_have_one_shortest_path_of_some_length(side: int, seed: int) -> None:
     maze, answer = draw_maze(side, np.random.default_rng(seed))
-    assert is_answer(maze, answer)
+    assert is_solution(maze, answer)
     assert count_steps(maze) == (answer == PATH).sum() + 1 >= least_steps(side)
     assert ((maze == START).sum(), (maze == GOAL).sum()) == (1, 1)
     # Blocking any cell of the only shortest path makes the path longer or impossible.
@@ -44,28 +44,28 @@ def test_maze_hard_has_paths_of_110_steps() -> None:
 def test_only_shortest_paths_are_answers() -> None:
     good = SQUARE.copy()
     good[[0, 1, 1], [1, 1, 2]] = PATH
-    assert is_answer(SQUARE, good)
+    assert is_solution(SQUARE, good)
     other = SQUARE.copy()
     other[[1, 1, 2], [0, 1, 1]] = PATH
-    assert is_answer(SQUARE, other), "another path of the same length"
+    assert is_solution(SQUARE, other), "another path of the same length"
     for change in ({(1, 2): FREE}, {(1, 0): PATH}, {(0, 2): PATH}, {(0, 0): PATH}, {(2, 2): FREE}):
         wrong = good.copy()
         for place, value in change.items():
             wrong[place] = value
-        assert not is_answer(SQUARE, wrong), change
+        assert not is_solution(SQUARE, wrong), change
 
 
 def test_a_detour_is_not_an_answer() -> None:
     """Start and goal are neighbours; the path through the other cells is not a shortest one."""
     maze = np.array([[START, FREE], [GOAL, FREE]], np.uint8)
-    assert is_answer(maze, maze)
-    assert not is_answer(maze, np.array([[START, PATH], [GOAL, PATH]], np.uint8))
+    assert is_solution(maze, maze)
+    assert not is_solution(maze, np.array([[START, PATH], [GOAL, PATH]], np.uint8))
 
 
 def test_a_maze_has_one_start_and_one_goal() -> None:
     for maze in ([[START, START], [GOAL, FREE]], [[FREE, FREE], [GOAL, FREE]], [[START, FREE], [FREE, FREE]]):
         grid = np.array(maze, np.uint8)
-        assert not is_answer(grid, grid)
+        assert not is_solution(grid, grid)
 
 
 def test_rotated_mazes_have_the_same_canonical_form() -> None:

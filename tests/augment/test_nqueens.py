@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from augment import SourceError
-from augment.logic_puzzles.nqueens import SIDES, are_answers, complete, draw_puzzle, solutions
+from augment.logic_puzzles.nqueens import SIDES, are_solutions, complete, draw_puzzle, solutions
 from augment.logic_puzzles.source import describe_logic_puzzles, is_queens, load_logic_puzzles
 
 
@@ -44,7 +44,7 @@ def test_complete_returns_all_solutions_of_a_puzzle_and_no_others() -> None:
         wrong[0] = np.roll(wrong[0], 1)
         puzzles = np.stack([puzzle] * 3)
         answers = np.stack([answer, wrong, np.zeros_like(answer)])
-        assert are_answers(puzzles, answers).tolist() == [True, False, False]
+        assert are_solutions(puzzles, answers).tolist() == [True, False, False]
 
 
 def test_every_solution_is_demonstrated_and_tests_have_several() -> None:

@@ -21,7 +21,7 @@ def write_folder(folder: Path, **tasks: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("task", "told"),
+    ("task", "pattern"),
     [
         ('{"train": [', "line 1"),
         ("[]", "at least one pair"),
@@ -39,15 +39,15 @@ def write_folder(folder: Path, **tasks: Any) -> Path:
         ({**GOOD, "test": [{"input": [[1] * 31]}]}, "31"),
     ],
 )
-def test_a_bad_task_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], task: Any, told: str) -> None:
+def test_a_bad_task_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], task: Any, pattern: str) -> None:
     folder = write_folder(tmp_path / "tasks", good=GOOD, broken=task)
-    said = refuse(capsys, "tasks", folder)
-    assert "broken" in said
-    with pytest.raises(AssertionError, match=told):
-        raise AssertionError(said)
+    message = refuse(capsys, "tasks", folder)
+    assert "broken" in message
+    with pytest.raises(AssertionError, match=pattern):
+        raise AssertionError(message)
 
 
-def test_a_source_that_does_not_exist_lists_what_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_an_unknown_source_lists_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert "arc-agi-1/training" in refuse(capsys, "tasks", "arc-agi-1/trainig")
 
 
@@ -69,22 +69,22 @@ def test_solutions_that_do_not_match_are_refused(
         solutions["bbbb"] = []
     (tmp_path / "x_challenges.json").write_text(json.dumps({"aaaa": hidden, "bbbb": hidden}))
     (tmp_path / "x_solutions.json").write_text(json.dumps(solutions))
-    said = refuse(capsys, "tasks", tmp_path / "x_challenges.json")
-    assert ("cccc" if change == "extra" else "bbbb") in said
-    assert "solutions" in said
+    message = refuse(capsys, "tasks", tmp_path / "x_challenges.json")
+    assert ("cccc" if change == "extra" else "bbbb") in message
+    assert "solutions" in message
 
 
-def test_a_leak_is_refused_and_each_pair_of_tasks_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_overlap_is_refused_and_each_pair_of_tasks_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sources = ("--score", "arc-agi-1/evaluation", "--train", "arc-agi-1/training")
-    said = refuse(capsys, "build", *sources, "--out", tmp_path / "set")
-    assert "1 task to be scored" in said
-    assert "070dd51e = 40853293" in said
+    message = refuse(capsys, "build", *sources, "--out", tmp_path / "set")
+    assert "1 task to be scored" in message
+    assert "070dd51e = 40853293" in message
     both = ("--score", "arc-agi-1/evaluation", "--train", "arc-agi-2/training")
-    said = refuse(capsys, "build", *both, "--out", tmp_path / "set")
-    assert "376 tasks to be scored" in said
-    assert said.count(" = ") == 377, "376 pairs after the legend"
-    assert said.count("(by ID only)") == 1
-    assert "ac0c5833 = ac0c5833 (by ID only)" in said
+    message = refuse(capsys, "build", *both, "--out", tmp_path / "set")
+    assert "376 tasks to be scored" in message
+    assert message.count(" = ") == 377, "376 pairs after the legend"
+    assert message.count("(by ID only)") == 1
+    assert "ac0c5833 = ac0c5833 (by ID only)" in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -99,12 +99,12 @@ def test_a_run_of_several_processes_refuses_before_it_writes(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_launched_process_refuses_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The exit code is that of the process, and the launcher adds nothing."""
-    leaking = ("arc-agi-1/evaluation", "--train", "arc-agi-1/training", "--set", "puzzles.on_leak=stop")
-    said = refuse(capfd, *SEVERAL, *leaking, "--run-dir", tmp_path / "run")
-    assert "070dd51e = 40853293" in said
-    assert said.count("error:") == 1
+def test_the_error_of_a_launched_process_is_printed_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The exit code is that of the process, and the launcher prints no message of its own."""
+    overlap = ("arc-agi-1/evaluation", "--train", "arc-agi-1/training", "--set", "puzzles.on_leak=stop")
+    message = refuse(capfd, *SEVERAL, *overlap, "--run-dir", tmp_path / "run")
+    assert "070dd51e = 40853293" in message
+    assert message.count("error:") == 1
 
 
 def test_an_extension_takes_its_settings_from_the_old_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,20 +136,20 @@ def test_nothing_that_exists_is_overwritten(tmp_path: Path, capsys: pytest.Captu
 def test_an_invalid_submission_names_the_task(tmp_path: Path, capsys: pytest.CaptureFixture[str], entry: Any) -> None:
     task = load_tasks("arc-agi-1/training")[0].id
     (tmp_path / "submission.json").write_text(json.dumps({task: entry}))
-    said = refuse(capsys, "validate", tmp_path / "submission.json", "arc-agi-1/training", "--limit", "1")
-    assert task in said
+    message = refuse(capsys, "validate", tmp_path / "submission.json", "arc-agi-1/training", "--limit", "1")
+    assert task in message
 
 
-def test_files_that_are_not_there_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    gone = tmp_path / "gone"
+def test_missing_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "gone"
     for words in (
-        ("validate", gone, "arc-agi-1/training"),
-        ("score", gone, "arc-agi-1/training"),
-        ("train", "--puzzles", gone, "--run-dir", tmp_path / "run"),
-        ("predict", "--puzzles", gone, "--checkpoint", gone, "--out", tmp_path / "out"),
-        ("vote", gone, "arc-agi-1/training", "--out", tmp_path / "out"),
-        ("report", gone),
-        ("convert", gone, "--out", tmp_path / "out"),
+        ("validate", missing, "arc-agi-1/training"),
+        ("score", missing, "arc-agi-1/training"),
+        ("train", "--puzzles", missing, "--run-dir", tmp_path / "run"),
+        ("predict", "--puzzles", missing, "--checkpoint", missing, "--out", tmp_path / "out"),
+        ("vote", missing, "arc-agi-1/training", "--out", tmp_path / "out"),
+        ("report", missing),
+        ("convert", missing, "--out", tmp_path / "out"),
     ):
         assert "gone" in refuse(capsys, *words), words[0]
     assert list(tmp_path.iterdir()) == []

@@ -71,7 +71,7 @@ def test_a_run_drops_what_would_leak_and_says_so(tmp_path: Path) -> None:
     train = write_source(tmp_path / "train", disguise(FIRST, 3, "other"), THIRD)
     words = ("solve", scored, "--recipe", "smoke", *SHORT, "--train", train, "--run-dir", tmp_path / "run")
     assert run(*words) == 0
-    assert f"tasks that hold a scored task (1): other = {FIRST.id}" in (tmp_path / "run" / "log.txt").read_text()
+    assert f"tasks that contain a scored task (1): other = {FIRST.id}" in (tmp_path / "run" / "log.txt").read_text()
     assert read(tmp_path, "run", "score.json")["trained_on"] == []
     assert read(tmp_path, "run", "checkpoints", "final", "seen.json")["tasks"].keys() == {THIRD.id}
 

@@ -147,7 +147,7 @@ def test_trajectories_of_learnt_noise_are_voted_and_ranked_by_value(tmp_path: Pa
         (("--recipe", "smoke_gram", "--set", "predict.temperature=0"), "set a temperature above 0"),
         (("--recipe", "smoke", "--set", "predict.trajectories=2"), "set the noise too"),
         (("--recipe", "smoke", "--set", "predict.ranker=value"), "needs the value head"),
-        (("--recipe", "smoke", "--set", "train.evidence.told=none"), "should be 'charged' or 'all'"),
+        (("--recipe", "smoke", "--set", "train.evidence.posterior=none"), "should be 'charged' or 'all'"),
         (("--recipe", "smoke", "--set", "train.evidence.kl_weight=-1"), "kl_weight = -1.0: must be 0 or more"),
         (("--recipe", "smoke", "--set", "model.mlp=relu"), "swiglu"),
         (("--recipe", "smoke", "--set", "model.noise_width=0"), "must be positive"),

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from augment import Augmentation, Grid
-from solver.data.decode import DecodedGrids, take_back
+from solver.data.decode import DecodedGrids, decode_batch
 from solver.data.tokens import COLOUR, PAD, decode, encode
 from tests.helpers.strategies import augmentations, grids
 
@@ -25,7 +25,7 @@ def decode_one(
     best = -np.arange(flat.size, dtype=np.float32)[None]
     colours = np.array([augmentation.colours], np.uint8)
     dihedrals = np.array([augmentation.dihedral], np.uint8)
-    return take_back(flat, best, best - 1000, np.array([[rows, columns]]), dihedrals, colours, side)
+    return decode_batch(flat, best, best - 1000, np.array([[rows, columns]]), dihedrals, colours, side)
 
 
 def grid_of(decoded: DecodedGrids, row: int = 0) -> Grid:
@@ -86,7 +86,7 @@ def test_rows_of_a_batch_do_not_touch_each_other() -> None:
     sizes = np.array([[2, 3], [2, 3], [2, 2]])
     zeros = np.zeros((3, 6), np.float32)
     colours = np.tile(np.arange(10, dtype=np.uint8), (3, 1))
-    decoded = take_back(tokens, zeros, zeros, sizes, np.array([0, 0, 6], np.uint8), colours, 3)
+    decoded = decode_batch(tokens, zeros, zeros, sizes, np.array([0, 0, 6], np.uint8), colours, 3)
     assert decoded.heights.tolist() == [2, 0, 2]
     assert decoded.widths.tolist() == [3, 0, 2]
     assert decoded.edges.tolist() == [True, False, True]

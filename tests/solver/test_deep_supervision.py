@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from solver.data.batches import Batch
-from solver.training.deep_supervision import Carry, halting, halts_by_chance, minimum_steps, refill, start_carry
+from solver.training.deep_supervision import Carry, draw_random_halts, halting, minimum_steps, refill, start_carry
 from tests.helpers.small_model import CONFIG, make_batch, make_model
 
 
@@ -95,10 +95,10 @@ def test_minimum_steps_are_drawn_with_their_probability_between_2_and_the_most()
 
 
 def test_slots_end_by_chance_with_their_probability_and_always_alike() -> None:
-    ends_B = halts_by_chance(3, 7, 20_000, 0.1)
+    ends_B = draw_random_halts(3, 7, 20_000, 0.1)
     assert int(ends_B.sum()) == pytest.approx(2000, rel=0.1)
-    assert ends_B.equal(halts_by_chance(3, 7, 20_000, 0.1))
-    assert not ends_B.equal(halts_by_chance(3, 8, 20_000, 0.1))
-    assert ends_B[:50].equal(halts_by_chance(3, 7, 50, 0.1))
-    assert not halts_by_chance(3, 7, 100, 0.0).any()
-    assert halts_by_chance(3, 7, 100, 1.0).all()
+    assert ends_B.equal(draw_random_halts(3, 7, 20_000, 0.1))
+    assert not ends_B.equal(draw_random_halts(3, 8, 20_000, 0.1))
+    assert ends_B[:50].equal(draw_random_halts(3, 7, 50, 0.1))
+    assert not draw_random_halts(3, 7, 100, 0.0).any()
+    assert draw_random_halts(3, 7, 100, 1.0).all()

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from solver.model.config import EquilibriumConfig, ModelConfig, Solver
 from solver.model.equations import EQUILIBRIUM, RecursionConfig
-from solver.model.equilibrium import settle, with_gradient
+from solver.model.equilibrium import attach_gradient, solve_fixed_point
 from solver.model.model import RecursiveModel
 from solver.model.packing import Padding
 from solver.model.puzzle_embedding import PuzzleEmbedding
@@ -32,8 +32,8 @@ def gradients(config: EquilibriumConfig) -> tuple[Tensor, ...]:
     def update(z_TD: Tensor) -> Tensor:
         return torch.tanh(z_TD @ matrix.T + x_TD)
 
-    settled = settle(update, torch.zeros(12, 5, dtype=torch.float64), PADDING, config)
-    z_TD = with_gradient(update, settled, PADDING, config, torch.zeros(3))
+    settled = solve_fixed_point(update, torch.zeros(12, 5, dtype=torch.float64), PADDING, config)
+    z_TD = attach_gradient(update, settled, PADDING, config, torch.zeros(3))
     return torch.autograd.grad(z_TD.square().sum(), (matrix, x_TD))
 
 
@@ -76,7 +76,7 @@ def test_anderson_takes_fewer_updates_to_the_same_point() -> None:
     matrix, x_TD = (value.detach() for value in contraction(strength=0.98))
     methods: tuple[Solver, ...] = ("plain", "anderson")
     results = {
-        method: settle(
+        method: solve_fixed_point(
             lambda z_TD: torch.tanh(z_TD @ matrix.T + x_TD),
             torch.zeros(12, 5, dtype=torch.float64),
             PADDING,
@@ -96,7 +96,8 @@ def test_an_example_settles_where_it_does_alone(method: Solver) -> None:
 
     def run(rows: slice, padding: Padding) -> tuple[Tensor, Tensor]:
         part_TD = x_TD[rows]
-        fixed_point = settle(lambda z: torch.tanh(z @ matrix.T + part_TD), torch.zeros_like(part_TD), padding, config)
+        start_TD = torch.zeros_like(part_TD)
+        fixed_point = solve_fixed_point(lambda z: torch.tanh(z @ matrix.T + part_TD), start_TD, padding, config)
         return fixed_point.z_TD, fixed_point.iterations_B
 
     together, iterations_B = run(slice(None), PADDING)
@@ -112,9 +113,9 @@ def test_where_the_series_has_no_end_the_gradient_is_the_one_step_gradient() -> 
     adjoint_B = torch.zeros(3, dtype=torch.float64)
     slope = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     at = torch.full((12, 5), 0.5, dtype=torch.float64)
-    settled = replace(settle(lambda z: z, at, PADDING, TIGHT), z_TD=at)
+    settled = replace(solve_fixed_point(lambda z: z, at, PADDING, TIGHT), z_TD=at)
     config = EquilibriumConfig("plain", 20)
-    z_TD = with_gradient(lambda z: slope * z - 0.5, settled, PADDING, config, adjoint_B)
+    z_TD = attach_gradient(lambda z: slope * z - 0.5, settled, PADDING, config, adjoint_B)
     (gradient,) = torch.autograd.grad(z_TD.sum(), slope)
     assert_close(gradient, at.sum())
     assert (adjoint_B > 0.1).all()

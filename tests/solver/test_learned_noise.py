@@ -65,8 +65,8 @@ def test_the_loss_is_a_bound_on_the_evidence_that_sampling_finds() -> None:
     table.weights_PI = table.weights_PI.double()
     chance = NoiseSource(make_keys(torch.arange(draws)[:, None].numpy()))
     latents = model.initial_latents(draws, 2)
-    output = model(latents, repeated, table.lookup(repeated.puzzles_B), chance=chance, told="charged")
-    loss = losses(output, repeated.labels_BS, evidence=EvidenceConfig(untold=0), kl_weight=1.0)
+    output = model(latents, repeated, table.lookup(repeated.puzzles_B), chance=chance, posterior="charged")
+    loss = losses(output, repeated.labels_BS, evidence=EvidenceConfig(prior_share=0), kl_weight=1.0)
     bound = -2 * float(loss.cells + loss.kl) / draws  # of both cells, in nats
 
     with torch.no_grad():
@@ -113,8 +113,9 @@ def test_free_bits_balance_and_weight_charge_what_they_say() -> None:
     batch = make_batch([4, 3])
     table = PuzzleEmbedding(2, 16)
     chance = NoiseSource(make_keys([[1], [2]]))
-    output = model(model.initial_latents(2, 4), batch, table.lookup(batch.puzzles_B), chance=chance, told="charged")
-    plain_evidence = EvidenceConfig(untold=0)
+    ids_BI = table.lookup(batch.puzzles_B)
+    output = model(model.initial_latents(2, 4), batch, ids_BI, chance=chance, posterior="charged")
+    plain_evidence = EvidenceConfig(prior_share=0)
     free = replace(plain_evidence, free_bits=1e4)
     half = replace(plain_evidence, kl_balance=0.5)
     plain = losses(output, batch.labels_BS, kl_weight=2.0)
@@ -144,15 +145,15 @@ def test_a_share_of_the_cells_loss_is_of_the_answer_that_was_not_told() -> None:
     chance = NoiseSource(make_keys([[1], [2]]))
     ids_BI = table.lookup(batch.puzzles_B)
     latents = model.initial_latents(2, 4)
-    output = model(latents, batch, ids_BI, chance=chance, told="charged")
+    output = model(latents, batch, ids_BI, chance=chance, posterior="charged")
     by_prior = model(latents, batch, ids_BI, chance=chance)
-    assert output.judged_BCV is not None
-    assert_close(output.judged_BCV, by_prior.logits_BCV), "one transition: the prior's own answer"
-    told = losses(output, batch.labels_BS, evidence=EvidenceConfig(untold=0))
-    untold = losses(by_prior, batch.labels_BS)
-    mixed = losses(output, batch.labels_BS, evidence=EvidenceConfig(untold=0.25))
-    assert_close(mixed.total - told.total, 0.25 * (untold.cells - told.cells))
-    assert_close(told.exact_B, untold.exact_B), "accuracy is of the prior's answer"
+    assert output.prior_logits_BCV is not None
+    assert_close(output.prior_logits_BCV, by_prior.logits_BCV), "one transition: the prior's own answer"
+    posterior = losses(output, batch.labels_BS, evidence=EvidenceConfig(prior_share=0))
+    prior_share = losses(by_prior, batch.labels_BS)
+    mixed = losses(output, batch.labels_BS, evidence=EvidenceConfig(prior_share=0.25))
+    assert_close(mixed.total - posterior.total, 0.25 * (prior_share.cells - posterior.cells))
+    assert_close(posterior.exact_B, prior_share.exact_B), "accuracy is of the prior's answer"
 
 
 def test_the_weight_warms_up() -> None:
@@ -200,10 +201,10 @@ def test_the_posterior_knows_the_target_and_prediction_does_not() -> None:
     ids_BI = learner.table.lookup(batch.puzzles_B)
     latents = model.initial_latents(4, 4)
     chance = NoiseSource(make_keys([[row] for row in range(4)]))
-    told = [
-        model(latents, labelled, ids_BI, chance=chance, told="charged").logits_BCV for labelled in (batch, shuffled)
+    posterior = [
+        model(latents, each, ids_BI, chance=chance, posterior="charged").logits_BCV for each in (batch, shuffled)
     ]
-    for logits_BCV, labelled in zip(told, (batch, shuffled), strict=True):
+    for logits_BCV, labelled in zip(posterior, (batch, shuffled), strict=True):
         assert (logits_BCV.argmax(-1) == labelled.labels_BS).float().mean() > 0.9, "the posterior has seen the labels"
     prior_logits = [model(latents, labelled, ids_BI, chance=chance).logits_BCV for labelled in (batch, shuffled)]
     assert_close(*prior_logits, rtol=0, atol=0)

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from solver.data.batches import Batch
 from solver.model.equations import GRAM
 from solver.model.puzzle_embedding import PuzzleEmbedding
-from solver.training.deep_supervision import halts_by_chance, predict_steps
+from solver.training.deep_supervision import draw_random_halts, predict_steps
 from solver.training.learner import Learner
 from solver.training.learner_config import LearnerConfig
 from solver.training.loss import log_probabilities
@@ -138,7 +138,7 @@ def test_slots_that_halt_by_chance_do_so_whatever_they_answer() -> None:
     for number, batch in enumerate(batches(20), 1):
         result = learner.step(batch)
         steps_B += 1
-        expected_B = halts_by_chance(0, number, 5, 0.3) | (steps_B >= 4)
+        expected_B = draw_random_halts(0, number, 5, 0.3) | (steps_B >= 4)
         assert result.halted_B.equal(expected_B)
         steps_B[expected_B] = 0
 

@@ -1,4 +1,4 @@
-"""Backbones: what is kept of a checkpoint, how training starts from one, and pretraining, which leaves tasks unseen."""
+"""Backbones: what is copied from a checkpoint, training from one, and pretraining that excludes unseen tasks."""
 
 import json
 import signal
@@ -140,7 +140,7 @@ def test_pretraining_leaves_the_unseen_tasks_out_and_says_so(mixed: Path, pretra
     assert all(len(trained.training_pairs(n)) > len(trained.tasks[n].demonstrations) for n in range(len(OTHERS) - 1))
     log = (pretrained / "run" / "log.txt").read_text()
     held = ", ".join(sorted([UNSEEN[0].id, UNSEEN[2].id, "disguised"]))
-    assert f"left out of {mixed}, tasks that hold an unseen task (3): {held}" in log
+    assert f"left out of {mixed}, tasks that contain an unseen task (3): {held}" in log
     backbone = load_checkpoint(pretrained / "backbone")
     assert backbone.seen.find_all(UNSEEN) == []
     assert backbone.seen.complete

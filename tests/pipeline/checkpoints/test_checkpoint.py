@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back, rows are matched by key, and damage is found and named."""
+"""Checkpoints: saving and loading, matching of ID rows by key, and detection of damaged files."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,5 +1,8 @@
-"""Published checkpoints: names go back and forth, settings are found, what does not fit is named; golden weights, saved
-as the published code saves them, predict what they should once they are converted, and become backbones."""
+"""Conversion of published checkpoints: tensor names both ways, inferred settings, and errors for what does not fit.
+
+Golden weights, saved as the published code saves them, give the golden predictions after conversion, and become
+backbones.
+"""
 
 import json
 from dataclasses import replace

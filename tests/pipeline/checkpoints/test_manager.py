@@ -1,4 +1,4 @@
-"""Checkpoints on the way: nothing is lost by a kill, damage, a full disk or a missing process."""
+"""Checkpoints during training: nothing is lost by a kill, damage, a full disk or a missing process."""
 
 import errno
 import shutil

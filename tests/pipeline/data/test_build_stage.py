@@ -66,7 +66,7 @@ def test_too_large_train_tasks_are_left_out_and_scored_ones_are_not() -> None:
 def test_what_was_left_out_is_listed_in_full() -> None:
     sources = [SourcedTasks("s", "scored", TASKS[:2]), SourcedTasks("t", "train", TASKS)]
     lines = describe_exceptions(build_puzzle_set(sources, 1, 0, on_leak="drop"))
-    assert lines == [f"left out of t, tasks that hold a scored task (2): {TASKS[0].id}, {TASKS[1].id}"]
+    assert lines == [f"left out of t, tasks that contain a scored task (2): {TASKS[0].id}, {TASKS[1].id}"]
 
 
 def test_duplicates_that_are_kept_are_listed() -> None:

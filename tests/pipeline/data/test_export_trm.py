@@ -1,4 +1,4 @@
-"""The published layout: the golden build to the byte, and what an independent reader gets out of a folder."""
+"""Export in the published layout: equal to the golden build byte by byte, and readable by independent code."""
 
 import json
 import shutil
@@ -241,7 +241,7 @@ def test_many_examples_are_written_in_parts_that_fit_together(tmp_path: Path) ->
 def test_an_existing_folder_a_full_disk_and_a_foreign_source_are_refused(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(ValueError, match=f"{TASKS[0].id} is scored .* no such task"):
         export_published(build(), {}, tmp_path / "out")
-    with pytest.raises(ValueError, match="asks other test inputs"):
+    with pytest.raises(ValueError, match="has other test inputs"):
         export_published(build(), SCORED | {TASKS[0].id: replace(TASKS[1], id=TASKS[0].id)}, tmp_path / "out")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=150_000))

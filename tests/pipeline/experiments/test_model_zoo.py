@@ -1,4 +1,4 @@
-"""The members of the family and their drawings."""
+"""The members of the model family and their drawings."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -31,10 +31,10 @@ def test_a_drawing_shows_every_update(name: str) -> None:
 
 def test_the_documents_hold_the_drawings_of_today(tmp_path: Path) -> None:
     assert run("models", "--out", tmp_path) == 0
-    made, kept = ({file.name: file.read_text() for file in folder.glob("*.svg")} for folder in (tmp_path, DRAWINGS))
-    assert made == kept, "make them again: python -m pipeline models --out docs/models"
+    drawn, filed = ({file.name: file.read_text() for file in folder.glob("*.svg")} for folder in (tmp_path, DRAWINGS))
+    assert drawn == filed, "update them: python -m pipeline models --out docs/models"
     page = (DRAWINGS.parent / "models.md").read_text()
-    assert all(f"models/{name}" in page for name in kept)
+    assert all(f"models/{name}" in page for name in filed)
 
 
 def test_only_a_halting_that_is_learnt_is_drawn() -> None:
@@ -66,8 +66,8 @@ def test_sizes_are_said_as_they_are() -> None:
 
 def test_a_drawing_says_what_it_shows() -> None:
     assert describe_step(MEMBERS["trm"].config) == "21 updates, 7 with gradient (filled); up to 16 supervision steps"
-    assert "one forward pass more" in describe_step(MEMBERS["hrm"].config)
+    assert "one more forward pass" in describe_step(MEMBERS["hrm"].config)
     assert "21 updates, 7 with gradient (filled), 3 with noise (e)" in describe_step(MEMBERS["gram"].config)
-    assert "one update until it settles, at most 24 times" in describe_step(MEMBERS["equilibrium"].config)
+    assert "one update, repeated until it converges, at most 24 times" in describe_step(MEMBERS["equilibrium"].config)
     assert describe_step(MEMBERS["serrm"].config).startswith("12 updates, 4 with gradient")
     assert describe_step(MEMBERS["direct"].config) == "1 update, 1 with gradient (filled); one supervision step"

@@ -100,5 +100,5 @@ def test_models_of_one_side_are_refused(trained: tuple[Checkpoint, Task, RunConf
     checkpoint, task, config = trained
     changes = setting if "model.positions" in setting else setting | {"model.id_slots": 1, "model.positions": "rope"}
     changed = replace(checkpoint, config=override(config, changes).model_dump(mode="json"))
-    with pytest.raises(ValueError, match="boards of another side need rope2d and attention"):
+    with pytest.raises(ValueError, match="train it with model.positions=rope2d and model.mixer=attention"):
         match_on_side(changed, task, 4, CPU)

@@ -135,7 +135,7 @@ def test_a_page_keeps_the_rows_and_seeds_of_commands_before(tmp_path: Path) -> N
     assert [(row["row"], len(row["values"])) for row in rows] == [("two: answer and reasoning", 1), ("one", 2)]
     assert (
         "`python -m pipeline table latents --scale smoke --seeds 2 --row 'two: answer and reasoning' --row one "
-        "--set train.steps=2 --set train.lr=0.01` makes all of it."
+        "--set train.steps=2 --set train.lr=0.01` reproduces this page."
     ) in text
     assert "train.steps=2, train.lr=0.01" in (tmp_path / "out" / "latents.svg").read_text()
 
@@ -205,7 +205,7 @@ def test_a_row_that_fails_says_so_and_the_others_go_on(tmp_path: Path, monkeypat
     [
         (["no-such"], "there are sudoku-ablation, latents"),
         (["latents", "--row", "three"], "no such row; there are two: answer and reasoning"),
-        (["latents", "--scale", "paper"], "needs sudoku-extreme's files: put its train.csv"),
+        (["latents", "--scale", "paper"], "needs the published files of sudoku-extreme; put its train.csv"),
     ],
 )
 def test_what_cannot_be_run_is_said(

@@ -71,9 +71,9 @@ def test_everything_ends_before_the_margin(
 
 
 def test_speed_is_measured_from_the_share_done() -> None:
-    whole = Speed().with_measurement(start=6.0, seconds=10.0, share=1.0, views=5)
+    whole = Speed().with_measurement(start=6.0, seconds=10.0, share=1.0, augmentations=5)
     assert (whole.start, whole.view) == (6.0, 2.0)
-    half = Speed().with_measurement(start=6.0, seconds=10.0, share=0.5, views=5)
+    half = Speed().with_measurement(start=6.0, seconds=10.0, share=0.5, augmentations=5)
     assert half.view == 4.0
     assert Speed().with_measurement(6.0, 10.0, 0.0, 5) == Speed()
     assert Speed().with_measurement(6.0, 0.0, 1.0, 5) == Speed(), "parts from an earlier start were not timed"

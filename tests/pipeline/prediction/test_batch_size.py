@@ -1,4 +1,4 @@
-"""Training that fits its schedule to the time, and training in several stretches."""
+"""Training that fits its schedule to the time, and training in several windows."""
 
 from pathlib import Path
 

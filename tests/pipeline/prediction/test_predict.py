@@ -1,4 +1,4 @@
-"""Prediction: the same answers however it is done, killed or recorded."""
+"""Prediction: equal predictions for any batching, after a kill, and with any recording."""
 
 import weakref
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Prediction in several processes, of which one may be lost: the same answers."""
+"""Prediction in several processes, one of which may be lost, gives equal predictions."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rescoring: the same as scoring every candidate by itself, and kept as answers are."""
+"""Rescoring: scores equal those of each candidate scored alone, and are saved like predictions."""
 
 from collections.abc import Iterator
 from dataclasses import replace

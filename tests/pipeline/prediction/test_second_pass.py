@@ -1,4 +1,4 @@
-"""The second pass: what may be cut off on its task's canvas is asked again on the whole board."""
+"""The second pass: outputs that may be cut off by their canvas are predicted again on the whole board."""
 
 from dataclasses import replace
 from pathlib import Path

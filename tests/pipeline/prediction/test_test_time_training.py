@@ -1,4 +1,4 @@
-"""Training on each task by itself: it helps that task, touches no other, and is the same however it is done."""
+"""Test-time training: it lowers the task's loss, leaves other tasks unchanged, and is reproducible."""
 
 import os
 import subprocess
@@ -17,7 +17,9 @@ from pipeline.config.run_config import PredictSettings, build_config, override
 from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.predict import make_predictor, predict
 from pipeline.prediction.test_time_training import (
-    TaskTrainer,
+    TestTimeTrainer as TaskTrainer,  # pytest would try to collect a class whose name begins with "Test"
+)
+from pipeline.prediction.test_time_training import (
     estimate_test_time_training,
     one_task_config,
     train_and_predict_tasks,

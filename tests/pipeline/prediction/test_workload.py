@@ -1,4 +1,4 @@
-"""What is asked: everything exactly once, in parts that are the same for any number of processes."""
+"""The workload: every query exactly once, in parts that are the same for any number of processes."""
 
 import numpy as np
 import pytest

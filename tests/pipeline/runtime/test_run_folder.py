@@ -1,4 +1,4 @@
-"""A run's folder: begun once, gone on with by the same config, and never left in a state that cannot be opened."""
+"""The run folder: created once, resumed with the same config, and never left in a state that cannot be opened."""
 
 import json
 from pathlib import Path
@@ -45,16 +45,16 @@ def test_the_same_config_opens_a_run_again_and_leaves_it_as_it_was(tmp_path: Pat
     assert {file.name: file.stat().st_mtime_ns for file in (tmp_path / "run").iterdir()} == before
 
 
-def test_every_setting_that_may_change_is_tried_here() -> None:
-    assert CHANGES.keys() | {"predict.trajectories"} == MAY_CHANGE, "trajectories need noise too"
+def test_every_setting_that_may_change_is_tested_here() -> None:
+    assert CHANGES.keys() | {"predict.trajectories"} == MAY_CHANGE, "trajectories also need noise"
 
 
 @pytest.mark.parametrize(("name", "value"), CHANGES.items())
-def test_what_may_change_is_taken_over_and_said(tmp_path: Path, name: str, value: object) -> None:
+def test_an_allowed_change_is_applied_and_logged(tmp_path: Path, name: str, value: object) -> None:
     RunFolder(tmp_path, smoke())
-    changed = override(smoke(), {name: value})
-    RunFolder(tmp_path, changed)
-    assert saved(tmp_path) == changed.model_dump(mode="json") != smoke().model_dump(mode="json")
+    config = override(smoke(), {name: value})
+    RunFolder(tmp_path, config)
+    assert saved(tmp_path) == config.model_dump(mode="json") != smoke().model_dump(mode="json")
     assert f"{name}: " in (tmp_path / "log.txt").read_text()
     assert f" -> {value!r}" in (tmp_path / "log.txt").read_text()
 
@@ -68,9 +68,9 @@ def test_any_other_change_is_refused_with_all_differences(tmp_path: Path) -> Non
     assert saved(tmp_path) == smoke().model_dump(mode="json"), "a refusal changes nothing"
 
 
-@pytest.mark.parametrize("left", [(), ("versions.json",), (".versions.json.0a1b.unfinished",)])
-def test_a_run_killed_while_it_began_begins_again(tmp_path: Path, left: tuple[str, ...]) -> None:
-    for name in left:
+@pytest.mark.parametrize("names", [(), ("versions.json",), (".versions.json.0a1b.unfinished",)])
+def test_a_run_killed_during_its_creation_is_created_again(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
         (tmp_path / name).write_text("{")
     RunFolder(tmp_path, smoke())
     assert saved(tmp_path)["recipe"] == "smoke"
@@ -102,15 +102,16 @@ def test_other_processes_are_silent_and_touch_nothing(tmp_path: Path, capsys: py
     assert capsys.readouterr() == ("", "")
 
 
-def test_other_processes_do_not_forget_what_the_first_wrote(tmp_path: Path) -> None:
+def test_other_processes_do_not_remove_metrics_of_the_first(tmp_path: Path) -> None:
     RunFolder(tmp_path, smoke()).measure(step=9)
     RunFolder(tmp_path, smoke(), first=False).forget_after(5)
     assert "9" in (tmp_path / "metrics.jsonl").read_text()
 
 
 @pytest.mark.parametrize("cut", ["", '{"step": 2', '{"step": 25, "lo', "\x00\x00", "17\n"])
-def test_metrics_after_the_step_are_forgotten_and_a_cut_line_too(tmp_path: Path, cut: str) -> None:
-    run, metrics = RunFolder(tmp_path, smoke()), tmp_path / "metrics.jsonl"
+def test_metrics_after_the_step_and_a_cut_line_are_removed(tmp_path: Path, cut: str) -> None:
+    run = RunFolder(tmp_path, smoke())
+    metrics = tmp_path / "metrics.jsonl"
     for step in (5, 10, 15, 20):
         run.measure(step=step, loss=0.5)
     with metrics.open("a") as file:
@@ -121,6 +122,6 @@ def test_metrics_after_the_step_are_forgotten_and_a_cut_line_too(tmp_path: Path,
     assert lines == [{"step": 5, "loss": 0.5}, {"step": 10, "loss": 0.5}, {"step": 15, "loss": 0.25}]
 
 
-def test_a_run_without_metrics_has_nothing_to_forget(tmp_path: Path) -> None:
+def test_a_run_without_metrics_has_nothing_to_remove(tmp_path: Path) -> None:
     RunFolder(tmp_path, smoke()).forget_after(0)
     assert not (tmp_path / "metrics.jsonl").exists()

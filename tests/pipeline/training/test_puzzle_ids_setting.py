@@ -1,4 +1,4 @@
-"""ID rows by transform, task and shared: trained, resumed, predicted, voted, started from, or refused."""
+"""The setting puzzles.ids (transform, task, shared): training, resuming, prediction, votes, refused combinations."""
 
 import json
 from dataclasses import replace

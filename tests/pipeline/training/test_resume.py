@@ -1,4 +1,4 @@
-"""A run that is stopped, killed or moved goes on as if nothing had happened."""
+"""A run that was stopped, killed or moved resumes with the same results as an uninterrupted one."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a model computes in, and with which attention: chosen by the hardware unless set."""
+"""Precision and attention kernel: chosen by the hardware unless set."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_compiling_is_off_on_the_cpu_unless_asked_for(
 
 
 def test_varlen_attention_is_refused_where_it_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"train\.attention=varlen: torch .* does not support it in torch\.float32 on cpu"):
+    with pytest.raises(ValueError, match=r"attention=varlen: torch .* does not support it in torch\.float32 on cpu"):
         prepare_model(make_model(), PuzzleEmbedding(2, 16), TrainSettings(attention="varlen"), CPU)
 
 

@@ -1,4 +1,4 @@
-"""Trackers: what would be left out silently is refused; what is sent arrives."""
+"""Trackers: unknown ones are refused instead of ignored, and metrics reach the known ones."""
 
 from pathlib import Path
 

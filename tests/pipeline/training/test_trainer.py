@@ -1,4 +1,4 @@
-"""Training as a run does it: which examples the settings feed to the learner."""
+"""Training: which examples reach the learner, by settings."""
 
 from pathlib import Path
 
