@@ -59,7 +59,7 @@ def check(config: RunConfig, out: Path) -> None:
     if config.checkpoint:
         raise ConfigError(
             "pretrain: a backbone is trained from scratch, so that all tasks it was trained on are known",
-            "leave out the checkpoint",
+            "leave the checkpoint out",
         )
     try:
         old_config = read_json(out / "checkpoint.json")["config"]

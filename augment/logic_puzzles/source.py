@@ -23,8 +23,7 @@ import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
 from augment.grid import MAX_SIDE, Grid
-from augment.logic_puzzles import maze, sudoku
-from augment.logic_puzzles import nqueens as queens
+from augment.logic_puzzles import maze, nqueens, sudoku
 from augment.logic_puzzles.symmetry import turn_cells
 from augment.rng import task_rng
 from augment.sources.fast_json import SourceError
@@ -37,7 +36,7 @@ PUBLISHED_SUDOKUS = 1000
 MAX_REPEATED_DRAWS = 200
 """Generation stops with an error after this many consecutive draws of puzzles that were drawn before."""
 
-SIDES = {"sudoku": sudoku.BOXES, "maze": maze.SIDES, "queens": queens.SIDES}
+SIDES = {"sudoku": sudoku.BOXES, "maze": maze.SIDES, "queens": nqueens.SIDES}
 PUZZLE_NAMES = tuple(f"{name}-{n}x{n}" for name, sides in SIDES.items() for n in sides)
 NAMES = (
     "sudoku-4x4, sudoku-6x6, sudoku-9x9, maze-5x5 to maze-30x30, queens-5x5 to queens-10x10 (/TRAIN+TEST "
@@ -69,8 +68,7 @@ class Kind:
 
 def is_logic_puzzle_name(source: str) -> bool:
     """Return whether the source is the name of generated puzzles."""
-    match = _NAME.fullmatch(source)
-    return match is not None and match[1] in PUZZLE_NAMES
+    return bool((match := _NAME.fullmatch(source)) and match[1] in PUZZLE_NAMES)
 
 
 def is_logic_puzzle_folder(source: str) -> bool:
@@ -102,7 +100,7 @@ def describe_logic_puzzles(task: Task) -> dict[str, float]:
     pairs = task.tests or task.demonstrations
     puzzles = [pair.input for pair in pairs]
     if is_queens(task):
-        return _spread("solutions", [len(queens.complete(puzzle)) for puzzle in puzzles])
+        return _spread("solutions", [len(nqueens.complete(puzzle)) for puzzle in puzzles])
     if _solves_sudoku(task.demonstrations[0]):
         clues = float(np.mean([(puzzle > 0).sum() for puzzle in puzzles]))
         return {"clues, mean": clues} | _spread("backtracks", [sudoku.difficulty(puzzle) for puzzle in puzzles])
@@ -150,7 +148,7 @@ def _kind(name: str, side: int) -> Kind:
         turns = turn_cells(side)
         return Kind(partial(maze.draw_maze, side), partial(maze.canonical_form, turns=turns), maze.are_solutions)
     if name == "queens":
-        return Kind(partial(queens.draw_puzzle, side), np.ndarray.tobytes, queens.are_solutions, queens.complete)
+        return Kind(partial(nqueens.draw_puzzle, side), np.ndarray.tobytes, nqueens.are_solutions, nqueens.complete)
     if side == 9:
         return Kind(partial(sudoku.draw_puzzle, side), np.ndarray.tobytes, sudoku.are_solutions)
     identify = partial(sudoku.canonical_form, symmetries=sudoku.cell_symmetries(side))

@@ -137,9 +137,7 @@ def _search(puzzle, groups, limit, digits):
                 return 0, 0, first
             _turn(cells, used, groups, cell, puzzle[cell])
     depth_cells, candidate_counts, next_digits = np.zeros((3, len(puzzle) + 1), np.int64)
-    solutions = 0
-    backtracks = 0
-    depth = 0
+    solutions = backtracks = depth = 0
     depth_cells[0], candidate_counts[0] = _most_constrained(cells, used, groups)
     while depth >= 0:
         cell = depth_cells[depth]

@@ -44,14 +44,10 @@ def solve_command(
         Path | None,
         typer.Option("--run-dir", help="The run's folder; by default a new one under runs/"),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="A second file for the submission, besides RUN/submission.json")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the submission here, not only in the run folder")] = None,
     processes: Annotated[
         int | None,
-        typer.Option(
-            help="Processes that share the work  \\[default: one per GPU; without GPUs, one per model]", min=1
-        ),
+        typer.Option(help="Processes that share the work  \\[default: one per GPU, or per model without GPUs]", min=1),
     ] = None,
     tasks: Tasks = "",
     max_side: MaxSide = None,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from itertools import chain
 
+from pipeline.experiments.svg_frame import make_svg
 from solver.model.config import ModelConfig
 from solver.model.equations import INPUT, Run
 
@@ -27,12 +28,8 @@ def draw_recursion(config: ModelConfig, title: str) -> str:
     end = LEFT + COLUMN * len(updates) + (20 if recursion.noisy else 12)
     parts = [_lines(rows, config, end), _cycles(config, len(updates), height)]
     parts += [_update(run, LEFT + COLUMN * (place + 0.5), rows) for place, run in enumerate(updates)]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{escape(f"{title}. {words}")}">\n{STYLE}\n<title>{escape(title)}</title>\n'
-        + "\n".join(parts)
-        + f'\n<text class="soft" x="8" y="{height - 10}">{escape(words)}</text>\n</svg>\n'
-    )
+    parts.append(f'<text class="soft" x="8" y="{height - 10}">{escape(words)}</text>')
+    return make_svg(width, height, title, f"{title}. {words}", STYLE, parts)
 
 
 def describe_step(config: ModelConfig) -> str:

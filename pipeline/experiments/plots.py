@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from html import escape
 from math import log2
 
+from pipeline.experiments.svg_frame import make_svg
+
 STYLE = """<style>
 text { font: 13px system-ui, sans-serif; fill: #1f2328; } .soft, .tick { font-size: 12px; fill: #59636e; }
 .rule { stroke: #d1d9e0; fill: none; } .line { fill: none; stroke-width: 2; }
@@ -75,7 +77,8 @@ def draw_dots(title: str, rows: Sequence[Dots], published: bool) -> str:
     legend = "dots: seeds, bar: their mean" + ("; diamond: published, for the published scale" if published else "")
     parts.append(_text(8, height - 8, legend, "soft"))
     summary = "; ".join(f"{row.name} {sum(row.values) / len(row.values):.1%}" for row in rows)
-    return _svg(WIDTH + names - NAMES, height, f"{title}: {summary}", parts)
+    words = f"{title}: {summary}"
+    return make_svg(WIDTH + names - NAMES, height, words, words, STYLE, parts)
 
 
 def draw_series(title: str, x_label: str, curves: Sequence[Series], log: bool = True) -> str:
@@ -107,7 +110,8 @@ def draw_series(title: str, x_label: str, curves: Sequence[Series], log: bool = 
         parts.append(_text(right + 18, label + 4, curve.name))
     summary = "; ".join(f"{curve.name}: {curve.points[0][1]:.1%} to {curve.points[-1][1]:.1%}" for curve in curves)
     width = right + 26 + max(190 - 26, LETTER * max(len(curve.name) for curve in curves))
-    return _svg(width, max(400, int(max(labels)) + LABEL), f"{title}, by {x_label}: {summary}", parts)
+    words = f"{title}, by {x_label}: {summary}"
+    return make_svg(width, max(400, int(max(labels)) + LABEL), words, words, STYLE, parts)
 
 
 def _spread(heights: Sequence[float], least: float, lowest: float) -> list[float]:
@@ -132,12 +136,3 @@ def _spread(heights: Sequence[float], least: float, lowest: float) -> list[float
 
 def _text(x: float, y: float, words: str, style: str = "", anchor: str = "start") -> str:
     return f'<text class="{style}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(words)}</text>'
-
-
-def _svg(width: int, height: float, words: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{escape(words)}">\n{STYLE}\n<title>{escape(words)}</title>\n'
-        + "\n".join(parts)
-        + "\n</svg>\n"
-    )

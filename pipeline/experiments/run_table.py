@@ -68,10 +68,10 @@ def run_table(order: TableRequest, console: Console) -> bool:
     start = time.monotonic()
     for count, (trial, result) in enumerate(run_all_trials(pending, order.jobs), 1):
         results[trial.name, trial.seed] = result
-        left = (time.monotonic() - start) / count * (len(pending) - count)
+        remaining = (time.monotonic() - start) / count * (len(pending) - count)
         console.log(
             f"{count} of {len(pending)}: {trial.name}, seed {trial.seed}: {_describe_result(result)} "
-            f"({format_duration(left)} left)"
+            f"({format_duration(remaining)} left)"
         )
         _write(order, table, rows, results)
     page = _write(order, table, rows, results)

@@ -8,6 +8,7 @@ attend to each other.
 from html import escape
 
 from pipeline.experiments.model_drawings import STYLE
+from pipeline.experiments.svg_frame import make_svg
 from solver.model.config import ModelConfig
 
 HELD = (2, 5, 2, 4, 5, 1)
@@ -40,11 +41,8 @@ def draw_symbol_block(config: ModelConfig) -> str:
     labels = "\n".join(f'<text class="soft" x="8" y="{_y(row) + 4}">{name}</text>' for row, name in enumerate(SYMBOLS))
     width = LEFT + PANEL * len(panels)
     height = FOOT + 54
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{escape(f"{title}. {words}")}">\n{STYLE}\n<title>{title}</title>\n{labels}\n{grids}\n'
-        f'<text class="soft" x="8" y="{height - 12}">{escape(words)}</text>\n</svg>\n'
-    )
+    caption = f'<text class="soft" x="8" y="{height - 12}">{escape(words)}</text>'
+    return make_svg(width, height, title, f"{title}. {words}", STYLE, [labels, grids, caption])
 
 
 def _x(cell: float) -> float:

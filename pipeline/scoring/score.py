@@ -260,29 +260,29 @@ def _score_source(scorable: Scorable, source: str, tasks: list[Task], console: C
     return selected, scorable.score(selected, tasks, source, ballot)
 
 
-def _shared_sources(ours: Scorable, theirs: Scorable, source: str | None, selection: Selection) -> list[str]:
+def _shared_sources(first: Scorable, second: Scorable, source: str | None, selection: Selection) -> list[str]:
     """Return the sources to compare on; a submission does not record its source, so the other's sources are used."""
-    if not source and ours.asked and theirs.asked and ours.asked.keys() != theirs.asked.keys():
+    if not source and first.asked and second.asked and first.asked.keys() != second.asked.keys():
         raise UserError(
-            f"{ours.path} has the sources {', '.join(ours.asked)} and {theirs.path} has {', '.join(theirs.asked)}",
+            f"{first.path} has the sources {', '.join(first.asked)} and {second.path} has {', '.join(second.asked)}",
             "name the SOURCE to compare them on after the first",
         )
-    return (ours if ours.asked else theirs).sources(source, selection)
+    return (first if first.asked else second).sources(source, selection)
 
 
-def _shared_tasks(ours: Scorable, theirs: Scorable, source: str, selection: Selection) -> list[Task]:
+def _shared_tasks(first: Scorable, second: Scorable, source: str, selection: Selection) -> list[Task]:
     """Return the selected tasks; UserError where the two were made for different tasks, or for none of these."""
-    known = [scorable for scorable in (ours, theirs) if source in scorable.asked] or [ours]
+    known = [scorable for scorable in (first, second) if source in scorable.asked] or [first]
     all_tasks = load_tasks(source)
     lists = [_select_recorded(scorable, source, all_tasks, selection) for scorable in known]
-    first, last = ([task.id for task in tasks] for tasks in (lists[0], lists[-1]))
-    if first != last:
+    first_ids, second_ids = ([task.id for task in tasks] for tasks in (lists[0], lists[-1]))
+    if first_ids != second_ids:
         raise UserError(
-            f"{ours.path} and {theirs.path} are for different tasks of {source}: "
-            f"only the first {_describe_extra(first, last)}; only the second {_describe_extra(last, first)}",
+            f"{first.path} and {second.path} are for different tasks of {source}: only the first "
+            f"{_describe_extra(first_ids, second_ids)}; only the second {_describe_extra(second_ids, first_ids)}",
             "select tasks of both with --tasks, --max-side or --limit",
         )
-    if not first:
+    if not first_ids:
         raise UserError(f"{known[0].path}: has none of the selected tasks of {source}", "change the selection")
     return lists[0]
 

@@ -213,9 +213,8 @@ class RecursiveModel(nn.Module):
             if labels_BC is not None:
                 target_BCD = config.hidden**0.5 * self.token_embedding(labels_BC) * (labels_BC != 0)[..., None]
                 target_TD = padding.pack(F.pad(target_BCD, (0, 0, config.id_slots, 0))).to(self.precision)
-        return LearnedNoise(
-            parts, padding, chance, target_TD, posterior == "all", config.recursion.answer, config.noise_width
-        )
+        width = config.noise_width
+        return LearnedNoise(parts, padding, chance, target_TD, posterior == "all", config.recursion.answer, width)
 
     def _guidance_of(self, latent: str) -> Guidance:
         part = self.get_submodule(guidance_name(latent))

@@ -1,4 +1,4 @@
-"""Settings: recipes are valid, overrides are checked, durations are read."""
+"""Run configs: recipes are valid, overrides are validated, durations are parsed."""
 
 import pytest
 from hypothesis import given
@@ -40,7 +40,7 @@ def test_overrides_reach_every_level() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("train.learning_rate=1", "train.lr"),
         ("train=1", "no such setting"),
@@ -89,10 +89,10 @@ def test_overrides_reach_every_level() -> None:
         ("model.dropout=1", "below 1"),
     ],
 )
-def test_impossible_settings_name_the_field_and_what_is_allowed(text: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told) as caught:
+def test_impossible_settings_name_the_field_and_what_is_allowed(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error_info:
         change(text)
-    assert text.partition("=")[0].split(".")[-1].rstrip("s")[:3] in str(caught.value)
+    assert text.partition("=")[0].split(".")[-1].rstrip("s")[:3] in str(error_info.value)
 
 
 def test_unknown_recipe_lists_the_known() -> None:

@@ -1,4 +1,4 @@
-"""Exact match: what counts as right, after which step."""
+"""Exact match: which test inputs count as right after which supervision step."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_answer_is_right_where_every_cell_is(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model is made to know: at step 2 test inputs 0 and 5 whole, and 7 but for a cell."""
+    """The model is patched: at supervision step 2 test inputs 0 and 5 are right, and 7 except for one cell."""
     tasks = load_tasks(SOURCE)
     answers = {tuple(pair.input.ravel() + COLOUR): pair.output for pair in tasks[0].tests}
     knows = {tuple(tasks[0].tests[number].input.ravel() + COLOUR): number for number in (0, 5, 7)}

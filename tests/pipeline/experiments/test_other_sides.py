@@ -1,4 +1,4 @@
-"""A model trained on 9x9 Sudokus, asked on smaller ones."""
+"""A model trained on 9x9 Sudokus and tested on smaller ones."""
 
 from dataclasses import replace
 from typing import Any
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Task, RunConfig]:
-    """A symbol axis after two steps on 9x9 boards, and their task."""
+    """A model with a symbol axis after two training steps on 9x9 boards, their task, and the config."""
     base = base_config("sudoku9", "smoke")
     config = override(base, {**se_rrm(base.model), "train.steps": 2, "seed": 1})
     sources = gather([config.source], config.selection.selection(), [])
@@ -40,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Task,
 
 
 def random_boards(side: int, digits: int, board: int) -> Batch:
-    """Boards of this side in the upper left corner of a larger one, of whose cells they have the numbers."""
+    """Boards of this side, whose cells have the numbers of the upper left corner of a board of side `board`."""
     tokens_BC = torch.randint(2, 3 + digits, (3, side**2), generator=torch.Generator().manual_seed(0))
     rows, columns = torch.arange(side**2) // side, torch.arange(side**2) % side
     cells_BC = (rows * board + columns).repeat(3, 1)
@@ -51,7 +51,7 @@ def random_boards(side: int, digits: int, board: int) -> Batch:
 @pytest.mark.parametrize("changes", [se_rrm, attention], ids=["symbols", "attention"])
 @pytest.mark.parametrize("side", [4, 6])
 def test_weights_know_rows_and_columns_but_no_side(changes: Any, side: int) -> None:
-    """A model for the smaller board answers as that for the larger one does in its corner."""
+    """A model for the smaller board predicts the same as the model for the larger board in its corner."""
     base = base_config("sudoku9", "smoke")
     large = override(base, dict(changes(base.model))).model
     torch.manual_seed(0)
@@ -100,5 +100,5 @@ def test_models_of_one_side_are_refused(trained: tuple[Checkpoint, Task, RunConf
     checkpoint, task, config = trained
     changes = setting if "model.positions" in setting else setting | {"model.id_slots": 1, "model.positions": "rope"}
     changed = replace(checkpoint, config=override(config, changes).model_dump(mode="json"))
-    with pytest.raises(ValueError, match="train it with model.positions=rope2d and model.mixer=attention"):
+    with pytest.raises(ValueError, match=r"train it with model\.positions=rope2d and model\.mixer=attention"):
         match_on_side(changed, task, 4, CPU)

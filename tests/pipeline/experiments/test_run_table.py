@@ -1,4 +1,4 @@
-"""Published tables, run again: rows, resuming, judgements, the page."""
+"""Reproduction of published tables: rows, resuming, verdicts, the page."""
 
 import itertools
 import json
@@ -37,7 +37,7 @@ def order(name: str, out: Path, **changes: Any) -> TableRequest:
 
 @pytest.fixture(scope="module")
 def ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first table, two seeds, in two processes."""
+    """The folder of the first table, run with two seeds in two processes."""
     out = tmp_path_factory.mktemp("tables") / "ablation"
     assert run("table", "sudoku-ablation", "--seeds", "2", "--jobs", "2", "--out", out) == 0
     return out
@@ -150,7 +150,7 @@ def test_what_rows_decide_is_not_set_for_all(
 
 @pytest.mark.parametrize("how", ["interrupted", "killed"])
 def test_a_table_that_is_stopped_leaves_no_worker_behind(how: str, tmp_path: Path) -> None:
-    """Its workers save what they train; the same command goes on from that."""
+    """Its workers save a checkpoint and exit; the same command then resumes."""
     words = ["table", "latents", "--jobs", "2", "--out", str(tmp_path / "out"), "--set", "train.steps=1000000"]
     table = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *words], start_new_session=True, stdout=subprocess.DEVNULL
@@ -163,8 +163,8 @@ def test_a_table_that_is_stopped_leaves_no_worker_behind(how: str, tmp_path: Pat
         else:
             table.kill()
         assert table.wait(timeout=60) != 0
-        assert psutil.wait_procs(workers, timeout=60)[1] == [], "none goes on, and none waits"
-        assert len(list(tmp_path.glob("out/*/seed-0"))) == 2, "and none took up the third row"
+        assert psutil.wait_procs(workers, timeout=60)[1] == [], "no worker is left running"
+        assert len(list(tmp_path.glob("out/*/seed-0"))) == 2, "no worker started the third row"
         assert len(list(tmp_path.glob("out/*/seed-0/checkpoints/step_*"))) >= 2
     finally:
         with suppress(ProcessLookupError):
@@ -266,7 +266,7 @@ def test_orderings_are_judged_by_rule(ours: list[str], theirs: list[str], verdic
 
 
 def test_every_curve_of_many_is_named_within_the_picture() -> None:
-    """Most of them end near nothing, where their names would lie on each other and below the picture."""
+    """Most curves end near 0, where their names would overlap and leave the picture."""
     curves = [
         Series(f"row {number} of a long name, and longer yet", [(1, 0.0), (9, number / 100)]) for number in range(30)
     ]
@@ -281,7 +281,7 @@ def test_every_curve_of_many_is_named_within_the_picture() -> None:
 
 
 def test_seeds_are_compared_with_the_same_seeds() -> None:
-    """Where a seed of one row failed, the other's is left out of the comparison."""
+    """If a seed of one row failed, that seed of the other row is left out of the comparison."""
     rights = {("a", 0): "1100", ("a", 1): "0011", ("b", 1): "0010"}
     results: Results = {key: result([right]) for key, right in rights.items()} | {("b", 0): {"failed": "no luck"}}
     judged = judge(Claim("a", "b"), {name: make_line(Row(name), results) for name in ("a", "b")})
@@ -289,7 +289,7 @@ def test_seeds_are_compared_with_the_same_seeds() -> None:
 
 
 def test_test_inputs_are_compared_after_the_steps_of_training() -> None:
-    """Predicted for 2 steps, trained with 1: what is right after the second does not count."""
+    """With 2 supervision steps in prediction and 1 in training, the result of the second step does not count."""
     results = {("a", 0): result(["10", "11"], 0.5), ("b", 0): result(["00", "11"], 0.0)}
     judged = judge(Claim("a", "b"), {name: make_line(Row(name), results) for name in ("a", "b")})
     assert (judged.gained, judged.lost) == (1, 0)

@@ -1,4 +1,4 @@
-"""The recipes for long runs: what they say they train on, and that their settings train."""
+"""The recipes for long runs: their docstrings agree with the settings, and their settings train."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def test_a_long_recipe_predicts_public_evaluation_and_trains_beside_it(name: str
 
 
 ARC1_PAIRS, BACKBONE_PAIRS = 3985, 5215
-"""Pairs trained on: of ARC-AGI-1 with ConceptARC, and of ARC-AGI-2's training set with ConceptARC."""
+"""Number of training pairs: ARC-AGI-1 with ConceptARC, and ARC-AGI-2's training set with ConceptARC."""
 
 
 def test_recipes_visit_pairs_as_often_as_their_docstrings_say() -> None:

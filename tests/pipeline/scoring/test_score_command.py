@@ -1,4 +1,4 @@
-"""The `score` command on submissions, predictions and runs made by hand of real tasks."""
+"""The `score` command on hand-made submissions, predictions and runs of real tasks."""
 
 import json
 from collections.abc import Set
@@ -33,14 +33,14 @@ A, B, C, D = "0d3d703e", "25d8a9c8", "25ff71a9", "27a28665"
 
 
 def run(*arguments: str | Path) -> int:
-    """The exit code of `score`."""
-    with pytest.raises(SystemExit) as ended:
+    """Run `score` and return its exit code."""
+    with pytest.raises(SystemExit) as exit_info:
         main(["score", *map(str, arguments)])
-    return int(ended.value.code or 0)
+    return int(exit_info.value.code or 0)
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """What it prints, as one line; no line is wider than 100 columns."""
+    """Return what it prints, joined to one line; no line may be wider than 100 columns."""
     capsys.readouterr()
     assert run(*arguments) == 0
     out = capsys.readouterr().out
@@ -55,14 +55,17 @@ def as_json(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict[
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """What it says when it refuses."""
+    """Return the error message of a command that fails, as one line."""
     capsys.readouterr()
     assert run(*arguments) == 2
     return " ".join(capsys.readouterr().err.split())
 
 
 def answer(tasks: list[Task], right: Set[str], sure: Set[str]) -> list[Prediction]:
-    """Two votes for each of two wrong grids, no grid once; three votes for the right one, or one that is sure of it."""
+    """Make predictions: two votes for each of two wrong grids, one malformed prediction, and votes for the right grid.
+
+    The right grid gets three votes for tasks in `right`, and one vote of high confidence for tasks in `sure`.
+    """
     rows = []
     for task in tasks:
         for place, pair in enumerate(task.tests):
@@ -78,10 +81,10 @@ def answer(tasks: list[Task], right: Set[str], sure: Set[str]) -> list[Predictio
 def write_answers(
     folder: Path, right: Set[str], sure: Set[str] = frozenset(), sources: tuple[str, ...] = (SOURCE,), **metadata: Any
 ) -> Path:
-    """A predictions folder that answers the first four tasks of each source."""
-    asked = {source: load_tasks(source, CHOSEN if source == SOURCE else Selection(limit=4)) for source in sources}
-    ids = {source: [task.id for task in tasks] for source, tasks in asked.items()}
-    rows = [row for tasks in asked.values() for row in answer(tasks, right, sure)]
+    """Write a predictions folder for the first four tasks of each source."""
+    by_source = {source: load_tasks(source, CHOSEN if source == SOURCE else Selection(limit=4)) for source in sources}
+    ids = {source: [task.id for task in tasks] for source, tasks in by_source.items()}
+    rows = [row for tasks in by_source.values() for row in answer(tasks, right, sure)]
     about = {"sources": ids, "trained_on": [], "training_known": True, **metadata}
     write_predictions(folder, make_predictions(about, rows))
     return folder
@@ -90,7 +93,7 @@ def write_answers(
 def write_run(
     folder: Path, right: Set[str], sure: Set[str] = frozenset(), ranker: str = "count", **metadata: Any
 ) -> Path:
-    """A run's folder with all that a score needs, on the four tasks."""
+    """Write a run folder for the four tasks, with everything that a score needs."""
     config = recipe("smoke")
     assert (config.source, config.selection.selection()) == (SOURCE, CHOSEN)
     folder.mkdir()
@@ -103,26 +106,26 @@ def write_run(
 
 
 def test_a_score_says_all_that_is_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = printed(capsys, write_run(tmp_path / "run", {A, C}, {D}))
-    assert "arc-agi-1/training: 4 tasks, 7 test outputs" in told
-    # Solved: 1, 0, 1, 0 of the tasks; 3 of 7 outputs; D's three stand third.
-    assert "pass@2 50.0% [0.0, 100.0] 42.9%" in told
-    assert "coverage 75.0%" in told
-    assert "selection 50.0% [18.8, 81.2]" in told
-    assert "pass@K 1 2 3 5 10 20 50 100 200 500 1000 macro 50.0% 50.0% 75.0% 75.0%" in told
-    # No grid once for each of seven outputs: 7 of 7 * 5 + 3 * 3 + 3.
-    assert "right grid, median rank: 2; malformed predictions (no grid): 14.9%" in told
-    assert "candidates 2 to 10 7 3 (42.9%) 6 (85.7%)" in told
-    assert "larger side up to 5 7 3 (42.9%) 6 (85.7%)" in told
+    text = printed(capsys, write_run(tmp_path / "run", {A, C}, {D}))
+    assert "arc-agi-1/training: 4 tasks, 7 test outputs" in text
+    # Tasks A and C are solved, with 3 of 7 outputs; the right grids of D have rank 3.
+    assert "pass@2 50.0% [0.0, 100.0] 42.9%" in text
+    assert "coverage 75.0%" in text
+    assert "selection 50.0% [18.8, 81.2]" in text
+    assert "pass@K 1 2 3 5 10 20 50 100 200 500 1000 macro 50.0% 50.0% 75.0% 75.0%" in text
+    # One malformed prediction for each of seven outputs: 7 of 7 * 5 + 3 * 3 + 3.
+    assert "right grid, median rank: 2; malformed predictions (no grid): 14.9%" in text
+    assert "candidates 2 to 10 7 3 (42.9%) 6 (85.7%)" in text
+    assert "larger side up to 5 7 3 (42.9%) 6 (85.7%)" in text
 
 
 def test_a_submission_alone_says_less(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_run(tmp_path / "run", {A, C}, {D})
-    told = printed(capsys, folder / "submission.json", SOURCE, "--max-side", "3", "--limit", "4")
-    assert "pass@2 50.0%" in told
-    assert "larger side up to 5 7 3 (42.9%)" in told
-    assert not any(word in told for word in ("coverage", "covered 6", "selection", "pass@K", "no grid"))
-    assert "The tasks trained on are not known" in told
+    text = printed(capsys, folder / "submission.json", SOURCE, "--max-side", "3", "--limit", "4")
+    assert "pass@2 50.0%" in text
+    assert "larger side up to 5 7 3 (42.9%)" in text
+    assert not any(word in text for word in ("coverage", "covered 6", "selection", "pass@K", "no grid"))
+    assert "The tasks trained on are not known" in text
 
 
 def test_a_mark_stays_prominent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,8 +136,8 @@ def test_a_mark_stays_prominent(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert f"NO SCORE ON UNSEEN TASKS: 1 of 4 tasks were trained on, test outputs included: {B}" in printed(
         capsys, marked, "--rankers", "all"
     )
-    told = printed(capsys, clean, "--against", marked)
-    assert f"{marked}: NO SCORE ON UNSEEN TASKS" in told.replace("- ", "-")
+    text = printed(capsys, clean, "--against", marked)
+    assert f"{marked}: NO SCORE ON UNSEEN TASKS" in text.replace("- ", "-")
     assert as_json(capsys, clean, "--against", marked)["against"]["score"]["trained_on"] == [B]
 
 
@@ -144,9 +147,9 @@ def test_every_source_answered_is_scored(tmp_path: Path, capsys: pytest.CaptureF
     assert [(each["source"], each["tasks"]) for each in scores] == [(SOURCE, 4), (OTHER, 4)]
     assert [each["pass@2"]["macro"] for each in scores] == [0.5, 0.0]
     assert scores[0]["malformed"] < scores[1]["malformed"] == 1 / 5, "each of its own answers"
-    told = printed(capsys, folder, "--limit", "2")
-    assert "arc-agi-1/training: 2 tasks, 2 test outputs" in told
-    assert "arc-agi-1/evaluation: 2 tasks, 2 test outputs" in told
+    text = printed(capsys, folder, "--limit", "2")
+    assert "arc-agi-1/training: 2 tasks, 2 test outputs" in text
+    assert "arc-agi-1/evaluation: 2 tasks, 2 test outputs" in text
     assert [each["source"] for each in as_json(capsys, folder, "--rankers", "count")["scores"]] == [SOURCE, OTHER]
 
 
@@ -158,10 +161,10 @@ def test_one_source_of_several_is_scored_by_name(tmp_path: Path, capsys: pytest.
 
 
 def test_predictions_of_a_set_with_two_scored_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = [
+    sourced = [
         SourcedTasks(source, "scored", load_tasks(source, Selection(max_side=4, limit=2))) for source in (SOURCE, OTHER)
     ]
-    puzzle_set = build_puzzle_set(given, 0, seed=0, board_side=MODEL.board_side)
+    puzzle_set = build_puzzle_set(sourced, 0, seed=0, board_side=MODEL.board_side)
     predict(make_checkpoint(puzzle_set), puzzle_set, PredictSettings(), tmp_path / "answers", Console(quiet=True))
     scores = as_json(capsys, tmp_path / "answers")["scores"]
     assert {each["source"]: each["tasks"] for each in scores} == {SOURCE: 2, OTHER: 2}
@@ -169,19 +172,19 @@ def test_predictions_of_a_set_with_two_scored_sources(tmp_path: Path, capsys: py
 
 def test_two_runs_on_the_same_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours, theirs = write_run(tmp_path / "a", {B, D}), write_run(tmp_path / "b", {A, B})
-    told = printed(capsys, ours, "--against", theirs)
-    assert "arc-agi-1/training: 4 tasks, 7 test outputs, pass@2" in told
-    assert "difference +0.0" in told
-    assert "test outputs: 3 gained, 1 lost, 1 solved by both, 2 by none" in told
-    assert "p = 0.625: if both were equally good, a split at least as uneven as 3 to 1 would occur in 62.5%" in told
-    assert f"gained: {D} lost: {A}" in told
+    text = printed(capsys, ours, "--against", theirs)
+    assert "arc-agi-1/training: 4 tasks, 7 test outputs, pass@2" in text
+    assert "difference +0.0" in text
+    assert "test outputs: 3 gained, 1 lost, 1 solved by both, 2 by none" in text
+    assert "p = 0.625: if both were equally good, a split at least as uneven as 3 to 1 would occur in 62.5%" in text
+    assert f"gained: {D} lost: {A}" in text
 
 
 def test_a_comparison_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours, theirs = write_run(tmp_path / "a", {B, D}), write_run(tmp_path / "b", {A, B})
-    found = as_json(capsys, ours, "--against", theirs)
-    against = found.pop("against")
-    assert [found, against["score"]] == [as_json(capsys, each) for each in (ours, theirs)]
+    result = as_json(capsys, ours, "--against", theirs)
+    against = result.pop("against")
+    assert [result, against["score"]] == [as_json(capsys, each) for each in (ours, theirs)]
     names = ("gained", "lost", "both", "neither", "macro", "p_value", "gained_tasks", "lost_tasks", "name")
     assert [against[name] for name in names] == [3, 1, 1, 2, 0.0, 0.625, [D], [A], str(theirs)]
 
@@ -195,16 +198,16 @@ def test_a_submission_is_compared_on_the_tasks_of_a_run(
 ) -> None:
     for name, right in (("a", {B, D}), ("b", {A, B})):
         write_run(tmp_path / name, right)
-    found = as_json(capsys, tmp_path / what, "--against", tmp_path / other)
-    assert (found["tasks"], found["against"]["gained"], found["against"]["lost"]) == (4, 3, 1)
+    result = as_json(capsys, tmp_path / what, "--against", tmp_path / other)
+    assert (result["tasks"], result["against"]["gained"], result["against"]["lost"]) == (4, 3, 1)
 
 
 def test_two_submissions_are_compared_on_all_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours, theirs = (
         write_run(tmp_path / name, right) / "submission.json" for name, right in (("a", {B, D}), ("b", {A, B}))
     )
-    found = as_json(capsys, ours, SOURCE, "--against", theirs)
-    assert (found["tasks"], found["against"]["gained"], found["against"]["neither"]) == (400, 3, 416 - 3 - 1 - 1)
+    result = as_json(capsys, ours, SOURCE, "--against", theirs)
+    assert (result["tasks"], result["against"]["gained"], result["against"]["neither"]) == (400, 3, 416 - 3 - 1 - 1)
     assert as_json(capsys, ours, SOURCE, "--against", theirs, "--tasks", f"{A},{D}")["tasks"] == 2
     assert "does not record its source" in refusal(capsys, theirs, "--against", ours)
 
@@ -214,22 +217,22 @@ def test_runs_on_different_tasks_are_not_compared(tmp_path: Path, capsys: pytest
     fewer = write_answers(tmp_path / "fewer", {A}, sources=())
     rows = answer(load_tasks(SOURCE, Selection(tasks=(A, B))), {A}, set())
     write_predictions(fewer, make_predictions({"sources": {SOURCE: [A, B]}}, rows), replace=True)
-    said = refusal(capsys, ours, "--against", fewer)
-    assert f"only the first 2 ({C}, {D}); only the second none" in said
-    assert "--tasks" in said
+    message = refusal(capsys, ours, "--against", fewer)
+    assert f"only the first 2 ({C}, {D}); only the second none" in message
+    assert "--tasks" in message
     assert as_json(capsys, ours, "--against", fewer, "--tasks", f"{A},{B}")["tasks"] == 2
     assert f"only the first 1 ({C})" in refusal(capsys, ours, "--against", fewer, "--tasks", f"{A},{C}")
     other = write_answers(tmp_path / "other", set(), sources=(OTHER,))
-    said = refusal(capsys, ours, "--against", other)
-    assert f"has the sources {SOURCE} and {other} has {OTHER}" in said
+    message = refusal(capsys, ours, "--against", other)
+    assert f"has the sources {SOURCE} and {other} has {OTHER}" in message
 
 
 def test_rankers_on_one_predictions_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_run(tmp_path / "run", {A, C}, {C, D}, ranker="confidence")
-    found = as_json(capsys, folder, "--rankers", "all")
-    assert (found["source"], found["tasks"], found["outputs"], found["ranker"]) == (SOURCE, 4, 7, "confidence")
-    by_name = {each["ranker"]: each for each in found["rankers"]}
-    # A and C have most votes, C and D the surest; for A the three votes outweigh two and two.
+    result = as_json(capsys, folder, "--rankers", "all")
+    assert (result["source"], result["tasks"], result["outputs"], result["ranker"]) == (SOURCE, 4, 7, "confidence")
+    by_name = {each["ranker"]: each for each in result["rankers"]}
+    # Right grids have most votes for A and C, and the highest confidence for C and D. For A they win by confidence too.
     assert {name: by_name[name]["pass@2"]["macro"] for name in ("count", "confidence")} == {
         "count": 0.5,
         "confidence": 0.75,
@@ -237,12 +240,12 @@ def test_rankers_on_one_predictions_folder(tmp_path: Path, capsys: pytest.Captur
     assert [by_name["confidence"]["against_count"][name] for name in ("gained", "lost")] == [3, 0]
     assert by_name["count"]["coverage"] == by_name["confidence"]["coverage"]
     assert (by_name["count"]["selection"], by_name["confidence"]["selection"]) == (0.5, 1.0)
-    assert found["rankers"][0]["pass@2"]["macro"] == max(each["pass@2"]["macro"] for each in found["rankers"])
-    assert "--rescore" in found["left_out"]["product"]
-    told = printed(capsys, folder, "--rankers", "all")
-    assert told.index("confidence *") < told.index("count 50.0%")
-    assert "100.0% 85.7% 3, 0 0.250" in told
-    assert "product: the ranker 'product' needs" in told
+    assert result["rankers"][0]["pass@2"]["macro"] == max(each["pass@2"]["macro"] for each in result["rankers"])
+    assert "--rescore" in result["left_out"]["product"]
+    text = printed(capsys, folder, "--rankers", "all")
+    assert text.index("confidence *") < text.index("count 50.0%")
+    assert "100.0% 85.7% 3, 0 0.250" in text
+    assert "product: the ranker 'product' needs" in text
     assert as_json(capsys, folder, "--rankers", "shape, count")["left_out"] == {}
 
 
@@ -250,10 +253,10 @@ def test_pooled_predictions_say_so(tmp_path: Path, capsys: pytest.CaptureFixture
     ours = write_run(tmp_path / "a", set(), {A}, ranker="confidence")
     theirs = write_answers(tmp_path / "b", {A}, {B})
     assert as_json(capsys, ours)["merged"] == []
-    found = as_json(capsys, ours, "--merge", theirs)
-    assert found["merged"] == [str(ours / "predictions"), str(theirs)]
-    # By the run's ranker one sure vote for B outweighs four unsure ones for a wrong grid; by count it stands third.
-    assert (found["coverage"]["macro"], found["pass@2"]["macro"]) == (0.5, 0.5)
+    result = as_json(capsys, ours, "--merge", theirs)
+    assert result["merged"] == [str(ours / "predictions"), str(theirs)]
+    # Ranked by confidence, as in the run, one sure vote for B beats four unsure ones; by count it would have rank 3.
+    assert (result["coverage"]["macro"], result["pass@2"]["macro"]) == (0.5, 0.5)
     assert "Pooled from 2 predictions:" in printed(capsys, ours, "--merge", theirs)
     assert as_json(capsys, ours, "--merge", theirs, "--against", ours)["against"]["score"]["merged"] == []
     assert "twice" in refusal(capsys, ours, "--merge", ours)
@@ -263,9 +266,9 @@ def test_a_submission_voted_from_pooled_predictions_says_so(tmp_path: Path, caps
     ours, theirs = write_answers(tmp_path / "a", {A}, {B}), write_answers(tmp_path / "b", {B}, {A})
     chosen = (SOURCE, "--max-side", "3", "--limit", "4")
     submission = tmp_path / "pooled.json"
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         main(["vote", str(ours), *chosen, "--out", str(submission), "--merge", str(theirs)])
-    assert not ended.value.code
+    assert not exit_info.value.code
     assert as_json(capsys, submission, *chosen)["merged"] == [str(ours), str(theirs)]
     assert "Pooled from 2 predictions:" in printed(capsys, submission, *chosen)
     submission.write_text(submission.read_text() + " ")
@@ -273,7 +276,7 @@ def test_a_submission_voted_from_pooled_predictions_says_so(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "text"),
     [
         (("--against", "run", "--rankers", "all"), "give one of them"),
         (("--rankers", "worst"), "unknown ranker 'worst': choose one of"),
@@ -287,11 +290,11 @@ def test_what_cannot_be_is_refused(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
-    told: str,
+    text: str,
 ) -> None:
     write_run(tmp_path / "run", {A})
     monkeypatch.chdir(tmp_path)
-    assert told in refusal(capsys, "run", *arguments)
+    assert text in refusal(capsys, "run", *arguments)
 
 
 def test_a_submission_has_no_rankers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,10 +303,10 @@ def test_a_submission_has_no_rankers(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def voted(*arguments: str | Path) -> int:
-    """The exit code of `vote`."""
-    with pytest.raises(SystemExit) as ended:
+    """Run `vote` and return its exit code."""
+    with pytest.raises(SystemExit) as exit_info:
         main(["vote", *map(str, arguments)])
-    return int(ended.value.code or 0)
+    return int(exit_info.value.code or 0)
 
 
 def test_a_folder_is_not_pooled_with_itself_however_it_is_spelled(

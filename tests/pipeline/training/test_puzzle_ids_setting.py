@@ -218,7 +218,7 @@ def test_a_set_is_extended_by_its_own_kind(puzzles: Path, tmp_path: Path, capsys
     words = ("build", "--extend", puzzles, "--score", "arc-agi-1/evaluation", "--max-side", "5")
     words = (*words, "--out", tmp_path / "set")
     assert run(*words, "--ids", "transform") == 2
-    assert "--ids: a set is extended by the settings it was built with" in " ".join(capsys.readouterr().err.split())
+    assert "--ids: a set is extended with the settings it was built with" in " ".join(capsys.readouterr().err.split())
     assert run(*words) == 0
     assert read(tmp_path / "set", "puzzle_set.json")["draws"] == "outputs"
 

@@ -198,7 +198,7 @@ def test_another_puzzle_set_is_not_taken_for_the_same(
     copy.rename(tmp_path / "old")
     assert run("build", *chosen, "--limit", "7", "--out", copy) == 0
     assert run(*command) == 2
-    assert "begun on another puzzle set" in " ".join(capsys.readouterr().err.split())
+    assert "started with another puzzle set" in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_is_not_finite_stops_the_run_and_keeps_the_batch(
