@@ -11,7 +11,7 @@ from augment.sources.lenient import load_readable_tasks
 from pipeline.cli.app import Limit, MaxSide, Source, Tasks, app, selected
 from pipeline.config.run_config import ConfigError
 from pipeline.runtime.console import Console
-from pipeline.scoring.score import score_anything, to_json
+from pipeline.scoring.score import score_path, to_json
 from pipeline.scoring.score_tables import show_result
 from pipeline.scoring.submit import rankers_table, redraw_report, vote_file
 from submissions.submission_file import read_submission, validate_readable
@@ -67,7 +67,7 @@ def score_command(
     """Score against the source's solutions."""
     console = Console(stderr=as_json)
     selection = Selection(**selected(tasks, max_side, limit))
-    results = score_anything(what, source, selection, console, against, rankers, merge or [])
+    results = score_path(what, source, selection, console, against, rankers, merge or [])
     if as_json:
         return print(json.dumps(to_json(results)))
     for result in results:

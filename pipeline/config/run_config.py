@@ -140,7 +140,7 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _check_symmetry(self) -> "RunConfig":
-        self.train.whole_boards(self.model.board_side)
+        self.train.board_symmetries(self.model.board_side)
         if self.train.symmetry != "none" and (self.train.shift or self.model.canvas != "full"):
             raise UserError(
                 f"train.symmetry is {self.train.symmetry}, which transforms whole boards",

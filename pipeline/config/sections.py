@@ -184,7 +184,7 @@ class TrainSettings(Settings):
     trackers: tuple[str, ...] = ()
     """trackers that accelerate sends the metrics to, in addition to metrics.jsonl: "tensorboard", "wandb" ..."""
 
-    def whole_boards(self, side: int) -> Symmetries | None:
+    def board_symmetries(self, side: int) -> Symmetries | None:
         """Return the symmetries of whole boards of this side; None where train.symmetry is "none".
 
         Raises:

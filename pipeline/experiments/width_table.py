@@ -37,7 +37,7 @@ def as_published(base: ModelConfig) -> Mapping[str, Any]:
     return {**gram(base), "train.evidence.posterior": "all", "train.evidence.prior_share": 0.0}
 
 
-def only_told(base: ModelConfig) -> Mapping[str, Any]:
+def posterior_only(base: ModelConfig) -> Mapping[str, Any]:
     """Return the settings of GRAM with the cells' loss of the posterior's prediction only."""
     return {**gram(base), "train.evidence.prior_share": 0.0}
 
@@ -79,7 +79,7 @@ def _rows_of(group: Group) -> Iterator[Row]:
         },
     }
     if group == "queens":
-        for name, changes in (("GRAM as published", as_published), ("GRAM only told", only_told)):
+        for name, changes in (("GRAM as published", as_published), ("GRAM only told", posterior_only)):
             trainings[name] = changes
             ways[name] = {"": Wide(), "wider, voted": Wide(TIMES)}
     for model, changes in trainings.items():

@@ -87,7 +87,7 @@ class Workload:
         self._places[scored] = np.arange(len(scored))
 
     @cached_property
-    def whole_boards(self) -> PuzzleDataset:
+    def board_symmetries(self) -> PuzzleDataset:
         """The same examples, rendered on the whole board."""
         return self.examples if self.examples.canvas == "full" else self._examples("full")
 
@@ -96,7 +96,7 @@ class Workload:
 
     def examples_of(self, asked: Queries) -> PuzzleDataset:
         """Return the data set that renders these rows."""
-        return self.whole_boards if asked.board else self.examples
+        return self.board_symmetries if asked.board else self.examples
 
     def inputs_of(self, puzzles: Rows, pairs: Rows) -> tuple[Rows, Rows]:
         """Return (position among the scored tasks, number of the test input) of each row, (n,) each."""
@@ -133,7 +133,7 @@ class Workload:
 
     def _cut(self, rows: Rows, board: bool) -> list[Queries]:
         """Cut the queries for these rows into parts of one width, largest canvas first."""
-        examples = self.whole_boards if board else self.examples
+        examples = self.board_symmetries if board else self.examples
         cells = examples.canvas_sizes(self.puzzles[rows]).prod(axis=1)
         # A stable sort keeps the order of the set among equal canvases, so that a task's rows stay together.
         queries = self._rows(rows[np.argsort(-cells, kind="stable")], board)

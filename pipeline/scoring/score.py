@@ -80,7 +80,7 @@ class Scorable:
 
 
 @dataclass(frozen=True)
-class Match:
+class ScoreComparison:
     """A comparison of two scorables on the same tasks: their paths, scores, and paired differences."""
 
     names: tuple[Path, Path]
@@ -119,10 +119,10 @@ class RankerScores:
         return {name: best[name] for name in common} | rest
 
 
-Result = Score | Match | RankerScores
+Result = Score | ScoreComparison | RankerScores
 
 
-def score_anything(
+def score_path(
     what: Path,
     source: str | None,
     selection: Selection,
@@ -197,7 +197,7 @@ def read_pooled(folders: list[Path]) -> Predictions:
 
 def compare_scorables(
     ours: Scorable, theirs: Scorable, source: str | None, selection: Selection, console: Console
-) -> list[Match]:
+) -> list[ScoreComparison]:
     """Compare two scorables on the same tasks: one match for each source."""
     matches = []
     for name in _shared_sources(ours, theirs, source, selection):
@@ -205,7 +205,7 @@ def compare_scorables(
         scores = (_score_source(scorable, name, tasks, console) for scorable in (ours, theirs))
         (submission, score), (other_submission, other_score) = scores
         comparison = compare(submission, other_submission, tasks, name)
-        matches.append(Match((ours.path, theirs.path), (score, other_score), comparison))
+        matches.append(ScoreComparison((ours.path, theirs.path), (score, other_score), comparison))
     return matches
 
 

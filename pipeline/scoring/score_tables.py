@@ -7,7 +7,7 @@ from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.scoring.score import Match, RankerScores
+from pipeline.scoring.score import RankerScores, ScoreComparison
 from submissions.compare import BASELINE, Comparison, RankerComparison
 from submissions.confidence_intervals import Interval
 from submissions.score import Figures, Score
@@ -31,12 +31,12 @@ def score_table(score: Score) -> Table:
     return table
 
 
-def show_result(result: Score | Match | RankerScores) -> RenderableType:
+def show_result(result: Score | ScoreComparison | RankerScores) -> RenderableType:
     """Return everything that the terminal shows of a result of `score`, followed by an empty line."""
     if isinstance(result, Score):
         content = _show_score(result)
     else:
-        content = _show_match(result) if isinstance(result, Match) else _show_rankers(result)
+        content = _show_match(result) if isinstance(result, ScoreComparison) else _show_rankers(result)
     return Constrain(Group(content, ""), WIDTH)
 
 
@@ -48,7 +48,7 @@ def _show_score(score: Score) -> RenderableType:
     return Group(*parts, "", _kinds_table(score))
 
 
-def _show_match(match: Match) -> RenderableType:
+def _show_match(match: ScoreComparison) -> RenderableType:
     """Return both scores, their difference, and the test outputs that only one of them solves."""
     table = _figures_table(f"{_title(match.scores[0])}, pass@2")
     table.columns[0].max_width = NAME_WIDTH

@@ -122,7 +122,7 @@ class Trainer:
         config = self.config
         return PuzzleDataset(
             self.puzzle_set, config.model.canvas, choose_held_out(config, self.puzzle_set),
-            config.train.whole_boards(self.puzzle_set.board_side), config.puzzles.ids, config.model.palette,
+            config.train.board_symmetries(self.puzzle_set.board_side), config.puzzles.ids, config.model.palette,
             redraw=not config.model.symbols,
         )  # fmt: skip
 

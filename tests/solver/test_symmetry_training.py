@@ -94,7 +94,7 @@ def test_what_cannot_be_is_refused() -> None:
             symmetries=Symmetries("dihedral", 7, 6),
         )
     whole = {"train.symmetry": "sudoku", "train.shift": False, "model.canvas": "full", "model.board_side": 9}
-    assert override(recipe("smoke"), whole).train.whole_boards(9) == Symmetries("sudoku", 1000, 9)
+    assert override(recipe("smoke"), whole).train.board_symmetries(9) == Symmetries("sudoku", 1000, 9)
     for change, message in (
         ({"model.board_side": 10}, "sides 4, 6, 9; the board's is 10"),
         ({"train.shift": True}, "set train.shift=false and model.canvas=full too"),

@@ -125,5 +125,5 @@ def test_options_that_cannot_go_together_are_refused(tmp_path: Path, capsys: pyt
     out = ("--out", tmp_path / "out")
     assert "--score" in refuse(capsys, "build", "--train", "concept", "--max-side", "5", *out)
     published = ("build", "--train", "concept", "--extend", tmp_path / "old", "--format", "published", *out)
-    assert "build it from its sources" in refuse(capsys, *published)
+    assert "build from sources" in refuse(capsys, *published)
     assert list(tmp_path.iterdir()) == []
