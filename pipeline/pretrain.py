@@ -8,7 +8,7 @@ from pathlib import Path
 from augment import PuzzleSet, SeenTasks, Selection, SourcedTasks, Task, load_tasks
 from augment.errors import UserError
 from augment.storage import read_json
-from pipeline.checkpoints.backbone import describe_training, refuse_old, write_backbone
+from pipeline.checkpoints.backbone import describe_training, require_new_folder, write_backbone
 from pipeline.config.run_config import ConfigError, RunConfig
 from pipeline.config.setting_names import differences
 from pipeline.data.build import build, gather, within
@@ -67,7 +67,7 @@ def check(config: RunConfig, out: Path) -> None:
     except (ValueError, OSError, KeyError, TypeError, AttributeError):
         same_run = False
     if not same_run:
-        refuse_old(out)
+        require_new_folder(out)
 
 
 def leave_out(

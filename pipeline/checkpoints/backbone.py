@@ -46,7 +46,7 @@ def write_backbone(checkpoint: Checkpoint, folder: Path, card: Mapping[str, str]
     Raises:
         UserError: if the folder exists.
     """
-    refuse_old(folder)
+    require_new_folder(folder)
     row = _mean_of_trained(checkpoint.id_rows) if checkpoint.start_row is None else checkpoint.start_row
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in checkpoint.best_weights().items()}
     stripped: dict[str, Any] = {"id_rows": row.new_zeros(0, len(row)), "keys": [], "start_row": row}
@@ -67,7 +67,7 @@ def _mean_of_trained(id_rows: Tensor) -> Tensor:
     return id_rows.sum(dim=0) / max(1, int(id_rows.any(dim=1).sum()))
 
 
-def refuse_old(folder: Path) -> None:
+def require_new_folder(folder: Path) -> None:
     """Raise a UserError if the folder exists."""
     if folder.exists():
         raise UserError(f"{folder}: exists already and is not overwritten", "name another folder with --out")

@@ -20,7 +20,7 @@ from torch import Tensor
 from augment.augmentation import parse_puzzle_keys, puzzle_keys
 from augment.errors import UserError
 from augment.storage import read_json
-from pipeline.checkpoints.backbone import refuse_old, write_backbone
+from pipeline.checkpoints.backbone import require_new_folder, write_backbone
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from pipeline.config.run_config import RunConfig, override
 from pipeline.runtime.console import Console
@@ -230,7 +230,7 @@ def convert(
     Raises:
         UserError: naming the file, and the tensor or setting that does not fit.
     """
-    refuse_old(out)
+    require_new_folder(out)
     weights, id_rows = read_published(file)
     heads = {"heads": 1}  # a placeholder that divides any hidden size; the override below sets the real number
     inferred = RunConfig(recipe="converted", source=str(file), model=infer_config(weights, id_rows, **heads))

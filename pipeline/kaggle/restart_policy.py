@@ -71,7 +71,6 @@ class RestartPolicy:
         if stage == "train" and self.from_scratch:
             options = [*options, "--from-scratch"]
             self.from_scratch = False
-        self.single_process = False
         return options
 
     def process_count(self, stage: Stage, processes: int) -> int:

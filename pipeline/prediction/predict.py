@@ -144,7 +144,7 @@ def predict_all(
     start = time.monotonic()
     queries = questions.ask_all()
     repeated = {}
-    memory = start_memory(predictor, queries, parts, settings.batch_size)
+    memory = open_batch_size(predictor, queries, parts, settings.batch_size)
     _make(predictor, parts, memory, "predict", dict(enumerate(queries)))
     if settings.second_pass and questions.may_be_cut_off():
         cut_off = _if_few(find_cut_off(parts, range(len(queries))), questions, parts.run)
@@ -181,7 +181,7 @@ def _if_few(cut_off: set[tuple[int, int]], questions: Workload, run: Console) ->
     return set()
 
 
-def start_memory(predictor: Predictor, asked: list[Queries], parts: Shards, batch_size: int | None) -> BatchSize:
+def open_batch_size(predictor: Predictor, asked: list[Queries], parts: Shards, batch_size: int | None) -> BatchSize:
     """Open the folder of the parts, and choose or read the number of boards to compute at once.
 
     Args:

@@ -20,7 +20,7 @@ from augment import PuzzleSet
 from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, fingerprint
 from pipeline.config.run_config import PredictSettings
-from pipeline.prediction.predict import make_predictor, start_memory
+from pipeline.prediction.predict import make_predictor, open_batch_size
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.shards import Shards
 from pipeline.prediction.workload import Queries
@@ -70,7 +70,7 @@ def rescore(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSetting
         # The scores depend on the predictions too, as these determine the candidates.
         inputs = {"weights": made_from["weights"], "answers": answers, "candidates": settings.rescore}
         parts = Shards(path, ScoreRows, tasks, inputs, processes, run)
-        memory = start_memory(predictor, queries, parts, settings.batch_size)
+        memory = open_batch_size(predictor, queries, parts, settings.batch_size)
         scorer = Scorer(predictor, candidates)
         sizes = {number: len(rows) for number, rows in enumerate(queries)}
 

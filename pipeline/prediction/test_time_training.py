@@ -20,7 +20,7 @@ from pipeline.checkpoints.checkpoint import Checkpoint, new_table
 from pipeline.checkpoints.load_model import prepare_model
 from pipeline.config.run_config import PredictSettings, RunConfig
 from pipeline.prediction.batch_size import BatchSize
-from pipeline.prediction.predict import identify, make_predictions, start_memory
+from pipeline.prediction.predict import identify, make_predictions, open_batch_size
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.shards import Shards
 from pipeline.prediction.workload import Queries, make_questions
@@ -89,8 +89,8 @@ def one_task_config(config: RunConfig) -> RunConfig:
 def predict_each_task(predictor: Predictor, parts: Shards, settings: PredictSettings, config: RunConfig) -> range:
     """Train on each task and predict it, as one part for each task; returns the numbers of the parts."""
     queries = predictor.questions.ask_by_task()
-    memory = start_memory(predictor, sorted(queries, key=predictor.width, reverse=True), parts, settings.batch_size)
-    trainer = TestTimeTrainer(predictor, memory, config, parts.run.log)
+    memory = open_batch_size(predictor, sorted(queries, key=predictor.width, reverse=True), parts, settings.batch_size)
+    trainer = TaskTrainer(predictor, memory, config, parts.run.log)
     queries.sort(key=trainer.cost)
     steps = config.train.steps
     parts.run.log(f"test-time training on {len(queries)} tasks, {steps} steps each, before each is predicted")
@@ -99,7 +99,7 @@ def predict_each_task(predictor: Predictor, parts: Shards, settings: PredictSett
     return range(len(queries))
 
 
-class TestTimeTrainer:
+class TaskTrainer:
     """Trains one model on one task after another, each time from the same initial weights.
 
     Args:
@@ -212,5 +212,5 @@ def estimate_test_time_training(config: RunConfig, puzzle_set: PuzzleSet, proces
     prepare_model(model, table, config.train.model_copy(update={"compile": False}), processes.device)
     predictor = Predictor(model, table, questions)
     batch_size = BatchSize(config.model, 1, lambda message: None)
-    trainer = TestTimeTrainer(predictor, batch_size, config, lambda message: None)
+    trainer = TaskTrainer(predictor, batch_size, config, lambda message: None)
     return 1.2 * trainer.seconds(questions.ask_by_task()) / processes.count

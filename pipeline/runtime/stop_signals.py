@@ -61,4 +61,5 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         """Note the signal, and let a second Ctrl-C end the process at once."""
         self.received = signal.Signals(number)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -85,7 +85,7 @@ class Tally:
         }
 
 
-def means_moved(movement: Movement, processes: ProcessGroup) -> dict[str, list[float]]:
+def mean_movement(movement: Movement, processes: ProcessGroup) -> dict[str, list[float]]:
     """Return how far each latent moved at each of its updates within a supervision step, relative to its norm."""
     return {latent: relative(processes.sum_(squares)) for latent, squares in movement.squares.items()}
 
@@ -125,7 +125,7 @@ def example_batches(
         yield examples.render(puzzles[rows], pairs[rows]), rows
 
 
-def note_of(metrics: dict[str, Any]) -> str:
+def format_metrics(metrics: dict[str, Any]) -> str:
     """Return the text beside the progress bar."""
     note = "loss {loss:.3f} exact {exact:.0%} {examples_per_second:.0f} examples/s".format(**metrics)
     return note + (f" held out {metrics['held_out_exact']:.0%}" if "held_out_exact" in metrics else "")

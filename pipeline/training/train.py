@@ -69,8 +69,11 @@ def is_trained(config: RunConfig, run: RunFolder) -> bool:
 
 def _load_trained(config: RunConfig, run: RunFolder) -> Checkpoint | None:
     """Load the final checkpoint if it is complete; None if it is missing, damaged or from before the last step."""
+    if not run.final_checkpoint.exists():
+        return None
     try:
-        return load_checkpoint(run.final_checkpoint) if is_trained(config, run) else None
+        header = read_checkpoint_header(run.final_checkpoint)
+        return load_checkpoint(run.final_checkpoint) if header.step >= config.train.steps else None
     except CheckpointError as error:
         run.warn(f"{error.summary}; it is made again")
         return None

@@ -25,7 +25,7 @@ from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import StopSignals
 from pipeline.time_budget import format_duration
 from pipeline.training.failed_step import explain, save_failure
-from pipeline.training.metrics import Tally, held_out_accuracy, means_moved, note_of
+from pipeline.training.metrics import Tally, format_metrics, held_out_accuracy, mean_movement
 from pipeline.training.setup import load_start, make_learner
 from pipeline.training.trackers import flat_values
 from solver.data.batches import Batch, PuzzleDataset, check_board
@@ -239,7 +239,7 @@ class Trainer:
     def _measure(self) -> str:
         """Log the means over the steps since the last call; returns the text beside the progress bar."""
         metrics: dict[str, Any] = self.tally.means(self.processes)
-        moved = means_moved(self.learner.movement, self.processes)
+        moved = mean_movement(self.learner.movement, self.processes)
         if self.config.train.hold_out:
             metrics["held_out_exact"] = held_out_accuracy(self.learner, self.examples, self.config)
         if self.config.train.fit:
@@ -249,7 +249,7 @@ class Trainer:
             flat = {f"moved/{name}/{n}": value for name, values in moved.items() for n, value in enumerate(values, 1)}
             self.accelerator.log(metrics | flat, step=self.learner.steps)
         self.tally = Tally(self.config.model.figures)
-        return note_of(metrics)
+        return format_metrics(metrics)
 
     def _used(self) -> float:
         """Return the seconds of training so far, including those before the last resume."""

@@ -38,6 +38,9 @@ class Notes(Console):
     def log(self, message: str) -> None:
         self.lines.append(message)
 
+    def warn(self, message: str) -> None:
+        self.lines.append(message)
+
     def said(self, words: str) -> bool:
         return any(words in line for line in self.lines)
 

@@ -97,6 +97,7 @@ def test_an_unreadable_checkpoint_twice_starts_from_scratch_once(policy: Restart
 
 def test_without_a_device_for_each_process_there_is_one_process(policy: RestartPolicy) -> None:
     policy.record_failure("train", NO_DEVICE)
+    assert policy.options("train") == []
     assert policy.process_count("train", 4) == 1
 
 

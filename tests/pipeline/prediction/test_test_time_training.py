@@ -17,9 +17,7 @@ from pipeline.config.run_config import PredictSettings, build_config, override
 from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.predict import make_predictor, predict
 from pipeline.prediction.test_time_training import (
-    TestTimeTrainer as TaskTrainer,  # pytest would try to collect a class whose name begins with "Test"
-)
-from pipeline.prediction.test_time_training import (
+    TaskTrainer,
     estimate_test_time_training,
     one_task_config,
     train_and_predict_tasks,
