@@ -1,11 +1,11 @@
-"""Does a run that nobody watches keep its promises, left alone and hurt in seven ways?
+"""Does an unattended run keep its promises, undisturbed and with seven injected faults?
 
     python -m benchmarks.bench_kaggle [--backbone FOLDER] [--only NAME,NAME] [--out FILE]
 
 Each run is `solve --recipe kaggle` in the simulated Kaggle of `tests/kaggle_simulation`: network cut, read-only input,
-small disk, hidden tasks whose outputs only the judge has. Eight are left alone, at budgets of 1 to 4 minutes; each hurt
-comes twice. Runs already in the folder are not made again. About 45 minutes on 2 cores. Exit code 1 if a promise was
-broken.
+small disk, hidden tasks whose outputs only the judge has. Eight are undisturbed, at budgets of 1 to 4 minutes; each
+fault comes twice. Runs already in the folder are not made again. About 45 minutes on 2 cores. Exit code 1 if a promise
+was broken.
 """
 
 import json
@@ -19,24 +19,24 @@ from typing import Annotated
 import typer
 
 from pipeline.runtime.provenance import processor, versions
-from tests.kaggle_simulation.injected_faults import HURTS
+from tests.kaggle_simulation.injected_faults import FAULTS
 from tests.kaggle_simulation.simulation import EVALUATION_TASKS, Outcome, shipped_backbone, simulate
 from tests.kaggle_simulation.watch import Look
 
 UNDISTURBED = "undisturbed"
 MINUTES = (1, 1, 2, 2, 3, 3, 4, 4)
-TIMES_HURT = 2
+TIMES_PER_FAULT = 2
 HEAD = (
     "run", "budget, s", "used, s", "left over, s", "margin, s", "exit", "valid at looks", "answered", "solved",
-    "hurt at, s", "solved then", "incident", "broken promises",
+    "fault at, s", "solved then", "incident", "broken promises",
 )  # fmt: skip
 
 
 def plan_runs(only: list[str]) -> list[tuple[str, int, float]]:
     """(name, which one of that name, budget in seconds) of each run, those named or all."""
     alone = [(UNDISTURBED, number, 60.0 * minutes) for number, minutes in enumerate(MINUTES, 1)]
-    hurt = [(name, number, hurt.budget) for name, hurt in HURTS.items() for number in range(1, TIMES_HURT + 1)]
-    return [run for run in (*alone, *hurt) if not only or run[0] in only]
+    fault = [(name, number, fault.budget) for name, fault in FAULTS.items() for number in range(1, TIMES_PER_FAULT + 1)]
+    return [run for run in (*alone, *fault) if not only or run[0] in only]
 
 
 def run_once(name: str, number: int, budget: float, backbone: Path, folder: Path) -> Outcome:
@@ -46,7 +46,7 @@ def run_once(name: str, number: int, budget: float, backbone: Path, folder: Path
     if file.exists():
         return read_outcome(file)
     shutil.rmtree(root, ignore_errors=True)  # what a benchmark that was ended has left
-    outcome = simulate(root.resolve(), budget, HURTS.get(name), backbone)
+    outcome = simulate(root.resolve(), budget, FAULTS.get(name), backbone)
     file.write_text(json.dumps(asdict(outcome)))
     return outcome
 
@@ -60,16 +60,16 @@ def read_outcome(file: Path) -> Outcome:
 def describe(outcomes: list[Outcome], command: str) -> str:
     """The result file's text."""
     alone = [outcome for outcome in outcomes if outcome.name == UNDISTURBED]
-    hurt = [outcome for outcome in outcomes if outcome.name != UNDISTURBED]
+    fault = [outcome for outcome in outcomes if outcome.name != UNDISTURBED]
     made = versions()
     lines = [
         f"# A run that nobody watches: `{command}`",
         "",
-        f"**{count_good(hurt)} of {len(hurt)} hurts survived, {count_good(alone)} of {len(alone)} undisturbed runs in "
-        "order**: a complete and valid submission within 10 s and at every look (5 a second) until the end, in both "
-        "places it is written to; no worse than the last pass (no fewer outputs right than before the hurt, unless the "
-        "last pass was done after it and has answers of its own); exit code 0; the margin of the budget left over, "
-        "counted from outside; no process left behind; the hurt noticed and said.",
+        f"**{count_good(fault)} of {len(fault)} faults survived, {count_good(alone)} of {len(alone)} undisturbed runs "
+        "in order**: a complete and valid submission within 10 s and at every look (5 a second) until the end, in both "
+        "places it is written to; no worse than the last pass (no fewer outputs right than before the fault, unless "
+        "the last pass was done after it and has answers of its own); exit code 0; the margin of the budget left over, "
+        "counted from outside; no process left behind; the fault noticed and said.",
         "",
         f"Hidden: the 25 tasks of the `cpu` recipe (31 test outputs: `solved` counts these) and the {EVALUATION_TASKS} "
         "smallest of ARC-AGI-2's public evaluation.",
@@ -93,11 +93,11 @@ def count_good(outcomes: list[Outcome]) -> int:
 def describe_outcome(outcome: Outcome) -> str:
     """A line of the table."""
     valid = len(outcome.looks) - len(outcome.invalid)
-    hurt = ("", "") if outcome.hurt_at is None else (f"{outcome.hurt_at:.0f}", str(outcome.solved_then))
+    fault = ("", "") if outcome.fault_at is None else (f"{outcome.fault_at:.0f}", str(outcome.solved_then))
     cells = [
         outcome.name, f"{outcome.budget:.0f}", f"{outcome.used:.1f}", f"{outcome.kept:.1f}", f"{outcome.margin:.1f}",
         str(outcome.exit), f"{valid} of {len(outcome.looks)}", f"{outcome.answered} of {outcome.inputs}",
-        f"{outcome.solved} of {outcome.judged}", *hurt, str(len(outcome.incidents)),
+        f"{outcome.solved} of {outcome.judged}", *fault, str(len(outcome.incidents)),
         "; ".join(outcome.complaints()).replace("\n", " ") or "none",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
@@ -107,13 +107,13 @@ def main(
     backbone: Annotated[
         Path | None, typer.Option(help="A checkpoint to start from; by default the one shipped")
     ] = None,
-    only: Annotated[str, typer.Option(help=f"Of {UNDISTURBED}, {', '.join(HURTS)}")] = "",
+    only: Annotated[str, typer.Option(help=f"Of {UNDISTURBED}, {', '.join(FAULTS)}")] = "",
     folder: Annotated[Path, typer.Option("--runs", help="Where the runs lie")] = Path("runs/kaggle"),
     out: Annotated[Path | None, typer.Option(help="Write the text here too")] = None,
 ) -> None:
     """Run the simulated Kaggle again and again."""
     names = [name.strip() for name in only.split(",") if name.strip()]
-    if unknown := sorted(set(names) - {UNDISTURBED, *HURTS}):
+    if unknown := sorted(set(names) - {UNDISTURBED, *FAULTS}):
         raise typer.BadParameter(f"{', '.join(unknown)}: no such run")
     outcomes = []
     for name, number, budget in plan_runs(names):

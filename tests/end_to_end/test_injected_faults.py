@@ -1,4 +1,5 @@
-"""A run that nobody watches, simulated whole: left alone it solves tasks, hurt it ends well and loses nothing."""
+"""An unattended run, simulated whole: undisturbed it solves tasks; with an injected fault it ends well and loses
+nothing."""
 
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.kaggle_simulation.injected_faults import HURTS
+from tests.kaggle_simulation.injected_faults import FAULTS
 from tests.kaggle_simulation.sandbox import CHECKOUT
 from tests.kaggle_simulation.simulation import shipped_backbone, simulate, simulate_notebook
 
@@ -30,16 +31,16 @@ def test_left_alone_it_solves_some_tasks_in_time(tmp_path: Path) -> None:
     assert solved > 0
 
 
-@pytest.mark.parametrize("name", HURTS)
+@pytest.mark.parametrize("name", FAULTS)
 def test_hurt_it_ends_in_time_with_what_it_had_reached(name: str, tmp_path: Path) -> None:
-    outcome = simulate(tmp_path / "kaggle", HURTS[name].budget, HURTS[name], shipped_backbone())
+    outcome = simulate(tmp_path / "kaggle", FAULTS[name].budget, FAULTS[name], shipped_backbone())
     assert outcome.complaints() == []
-    assert outcome.asked_last if HURTS[name].from_scratch else outcome.answered > 0
+    assert outcome.asked_last if FAULTS[name].from_scratch else outcome.answered > 0
 
 
 def test_one_of_two_processes_is_killed_and_both_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two with two threads each would mostly wait for each other
-    killed = replace(HURTS["trainer killed"], leaves="one of its processes was killed")
+    killed = replace(FAULTS["trainer killed"], leaves="one of its processes was killed")
     outcome = simulate(tmp_path / "kaggle", killed.budget, killed, shipped_backbone(), processes=2)
     assert outcome.complaints() == []
     assert outcome.answered > 0
@@ -60,7 +61,7 @@ def test_the_notebook_does_both_runs_from_what_is_uploaded(rerun: bool, bundle: 
     notebook = CHECKOUT / "notebooks" / "kaggle_submission.ipynb"
     outcome = simulate_notebook(tmp_path / "kaggle", notebook, bundle, 120, rerun)
     assert outcome.complaints() == []
-    assert (outcome.answered > 0) == rerun, "the commit run leaves the filler"
+    assert (outcome.answered > 0) == rerun, "the commit run leaves the placeholder"
     cells = nbformat.read(tmp_path / "kaggle" / "executed.ipynb", as_version=4).cells
     said = "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
     assert ("not the scored run" in said) == (not rerun)

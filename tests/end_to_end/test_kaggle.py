@@ -1,4 +1,4 @@
-"""The simulated Kaggle is what it says: the real files, no network, a judge that notices, hurts that hurt."""
+"""The simulated Kaggle is what it says: the real files, no network, a judge that notices, faults that take effect."""
 
 import hashlib
 import json
@@ -19,9 +19,9 @@ from pipeline.config.run_config import override
 from pipeline.recipes.registry import RECIPES
 from submissions.submission_file import placeholder_submission, write_submission
 from tests.kaggle_simulation.injected_faults import (
-    HURTS,
+    FAULTS,
+    Fault,
     Going,
-    Hurt,
     break_task,
     corrupt_checkpoint,
     fill_disk,
@@ -177,8 +177,8 @@ GOOD = Outcome("", 60.0, exit=0, used=50.0, looks=[Look(1.0, "", 0, 0), Look(50.
         ({"looks": [Look(11.0, "", 0, 0)]}, "after 11.0 s"),
         ({"looks": []}, "after inf s"),
         ({"looks": [Look(1.0, "", 0, 0), Look(2.0, "cut short", 0, 0)]}, "not valid at 1 looks"),
-        ({"solved_then": 6, "hurt_at": 9.0}, "5 solved, and 6 before the hurt"),
-        ({"solved_then": 6, "hurt_at": 9.0, "passed_since": True}, ""),
+        ({"solved_then": 6, "fault_at": 9.0}, "5 solved, and 6 before the fault"),
+        ({"solved_then": 6, "fault_at": 9.0, "passed_since": True}, ""),
         ({"struck": False}, "never came"),
         ({"left": 1}, "left behind"),
         ({"unfelt": "killed"}, "it does not say 'killed'"),
@@ -319,12 +319,16 @@ def test_a_run_is_followed_hurt_once_and_cleared_away(tmp_path: Path, tasks: lis
     task = replace(tasks[0], id="t", tests=tasks[0].tests[:1])
     made, outcome = Fake(tmp_path / "run", ["train"]), Outcome("trainer killed", 20.0)
     follow(
-        made.process, made.going, Watch([made.folder / "submission.json"], [task], [task]), outcome, HURTS[outcome.name]
+        made.process,
+        made.going,
+        Watch([made.folder / "submission.json"], [task], [task]),
+        outcome,
+        FAULTS[outcome.name],
     )
     assert (outcome.exit, outcome.left, outcome.struck) == (0, 0, True)
     assert made.code_of_child() == -9
-    assert outcome.hurt_at is not None
-    assert outcome.hurt_at < outcome.used < 10
+    assert outcome.fault_at is not None
+    assert outcome.fault_at < outcome.used < 10
 
 
 def test_a_run_that_hangs_is_ended_and_what_it_leaves_is_counted(tmp_path: Path, tasks: list[Task]) -> None:
@@ -345,16 +349,16 @@ def test_the_benchmark_does_every_hurt_twice_and_keeps_what_it_has(
     assert len(set(runs)) == 22
     made: list[str] = []
 
-    def simulate(root: Path, budget: float, hurt: Hurt | None, backbone: Path) -> Outcome:
+    def simulate(root: Path, budget: float, fault: Fault | None, backbone: Path) -> Outcome:
         root.mkdir(parents=True)
         made.append(root.name)
-        return replace(GOOD, name=hurt.name if hurt else "undisturbed", budget=budget, solved_then=6 if hurt else 0)
+        return replace(GOOD, name=fault.name if fault else "undisturbed", budget=budget, solved_then=6 if fault else 0)
 
     monkeypatch.setattr(bench_kaggle, "simulate", simulate)
     first, again = ([bench_kaggle.run_once(*run, tmp_path, tmp_path) for run in runs] for _ in range(2))
     assert first == again
     assert len(made) == 22, "none was made twice"
     text = bench_kaggle.describe(first, "command")
-    assert "**0 of 14 hurts survived, 8 of 8 undisturbed runs in order**" in text
+    assert "**0 of 14 faults survived, 8 of 8 undisturbed runs in order**" in text
     assert "| undisturbed | 240 | 50.0 | 190.0 | 4.8 | 0 | 2 of 2 | 0 of 0 | 5 of 0 |" in text
-    assert text.count("5 solved, and 6 before the hurt") == 14
+    assert text.count("5 solved, and 6 before the fault") == 14

@@ -1,4 +1,4 @@
-"""What may happen to a run: seven hurts, each with its moment. A run that is going comes in; it goes on hurt.
+"""Seven faults that are injected into a run, each at its moment.
 
 Children are found by their command lines among the descendants of the process that the user started.
 """
@@ -63,8 +63,8 @@ class Going:
 
 
 @dataclass(frozen=True)
-class Hurt:
-    """One hurt: done to the folders before the start, or to the run when its moment has come.
+class Fault:
+    """One fault: done to the folders before the start, or to the run when its moment has come.
 
     leaves: what the run says of it
     budget: seconds that show it: until its moment, and long enough to go on from it
@@ -137,15 +137,15 @@ def stop_predictor(run: Going) -> None:
     run.stage(*LAST_PASS).send_signal(signal.SIGSTOP)
 
 
-HURTS = {
-    hurt.name: hurt
-    for hurt in (
-        Hurt("trainer killed", "killed by signal 9", strike=kill_trainer),
-        Hurt("out of memory", "half as much", strike=take_memory),
-        Hurt("disk full", "space", strike=fill_disk),
-        Hurt("checkpoint corrupt", "cut short or altered", strike=corrupt_checkpoint),
-        Hurt("backbone truncated", "the backbone cannot be used", 60.0, before=truncate_backbone, from_scratch=True),
-        Hurt("task malformed", "cannot be read", 60.0, before=break_task),
-        Hurt("clock runs out", "not done in time", moment=Going.predicts_last, strike=stop_predictor),
+FAULTS = {
+    fault.name: fault
+    for fault in (
+        Fault("trainer killed", "killed by signal 9", strike=kill_trainer),
+        Fault("out of memory", "half as much", strike=take_memory),
+        Fault("disk full", "space", strike=fill_disk),
+        Fault("checkpoint corrupt", "cut short or altered", strike=corrupt_checkpoint),
+        Fault("backbone truncated", "the backbone cannot be used", 60.0, before=truncate_backbone, from_scratch=True),
+        Fault("task malformed", "cannot be read", 60.0, before=break_task),
+        Fault("clock runs out", "not done in time", moment=Going.predicts_last, strike=stop_predictor),
     )
 }

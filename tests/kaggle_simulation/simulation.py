@@ -1,4 +1,4 @@
-"""One simulated run: a layout, a budget and perhaps a hurt come in, what became of it goes out."""
+"""One simulated run: a layout, a budget and perhaps a fault come in, the outcome goes out."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import psutil
 from pipeline.config.run_config import UnattendedSettings
 from pipeline.config.setting_names import flatten
 from pipeline.recipes.small import cpu_trm
-from tests.kaggle_simulation.injected_faults import Going, Hurt
+from tests.kaggle_simulation.injected_faults import Fault, Going
 from tests.kaggle_simulation.layout import Kaggle, hidden_tasks, lay_out, learnable_tasks
 from tests.kaggle_simulation.sandbox import CHECKOUT, Sandbox
 from tests.kaggle_simulation.watch import FIRST_WITHIN, Look, Watch
@@ -47,9 +47,9 @@ SETTINGS = flatten(asdict(cpu_trm().model), "model.") | {
 class Outcome:
     """What became of a run. Seconds are counted from outside, the start of the process included.
 
-    unfelt: what the run should say of the hurt and does not
+    unfelt: what the run should say of the fault and does not
     asked_last: whether answers of the last pass were voted, such as they are
-    passed_since: whether the last pass answered all after the hurt; it has answers of its own, by chance perhaps worse
+    passed_since: whether the last pass answered all after the fault; it has answers of its own, by chance perhaps worse
     """
 
     name: str
@@ -61,7 +61,7 @@ class Outcome:
     inputs: int = 0
     solved: int = 0
     judged: int = 0
-    hurt_at: float | None = None
+    fault_at: float | None = None
     solved_then: int = 0
     asked_last: bool = False
     passed_since: bool = False
@@ -98,9 +98,9 @@ class Outcome:
             f"{self.kept:.1f} s of the budget were left over, less than {self.margin:.1f}": self.kept < self.margin,
             f"the first submission came after {first:.1f} s": first > self.due,
             f"not valid at {len(self.invalid)} looks: {self.invalid[:1]}": bool(self.invalid),
-            f"{self.solved} solved, and {self.solved_then} before the hurt": self.solved < self.solved_then
+            f"{self.solved} solved, and {self.solved_then} before the fault": self.solved < self.solved_then
             and not self.passed_since,
-            "the moment for the hurt never came": not self.struck,
+            "the moment for the fault never came": not self.struck,
             f"{self.left} processes were left behind": self.left > 0,
             f"it does not say '{self.unfelt}'": bool(self.unfelt),
         }
@@ -108,16 +108,16 @@ class Outcome:
 
 
 def simulate(
-    root: Path, budget: float, hurt: Hurt | None = None, backbone: Path | None = None, processes: int | None = None
+    root: Path, budget: float, fault: Fault | None = None, backbone: Path | None = None, processes: int | None = None
 ) -> Outcome:
-    """Lay out a scored run under a new folder, let `solve --recipe kaggle` work on it, hurt it, and judge.
+    """Lay out a scored run under a new folder, let `solve --recipe kaggle` work on it, inject the fault, and judge.
 
     What was said is kept in ROOT/said.txt, and the run's small files in ROOT/kept.
     """
     kaggle = lay_out(root, hidden_tasks(EVALUATION_TASKS), backbone)
-    if hurt and hurt.before:
-        hurt.before(kaggle)
-    outcome = Outcome(hurt.name if hurt else "undisturbed", budget, unfelt=hurt.leaves if hurt else "")
+    if fault and fault.before:
+        fault.before(kaggle)
+    outcome = Outcome(fault.name if fault else "undisturbed", budget, unfelt=fault.leaves if fault else "")
     with Sandbox(kaggle) as sandbox:
         run, out = kaggle.scratch / "run", kaggle.working / SUBMISSION
         folder = sandbox.outside(run)
@@ -125,7 +125,7 @@ def simulate(
         words = solve_words(kaggle, budget, run, out) + (["--processes", str(processes)] if processes else [])
         process = sandbox.start(words, kaggle.environment(rerun=True), root / SAID)
         going = Going(psutil.Process(process.pid), folder, sandbox.outside(kaggle.scratch))
-        follow(process, going, watch, outcome, hurt)
+        follow(process, going, watch, outcome, fault)
         keep(folder, root / KEPT)
     judge(watch, outcome, root)
     return outcome
@@ -174,17 +174,17 @@ def setting_texts() -> list[str]:
     return [f"{name}={json.dumps(value)}" for name, value in SETTINGS.items()]
 
 
-def follow(process: subprocess.Popen[bytes], going: Going, watch: Watch, outcome: Outcome, hurt: Hurt | None) -> None:
-    """Look at the submission until the process ends, and hurt it at the moment for that."""
+def follow(process: subprocess.Popen[bytes], going: Going, watch: Watch, outcome: Outcome, fault: Fault | None) -> None:
+    """Look at the submission until the process ends, and inject the fault at its moment."""
     begun, family = time.monotonic(), set[psutil.Process]()
-    struck = hurt is None or hurt.strike is None
+    struck = fault is None or fault.strike is None
     while process.poll() is None and (now := time.monotonic() - begun) < outcome.budget + OVERTIME:
         watch.look(now)
         family |= set(going.descendants())
-        if not struck and hurt and hurt.strike and hurt.moment(going):
-            outcome.hurt_at, outcome.solved_then = now, watch.last.solved
+        if not struck and fault and fault.strike and fault.moment(going):
+            outcome.fault_at, outcome.solved_then = now, watch.last.solved
             with suppress(psutil.NoSuchProcess):  # it ended just now: another moment will come
-                hurt.strike(going)
+                fault.strike(going)
                 struck = True
         time.sleep(POLL_INTERVAL)
     outcome.used, outcome.exit, outcome.struck = time.monotonic() - begun, process.poll(), struck

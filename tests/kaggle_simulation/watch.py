@@ -62,9 +62,9 @@ class Watch:
 
 
 def count_answered(submission: Submission) -> int:
-    """Test inputs with an answer that is not the filler."""
-    filler = {"attempt_1": PLACEHOLDER, "attempt_2": PLACEHOLDER}
-    return sum(entry != filler for entries in submission.values() for entry in entries)
+    """Test inputs with an answer that is not the placeholder."""
+    placeholder = {"attempt_1": PLACEHOLDER, "attempt_2": PLACEHOLDER}
+    return sum(entry != placeholder for entries in submission.values() for entry in entries)
 
 
 def count_solved(submission: Submission, judged: Sequence[Task]) -> int:
