@@ -40,7 +40,7 @@ SETTINGS = {
 }
 KEEP_ALL = (
     "from functools import partial; import pipeline.training.trainer as stage; from pipeline.__main__ import main; "
-    "stage.Keeper = partial(stage.Keeper, keep=10**9); main()"
+    "stage.CheckpointManager = partial(stage.CheckpointManager, keep=10**9); main()"
 )
 """The same program as `python -m pipeline`, but it keeps every checkpoint."""
 

@@ -107,10 +107,10 @@ def test_each_budget_plans_its_steps() -> None:
 
 
 def test_seconds_end_training_and_fit_the_schedule_to_them() -> None:
-    record = run_trial(Trial("x", TINY, "six[:2]", tuple(find_tasks("six", limit=2)), 0, Allowance("seconds", 0.4)))
+    record = run_trial(Trial("x", TINY, "six[:2]", tuple(find_tasks("six", limit=2)), 0, Allowance("seconds", 1.0)))
     assert 1 < record["steps"] < 1000
-    assert record["seconds"] < 5
-    assert record["budget"] == {"unit": "seconds", "amount": 0.4}
+    assert record["seconds"] < 20
+    assert record["budget"] == {"unit": "seconds", "amount": 1.0}
 
 
 @pytest.mark.usefixtures("in_this_process")

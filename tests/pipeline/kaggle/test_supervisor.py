@@ -80,7 +80,7 @@ def test_a_run_from_placeholders_to_predictions_without_torch(tmp_path: Path) ->
     begin = time.monotonic()
     process = start(file, run, "train.steps=6", "train.log_every=2", budget="3m")
     while not (run / "submission.json").exists():
-        assert time.monotonic() - begin < 10
+        assert time.monotonic() - begin < 30
         time.sleep(0.05)
     assert complete(run / "submission.json", file)
     output, _ = process.communicate(timeout=170)
