@@ -31,6 +31,12 @@ def write_file(path: Path, text: str) -> None:
     sync(path.parent)
 
 
+def refuse_existing(path: Path, option: str = "--out") -> None:
+    """Raise a UserError if there is something at `path`, which is not overwritten; `option` names another path."""
+    if path.exists():
+        raise UserError(f"{path} exists already and is not overwritten", f"name another path with {option}")
+
+
 @contextmanager
 def new_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
     """Yield an empty folder to fill; it is renamed to `folder` at the end of the block, or removed after an exception.

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from augment import SeenTasks
-from augment.errors import UserError
-from augment.storage import read_json, write_file
+from augment.storage import read_json, refuse_existing, write_file
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from pipeline.runtime.provenance import versions
 from pipeline.runtime.run_folder import read_metrics
@@ -69,8 +68,7 @@ def _mean_of_trained(id_rows: Tensor) -> Tensor:
 
 def require_new_folder(folder: Path) -> None:
     """Raise a UserError if the folder exists."""
-    if folder.exists():
-        raise UserError(f"{folder}: exists already and is not overwritten", "name another folder with --out")
+    refuse_existing(folder)
 
 
 def describe_training(run: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from augment import MAX_PAIRS, Duplicates, FixedColours, OnLeak, Selection
+from augment.storage import refuse_existing
 from pipeline.cli.app import (
     Limit,
     MaxSide,
@@ -114,5 +115,4 @@ def _check_build(
         raise ConfigError(
             "build: --format published cannot export an extended set, which has no test outputs", "build from sources"
         )
-    if out.exists():
-        raise ConfigError(f"{out} exists already and is not overwritten", "name another folder with --out")
+    refuse_existing(out)

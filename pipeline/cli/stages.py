@@ -8,6 +8,7 @@ import typer
 
 from augment import Selection, load_tasks, open_puzzle_set
 from augment.sources.load import find_source_label
+from augment.storage import refuse_existing
 from pipeline.cli.app import (
     BudgetText,
     CheckpointFolder,
@@ -132,8 +133,8 @@ def tasks_command(
     limit: Limit = None,
 ) -> None:
     """Check a source and count its tasks; --html draws them."""
-    if html and html.exists():
-        raise ConfigError(f"{html} exists already and is not overwritten", "name another file with --html")
+    if html:
+        refuse_existing(html, "--html")
     loaded = load_tasks(source, Selection(**selected(tasks, max_side, limit)))
     console = Console()
     console.show(describe_tasks(source, loaded))

@@ -22,7 +22,7 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-from augment.storage import new_folder, write_file, write_json
+from augment.storage import new_folder, refuse_existing, write_file, write_json
 from pipeline.config.run_config import ConfigError
 from pipeline.runtime.console import Console
 from pipeline.runtime.provenance import COMMIT_FILE, versions
@@ -162,8 +162,7 @@ def _refuse_options(out: Path, owner: str | None, slug: str) -> None:
         raise ConfigError(
             f"{CHECKOUT} is not a checkout, and a bundle is built from one", "clone the repository and run it there"
         )
-    if out.exists():
-        raise ConfigError(f"{out} exists already and is not overwritten", "name another folder with --out")
+    refuse_existing(out)
     if not SLUG.fullmatch(slug):
         raise ConfigError(
             f"--slug {slug}: Kaggle takes 3 to 50 characters of a-z, 0-9 and -", "name another, for example arc-trm"

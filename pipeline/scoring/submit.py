@@ -8,7 +8,7 @@ from rich.table import Table
 from augment import Selection, Task, load_tasks
 from augment.errors import UserError
 from augment.sources.load import find_source_label
-from augment.storage import read_json, write_json
+from augment.storage import read_json, refuse_existing, write_json
 from pipeline.config.run_config import RunConfig
 from pipeline.runtime.console import Console
 from pipeline.runtime.run_folder import RunFolder, read_metrics
@@ -70,8 +70,7 @@ def vote_file(folders: list[Path], source: str, selection: Selection, ranker: st
     Raises:
         UserError: `out` exists already.
     """
-    if out.exists():
-        raise UserError(f"{out}: exists already and is not overwritten", "name another file with --out")
+    refuse_existing(out)
     predictions = read_pooled(folders)
     tasks = load_tasks(source, selection)
     ballot = vote(predictions, tasks, ranker)

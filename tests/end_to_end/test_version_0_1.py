@@ -9,6 +9,8 @@ import pytest
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from pipeline.config.run_config import override
+from pipeline.recipes.registry import recipe
 from submissions import read_predictions
 from tests.helpers.commands import run
 from tests.helpers.paths import GOLDEN
@@ -24,6 +26,11 @@ SMALL = [
 ]
 RUN = ("solve", "--recipe", "smoke", *SMALL, "--set", "train.steps=600", "--set", "train.checkpoint_every=595")
 ENSEMBLE = ("solve", "--recipe", "smoke_symbols", *SMALL, "--set", "ensemble=2", "--set", "train.steps=300")
+SIZES = [
+    word
+    for size in ("heads=2", "id_slots=1", "h_cycles=1", "l_cycles=2", "max_steps=2")
+    for word in ("--set", f"model.{size}")
+]
 TASKS = ("arc-agi-1/training", "--max-side", "3", "--limit", "4")
 
 
@@ -107,11 +114,24 @@ def test_a_trunk_starts_training(old: Path) -> None:
 
 
 def test_a_published_checkpoint_is_converted_the_same(tmp_path: Path) -> None:
-    sizes = ("heads=2", "id_slots=1", "h_cycles=1", "l_cycles=2", "max_steps=2")
-    changes = [word for size in sizes for word in ("--set", f"model.{size}")]
-    assert run("convert", OLD / "published.safetensors", "--out", tmp_path / "converted", *changes) == 0
+    assert run("convert", OLD / "published.safetensors", "--out", tmp_path / "converted", *SIZES) == 0
     for name in ("model", "ids"):
         file = f"{name}.safetensors"
         assert_close(load_file(tmp_path / "converted" / file), load_file(OLD / "converted" / file), rtol=0, atol=0)
     loaded = ("--puzzles", OLD / "finished" / "puzzles", "--checkpoint", OLD / "converted")
     assert run("predict", *loaded, "--out", tmp_path / "predictions") == 2, "it has no ID rows"
+
+
+def test_old_commands_and_options_keep_working(tmp_path: Path) -> None:
+    assert run("trunk", OLD / "finished" / "checkpoints" / "final", "--out", tmp_path / "trunk") == 0
+    assert run("convert", OLD / "published.safetensors", "--out", tmp_path / "other", *SIZES, "--trunk-only") == 0
+    before = load_file(OLD / "trunk" / "model.safetensors")
+    assert_close(load_file(tmp_path / "trunk" / "model.safetensors"), before, rtol=0, atol=0)
+    assert load_file(tmp_path / "other" / "model.safetensors").keys() == before.keys()
+
+
+def test_old_settings_and_recipes_keep_working() -> None:
+    changed = override(recipe("smoke_gram"), {"train.evidence.told": "all", "train.evidence.untold": 0.0})
+    assert (changed.train.evidence.posterior, changed.train.evidence.prior_share) == ("all", 0.0)
+    assert recipe("kaggle_trunk") == recipe("kaggle_backbone")
+    assert recipe("kaggle_trunk_small") == recipe("kaggle_backbone_small")
