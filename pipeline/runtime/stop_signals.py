@@ -36,7 +36,7 @@ def end_with(process: int) -> None:
 
 
 class StopSignals:
-    """Whether SIGTERM or SIGINT (Ctrl-C) was received. A second Ctrl-C ends the process at once.
+    """Whether SIGTERM or SIGINT (Ctrl-C) was received. Once one of them was, a Ctrl-C ends the process at once.
 
     A second SIGTERM does not, because a launcher and the system may both send one.
     """
@@ -59,7 +59,6 @@ class StopSignals:
                 signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        """Note the signal, and let a second Ctrl-C end the process at once."""
+        """Note the signal, and let the next Ctrl-C end the process at once."""
         self.received = signal.Signals(number)
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -144,8 +144,8 @@ def test_trajectories_of_learnt_noise_are_voted_and_ranked_by_value(tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--recipe", "smoke_gram", "--set", "predict.temperature=0"), "set a temperature above 0"),
-        (("--recipe", "smoke", "--set", "predict.trajectories=2"), "set the noise too"),
+        (("--recipe", "smoke_gram", "--set", "predict.temperature=0"), "set predict.temperature above 0"),
+        (("--recipe", "smoke", "--set", "predict.trajectories=2"), "set noise too"),
         (("--recipe", "smoke", "--set", "predict.ranker=value"), "needs the value head"),
         (("--recipe", "smoke", "--set", "train.evidence.posterior=none"), "should be 'charged' or 'all'"),
         (("--recipe", "smoke", "--set", "train.evidence.kl_weight=-1"), "kl_weight = -1.0: must be 0 or more"),
