@@ -41,10 +41,10 @@ def test_the_wheel_holds_every_file_and_its_commit(bundle_folder: Path) -> None:
         assert wheel.read("pipeline/commit.txt").decode().strip() == find_commit()
     folders = {name: "augment/data" if name == "data" else name for name in shipped()}
     files = {
-        f"{folders[name]}/{file.name}"
+        f"{folders[name]}/{file.relative_to(CHECKOUT / name)}"
         for name in folders
-        for file in (CHECKOUT / name).iterdir()
-        if file.is_file() and file.name != "commit.txt"
+        for file in (CHECKOUT / name).rglob("*")
+        if file.is_file() and file.name != "commit.txt" and "__pycache__" not in file.parts
     }
     assert names == files | {"pipeline/commit.txt"}
 
