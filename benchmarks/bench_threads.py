@@ -1,9 +1,9 @@
 """What it costs that OpenMP's threads sleep while they wait (OMP_WAIT_POLICY=passive), and what it saves.
 
-    python -m benchmarks.bench_threads [--pairs 5] [--steps 60] [--out FILE]
+    python -m benchmarks.bench_threads [--pairs 5] [--busy-pairs 1] [--steps 24] [--out FILE]
 
 The recipe trains on all cores, once with the policy that `import pipeline` sets and once without (torch is imported
-first, which reads the variable), in turn. Every pair is repeated beside another process that keeps one core busy. The
+first, which reads the variable), in turn; and again beside another process that keeps one core busy. The
 seconds are those of the steps, from metrics.jsonl. Nothing else should run.
 """
 
@@ -68,7 +68,8 @@ def describe(title: str, results: list[dict[str, float]]) -> str:
 
 def main(
     pairs: Annotated[int, typer.Option(min=1)] = 5,
-    steps: Annotated[int, typer.Option(min=20)] = 60,
+    busy_pairs: Annotated[int, typer.Option(min=1)] = 1,
+    steps: Annotated[int, typer.Option(min=20)] = 24,
     recipe: Annotated[str, typer.Option()] = "cpu_trm",
     out: Annotated[Path | None, typer.Option(help="Write the table here too")] = None,
 ) -> None:
@@ -76,11 +77,12 @@ def main(
     about = versions()
     rows = [
         describe("alone", measure(pairs, steps, recipe, busy=False)),
-        describe("beside a process that keeps one core busy", measure(pairs, steps, recipe, busy=True)),
+        describe("beside a process that keeps one core busy", measure(busy_pairs, steps, recipe, busy=True)),
     ]
     text = "\n".join(
         [
-            f"# `python -m benchmarks.bench_threads --pairs {pairs} --steps {steps} --recipe {recipe}`",
+            f"# `python -m benchmarks.bench_threads --pairs {pairs} --busy-pairs {busy_pairs} --steps {steps} "
+            f"--recipe {recipe}`",
             "",
             "| training | passive, s | not set, s | ratio, median of pairs (lowest to highest) |",
             "|---|---|---|---|",
