@@ -2,9 +2,8 @@
 
     python -m benchmarks.bench_threads [--pairs 5] [--busy-pairs 1] [--steps 24] [--out FILE]
 
-The recipe trains on all cores, once with the policy that `import pipeline` sets and once without (torch is imported
-first, which reads the variable), in turn; and again beside another process that keeps one core busy. The
-seconds are those of the steps, from metrics.jsonl. Nothing else should run.
+The recipe trains on all cores with and without the variable, in turn; and again beside another process that keeps one
+core busy. The seconds are those of the steps, from metrics.jsonl. Nothing else should run.
 """
 
 import json
@@ -21,10 +20,8 @@ import typer
 from augment.storage import write_file
 from pipeline.runtime.provenance import versions
 
-COMMANDS = {
-    "passive": [sys.executable, "-m", "pipeline"],
-    "not set": [sys.executable, "-c", "import torch; from pipeline.cli.main import main; main()"],
-}
+POLICIES = {"passive": {"OMP_WAIT_POLICY": "passive"}, "not set": {}}
+COMMAND = [sys.executable, "-m", "pipeline"]
 BUSY = "while True: pass"
 
 
@@ -34,7 +31,7 @@ def train(name: str, folder: Path, puzzles: Path, recipe: str, steps: int) -> fl
     settings = [f"train.steps={steps}", "train.log_every=1", "ensemble=1", "budget=null"]
     words = ["train", "--puzzles", str(puzzles), "--recipe", recipe, "--run-dir", str(folder)]
     words += [word for setting in settings for word in ("--set", setting)]
-    subprocess.run([*COMMANDS[name], *words], env=environment, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*COMMAND, *words], env=environment | POLICIES[name], check=True, stdout=subprocess.DEVNULL)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return lines[-1]["seconds"] - lines[steps // 10]["seconds"]
 
@@ -45,11 +42,11 @@ def measure(pairs: int, steps: int, recipe: str, busy: bool) -> list[dict[str, f
     with TemporaryDirectory() as name:
         folder = Path(name)
         build = ["build", "--score", "arc-agi-1/training", "--max-side", "5", "--augmentations", "20"]
-        subprocess.run([*COMMANDS["passive"], *build, "--out", str(folder / "set")], check=True)
+        subprocess.run([*COMMAND, *build, "--out", str(folder / "set")], check=True)
         other = subprocess.Popen([sys.executable, "-c", BUSY]) if busy else None
         try:
             for pair in range(pairs):
-                runs = {policy: folder / f"{pair}-{policy.replace(' ', '-')}" for policy in COMMANDS}
+                runs = {policy: folder / f"{pair}-{policy.replace(' ', '-')}" for policy in POLICIES}
                 found.append(
                     {policy: train(policy, run, folder / "set", recipe, steps) for policy, run in runs.items()}
                 )
@@ -62,7 +59,7 @@ def measure(pairs: int, steps: int, recipe: str, busy: bool) -> list[dict[str, f
 def describe(title: str, results: list[dict[str, float]]) -> str:
     """A line of the table: medians, and the ratio pair by pair."""
     ratios = sorted(pair["passive"] / pair["not set"] for pair in results)
-    seconds = [f"{median(pair[policy] for pair in results):.1f}" for policy in COMMANDS]
+    seconds = [f"{median(pair[policy] for pair in results):.1f}" for policy in POLICIES]
     return f"| {title} | {' | '.join(seconds)} | {median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}) |"
 
 
