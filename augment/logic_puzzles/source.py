@@ -56,7 +56,7 @@ class Kind:
     Attributes:
         draw: draws a puzzle and its solution, both (side, side).
         identify: returns the same bytes for two puzzles exactly if they count as the same puzzle (`_kind`).
-        are_answers: checks solutions (n, side, side) of puzzles (n, side, side); returns (n,).
+        are_solutions: checks solutions (n, side, side) of puzzles (n, side, side); returns (n,).
         complete: returns all solutions (n, side, side) of a puzzle; None if every puzzle has only one.
     """
 

@@ -47,7 +47,7 @@ def recurse(
         l_cycles: how often an equation marked "* l_cycles" is repeated in each of these cycles.
         watch: called after every update; for an equation with a fixed point once, after it.
         add_noise: adds the noise of equations with "+ e"; None leaves it out.
-        settle: solves equations with "* fixed_point".
+        solve_fixed_point: solves equations with "* fixed_point".
 
     Returns:
         The new latents by name.
