@@ -8,7 +8,7 @@ from augment.contamination import Overlap, SeenTasks
 from augment.dihedral import DIHEDRAL_INVERSE, DIHEDRAL_PRODUCT, DIHEDRALS, TRANSPOSES, apply, invert, source_cell
 from augment.distinct import count_distinct, draw_augmentations, find_symmetries
 from augment.grid import COLOURS, MAX_SIDE, Grid, GridError, grid_hash, parse_grid
-from augment.logic_puzzles.source import describe_logic_puzzles
+from augment.logic_puzzles.recognition import describe_logic_puzzles
 from augment.merge import DroppedTask, Duplicates, LeakError, OnLeak, Role, SourcedTasks
 from augment.puzzle_set import MAX_PAIRS, PuzzleSet, open_puzzle_set, write_puzzle_set
 from augment.sources.load import SOURCES, SourceError, find_source_label, load_tasks

@@ -110,10 +110,10 @@ class _Settings:
 def _entries(sources: Sequence[SourcedTasks], settings: _Settings) -> list[Entry]:
     """Prepare the tasks of all sources for their roles: hide test outputs of scored tasks, draw pairs of train tasks.
 
-    No later step sees the test outputs of a scored task.
+    Of the later steps only the search for overlaps reads the test outputs of a scored task (`Entry.whole`).
     """
     return [
-        Entry(source.source, source.role, task.hidden(), whole=task.hidden())
+        Entry(source.source, source.role, task.hidden(), whole=task)
         if source.role == "scored"
         else Entry(source.source, source.role, _draw_pairs(task, settings), whole=task)
         for source in sources

@@ -4,7 +4,10 @@ Scored tasks have hidden test outputs and keep their IDs. Train tasks follow, or
 
 - The same task from two sources is taken once.
 - A different task whose ID is already used is renamed to "ID~2".
-- `on_leak` decides about a train task that contains a scored task (`augment.contamination`): stop, drop or allow.
+- `on_leak` decides about a train task that overlaps with a scored task (`augment.contamination`): stop, drop, allow.
+- Two scored tasks may overlap as well, because demonstrations are trained on. None of them is left out. Overlaps
+  between two sources stop the merge if `on_leak` is "stop"; all others are listed, and mark every score.
+- In lists of boards (Sudoku, Maze, N-Queens), boards that equal a test board are left out, unless `on_leak` is "allow".
 """
 
 from collections import defaultdict
@@ -13,6 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import Literal, NamedTuple, get_args
 
+from augment.board_overlap import find_test_boards, without_boards
 from augment.contamination import Overlap, SeenTasks, pairs_of
 from augment.errors import UserError
 from augment.task import Task, name_copy, original_id
@@ -45,10 +49,11 @@ class SourcedTasks:
 
 @dataclass(frozen=True)
 class Entry:
-    """A task to be merged, with its source and role. The test outputs of scored tasks are hidden.
+    """A task to be merged, with its source and role.
 
     Attributes:
-        whole: the task with all pairs of its source; `task` may have only a sample of them.
+        task: what the puzzle set gets. The test outputs of scored tasks are hidden.
+        whole: the task with all pairs and outputs of its source, which only the search for overlaps may read.
         old: whether the task belongs to the puzzle set that is extended.
     """
 
@@ -65,14 +70,15 @@ class Entry:
 
 
 class DroppedTask(NamedTuple):
-    """A task that was left out because it repeats another task's pairs or contains a scored task ("leaks").
+    """A task that was left out because it repeats another task's pairs or overlaps with a scored task ("leaks").
 
-    `task` is its ID in its source; `other` is the ID of the task that it repeats or contains.
+    With the reason "boards" it is one pair of a list of boards, named by its place, which equals a test board.
+    `task` is its ID in its source; `other` is the ID of the task that it repeats or overlaps with.
     """
 
     task: str
     source: str
-    reason: Literal["repeats", "leaks"]
+    reason: Literal["repeats", "leaks", "boards"]
     other: str
 
 
@@ -92,13 +98,13 @@ def merge(
 
     Args:
         entries: the entries of all sources and, when a set is extended, its old entries.
-        on_leak: what to do if a train task contains a scored task: raise an error, drop the train task, or keep it
-            and list the overlap in the result.
+        on_leak: what to do if a train task overlaps with a scored task: raise an error, drop the train task, or keep
+            it and list the overlap in the result.
         duplicates: whether to keep a train task that repeats the pairs of a train task with another ID.
         allowed: overlaps among the old entries that were allowed when the old set was built.
 
     Raises:
-        LeakError: if a train task contains a scored task and `on_leak` is "stop".
+        LeakError: if tasks of different sources overlap and `on_leak` is "stop".
         ValueError: if a task is scored twice or has no test input, or an old task would need another ID.
     """
     _check_choice("on_leak", on_leak, get_args(OnLeak))
@@ -107,15 +113,17 @@ def merge(
     train, dropped = _drop_repeated([entry for entry in entries if entry.role == "train"], duplicates)
     # Scored tasks come first, so that they keep their IDs and a train task with the same ID is renamed.
     unique = _make_ids_unique([*scored, *train])
+    if on_leak != "allow":
+        unique, boards = _leave_out_boards(unique)
+        dropped = [*dropped, *boards]
     train = unique[len(scored) :]
     scored = unique[: len(scored)]
     leaks = [leak for leak in find_leaks(scored, train) if leak not in allowed]
-    if leaks and on_leak == "stop":
-        raise LeakError(_describe_leaks(leaks, train))
+    if on_leak == "stop":
+        _refuse_leaks(leaks, unique)
     if on_leak == "drop":
         train, leaking_tasks = _drop_leaking(train, leaks)
         dropped = [*dropped, *leaking_tasks]
-        leaks = []
     _refuse_renamed(train, entries)
     merged = sorted([*scored, *train], key=lambda entry: entry.task.id)
     task_ids = {entry.task.id for entry in merged}
@@ -125,12 +133,14 @@ def merge(
 
 
 def find_leaks(scored: Iterable[Entry], train: Iterable[Entry]) -> list[Overlap]:
-    """Return each overlap of a scored task with a train task that contains it.
+    """Return each overlap of a scored task with a train task, or with the demonstrations of another scored task.
 
-    All pairs of the train task's source count, also those that were not drawn for training.
+    All pairs of the train task's source count, also those that were not drawn for training, and all test outputs of the
+    scored task's source.
     """
-    tasks = [entry.task for entry in scored]
-    return SeenTasks.remember(entry.whole for entry in train).find_all(tasks) if tasks else []
+    scored = list(scored)
+    trained = SeenTasks.remember((entry.whole for entry in train), (entry.task for entry in scored))
+    return trained.find_all(entry.whole for entry in scored) if scored else []
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -215,16 +225,52 @@ def _drop_leaking(train: list[Entry], leaks: list[Overlap]) -> tuple[list[Entry]
     return [entry for entry in train if entry.task.id not in scored_by_holder], dropped
 
 
-def _describe_leaks(leaks: list[Overlap], train: list[Entry]) -> str:
-    holders = {leak.holder for leak in leaks}
-    sources = sorted({entry.source for entry in train if entry.task.id in holders})
-    overlaps = ", ".join(str(leak._replace(holder=original_id(leak.holder))) for leak in leaks)
+def _leave_out_boards(entries: list[Entry]) -> tuple[list[Entry], list[DroppedTask]]:
+    """Return the new entries without boards that equal a test board, and these boards; old entries stay as they are."""
+    test_boards = find_test_boards(entry.task for entry in entries if entry.role == "scored")
+    remaining = []
+    dropped = []
+    for entry in entries:
+        if not test_boards or entry.old:
+            remaining.append(entry)
+            continue
+        trains_on_tests = entry.role == "train"
+        task, places = without_boards(entry.task, test_boards, trains_on_tests)
+        whole, _ = without_boards(entry.whole, test_boards, trains_on_tests)
+        remaining.append(replace(entry, task=task, whole=whole) if places else entry)
+        name = original_id(entry.task.id)
+        dropped += [DroppedTask(f"{name} pair {place}", entry.source, "boards", other) for place, other in places]
+    return remaining, dropped
+
+
+def _refuse_leaks(leaks: list[Overlap], entries: list[Entry]) -> None:
+    """Raise LeakError for overlaps with train tasks, and for those of scored tasks from different sources."""
+    by_id = {entry.task.id: entry for entry in entries}
+    with_train = [leak for leak in leaks if by_id[leak.holder].role == "train"]
+    if with_train:
+        raise LeakError(
+            f"{_describe_leaks(with_train, by_id)}: the score would be meaningless. Leave those train tasks out "
+            "(--on-leak drop), or train on them and have every score marked (--on-leak allow). Scored task = train "
+            f"task: {_list_leaks(with_train)}"
+        )
+    others = [leak for leak in leaks if by_id[leak.task].source != by_id[leak.holder].source]
+    if others:
+        raise LeakError(
+            f"{_describe_leaks(others, by_id)} to be scored too, whose demonstrations are trained on: score one "
+            "source at a time, or have every score marked (--on-leak allow). Scored task = trained task: "
+            f"{_list_leaks(others)}"
+        )
+
+
+def _describe_leaks(leaks: list[Overlap], by_id: dict[str, Entry]) -> str:
+    sources = sorted({by_id[leak.holder].source for leak in leaks})
     tasks = len({leak.task for leak in leaks})
-    return (
-        f"{tasks} {'task' if tasks == 1 else 'tasks'} to be scored would also be training data, from "
-        f"{' and '.join(sources)}: the score would be meaningless. Leave those train tasks out (--on-leak drop), or "
-        f"train on them and have every score marked (--on-leak allow). Scored task = train task: {overlaps}"
-    )
+    number = f"{tasks} {'task' if tasks == 1 else 'tasks'}"
+    return f"{number} to be scored would also be training data, from {' and '.join(sources)}"
+
+
+def _list_leaks(leaks: list[Overlap]) -> str:
+    return ", ".join(str(leak._replace(holder=original_id(leak.holder))) for leak in leaks)
 
 
 def _refuse_renamed(train: list[Entry], entries: Sequence[Entry]) -> None:

@@ -107,8 +107,12 @@ class PuzzleSet:
 
     @cached_property
     def seen(self) -> SeenTasks:
-        """Fingerprints of the train tasks: a model that is trained on this set has seen their test outputs."""
-        return SeenTasks.remember(task for task, role in zip(self.tasks, self.roles, strict=True) if role == "train")
+        """Fingerprints of all pairs that a model is trained on with this set, also of scored tasks' demonstrations."""
+        return SeenTasks.remember(self.tasks_of("train"), self.tasks_of("scored"))
+
+    def tasks_of(self, role: Role) -> list[Task]:
+        """Return the tasks with this role."""
+        return [task for task, task_role in zip(self.tasks, self.roles, strict=True) if task_role == role]
 
     def training_pairs(self, task: int) -> tuple[Pair, ...]:
         """Return the training pairs of the task with index `task`: for a scored task, only its demonstrations."""

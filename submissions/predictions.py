@@ -15,6 +15,7 @@ from augment.augmentation import Augmentation
 from augment.grid import Grid
 from submissions.grid_table import Grids, collect_grids, join_grids
 from submissions.recursion_trace import Recursion
+from submissions.training_record import TrainingRecord
 
 NO_GRID = -1
 """The grid number of an empty or malformed prediction."""
@@ -147,10 +148,9 @@ class Predictions:
     scores: ScoreRows | None = None
 
     @property
-    def trained_on(self) -> list[str] | None:
-        """Predicted tasks whose test outputs the model was trained on; None if that is not known."""
-        tasks = self.metadata.get("trained_on")
-        return tasks if tasks or self.metadata.get("training_known") else None
+    def training(self) -> TrainingRecord:
+        """What is known of the tasks that the model was trained on."""
+        return TrainingRecord.from_json(self.metadata)
 
     @property
     def merged(self) -> tuple[str, ...]:
@@ -220,13 +220,11 @@ def _merge_metadata(several: dict[str, Predictions]) -> dict[str, Any]:
     for part in parts:
         for source, task_ids in part.metadata.get("sources", {}).items():
             sources[source] = sorted({*sources.get(source, []), *task_ids})
-    trained_on = sorted({task for part in parts for task in part.trained_on or ()})
-    known = all(part.metadata.get("training_known") for part in parts)
+    training = TrainingRecord.union([part.training for part in parts])
     steps = {bool(part.answers.last.all()) for part in parts if len(part.answers)}
     return {
         "sources": sources,
-        "trained_on": trained_on,
-        "training_known": known,
+        **training.to_json(),
         "merged": list(several),
         "steps_differ": len(steps) > 1,
     }

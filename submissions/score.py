@@ -158,9 +158,10 @@ def score_predictions(
 ) -> Score:
     """Score `submission`, or by default the one made from `ballot`, with the metadata of `predictions`."""
     tasks = list(tasks)
+    trained_on = predictions.training.contaminated(tasks)
     return score_submission(
-        make_submission(ballot, tasks) if submission is None else submission, tasks, source, ballot,
-        predictions.trained_on, malformed=share_malformed(predictions, tasks), merged=predictions.merged,
+        make_submission(ballot, tasks) if submission is None else submission, tasks, source, ballot, trained_on,
+        malformed=share_malformed(predictions, tasks), merged=predictions.merged,
     )  # fmt: skip
 
 

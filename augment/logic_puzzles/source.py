@@ -56,6 +56,8 @@ class Kind:
     Attributes:
         draw: draws a puzzle and its solution, both (side, side).
         identify: returns the same bytes for two puzzles exactly if they count as the same puzzle (`_kind`).
+        find_class: returns the same bytes for all puzzles of one symmetry class, which are training puzzles or test
+            puzzles together; None if that is `identify`.
         are_solutions: checks solutions (n, side, side) of puzzles (n, side, side); returns (n,).
         complete: returns all solutions (n, side, side) of a puzzle; None if every puzzle has only one.
     """
@@ -64,6 +66,7 @@ class Kind:
     identify: Callable[[Grid], bytes]
     are_solutions: Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.bool_]]
     complete: Callable[[Grid], NDArray[np.uint8]] | None = None
+    find_class: Callable[[Grid], bytes] | None = None
 
 
 def is_logic_puzzle_name(source: str) -> bool:
@@ -89,40 +92,6 @@ def load_logic_puzzles(source: str) -> Task:
     return _generate(source, match[1], _parse_counts(source, match[4], match[5]) or DEFAULT_COUNTS, int(match[6] or 0))
 
 
-def describe_logic_puzzles(task: Task) -> dict[str, float]:
-    """Measure the difficulty of a task's test puzzles, or of its training puzzles if it has no tests.
-
-    Returns:
-        Statistics by name. Sudoku: "clues, mean", and the mean, median, least and most "backtracks"
-        (`sudoku.difficulty`). Maze: the same four statistics of "steps", the length of the shortest path. N-Queens:
-        the same four of "solutions", the number of solutions.
-    """
-    pairs = task.tests or task.demonstrations
-    puzzles = [pair.input for pair in pairs]
-    if is_queens(task):
-        return _spread("solutions", [len(nqueens.complete(puzzle)) for puzzle in puzzles])
-    if _solves_sudoku(task.demonstrations[0]):
-        clues = float(np.mean([(puzzle > 0).sum() for puzzle in puzzles]))
-        return {"clues, mean": clues} | _spread("backtracks", [sudoku.difficulty(puzzle) for puzzle in puzzles])
-    return _spread("steps", [maze.count_steps(puzzle) for puzzle in puzzles])
-
-
-def is_queens(task: Task) -> bool:
-    """Return whether the task is an N-Queens task."""
-    return task.id.startswith("queens-") and task.id in PUZZLE_NAMES
-
-
-def _solves_sudoku(pair: Pair) -> bool:
-    """Return whether the pair is a Sudoku with its solution. Tasks do not store their kind, so the content decides."""
-    assert pair.output is not None
-    return len(pair.input) in sudoku.BOXES and sudoku.is_solution(pair.input, pair.output)
-
-
-def _spread(name: str, values: list[int]) -> dict[str, float]:
-    statistics = {"mean": np.mean(values), "median": np.median(values), "least": np.min(values), "most": np.max(values)}
-    return {f"{name}, {statistic}": float(value) for statistic, value in statistics.items()}
-
-
 def _parse_counts(source: str, train: str | None, test: str | None) -> tuple[int, int] | None:
     """Return the numbers of training and test puzzles that the source names, or None if it names none."""
     if train is None or test is None:
@@ -142,13 +111,16 @@ def _kind(name: str, side: int) -> Kind:
 
     - Sudoku 9x9: a canonical form over 3.4 million symmetries would take long, and random draws hardly ever give two
       equivalent puzzles.
-    - N-Queens, as published: there are so few solutions that they occur in training anyway.
+    - N-Queens, as published: there are few puzzles. Their rotations and reflections are in the same part, however.
     """
+    turns = turn_cells(side)
     if name == "maze":
-        turns = turn_cells(side)
         return Kind(partial(maze.draw_maze, side), partial(maze.canonical_form, turns=turns), maze.are_solutions)
     if name == "queens":
-        return Kind(partial(nqueens.draw_puzzle, side), np.ndarray.tobytes, nqueens.are_solutions, nqueens.complete)
+        return Kind(
+            partial(nqueens.draw_puzzle, side), np.ndarray.tobytes, nqueens.are_solutions, nqueens.complete,
+            partial(maze.canonical_form, turns=turns),
+        )  # fmt: skip
     if side == 9:
         return Kind(partial(sudoku.draw_puzzle, side), np.ndarray.tobytes, sudoku.are_solutions)
     identify = partial(sudoku.canonical_form, symmetries=sudoku.cell_symmetries(side))
@@ -158,7 +130,7 @@ def _kind(name: str, side: int) -> Kind:
 def _generate(source: str, base_name: str, counts: tuple[int, int], seed: int) -> Task:
     """Generate a task of puzzles that are pairwise different in the sense of `_kind`.
 
-    A hash of the puzzle's identity decides whether it is a training or a test puzzle, for all seeds and counts.
+    A hash of the puzzle's symmetry class decides whether it is a training or a test puzzle, for all seeds and counts.
     Therefore no test puzzle of one source is a training puzzle of another. If puzzles may have several solutions, all
     solutions of a training puzzle are demonstrations, and only puzzles with more than one solution become tests.
 
@@ -185,7 +157,7 @@ def _generate(source: str, base_name: str, counts: tuple[int, int], seed: int) -
                 "puzzles were found",
                 "request fewer",
             )
-        part = blake2b(identity).digest()[0] % 2
+        part = blake2b(identity if kind.find_class is None else kind.find_class(puzzle)).digest()[0] % 2
         answers = [answer] if kind.complete is None else kind.complete(puzzle)
         if not repeats and part_counts[part] < counts[part] and not (part and kind.complete and len(answers) == 1):
             part_counts[part] += 1

@@ -47,11 +47,16 @@ def describe_widths(puzzle_set: PuzzleSet) -> str:
 def describe_exceptions(puzzle_set: PuzzleSet) -> list[str]:
     """Return a line for each source and reason with the tasks left out, one for duplicates and one for overlaps."""
     groups: dict[tuple[str, str], list[str]] = {}
+    boards: Counter[str] = Counter()
     for dropped in puzzle_set.dropped:
+        if dropped.reason == "boards":
+            boards[f"left out of {dropped.source}, boards that equal a test board of {dropped.other}"] += 1
+            continue
         label = dropped.task if dropped.task == dropped.other else f"{dropped.task} = {dropped.other}"
         groups.setdefault((dropped.source, dropped.reason), []).append(label)
     reasons = {"leaks": "contain a scored task", "repeats": "have the pairs of another task"}
-    lines = [
+    lines = [f"{reason}: {count:,}" for reason, count in boards.items()]
+    lines += [
         f"left out of {source}, tasks that {reasons[reason]} ({len(labels)}): {', '.join(labels)}"
         for (source, reason), labels in groups.items()
     ]
@@ -60,7 +65,7 @@ def describe_exceptions(puzzle_set: PuzzleSet) -> list[str]:
         lines.append(f"train tasks kept that have the pairs of another task ({len(duplicates)}): {listed}")
     if puzzle_set.leaks:
         listed = ", ".join(map(str, puzzle_set.leaks))
-        lines.append(f"LEAKS ALLOWED, every score will be marked: {len(puzzle_set.leaks)} (scored = train): {listed}")
+        lines.append(f"LEAKS, every score will be marked: {len(puzzle_set.leaks)} (scored = trained on): {listed}")
     return lines
 
 

@@ -97,7 +97,7 @@ BOARDS: dict[tuple[str, str], tuple[str, int, dict[str, Any], dict[str, Any]]] =
     ),
     ("smoke", "queens"): ("queens-5x5/20+8", 5, TINY, TINY_TRAIN),
     ("cpu", "queens"): (
-        "queens-7x7/900+150",
+        "queens-7x7/800+150",
         7,
         SMALL | {"h_cycles": 2, "l_cycles": 3, "max_steps": 4},
         SMALL_TRAIN | {"steps": 1500, "symmetries": 0},

@@ -19,7 +19,7 @@ from rich.console import Console as Screen
 from augment import PuzzleSet, Task
 from augment.errors import UserError
 from augment.logic_puzzles.nqueens import complete
-from augment.logic_puzzles.source import describe_logic_puzzles, is_queens
+from augment.logic_puzzles.recognition import describe_logic_puzzles, is_queens
 from augment.storage import read_json, write_json
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.config.run_config import PredictSettings, RunConfig

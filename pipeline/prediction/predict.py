@@ -266,9 +266,14 @@ def _origin(puzzle_set: PuzzleSet) -> dict[str, Any]:
 def find_trained_on(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> dict[str, Any]:
     """Find the scored tasks whose test outputs the checkpoint was trained on (contamination), as metadata entries.
 
-    "training_known" is False if the checkpoint's training tasks are not all recorded.
+    "training_known" is False if the checkpoint's training tasks are not all recorded. "related_looks" has the
+    fingerprints with which a score finds test pairs that were trained on: the puzzle set has no test outputs.
     """
-    scored = [task for task, role in zip(puzzle_set.tasks, puzzle_set.roles, strict=True) if role == "scored"]
+    scored = puzzle_set.tasks_of("scored")
     contaminated = {overlap.task for overlap in checkpoint.seen.find_all(scored)}
     contaminated |= {overlap.task for overlap in checkpoint.leaks}
-    return {"trained_on": sorted(contaminated), "training_known": checkpoint.seen.complete}
+    return {
+        "trained_on": sorted(contaminated),
+        "training_known": checkpoint.seen.complete,
+        "related_looks": checkpoint.seen.related_looks(scored),
+    }

@@ -23,6 +23,7 @@ from submissions.predictions import Predictions, merge_predictions
 from submissions.rankers import RANKERS, find_ranker
 from submissions.score import Score, score_predictions, score_submission
 from submissions.submission_file import Submission, make_submission, read_submission
+from submissions.training_record import TrainingRecord
 from submissions.vote import Ballot, vote
 
 SHOWN = 5
@@ -74,8 +75,8 @@ class Scorable:
     def score(self, submission: Submission, tasks: list[Task], source: str, ballot: Ballot | None) -> Score:
         """Score a submission; with predictions, the score also has coverage, selection and pass@K."""
         if self.answers is None or ballot is None:
-            provenance = self.about.get("trained_on"), self.about.get("merged", ())
-            return score_submission(submission, tasks, source, trained_on=provenance[0], merged=provenance[1])
+            trained_on = TrainingRecord.from_json(self.about).contaminated(tasks)
+            return score_submission(submission, tasks, source, None, trained_on, merged=self.about.get("merged", ()))
         return score_predictions(self.answers, tasks, source, ballot, submission)
 
 
@@ -164,7 +165,7 @@ def find_scorable(what: Path, merge: Sequence[Path] = ()) -> Scorable:
 
 def write_about(submission: Path, predictions: Predictions, ranker: str) -> None:
     """Write beside a submission what its format has no field for: pooled folders, tasks trained on, and ranker."""
-    about = {"ranker": ranker, "merged": predictions.merged, "trained_on": predictions.trained_on}
+    about = {"ranker": ranker, "merged": predictions.merged, **predictions.training.to_json()}
     write_json(_about_file(submission), about | {"submission_sha256": _digest(submission)})
 
 

@@ -10,7 +10,7 @@ import pytest
 from augment import SourceError, Task, load_tasks
 from augment.logic_puzzles import maze, sudoku
 from augment.logic_puzzles.maze import GOAL, PATH, START, WALL
-from augment.logic_puzzles.source import describe_logic_puzzles
+from augment.logic_puzzles.recognition import describe_logic_puzzles
 from augment.logic_puzzles.sudoku import canonical_form, cell_symmetries
 
 

@@ -107,6 +107,90 @@ def test_demonstrations_of_scored_tasks_stay_training_pairs_if_overlaps_are_drop
     assert len(puzzle_set.dropped) == 4
 
 
+def swapped(task: Task, name: str) -> Task:
+    """Return a task whose demonstrations are the test pairs of the given one, and the reverse."""
+    return Task(name, task.tests, task.demonstrations)
+
+
+def test_two_scored_sources_are_compared_because_demonstrations_are_trained_on() -> None:
+    giving_away = [swapped(SCORED[1], "other"), *TRAIN[:1]]
+    sources = ("s", "scored", SCORED), ("t", "scored", giving_away)
+    with pytest.raises(LeakError, match="whose demonstrations are trained on: score one source at a time") as error:
+        build(*sources)
+    assert f"{SCORED[1].id} = other" in str(error.value)
+    assert f"other = {SCORED[1].id}" in str(error.value)
+    for on_leak in ("drop", "allow"):
+        marked = build(*sources, on_leak=on_leak)
+        assert [leak.task for leak in marked.leaks] == sorted([SCORED[1].id, "other"])
+        assert not [dropped for dropped in marked.dropped if dropped.reason == "leaks"]
+
+
+def test_tasks_of_one_scored_source_that_give_each_other_away_are_marked() -> None:
+    marked = build(("s", "scored", [*SCORED, swapped(SCORED[1], "other")]))
+    assert {(leak.task, leak.holder) for leak in marked.leaks} == {(SCORED[1].id, "other"), ("other", SCORED[1].id)}
+
+
+def test_a_scored_source_that_a_set_is_extended_by_is_compared_with_the_old_one() -> None:
+    old = build(("t", "scored", [swapped(SCORED[1], "other")]))
+    new = [SourcedTasks("s", "scored", SCORED)]
+    with pytest.raises(LeakError, match=f"{SCORED[1].id} = other"):
+        extend_puzzle_set(old, new)
+    assert SCORED[1].id in {leak.task for leak in extend_puzzle_set(old, new, on_leak="allow").leaks}
+
+
+def test_no_test_output_is_in_the_set_although_it_is_compared() -> None:
+    puzzle_set = build(("s", "scored", SCORED), ("t", "train", TRAIN))
+    assert all(pair.output is None for task in puzzle_set.tasks_of("scored") for pair in task.tests)
+
+
+# ---- boards ---------------------------------------------------------------------------------------------------------
+
+
+def sudokus(seed: int) -> Task:
+    return load_tasks(f"sudoku-4x4/12+5@{seed}")[0]
+
+
+def with_boards_of(task: Task, other: Task, count: int) -> Task:
+    """Add turned and recoloured copies of the other task's test boards to the task's demonstrations."""
+    copies = disguise(Task("x", other.tests, ()), 7).demonstrations[:count]
+    return replace(task, demonstrations=(*task.demonstrations, *copies))
+
+
+@pytest.mark.parametrize("on_leak", ["stop", "drop"])
+def test_boards_that_equal_a_test_board_are_left_out_and_listed(on_leak: OnLeak) -> None:
+    scored = sudokus(1)
+    own = with_boards_of(scored, scored, 2)
+    train = with_boards_of(sudokus(2), scored, 3)
+    puzzle_set = build(("s", "scored", [own]), ("t", "train", [train]), on_leak=on_leak)
+    kept = [task.demonstrations for task in puzzle_set.tasks]
+    assert [len(boards) for boards in kept] == [12, 12]
+    assert sorted(dropped.source for dropped in puzzle_set.dropped) == ["s"] * 2 + ["t"] * 3
+    assert {dropped.reason for dropped in puzzle_set.dropped} == {"boards"}
+    assert puzzle_set.leaks == ()
+    assert puzzle_set.seen.find_all([scored]) == []
+
+
+def test_boards_that_are_allowed_are_marked() -> None:
+    scored = sudokus(1)
+    train = with_boards_of(sudokus(2), scored, 3)
+    puzzle_set = build(("s", "scored", [scored]), ("t", "train", [train]), on_leak="allow")
+    assert [(leak.task, leak.by_content) for leak in puzzle_set.leaks] == [(scored.id, True)]
+    own = build(("s", "scored", [with_boards_of(scored, scored, 2)]), on_leak="allow")
+    assert [(leak.task, leak.holder) for leak in own.leaks] == [(scored.id, scored.id)]
+
+
+def test_a_train_source_of_the_same_kind_and_size_of_boards_stays() -> None:
+    puzzle_set = build(("s", "scored", [sudokus(1)]), ("t", "train", [sudokus(2)]))
+    assert (len(puzzle_set.tasks), puzzle_set.dropped, puzzle_set.leaks) == (2, (), ())
+
+
+def test_a_list_of_nothing_but_test_boards_is_refused() -> None:
+    scored = sudokus(1)
+    only_tests = Task("copy", scored.tests, ())
+    with pytest.raises(ValueError, match="every board of task copy equals a test board"):
+        build(("s", "scored", [scored]), ("t", "train", [only_tests]))
+
+
 # ---- duplicates --------------------------------------------------------------------------------------------
 
 

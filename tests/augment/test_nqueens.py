@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from augment import SourceError
+from augment.contamination import input_look
 from augment.logic_puzzles.nqueens import SIDES, are_solutions, complete, draw_puzzle, solutions
-from augment.logic_puzzles.source import describe_logic_puzzles, is_queens, load_logic_puzzles
+from augment.logic_puzzles.recognition import describe_logic_puzzles, is_queens
+from augment.logic_puzzles.source import load_logic_puzzles
 
 
 def enumerate_solutions(side: int) -> set[tuple[int, ...]]:
@@ -70,6 +72,12 @@ def test_no_test_of_one_seed_is_a_demonstration_of_another() -> None:
 
 def test_more_puzzles_than_exist_are_refused() -> None:
     with pytest.raises(
-        SourceError, match="only 107 different training puzzles and 17 different test puzzles were found"
+        SourceError, match="only 102 different training puzzles and 17 different test puzzles were found"
     ):
         load_logic_puzzles("queens-5x5/200+100")
+
+
+def test_no_test_puzzle_is_a_turned_training_puzzle() -> None:
+    tasks = [load_logic_puzzles(f"queens-7x7/{counts}") for counts in ("200+60@1", "100+40@2")]
+    trained = {input_look(pair) for task in tasks for pair in task.demonstrations}
+    assert not trained & {input_look(pair) for task in tasks for pair in task.tests}

@@ -82,7 +82,7 @@ def test_overlap_is_refused_and_each_pair_of_tasks_listed(tmp_path: Path, capsys
     both = ("--score", "arc-agi-1/evaluation", "--train", "arc-agi-2/training")
     message = refuse(capsys, "build", *both, "--out", tmp_path / "set")
     assert "376 tasks to be scored" in message
-    assert message.count(" = ") == 377, "376 pairs after the legend"
+    assert message.count(" = ") == 378, "377 pairs after the legend"
     assert message.count("(by ID only)") == 1
     assert "ac0c5833 = ac0c5833 (by ID only)" in message
     assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from augment import Task
 from pipeline.recipes.registry import RECIPES
 from tests.helpers.commands import SHORT, run
 from tests.helpers.sources import FIRST, SECOND, THIRD, read, write_source
@@ -64,6 +65,28 @@ def test_training_from_a_checkpoint_remembers_what_it_had_seen(tmp_path: Path) -
     assert read(tmp_path, "b", "score.json")["trained_on"] == ["later"]
     assert "NO SCORE ON UNSEEN TASKS" in (tmp_path / "b" / "report.html").read_text()
     assert read(tmp_path, "b", "checkpoints", "final", "seen.json")["tasks"].keys() == {SECOND.id}
+
+
+def test_training_on_a_scored_source_is_remembered_like_training_on_a_train_source(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A scored source whose demonstrations are another's test pairs: only a score can tell, as outputs are hidden."""
+    tasks = [SECOND, THIRD]
+    swapped = [Task(task.id, disguise(Task("x", task.tests, ()), 4).tests, task.demonstrations) for task in tasks]
+    attack = write_source(tmp_path / "attack", *swapped)
+    true = write_source(tmp_path / "true", *tasks, FIRST)
+    start = ("solve", "--recipe", "smoke", *SHORT, "--set", "puzzles.augmentations=1")
+    assert run(*start, attack, "--run-dir", tmp_path / "a") == 0
+    checkpoint = tmp_path / "a" / "checkpoints" / "final"
+    assert read(checkpoint, "seen.json")["demonstrations"].keys() == {SECOND.id, THIRD.id}
+    assert run(*start, true, "--checkpoint", checkpoint, "--run-dir", tmp_path / "b") == 0
+    assert read(tmp_path, "b", "score.json")["trained_on"] == [SECOND.id, THIRD.id]
+    answers = tmp_path / "b" / "predictions"
+    assert run("vote", answers, true, "--out", tmp_path / "submission.json") == 0
+    for scorable in (tmp_path / "b", answers, tmp_path / "submission.json"):
+        capsys.readouterr()
+        assert run("score", scorable, true, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["trained_on"] == [SECOND.id, THIRD.id]
 
 
 def test_a_run_drops_what_would_leak_and_says_so(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def test_merging_keeps_every_answer_and_says_what_was_merged():
     assert len(both.grids) == 2
     assert both.merged == ("one", "two")
     assert both.metadata["sources"] == {"s": ["a", "b", "c"]}
-    assert both.trained_on == ["x"]
+    assert both.training.trained_on == ("x",)
     assert not both.metadata["training_known"]
 
 
