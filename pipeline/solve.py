@@ -35,7 +35,7 @@ def solve(config: RunConfig, run_dir: Path) -> Score | None:
         UserError: if the config, the source or the folder is refused.
     """
     budget = Budget(config.budget)
-    check_start(config)
+    check_start(config, run_dir)
     find_ranker(config.predict.ranker)  # refuse a ranker that cannot be run before any work is done
     sources = load_sources(config)
     run = RunFolder(run_dir, config, first=is_first())

@@ -135,11 +135,13 @@ class CheckpointHeader:
         step: optimizer steps taken.
         config: the run's config as plain values.
         keys_digest: the SHA-256 of keys.json, which names the puzzle of each ID row.
+        digest: the SHA-256 over the whole checkpoint.
     """
 
     step: int
     config: dict[str, Any]
     keys_digest: str
+    digest: str
 
     @property
     def recipe(self) -> str:
@@ -157,7 +159,7 @@ def read_checkpoint_header(folder: Path) -> CheckpointHeader:
     for name in about["files"]:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name} is missing", FIX)
-    return CheckpointHeader(about["step"], about["config"], about["files"]["keys.json"])
+    return CheckpointHeader(about["step"], about["config"], about["files"]["keys.json"], about["sha256"])
 
 
 def unseal_checkpoint(folder: Path, header_only: bool = False) -> dict[str, Any]:

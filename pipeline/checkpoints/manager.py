@@ -99,7 +99,7 @@ class CheckpointManager:
         # The writing thread itself asks for it when it reports a full disk, and a thread cannot join itself.
         if self._thread not in (None, threading.current_thread()):
             self._thread.join()
-        checkpoints = self._list()
+        checkpoints = list_checkpoints(self.folder)
         return _step_of(checkpoints[-1]) if checkpoints else None
 
     def save(self, state: TrainingState) -> None:
@@ -137,7 +137,7 @@ class CheckpointManager:
         """
         for path in self.folder.glob(".*.unfinished"):
             shutil.rmtree(path, ignore_errors=True)
-        checkpoints = self._list()
+        checkpoints = list_checkpoints(self.folder)
         damage = {}
         for path in reversed(checkpoints):
             try:
@@ -157,7 +157,7 @@ class CheckpointManager:
 
     def newest(self) -> TrainingState | None:
         """Load the newest checkpoint, None if there is none; call `tidy` before, in the first process."""
-        checkpoints = self._list()
+        checkpoints = list_checkpoints(self.folder)
         if not checkpoints:
             return None
         folder = checkpoints[-1]
@@ -166,13 +166,6 @@ class CheckpointManager:
         parts = {name: load_tensors(folder / f"{name}.safetensors") for name in names}
         slots = [parts.pop(name) for name in sorted(names) if name.startswith("slots_")]
         return TrainingState(about["step"], parts, slots, about["training"])
-
-    def _list(self) -> list[Path]:
-        """Return the complete checkpoints, oldest first.
-
-        The exact name is required: copies that a user keeps in the same folder must be neither counted nor pruned.
-        """
-        return sorted((path for path in self.folder.glob("step_*") if path.name[5:].isdecimal()), key=_step_of)
 
     def _check_space(self, groups: list[dict[str, Tensor]]) -> None:
         if self.process:
@@ -224,7 +217,7 @@ class CheckpointManager:
         for path in [*unfinished.iterdir(), unfinished]:
             sync(path)
         self._put_in_place(unfinished, self.folder / f"step_{state.step:07d}")
-        for old in self._list()[: -self.keep]:
+        for old in list_checkpoints(self.folder)[: -self.keep]:
             _remove(old)
 
     def _wait_for_slots(self, unfinished: Path) -> None:
@@ -254,6 +247,14 @@ class CheckpointManager:
         else:
             unfinished.rename(place)
             sync(place.parent)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the complete checkpoints that training wrote to RUN/checkpoints, oldest first.
+
+    The exact name is required: copies that a user keeps in the same folder must be neither counted nor pruned.
+    """
+    return sorted((path for path in folder.glob("step_*") if path.name[5:].isdecimal()), key=_step_of)
 
 
 def _step_of(checkpoint: Path) -> int:

@@ -104,7 +104,7 @@ def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> No
     number = processes or count_gpus() or _models_at_once(config.ensemble)
     if number > 1 and "WORLD_SIZE" not in os.environ:
         # Refuse bad input here, once, and not in every launched process.
-        check_start(config)
+        check_start(config, folder)
         find_ranker(config.predict.ranker)
         load_sources(config)
         RunFolder(folder, config)

@@ -64,7 +64,7 @@ def train_command(
         update={"source": str(puzzles), "selection": SelectionSettings(), "puzzles": puzzle_settings}
     )
     config = configure(chosen, {}, assignments, checkpoint, budget)
-    check_start(config)
+    check_start(config, run)
     folder = RunFolder(run, config, first=is_first())
     if config.ensemble > 1:
         folder.log(f"model 1 of {config.ensemble}, seed {config.seed}: `train` makes this one only, `solve` makes all")

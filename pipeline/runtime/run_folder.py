@@ -23,6 +23,8 @@ from pipeline.runtime.provenance import versions
 from pipeline.time_budget import Budget, format_duration
 
 METRICS_FILE = "metrics.jsonl"
+START_RECORD = "start_checkpoint.json"
+"""File with path and SHA-256 of the checkpoint that training started from."""
 MAY_CHANGE = {
     *(
         "budget",
@@ -70,6 +72,7 @@ class RunFolder(Console):
     submission = property(lambda self: self.path / "submission.json")
     score = property(lambda self: self.path / "score.json")
     report = property(lambda self: self.path / "report.html")
+    start_record = property(lambda self: self.path / START_RECORD)
     beat_file = property(lambda self: self.path / ".alive")
 
     def log(self, message: str) -> None:
@@ -153,6 +156,22 @@ def _allowed_changes(config: Path, values: dict[str, Any]) -> list[str]:
             "Differences:\n  " + "\n  ".join(lines),
         )
     return lines
+
+
+def has_checkpoint(path: Path) -> bool:
+    """Return whether a run has a checkpoint that training wrote."""
+    return any((path / "checkpoints").glob("step_*[0-9]"))
+
+
+def read_start_digest(path: Path) -> str | None:
+    """Return the SHA-256 of the checkpoint that a run was started from, None if none is recorded."""
+    record = path / START_RECORD
+    if not record.exists():
+        return None
+    value = read_json(record)
+    if not isinstance(value, dict) or not isinstance(value.get("sha256"), str):
+        raise UserError(f'{record} has no "sha256"', "remove the file if you know that the checkpoint is the same")
+    return value["sha256"]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

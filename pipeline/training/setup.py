@@ -7,10 +7,20 @@ from pathlib import Path
 import torch
 
 from augment.errors import UserError
-from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, match_rows, new_table, read_checkpoint_header
+from augment.storage import write_json
+from pipeline.checkpoints.checkpoint import (
+    Checkpoint,
+    CheckpointHeader,
+    load_checkpoint,
+    match_rows,
+    new_table,
+    read_checkpoint_header,
+)
 from pipeline.checkpoints.load_model import load_weights, prepare_model
+from pipeline.checkpoints.manager import list_checkpoints
 from pipeline.config.run_config import RunConfig, TrainSettings, build_config
 from pipeline.runtime.console import Console
+from pipeline.runtime.run_folder import RunFolder, has_checkpoint, read_start_digest
 from solver.model.model import RecursiveModel
 from solver.training.learner import Learner
 from solver.training.learner_config import LearnerConfig
@@ -54,23 +64,59 @@ def make_learner(
     return Learner(model, table, learner_config(config, model.precision == torch.float16), processes)
 
 
-def load_start(config: RunConfig) -> Checkpoint | None:
-    """Load the checkpoint that training starts from, after `check_start`; None if it starts from scratch."""
-    check_start(config)
-    return load_checkpoint(Path(config.checkpoint)) if config.checkpoint else None
+def load_start(config: RunConfig, run: RunFolder) -> Checkpoint | None:
+    """Load the checkpoint that training starts from, after `check_start`; None if it starts from scratch.
+
+    The first process records the checkpoint's digest in the run. If the checkpoint is gone, the run's own newest one
+    takes its place, with the same record of the tasks that were trained on.
+    """
+    header = check_start(config, run.path)
+    if config.checkpoint is None:
+        return None
+    if header is None:
+        newest = list_checkpoints(run.checkpoints)[-1]
+        run.log(f"{config.checkpoint} is gone; the run resumes from its own checkpoint {newest}")
+        return load_checkpoint(newest)
+    if run.first and not run.start_record.exists():
+        write_json(run.start_record, {"checkpoint": config.checkpoint, "sha256": header.digest})
+    return load_checkpoint(Path(config.checkpoint))
 
 
-def check_start(config: RunConfig) -> None:
+def check_start(config: RunConfig, run: Path) -> CheckpointHeader | None:
     """Check from its header that training can start from the config's checkpoint, if there is one.
 
     Cycles, steps, exploration, canvas and board may differ from those of the checkpoint.
 
+    Args:
+        config: of the run.
+        run: the run folder, which may not exist yet.
+
+    Returns:
+        The checkpoint's header. None if the config names no checkpoint, or if the checkpoint is gone and the run has
+        checkpoints of its own.
+
     Raises:
-        UserError: if the checkpoint has a different network.
+        UserError: if the checkpoint has a different network, or is not the one that the run was started from.
     """
     if config.checkpoint is None:
-        return
-    old_model = build_config(read_checkpoint_header(Path(config.checkpoint)).config).model
+        return None
+    start = Path(config.checkpoint)
+    if not start.exists() and has_checkpoint(run):
+        return None
+    header = read_checkpoint_header(start)
+    digest = read_start_digest(run)
+    if digest not in (None, header.digest):
+        raise UserError(
+            f"{start} is not the checkpoint that {run} was started from: it was replaced since",
+            "put the old checkpoint back, or start another run (--run-dir)",
+        )
+    _check_network(config, header)
+    return header
+
+
+def _check_network(config: RunConfig, header: CheckpointHeader) -> None:
+    """Raise a UserError if the checkpoint has a different network than the config."""
+    old_model = build_config(header.config).model
     new_model = config.model
     values = {name: (attrgetter(name)(old_model), attrgetter(name)(new_model)) for name in SAME_NETWORK}
     differences = [

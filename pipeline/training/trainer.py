@@ -94,7 +94,7 @@ class Trainer:
         check_draws(puzzle_set, config.puzzles.ids, config.puzzles.fixed_colours)
         self.examples = self._make_examples()
         keys = self.examples.row_keys
-        start = load_start(config)
+        start = load_start(config, run)
         self.sampler = self.examples.sampler(
             config.seed, config.train.source_weights, config.train.feed == "halted", config.train.visits
         )

@@ -114,13 +114,12 @@ def swapped(task: Task, name: str) -> Task:
 
 def test_two_scored_sources_are_compared_because_demonstrations_are_trained_on() -> None:
     giving_away = [swapped(SCORED[1], "other"), *TRAIN[:1]]
-    sources = ("s", "scored", SCORED), ("t", "scored", giving_away)
+    sources: list[Source] = [("s", "scored", SCORED), ("t", "scored", giving_away)]
     with pytest.raises(LeakError, match="whose demonstrations are trained on: score one source at a time") as error:
         build(*sources)
     assert f"{SCORED[1].id} = other" in str(error.value)
     assert f"other = {SCORED[1].id}" in str(error.value)
-    for on_leak in ("drop", "allow"):
-        marked = build(*sources, on_leak=on_leak)
+    for marked in (build(*sources, on_leak="drop"), build(*sources, on_leak="allow")):
         assert [leak.task for leak in marked.leaks] == sorted([SCORED[1].id, "other"])
         assert not [dropped for dropped in marked.dropped if dropped.reason == "leaks"]
 
