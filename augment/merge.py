@@ -24,6 +24,8 @@ from augment.task import Task, name_copy, original_id
 Role = Literal["scored", "train"]
 OnLeak = Literal["stop", "drop", "allow"]
 Duplicates = Literal["keep", "drop"]
+NOT_FOUND = "Scaled or framed copies are not found."
+"""The limit of the search for overlaps, for messages."""
 
 
 class LeakError(UserError):
@@ -250,14 +252,14 @@ def _refuse_leaks(leaks: list[Overlap], entries: list[Entry]) -> None:
     if with_train:
         raise LeakError(
             f"{_describe_leaks(with_train, by_id)}: the score would be meaningless. Leave those train tasks out "
-            "(--on-leak drop), or train on them and have every score marked (--on-leak allow). Scored task = train "
-            f"task: {_list_leaks(with_train)}"
+            f"(--on-leak drop), or train on them and have every score marked (--on-leak allow). {NOT_FOUND} Scored "
+            f"task = train task: {_list_leaks(with_train)}"
         )
     others = [leak for leak in leaks if by_id[leak.task].source != by_id[leak.holder].source]
     if others:
         raise LeakError(
             f"{_describe_leaks(others, by_id)} to be scored too, whose demonstrations are trained on: score one "
-            "source at a time, or have every score marked (--on-leak allow). Scored task = trained task: "
+            f"source at a time, or have every score marked (--on-leak allow). {NOT_FOUND} Scored task = trained task: "
             f"{_list_leaks(others)}"
         )
 

@@ -29,8 +29,8 @@ def describe(puzzle_set: PuzzleSet, **whole: str) -> Table:
     table.add_row("total", "", *counts, *whole.values(), style="bold")
     table.caption_justify = "left"
     table.caption = (
-        f"short tasks: with fewer than {puzzle_set.requested + 1:,} different puzzles; leaks: train tasks that contain "
-        "a scored one; canvas: mean share of the board's cells"
+        f"short tasks: with fewer than {puzzle_set.requested + 1:,} different puzzles; leaks: train tasks that overlap "
+        "with a scored one (scaled or framed copies are not found); canvas: mean share of the board's cells"
     )
     return table
 
