@@ -77,7 +77,8 @@ def _open_model(config: RunConfig, number: int, run: RunFolder, reserve: float) 
     model_config = config_of(config, number)
     folder = run
     if number:
-        folder = RunFolder(run_folders(config, run.path)[number], model_config, first=join_process_group().index == 0)
+        path = run_folders(config, run.path)[number]
+        folder = RunFolder(path, model_config, first=join_process_group().index == 0, part=True)
         folder.screen = run.screen
     folder.log(f"model {number + 1} of {config.ensemble}, seed {model_config.seed}")
     return Model(model_config, folder, predictions_folder(run.path, number), reserve)
