@@ -34,7 +34,7 @@ class ProcessIdentity:
     @classmethod
     def own(cls) -> "ProcessIdentity":
         """Return a new name of this process."""
-        return cls(find_place(), os.getpid(), _find_start(os.getpid()), secrets.token_hex(4))
+        return cls(find_place(), os.getpid(), find_start(os.getpid()), secrets.token_hex(4))
 
     @classmethod
     def find(cls, text: str) -> "ProcessIdentity | None":
@@ -52,7 +52,7 @@ class ProcessIdentity:
         try:
             # A zombie has ended; only its parent has not read its exit code yet.
             ended = psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
-            return not ended and abs(_find_start(self.pid) - self.start) <= TOLERANCE
+            return not ended and abs(find_start(self.pid) - self.start) <= TOLERANCE
         except psutil.NoSuchProcess:
             return False
         except psutil.Error:
@@ -70,7 +70,8 @@ def find_place() -> str:
     return sha256("\0".join(parts).encode()).hexdigest()[:8]
 
 
-def _find_start(pid: int) -> int:
+def find_start(pid: int) -> int:
+    """Return when a process started, in hundredths of a second since the boot; psutil.NoSuchProcess if none."""
     # A clock that is set moves the times of boot and start alike, so their difference stays.
     boot = psutil.boot_time()
     return max(0, round(100 * (psutil.Process(pid).create_time() - boot)))

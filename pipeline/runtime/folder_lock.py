@@ -65,32 +65,32 @@ class FolderLock:
     Args:
         path: the folder of the lock itself.
         folder: what it protects, for messages.
-        log: called with a line when waiting is needed, or no lock can be made.
     """
 
-    def __init__(self, path: Path, folder: Path, log: Callable[[str], None]):
+    def __init__(self, path: Path, folder: Path):
         self.path = path
         self.folder = folder
-        self.log = log
         self.name = str(ProcessIdentity.own())
         self.process = os.getpid()
         self.users = 0
         self._released = threading.Event()
 
-    def acquire(self) -> bool:
+    def acquire(self, log: Callable[[str], None]) -> bool:
         """Create or take over the lock; return whether this process is now its owner, and not only allowed to enter.
+
+        `log` is called with a line if waiting is needed, or no lock can be made.
 
         Raises:
             FolderInUseError: if another process holds it, with its number, host, command and start.
         """
         try:
-            owns = self._acquire()
+            owns = self._acquire(log)
         except FolderInUseError:
             raise
         except OSError as error:
             # Such as a file system without renames of folders, or a full disk: the work must not depend on the lock.
             if error.errno not in NOT_WRITABLE:
-                self.log(f"{self.folder}: cannot be locked ({error}): start no second process in it")
+                log(f"{self.folder}: cannot be locked ({error}): start no second process in it")
             return False
         if owns:
             os.environ[OWNERS] = " ".join([*inherited_names(), self.name])
@@ -109,7 +109,7 @@ class FolderLock:
             self.path.rmdir()
         os.environ[OWNERS] = " ".join(name for name in inherited_names() if name != self.name)
 
-    def _acquire(self) -> bool:
+    def _acquire(self, log: Callable[[str], None]) -> bool:
         for _ in range(ATTEMPTS):
             owner = find_owner(self.path)
             if owner is None:
@@ -118,7 +118,7 @@ class FolderLock:
                 continue
             if owner.name in inherited_names():
                 return False
-            self._require_ended(owner)
+            self._require_ended(owner, log)
             if self._take_over(owner):
                 return True
         raise FolderInUseError(f"{self.folder}: other processes start in this folder again and again")
@@ -151,22 +151,22 @@ class FolderLock:
         own.write_text(describe_own_process(), encoding="utf-8")
         return True
 
-    def _require_ended(self, owner: Path) -> None:
+    def _require_ended(self, owner: Path, log: Callable[[str], None]) -> None:
         """Return when the owner has ended; FolderInUseError if it has not."""
         identity = ProcessIdentity.find(owner.name)
         running = identity.is_running() if identity else None
         if running is None:
-            running = self._is_beating(owner)
+            running = self._is_beating(owner, log)
         if running:
             raise _in_use(self.folder, owner)
         self._wait_for_children(owner.name)
 
-    def _is_beating(self, owner: Path) -> bool:
+    def _is_beating(self, owner: Path, log: Callable[[str], None]) -> bool:
         """Return whether an owner on another machine renews its file while it is watched."""
         first = last_beat(owner)
         if time.time() - first > SECONDS_SURELY_ENDED:
             return False
-        self.log(f"{self.folder}: waiting to see whether its last process still works: {describe_owner(owner)}")
+        log(f"{self.folder}: waiting to see whether its last process still works: {describe_owner(owner)}")
         end = time.monotonic() + SECONDS_WATCHED
         while time.monotonic() < end and owner.exists():
             if last_beat(owner) not in (first, 0.0):
@@ -254,8 +254,8 @@ def _lock(path: Path, folder: Path, log: Callable[[str], None], clean: Callable[
     path = path.parent.resolve() / path.name
     lock = _held.get(path)
     if lock is None:
-        lock = FolderLock(path, folder, log)
-        if not lock.acquire():
+        lock = FolderLock(path, folder)
+        if not lock.acquire(log):
             return lambda: None
         _held[path] = lock
         clean()

@@ -119,7 +119,7 @@ def test_of_many_threads_that_take_over_one_lock_one_wins(tmp_path: Path) -> Non
     for attempt in range(50):
         folder = tmp_path / str(attempt)
         owner = dead_lock(folder)
-        locks = [folder_lock.FolderLock(folder / LOCK, folder, print) for _ in range(8)]
+        locks = [folder_lock.FolderLock(folder / LOCK, folder) for _ in range(8)]
         barrier, won = threading.Barrier(8), []
 
         def take(lock: folder_lock.FolderLock, owner=owner, barrier=barrier, won=won) -> None:
