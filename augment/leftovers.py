@@ -18,8 +18,10 @@ UNFINISHED = ".unfinished"
 BACKUP = ".old"
 SECONDS_LEFT_ALONE = 24 * 3600.0
 """Age from which a leftover counts as abandoned, if its writer cannot be asked (another host, or no name)."""
-_NAME = re.compile(rf"\.(?P<name>.+?)(?:\.{PATTERN}|\.[0-9a-f]{{8}})?(?P<suffix>{UNFINISHED}|{BACKUP})", re.DOTALL)
-"""Earlier versions wrote eight random digits in place of the process."""
+_NAME = re.compile(
+    rf"\.(?P<name>.+?)(?:\.{PATTERN}(?:{UNFINISHED}|{BACKUP})|(?:\.[0-9a-f]{{8}})?{UNFINISHED})", re.DOTALL
+)
+"""Earlier versions wrote eight random digits in place of the process; checkpoints in progress have neither."""
 
 
 def temporary_path(path: Path, suffix: str) -> Path:

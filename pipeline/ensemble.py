@@ -136,6 +136,7 @@ class FinishedModels:
         """Mark this process as finished, and wait until all others are finished."""
         self._own_mark.touch()
         self.processes.wait_until(lambda: all(mark.exists() for mark in self.marks))
+        self._own_mark.unlink(missing_ok=True)
 
 
 def seconds_kept(budget: Budget, reserves: list[float]) -> float:

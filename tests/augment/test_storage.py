@@ -114,13 +114,21 @@ def test_a_writer_on_another_machine_keeps_its_files_for_a_day_unless_this_one_i
 
 
 def test_files_of_other_names_stay(tmp_path: Path) -> None:
-    names = [f".other.{dead()}{UNFINISHED}", f".out.txt.{dead()}{UNFINISHED}", ".out", "out.old", ".out.swp", ".old"]
+    names = [
+        f".other.{dead()}{UNFINISHED}",
+        f".out.txt.{dead()}{UNFINISHED}",
+        ".out",
+        "out.old",
+        ".out.swp",
+        ".old",
+        ".notes.old",
+    ]
     for name in names:
         (tmp_path / name).touch()
     remove_leftovers(tmp_path / "out", exclusive=True)
     assert {path.name for path in tmp_path.iterdir()} == set(names)
     remove_all_leftovers(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {".out", "out.old", ".out.swp", ".old"}
+    assert {path.name for path in tmp_path.iterdir()} == {".out", "out.old", ".out.swp", ".old", ".notes.old"}
 
 
 @pytest.mark.parametrize("name", ["brackets [a-z]", "new\nline", "dots..", "*"])

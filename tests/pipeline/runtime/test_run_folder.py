@@ -79,7 +79,7 @@ def test_what_a_killed_run_left_anywhere_is_removed(tmp_path: Path) -> None:
     names = (
         "checkpoints/.step_0000010.unfinished",
         "ensemble/1/.config.json.0123abcd.unfinished",
-        ".puzzles.0123abcd.old",
+        f".puzzles.{ProcessIdentity('ffffffff', 1, 2, '0123abcd')}.old",
     )
     for name in names:
         (tmp_path / name).mkdir(parents=True)
