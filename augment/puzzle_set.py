@@ -122,9 +122,13 @@ class PuzzleSet:
         return pairs
 
 
-def write_puzzle_set(puzzle_set: PuzzleSet, folder: Path | str) -> None:
-    """Write the set to a new folder atomically; raises ValueError if the folder exists."""
-    with new_folder(Path(folder)) as unfinished:
+def write_puzzle_set(puzzle_set: PuzzleSet, folder: Path | str, keep_same: bool = False) -> None:
+    """Write the set to a new folder atomically.
+
+    Raises:
+        UserError: if the folder exists; with `keep_same` only if it holds something else.
+    """
+    with new_folder(Path(folder), compare=SUMMARY_FILE if keep_same else "") as unfinished:
         pq.write_table(_task_table(puzzle_set), unfinished / TASKS_FILE, compression="zstd")
         pq.write_table(_puzzle_table(puzzle_set), unfinished / PUZZLES_FILE, compression="zstd")
         seal(unfinished, SUMMARY_FILE, summarise(puzzle_set))

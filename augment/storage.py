@@ -1,13 +1,12 @@
 """Write files and folders atomically, and protect folders with checksums.
 
 A file or folder is written under a temporary name in the same parent folder, synced to disk, and then renamed. A crash
-before the rename leaves the previous state. A sealed folder has one JSON file with the SHA-256 of all other files and
-of itself.
+before the rename leaves the previous state, and the next writer removes what is left (`augment.leftovers`). A sealed
+folder has one JSON file with the SHA-256 of all other files and of itself.
 """
 
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from augment.errors import DamagedError, UserError
+from augment.leftovers import BACKUP, UNFINISHED, discard, remove_leftovers, temporary_path
 
 
 def write_file(path: Path, text: str) -> None:
     """Write `text` (UTF-8) to `path` atomically; an existing file is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_path(path)
+    remove_leftovers(path)
+    temporary = temporary_path(path, UNFINISHED)
     try:
         temporary.write_text(text, encoding="utf-8", newline="")
         sync(temporary)
@@ -31,33 +32,59 @@ def write_file(path: Path, text: str) -> None:
     sync(path.parent)
 
 
+def write_new_file(path: Path, text: str, option: str = "--out") -> bool:
+    """Write `text` (UTF-8) to a new file; return False if the file exists with this text.
+
+    Raises:
+        UserError: if it exists with other content; `option` names another path.
+    """
+    remove_leftovers(path)
+    if path.is_file() and path.read_bytes() == text.encode():
+        return False
+    refuse_existing(path, option)
+    write_file(path, text)
+    return True
+
+
 def refuse_existing(path: Path, option: str = "--out") -> None:
     """Raise a UserError if there is something at `path`, which is not overwritten; `option` names another path."""
     if path.exists():
         raise UserError(f"{path} exists already and is not overwritten", f"name another path with {option}")
 
 
+def refuse_other_folder(path: Path, name: str) -> None:
+    """Raise a UserError if there is something at `path` that is not a folder with the file `name`."""
+    if not (path / name).is_file():
+        refuse_existing(path)
+
+
 @contextmanager
-def new_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
+def new_folder(folder: Path, replace: bool = False, compare: str = "") -> Iterator[Path]:
     """Yield an empty folder to fill; it is renamed to `folder` at the end of the block, or removed after an exception.
 
-    A replacement needs two renames. A process that is killed between them leaves neither the old nor the new folder in
-    place, so replace only folders that can be created again.
+    A replacement needs two renames. If the process is killed between them, the next writer of the folder puts the old
+    one back (`augment.leftovers`).
 
     Args:
         folder: path of the folder to create.
         replace: whether to replace an existing folder.
+        compare: name of the file that seals the folder; an existing folder that is sealed alike is kept as it is.
 
     Raises:
-        ValueError: if `folder` exists and `replace` is False.
+        UserError: if `folder` exists and is neither replaced nor the same.
     """
-    if folder.exists() and not replace:
+    remove_leftovers(folder)
+    if folder.exists() and not (replace or compare):
         raise UserError(f"{folder} already exists and is not overwritten: name another folder or remove it")
-    temporary = _temporary_path(folder)
-    backup = _temporary_path(folder)
+    temporary = temporary_path(folder, UNFINISHED)
+    backup = temporary_path(folder, BACKUP)
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        if compare and folder.exists() and _is_sealed_alike(folder, temporary, compare):
+            return
+        if not replace:
+            refuse_existing(folder)
         for path in [*temporary.rglob("*"), temporary]:
             sync(path)
         if folder.exists():
@@ -65,24 +92,33 @@ def new_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
         temporary.rename(folder)
     # Not only Exception: the folder must also be cleaned up after KeyboardInterrupt or SystemExit.
     except BaseException:
-        if backup.exists():
+        if backup.exists() and not folder.exists():
             backup.rename(folder)
-        shutil.rmtree(temporary, ignore_errors=True)
         raise
-    shutil.rmtree(backup, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    discard(backup)
     sync(folder.parent)
 
 
-def seal(folder: Path, name: str, about: dict[str, Any], but: str = "") -> None:
+def _is_sealed_alike(folder: Path, other: Path, name: str) -> bool:
+    """Return whether the files `name` of two folders are equal, and the first folder is intact."""
+    file = folder / name
+    if not file.is_file() or file.read_bytes() != (other / name).read_bytes():
+        return False
+    files = json.loads(file.read_bytes())["files"].items()
+    return all((folder / part).is_file() and _digest_file(folder / part) == digest for part, digest in files)
+
+
+def seal(folder: Path, name: str, about: dict[str, Any]) -> None:
     """Write the file that seals the folder: `about`, its own SHA-256 and that of every other file in the folder.
 
     Args:
         folder: the folder to seal.
         name: name of the JSON file to write.
         about: JSON object to store.
-        but: name of a file that is left out of the seal.
     """
-    files = {path.name: _digest_file(path) for path in sorted(folder.iterdir()) if path.name not in (name, but)}
+    files = {path.name: _digest_file(path) for path in sorted(folder.iterdir()) if path.name != name}
     # The round trip turns tuples into lists and keys into strings, so that the digest is that of the value read back.
     sealed = json.loads(json.dumps(about | {"files": files}))
     text = json.dumps(sealed | {"sha256": _digest_json(sealed)}, indent=2) + "\n"
@@ -121,11 +157,6 @@ def unseal(file: Path, kind: str, version: int, fix: str, header_only: bool = Fa
         if not (file.parent / name).is_file() or _digest_file(file.parent / name) != digest:
             raise DamagedError(f"{file.parent / name} is missing, cut short or altered", fix)
     return about
-
-
-def _temporary_path(path: Path) -> Path:
-    """Return a hidden, random name in the same folder, so that a rename stays within one file system."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
 
 
 def _digest_file(path: Path) -> str:

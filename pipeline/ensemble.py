@@ -77,7 +77,8 @@ def _open_model(config: RunConfig, number: int, run: RunFolder, reserve: float) 
     model_config = config_of(config, number)
     folder = run
     if number:
-        folder = RunFolder(run_folders(config, run.path)[number], model_config, first=join_process_group().index == 0)
+        path = run_folders(config, run.path)[number]
+        folder = RunFolder(path, model_config, first=join_process_group().index == 0, part=True)
         folder.screen = run.screen
     folder.log(f"model {number + 1} of {config.ensemble}, seed {model_config.seed}")
     return Model(model_config, folder, predictions_folder(run.path, number), reserve)
@@ -135,6 +136,7 @@ class FinishedModels:
         """Mark this process as finished, and wait until all others are finished."""
         self._own_mark.touch()
         self.processes.wait_until(lambda: all(mark.exists() for mark in self.marks))
+        self._own_mark.unlink(missing_ok=True)
 
 
 def seconds_kept(budget: Budget, reserves: list[float]) -> float:

@@ -1,14 +1,13 @@
 """Train a backbone (`pipeline.checkpoints.backbone`) on train sources, without the tasks of the scored source."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from augment import PuzzleSet, SeenTasks, Selection, SourcedTasks, Task, load_tasks
 from augment.errors import UserError
-from augment.storage import read_json
-from pipeline.checkpoints.backbone import describe_training, require_new_folder, write_backbone
+from augment.storage import read_json, refuse_existing
+from pipeline.checkpoints.backbone import describe_training, write_backbone
 from pipeline.config.run_config import ConfigError, RunConfig
 from pipeline.config.setting_names import differences
 from pipeline.data.build import build, gather, within
@@ -45,8 +44,9 @@ def pretrain(config: RunConfig, path: Path, out: Path) -> None:
     puzzle_set = build(config, clean, run)
     checkpoint = train(config, puzzle_set, run, budget)
     if processes.index == 0:
-        shutil.rmtree(out, ignore_errors=True)  # `check` allows only the backbone of an earlier call here
-        size = write_backbone(checkpoint, out, _card(config, puzzle_set, len(unseen)) | describe_training(path))
+        card = _card(config, puzzle_set, len(unseen)) | describe_training(path)
+        # `check` allows only the backbone of an earlier call to be replaced.
+        size = write_backbone(checkpoint, out, card, replace_old=True)
         run.log(f"done in {format_duration(budget.used())}: {out}, {size:,} bytes")
 
 
@@ -67,7 +67,7 @@ def check(config: RunConfig, out: Path) -> None:
     except (ValueError, OSError, KeyError, TypeError, AttributeError):
         same_run = False
     if not same_run:
-        require_new_folder(out)
+        refuse_existing(out)
 
 
 def leave_out(

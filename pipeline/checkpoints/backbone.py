@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from augment import SeenTasks
-from augment.storage import read_json, refuse_existing, write_file
+from augment.storage import read_json
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from pipeline.runtime.provenance import versions
 from pipeline.runtime.run_folder import read_metrics
 from pipeline.time_budget import format_duration
 
-CARD = "README.md"
 HEADING = """# A backbone
 
 Trained weights of a Tiny Recursive Model, and the puzzle embedding (ID row) from which new puzzles start: the mean of
@@ -31,30 +30,30 @@ those that it was trained with. It has no ID rows of its own, so it must be trai
 """
 
 
-def write_backbone(checkpoint: Checkpoint, folder: Path, card: Mapping[str, str]) -> int:
-    """Write a checkpoint as a backbone.
+def write_backbone(checkpoint: Checkpoint, folder: Path, card: Mapping[str, str], replace_old: bool = False) -> int:
+    """Write a checkpoint as a backbone; a folder that holds this backbone is kept as it is.
 
     Args:
         checkpoint: the trained checkpoint.
         folder: the folder to create.
         card: lines of the model card that the checkpoint does not contain: data, seconds, versions, scores ...
+        replace_old: whether to replace another folder.
 
     Returns:
         The total size of the files, in bytes.
 
     Raises:
-        UserError: if the folder exists.
+        UserError: if the folder holds something else.
     """
-    require_new_folder(folder)
     row = _mean_of_trained(checkpoint.id_rows) if checkpoint.start_row is None else checkpoint.start_row
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in checkpoint.best_weights().items()}
     stripped: dict[str, Any] = {"id_rows": row.new_zeros(0, len(row)), "keys": [], "start_row": row}
     if (shared := checkpoint.shared_rows) is not None:
         start = checkpoint.start_shared if checkpoint.start_shared is not None else _mean_of_trained(shared)
         stripped |= {"shared_rows": shared[:0], "start_shared": start}
-    save_checkpoint(folder, replace(checkpoint, weights=weights, average=None, **stripped))
     lines = [f"- {name}: {value}\n" for name, value in {**_facts(checkpoint), **card}.items()]
-    write_file(folder / CARD, HEADING + "".join(lines))
+    backbone = replace(checkpoint, weights=weights, average=None, **stripped)
+    save_checkpoint(folder, backbone, HEADING + "".join(lines), keep_same=not replace_old)
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
@@ -64,11 +63,6 @@ def _mean_of_trained(id_rows: Tensor) -> Tensor:
     Rows start at zero and change at their first training step, so a row of zeros was never trained.
     """
     return id_rows.sum(dim=0) / max(1, int(id_rows.any(dim=1).sum()))
-
-
-def require_new_folder(folder: Path) -> None:
-    """Raise a UserError if the folder exists."""
-    refuse_existing(folder)
 
 
 def describe_training(run: Path) -> dict[str, str]:

@@ -33,7 +33,7 @@ from torch import Tensor
 from augment import Overlap, SeenTasks
 from augment.augmentation import parse_puzzle_keys, puzzle_keys
 from augment.errors import DamagedError, UserError
-from augment.storage import new_folder, read_json, seal, unseal
+from augment.storage import new_folder, read_json, refuse_existing, seal, unseal
 from augment.task import KEY_SEPARATOR
 from pipeline.config.run_config import RunConfig, build_config
 from pipeline.runtime.exit_codes import CheckpointError
@@ -42,6 +42,7 @@ from solver.model.puzzle_embedding import PuzzleEmbedding
 
 FORMAT = 3
 ABOUT = "checkpoint.json"
+CARD = "README.md"
 FIX = "name another checkpoint, such as RUN/checkpoints/final"
 
 
@@ -102,11 +103,17 @@ def mean_row(rows: Tensor) -> Tensor:
     return rows.sum(dim=0) / max(1, len(rows))
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; an existing folder is replaced only when the new one is complete."""
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, card: str = "", keep_same: bool = False) -> None:
+    """Write a checkpoint; an existing folder is replaced when the new one is complete, and kept if it is the same.
+
+    `card` is the text of the model card, which is not sealed. With `keep_same` another folder is refused (UserError).
+    """
     tensors = {"model": checkpoint.weights, "ids": checkpoint.id_tensors()}
     tensors |= {} if checkpoint.average is None else {"average": checkpoint.average}
-    with new_folder(folder, replace=True) as unfinished:
+    same_card = not card or ((folder / CARD).is_file() and (folder / CARD).read_bytes() == card.encode())
+    if keep_same and not same_card:
+        refuse_existing(folder)
+    with new_folder(folder, replace=not keep_same, compare=ABOUT if same_card else "") as unfinished:
         for name, group in tensors.items():
             # safetensors refuses tensors that are not contiguous.
             plain = {key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}
@@ -114,6 +121,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         for name, text in encode_labels(checkpoint.keys, checkpoint.seen).items():
             (unfinished / name).write_text(text, encoding="utf-8")
         seal_checkpoint(unfinished, checkpoint.step, checkpoint.config, checkpoint.leaks)
+        if card:
+            (unfinished / CARD).write_bytes(card.encode())
 
 
 def encode_labels(keys: list[str], seen: SeenTasks) -> dict[str, str]:

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from augment.augmentation import parse_puzzle_keys, puzzle_keys
 from augment.errors import UserError
-from augment.storage import read_json
-from pipeline.checkpoints.backbone import require_new_folder, write_backbone
-from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from augment.storage import read_json, refuse_other_folder
+from pipeline.checkpoints.backbone import write_backbone
+from pipeline.checkpoints.checkpoint import ABOUT, Checkpoint, save_checkpoint
 from pipeline.config.run_config import RunConfig, override
 from pipeline.runtime.console import Console
 from solver.model.config import ModelConfig
@@ -230,7 +230,8 @@ def convert(
     Raises:
         UserError: naming the file, and the tensor or setting that does not fit.
     """
-    require_new_folder(out)
+    refuse_other_folder(out, ABOUT)
+    exists = out.exists()
     weights, id_rows = read_published(file)
     heads = {"heads": 1}  # a placeholder that divides any hidden size; the override below sets the real number
     inferred = RunConfig(recipe="converted", source=str(file), model=infer_config(weights, id_rows, **heads))
@@ -242,7 +243,9 @@ def convert(
     if backbone_only:
         _write_backbone(converted, id_rows, file, out, console)
     else:
-        save_checkpoint(out, converted)
+        save_checkpoint(out, converted, keep_same=True)
+    if exists:
+        console.log(f"{out} holds this checkpoint already")
     assumed = {name: getattr(model, name) for name in NOT_IN_THE_FILE if f"model.{name}" not in overrides}
     for name, value in assumed.items():
         console.log(f"model.{name} is not in the file: assumed to be {value} (set it with --set model.{name}=...)")

@@ -18,6 +18,7 @@ from pipeline.cli.app import (
 from pipeline.config.run_config import ConfigError, parse_assignments
 from pipeline.recipes.registry import recipe
 from pipeline.runtime.console import Console
+from pipeline.runtime.folder_lock import locked_output
 
 
 @app.command("convert")
@@ -36,7 +37,9 @@ def convert_command(
     """Convert a published checkpoint."""
     from pipeline.checkpoints.convert_trm import convert
 
-    convert(file, out, identifiers, parse_assignments(assignments or []), Console(), backbone_only)
+    console = Console()
+    with locked_output(out, console.log):
+        convert(file, out, identifiers, parse_assignments(assignments or []), console, backbone_only)
 
 
 @app.command("pretrain")
@@ -60,7 +63,8 @@ def pretrain_command(
     from pipeline.pretrain import pretrain
     from pipeline.runtime.distributed import leave_process_group
 
-    pretrain(config, run or new_run(recipe_name), out)
+    with locked_output(out, Console().log):
+        pretrain(config, run or new_run(recipe_name), out)
     leave_process_group()
 
 
@@ -77,9 +81,12 @@ def backbone_command(
     from pipeline.checkpoints.backbone import describe_training, write_backbone
     from pipeline.checkpoints.checkpoint import load_checkpoint
 
+    console = Console()
     card = describe_training(checkpoint.resolve().parent.parent) | parse_notes(notes or [])
-    size = write_backbone(load_checkpoint(checkpoint), out, card)
-    Console().log(f"written: {out}, {size:,} bytes")
+    with locked_output(out, console.log):
+        exists = out.exists()
+        size = write_backbone(load_checkpoint(checkpoint), out, card)
+    console.log(f"{out} holds this backbone already" if exists else f"written: {out}, {size:,} bytes")
 
 
 def parse_notes(texts: list[str]) -> dict[str, str]:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from augment import MAX_PAIRS, Duplicates, FixedColours, OnLeak, Selection
-from augment.storage import refuse_existing
+from augment.puzzle_set import SUMMARY_FILE
+from augment.storage import read_json, refuse_existing, refuse_other_folder
 from pipeline.cli.app import (
     Limit,
     MaxSide,
@@ -23,6 +24,7 @@ from pipeline.config.run_config import (
 from pipeline.data.build import gather, make_puzzle_set, open_old_set, write_as
 from pipeline.data.summary import describe, describe_exceptions, describe_widths
 from pipeline.runtime.console import Console
+from pipeline.runtime.folder_lock import locked_output
 from solver.data.puzzle_ids import Ids
 
 Out = Annotated[Path, typer.Option(help="The new folder")]
@@ -81,7 +83,7 @@ def build_command(
 ) -> None:
     """Build a puzzle set: tasks and their augmentations."""
     selection = selected(tasks, max_side, limit)
-    _check_build(out, scored, train_sources, selection, extends, form)
+    _check_build(scored, train_sources, selection, extends, form)
     start = time.monotonic()
     console = Console()
     # Options that stay None are taken from the set that is extended; setting one of them is an error then.
@@ -92,17 +94,31 @@ def build_command(
         pairs=pairs or MAX_PAIRS, on_leak=on_leak, duplicates=duplicates, workers=workers,
         ids=ids or "augmentation", fixed_colours=fixed_colours or "outputs",
     )  # fmt: skip
-    sources = gather(scored or [], Selection(**selection), train_sources or [])
-    puzzle_set = make_puzzle_set(sources, settings, seed or 0, board_side or 30, old)
-    size = write_as(form, puzzle_set, sources, out, console)
+    with locked_output(out, console.log):
+        _refuse_other_set(out, None if extends else {"seed": seed or 0, "requested": settings.augmentations})
+        exists = out.exists()
+        sources = gather(scored or [], Selection(**selection), train_sources or [])
+        puzzle_set = make_puzzle_set(sources, settings, seed or 0, board_side or 30, old)
+        size = write_as(form, puzzle_set, sources, out, console)
+    if exists:
+        console.log(f"{out} holds this puzzle set already")
     for line in describe_exceptions(puzzle_set):
         console.log(line)
     console.show(describe(puzzle_set, bytes=f"{size:,}", seconds=f"{time.monotonic() - start:.1f}"))
     console.log(describe_widths(puzzle_set))
 
 
+def _refuse_other_set(out: Path, expected: dict[str, int] | None) -> None:
+    """Raise UserError if there is something at `out` that is plainly another set, before one is built to compare."""
+    refuse_other_folder(out, SUMMARY_FILE)
+    if expected and out.exists():
+        about = read_json(out / SUMMARY_FILE)
+        if any(about.get(name) != value for name, value in expected.items()):
+            refuse_existing(out)
+
+
 def _check_build(
-    out: Path, scored: list[str] | None, train: list[str] | None, selection: dict, extends: Path | None, form: str
+    scored: list[str] | None, train: list[str] | None, selection: dict, extends: Path | None, form: str
 ) -> None:
     """Raise ConfigError for options that cannot be combined, before any work is done."""
     if not scored and not train:
@@ -115,4 +131,3 @@ def _check_build(
         raise ConfigError(
             "build: --format published cannot export an extended set, which has no test outputs", "build from sources"
         )
-    refuse_existing(out)

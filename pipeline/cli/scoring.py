@@ -39,9 +39,7 @@ def vote_command(
             "vote: predictions, SOURCE or --out is missing", "name all three, or use --list to see the rankers"
         )
     selection = Selection(**selected(tasks, max_side, limit))
-    console = Console()
-    vote_file([predictions, *(merge or [])], source, selection, ranker, out, console)
-    console.log(f"written: {out}")
+    vote_file([predictions, *(merge or [])], source, selection, ranker, out, Console())
 
 
 @app.command("score")

@@ -28,6 +28,7 @@ from pipeline.config.run_config import (
     SelectionSettings,
 )
 from pipeline.recipes.registry import recipe
+from pipeline.runtime.folder_lock import release_all
 from pipeline.runtime.launcher import count_gpus, is_first, leave_at_once, run_launched
 from pipeline.runtime.run_folder import RunFolder
 
@@ -77,7 +78,9 @@ def solve_command(
     if config.unattended:
         from pipeline.kaggle.unattended import solve_unattended
 
-        leave_at_once(0 if solve_unattended(config, folder, out, processes, incidents) else 1)
+        is_valid = solve_unattended(config, folder, out, processes, incidents)
+        release_all()
+        leave_at_once(0 if is_valid else 1)
     solve_attended(config, folder, processes)
     if out and is_first():
         write_file(out, (folder / "submission.json").read_text(encoding="utf-8"))
@@ -107,8 +110,8 @@ def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> No
         check_start(config, folder)
         find_ranker(config.predict.ranker)
         load_sources(config)
-        RunFolder(folder, config)
-        if code := run_launched(["solve", str(folder)], number):
+        run = RunFolder(folder, config)  # holds the lock, and the launched processes may enter
+        if code := run_launched(["solve", str(run.path)], number):
             sys.exit(code)
         return
     solve(config, folder)

@@ -8,7 +8,6 @@ import typer
 
 from augment import Selection, load_tasks, open_puzzle_set
 from augment.sources.load import find_source_label
-from augment.storage import refuse_existing
 from pipeline.cli.app import (
     BudgetText,
     CheckpointFolder,
@@ -32,6 +31,7 @@ from pipeline.config.run_config import (
 from pipeline.data.summary import describe_tasks
 from pipeline.recipes.registry import recipe
 from pipeline.runtime.console import Console
+from pipeline.runtime.folder_lock import locked_output
 from pipeline.runtime.launcher import is_first
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.time_budget import Budget
@@ -96,7 +96,7 @@ def predict_command(
 ) -> None:
     """Predict every test input of a puzzle set under every augmentation."""
     from pipeline.checkpoints.checkpoint import load_checkpoint
-    from pipeline.prediction.predict import predict
+    from pipeline.prediction.predict import are_made, identify, predict
     from pipeline.prediction.rescore import rescore
     from pipeline.runtime.distributed import join_process_group, leave_process_group
 
@@ -110,15 +110,18 @@ def predict_command(
     loaded = replace(loaded, config=config.model_dump(mode="json"))
     settings = config.predict
     console = Console(quiet=not is_first())
-    exists = join_process_group().any(out.exists())
-    if exists and (not settings.rescore or changes.keys() - {"predict.rescore"}):
-        raise ConfigError(
-            f"{out} exists already and is not overwritten", "name another folder with --out, or only --rescore it"
-        )
-    if not exists:
-        predict(loaded, puzzle_set, settings, out, console, checkpoint=str(checkpoint))
-    if settings.rescore:
-        rescore(loaded, puzzle_set, settings, out, console)
+    with locked_output(out, console.log):
+        exists = join_process_group().any(out.exists())
+        if exists and not are_made(out, identify(loaded, puzzle_set, settings)):
+            if not settings.rescore or changes.keys() - {"predict.rescore"}:
+                raise ConfigError(
+                    f"{out} exists already and is not overwritten",
+                    "name another folder with --out, or only --rescore it",
+                )
+        else:
+            predict(loaded, puzzle_set, settings, out, console, checkpoint=str(checkpoint))
+        if settings.rescore:
+            rescore(loaded, puzzle_set, settings, out, console)
     console.log(f"written: {out}")
     leave_process_group()
 
@@ -133,11 +136,9 @@ def tasks_command(
     limit: Limit = None,
 ) -> None:
     """Check a source and count its tasks; --html draws them."""
-    if html:
-        refuse_existing(html, "--html")
     loaded = load_tasks(source, Selection(**selected(tasks, max_side, limit)))
     console = Console()
     console.show(describe_tasks(source, loaded))
     if html:
-        write_gallery(html, find_source_label(source), loaded, augmentations)
-        console.log(f"written: {html}")
+        is_new = write_gallery(html, find_source_label(source), loaded, augmentations)
+        console.log(f"written: {html}" if is_new else f"{html} holds this page already")

@@ -121,14 +121,18 @@ def open_old_set(folder: Path | None, **options: int | str | None) -> PuzzleSet 
 
 
 def write_as(form: str, puzzle_set: PuzzleSet, sources: list[SourcedTasks], folder: Path, console: Console) -> int:
-    """Write the set in our format ("puzzles") or that of the published TRM ("published"); returns the bytes written."""
+    """Write the set in our format ("puzzles") or that of the published TRM ("published"); return the bytes in `folder`.
+
+    Raises:
+        UserError: if the folder exists and holds something else than this set in this format.
+    """
     if form == "published":
         from pipeline.data.export_trm import export_published  # needs torch, which building does not
 
         scored = {task.id: task for source in sources if source.role == "scored" for task in source.tasks}
         export_published(puzzle_set, scored, folder, console)
     else:
-        write_puzzle_set(puzzle_set, folder)
+        write_puzzle_set(puzzle_set, folder, keep_same=True)
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 

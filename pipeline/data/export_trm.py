@@ -111,7 +111,7 @@ def export_published(
     console: Console | None = None,
     shifts: Shifts = draw_shifts,
 ) -> None:
-    """Write the set to a new folder in the published layout, atomically.
+    """Write the set to a new folder in the published layout, atomically; a folder that holds this set is kept.
 
     `train` has the pairs to train on, with the fixed shifts that `shifts` returns. `test` has the test pairs of scored
     tasks, and is omitted if there are none. A hidden test output is written as one black cell, as published, in `test`
@@ -125,7 +125,8 @@ def export_published(
         shifts: how the pairs to train on are moved.
 
     Raises:
-        UserError: if the folder exists, the disk is too full, or `tasks` lacks a scored task or has other tests for it.
+        UserError: if the folder holds something else, the disk is too full, or `tasks` lacks a scored task or has other
+            tests for it.
     """
     solved_tasks = {
         number: _solve(task, tasks, puzzle_set.board_side)
@@ -134,11 +135,17 @@ def export_published(
     }
     train = _train_split(puzzle_set)
     test = _test_split(puzzle_set, solved_tasks)
+    about = {
+        "identifiers.json": [BLANK, *puzzle_set.keys()],
+        "puzzle_set.json": summarise(puzzle_set),
+        "test_puzzles.json": {task.id: _to_json(task) for task in solved_tasks.values()},
+    }
+    if all(_contains(folder / name, value) for name, value in about.items()):
+        return
     with new_folder(folder) as unfinished, Progress(console or Console(), "export", len(train) + len(test)) as progress:
         _check_space(unfinished, folder, train, test)
-        _write_json(unfinished / "identifiers.json", [BLANK, *puzzle_set.keys()])
-        _write_json(unfinished / "puzzle_set.json", summarise(puzzle_set))
-        _write_json(unfinished / "test_puzzles.json", {task.id: _to_json(task) for task in solved_tasks.values()})
+        for name, value in about.items():
+            _write_json(unfinished / name, value)
         _write_split(unfinished, train, shifts, progress)
         if len(test):
             _write_split(unfinished, test, stay_in_corner, progress)
@@ -260,6 +267,11 @@ def _to_json(task: Task) -> dict:
         name: [dict(zip(("input", "output"), (grid.tolist() for grid in pair.grids()), strict=True)) for pair in pairs]
         for name, pairs in parts.items()
     }
+
+
+def _contains(file: Path, value: object) -> bool:
+    """Return whether `_write_json` wrote this value to the file."""
+    return file.is_file() and file.read_text(encoding="utf-8") == json.dumps(value)
 
 
 def _write_json(file: Path, value: object) -> None:

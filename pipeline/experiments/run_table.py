@@ -22,6 +22,7 @@ from pipeline.experiments.trial import Trial
 from pipeline.experiments.verdicts import Results
 from pipeline.experiments.worker_pool import run_all_trials
 from pipeline.runtime.console import Console
+from pipeline.runtime.folder_lock import locked_folder
 from pipeline.time_budget import format_duration
 
 
@@ -59,6 +60,11 @@ def run_table(order: TableRequest, console: Console) -> bool:
     table = find_table(order.name)
     rows = choose_rows(table, order.rows)
     trials = list(make_trials(table, rows, range(order.seeds), order))
+    with locked_folder(order.out, console.log):
+        return _run_trials(order, table, rows, trials, console)
+
+
+def _run_trials(order: TableRequest, table: Table, rows: list[Row], trials: list[Trial], console: Console) -> bool:
     pending = [trial for trial in trials if trial.result is None]
     results = {(trial.name, trial.seed): result for trial in _started_trials(table, order) if (result := trial.found)}
     finished = len(trials) - len(pending)

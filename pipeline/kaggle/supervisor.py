@@ -25,7 +25,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.data.build import build
 from pipeline.kaggle.best_submission import BestSubmission
 from pipeline.kaggle.child_process import ChildProcess, ChildResult
-from pipeline.kaggle.pass_monitor import PassMonitor
+from pipeline.kaggle.pass_monitor import PassMonitor, remove_parts
 from pipeline.kaggle.restart_policy import RestartPolicy, Stage
 from pipeline.kaggle.schedule import Pass, PassSchedule
 from pipeline.kaggle.schedule_log import ScheduleLog, measure_pace
@@ -103,6 +103,7 @@ class Supervisor:
             write_json(self.run.path / "incidents.json", self.incidents)
         if not self.tasks:
             return
+        remove_parts(self.run)
         self.puzzle_set = self._build()
         predict = self.config.predict
         limit = predict.augmentations

@@ -88,7 +88,7 @@ def make_predictions(
     """
     processes = join_process_group()
     parts_path = shards_folder(folder)
-    if processes.any(processes.index == 0 and _is_made(folder, made_from, run)):
+    if processes.any(processes.index == 0 and are_made(folder, made_from, run.warn)):
         run.log(f"predictions were already made: {folder}")
     else:
         metadata = {**about, **_origin(puzzle_set), **find_trained_on(trained, puzzle_set), "step": trained.step}
@@ -241,14 +241,14 @@ def identify(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettin
     }
 
 
-def _is_made(folder: Path, made_from: dict[str, Any], run: Console) -> bool:
+def are_made(folder: Path, made_from: dict[str, Any], warn: Callable[[str], None] = lambda message: None) -> bool:
     """Return whether the folder has predictions of exactly these inputs; damaged ones count as missing."""
     if not folder.exists():
         return False
     try:
         return read_predictions(folder).metadata.get("made_from") == made_from
     except DamagedError as error:
-        run.warn(f"{error.summary}; it is made again")
+        warn(f"{error.summary}; it is made again")
         return False
 
 

@@ -8,6 +8,7 @@ docs/file_formats.md describes each file.
 
 import json
 import time
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from typing import Any
 from rich.console import Console as Screen
 
 from augment.errors import UserError
+from augment.leftovers import UNFINISHED
 from augment.storage import read_json, write_file, write_json
 from pipeline.config.run_config import ConfigError, PredictSettings, RunConfig, build_config
 from pipeline.config.setting_names import differences
 from pipeline.runtime.console import Console
+from pipeline.runtime.folder_lock import LOCK, lock_folder
 from pipeline.runtime.provenance import versions
 from pipeline.time_budget import Budget, format_duration
 
@@ -49,19 +52,28 @@ class RunFolder(Console):
         path: the folder.
         config: of the run.
         first: whether this is the first process of the run. Only that one reads, writes and prints.
+        part: whether the folder is part of another run folder, whose lock protects it.
 
     Raises:
         UserError: if the folder holds a run with another config, or something that is not a run.
+        FolderInUseError: if another process works in the folder; it is locked as long as this object exists.
     """
 
-    def __init__(self, path: Path, config: RunConfig, first: bool = True):
+    def __init__(self, path: Path, config: RunConfig, first: bool = True, part: bool = False):
         super().__init__()
         self.path = path
         self.first = first
         self.remark = config.remark
         self._last_beat = 0.0
         if first:
-            self._open(config.model_dump(mode="json"))
+            self.path.mkdir(parents=True, exist_ok=True)
+            config_file = self.path / "config.json"
+            if not config_file.exists():
+                _refuse_other_content(self.path)
+            if not part:
+                # Released also if opening fails, and at the end of the process.
+                weakref.finalize(self, lock_folder(path, super().log))
+            self._open(config_file, config.model_dump(mode="json"))
         else:
             self.screen = Screen(quiet=True)
 
@@ -110,12 +122,9 @@ class RunFolder(Console):
             lines = [line for line in read_metrics(self.path) if line["step"] <= step]
             write_file(metrics, "".join(f"{json.dumps(line)}\n" for line in lines))
 
-    def _open(self, values: dict[str, Any]) -> None:
+    def _open(self, config: Path, values: dict[str, Any]) -> None:
         """Create the run, or check that the existing one has this config."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        config = self.path / "config.json"
         if not config.exists():
-            _refuse_other_content(self.path)
             write_json(self.path / "versions.json", versions())
             write_json(config, values)  # last: a folder without it counts as not yet created
         elif changes := _allowed_changes(config, values):
@@ -131,7 +140,8 @@ class RunFolder(Console):
 
 def _refuse_other_content(path: Path) -> None:
     """Raise UserError if a folder without config.json has other files than a run killed during its creation."""
-    if any(entry.name != "versions.json" and entry.suffix != ".unfinished" for entry in path.iterdir()):
+    names = [entry.name for entry in path.iterdir() if not entry.name.endswith((LOCK, UNFINISHED))]
+    if any(name != "versions.json" for name in names):
         raise UserError(f"{path} exists and is not a run folder", "name another folder with --run-dir")
 
 

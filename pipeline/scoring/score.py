@@ -163,10 +163,10 @@ def find_scorable(what: Path, merge: Sequence[Path] = ()) -> Scorable:
     return Scorable(what, None, pooled, _recorded_selections(pooled), scorable.ranker)
 
 
-def write_about(submission: Path, predictions: Predictions, ranker: str) -> None:
-    """Write beside a submission what its format has no field for: pooled folders, tasks trained on, and ranker."""
+def write_about(submission: Path, text: str, predictions: Predictions, ranker: str) -> None:
+    """Write what the format of a submission with this text has no field for; before it, so that it never lacks it."""
     about = {"ranker": ranker, "merged": predictions.merged, **predictions.training.to_json()}
-    write_json(_about_file(submission), about | {"submission_sha256": _digest(submission)})
+    write_json(_about_file(submission), about | {"submission_sha256": sha256(text.encode()).hexdigest()})
 
 
 def _about_file(submission: Path) -> Path:

@@ -8,7 +8,7 @@ from rich.table import Table
 from augment import Selection, Task, load_tasks
 from augment.errors import UserError
 from augment.sources.load import find_source_label
-from augment.storage import read_json, refuse_existing, write_json
+from augment.storage import read_json, refuse_existing, write_json, write_new_file
 from pipeline.config.run_config import RunConfig
 from pipeline.runtime.console import Console
 from pipeline.runtime.run_folder import RunFolder, read_metrics
@@ -22,6 +22,7 @@ from submissions.report.views import Recursions
 from submissions.score import Score, score_predictions
 from submissions.submission_file import (
     Submission,
+    encode_submission,
     make_submission,
     placeholder_submission,
     read_submission,
@@ -68,9 +69,8 @@ def vote_file(folders: list[Path], source: str, selection: Selection, ranker: st
     """Write the submission of the selected tasks from a vote on predictions, pooled if there are several folders.
 
     Raises:
-        UserError: `out` exists already.
+        UserError: `out` exists already and is not this submission.
     """
-    refuse_existing(out)
     predictions = read_pooled(folders)
     tasks = load_tasks(source, selection)
     ballot = vote(predictions, tasks, ranker)
@@ -81,8 +81,12 @@ def vote_file(folders: list[Path], source: str, selection: Selection, ranker: st
             f"{len(empty)} of {total} test inputs have no prediction and get the placeholder [[0]] "
             f"(first task: {empty[0]})"
         )
-    write_submission(out, make_submission(ballot, tasks))
-    write_about(out, predictions, ranker)
+    text = encode_submission(make_submission(ballot, tasks), out)
+    if out.exists() and (not out.is_file() or out.read_bytes() != text.encode()):
+        refuse_existing(out)
+    write_about(out, text, predictions, ranker)
+    is_new = write_new_file(out, text)
+    console.log(f"written: {out}" if is_new else f"{out} holds this submission already")
 
 
 def rankers_table() -> Table:

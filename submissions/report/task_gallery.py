@@ -12,7 +12,7 @@ from augment.canvas import task_canvas
 from augment.distinct import count_distinct, draw_augmentations
 from augment.errors import UserError
 from augment.rng import task_rng
-from augment.storage import write_file
+from augment.storage import write_new_file
 from augment.task import Pair, Task
 from submissions.report.svg_grid import Picture, Sheet
 from submissions.report.template import render_page
@@ -73,8 +73,8 @@ class TaskDrawing:
         return max(max(picture.height, picture.width) for picture in pictures)
 
 
-def write_gallery(path: str | Path, source: str, tasks: Sequence[Task], augmentations: int = 3) -> None:
-    """Write the page to `path` atomically.
+def write_gallery(path: str | Path, source: str, tasks: Sequence[Task], augmentations: int = 3) -> bool:
+    """Write the page to a new file, atomically; return False if the file exists with this page.
 
     Args:
         path: the HTML file; its folder is created if needed.
@@ -83,7 +83,7 @@ def write_gallery(path: str | Path, source: str, tasks: Sequence[Task], augmenta
         augmentations: number of augmented puzzles per task; a task with fewer shows all of them.
 
     Raises:
-        ValueError: for a negative number of augmentations.
+        UserError: for a negative number of augmentations, or if the file exists with other content.
     """
     if augmentations < 0:
         raise UserError(f"augmentations is {augmentations}", "give 0 (only the tasks) or more")
@@ -99,7 +99,7 @@ def write_gallery(path: str | Path, source: str, tasks: Sequence[Task], augmenta
         augmentations=augmentations,
         symbols=sheet.symbols,
     )
-    write_file(Path(path), page)
+    return write_new_file(Path(path), page, "--html")
 
 
 def draw_task(task: Task, augmentations: int, sheet: Sheet) -> TaskDrawing:

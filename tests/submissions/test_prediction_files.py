@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from submissions import prediction_files
+from augment.leftovers import remove_leftovers
 from submissions.prediction_files import (
     ANSWERS_FILE,
     GRIDS_FILE,
@@ -30,6 +30,7 @@ from submissions.predictions import (
     merge_predictions,
 )
 from submissions.recursion_trace import Recursion
+from tests.helpers.forked_kills import kill_everywhere
 
 METADATA = {"source": "arc-agi-1/training", "augmentations": 8, "seeds": {3: "three", 12: "twelve"}}
 SAME = "t0|||0123456789"
@@ -194,27 +195,24 @@ def test_recursions_and_scores_come_back(folder, tmp_path):
     assert again.scores.log_prob.tolist() == [-2.5]
 
 
-def test_scores_cut_short_by_a_kill_cost_no_answers(folder, monkeypatch):
+def test_a_kill_while_scores_are_added_leaves_the_old_ones_or_the_new(folder):
     predictions = read_predictions(folder)
     rows = ScoreRows(np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint32), np.zeros(1, np.int32),
                   np.zeros(1, np.float32))  # fmt: skip
-    part = Shard(rows, predictions.grids)
-    add_scores(folder, [part], predictions.tasks)
-    seal = prediction_files.seal
-    calls = []
-
-    def seal_once(*arguments, **options):
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        seal(*arguments, **options)
-
-    monkeypatch.setattr(prediction_files, "seal", seal_once)
-    with pytest.raises(KeyboardInterrupt):
-        add_scores(folder, [replace(part, rows=replace(rows, log_prob=rows.log_prob - 1))], predictions.tasks)
-    again = read_predictions(folder)
-    assert plain(again) == plain_rows(ROWS)
-    assert again.scores is None
+    old = Shard(rows, predictions.grids)
+    new = replace(old, rows=replace(rows, log_prob=rows.log_prob - 1))
+    add_scores(folder, [old], predictions.tasks)
+    kills = 0
+    for _ in kill_everywhere(lambda: add_scores(folder, [new], predictions.tasks)):
+        kills += 1
+        remove_leftovers(folder)
+        again = read_predictions(folder)
+        assert plain(again) == plain_rows(ROWS)
+        assert again.scores is not None
+        assert again.scores.log_prob.tolist() in ([0.0], [-1.0])
+        assert list(folder.parent.iterdir()) == [folder]
+        add_scores(folder, [old], predictions.tasks)
+    assert kills > 5
 
 
 def test_answers_of_the_whole_board_replace_those_of_the_canvas():

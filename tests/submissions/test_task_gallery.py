@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from augment import DIHEDRALS, Augmentation, Pair, Selection, Task, apply, count_distinct, load_tasks, task_canvas
-from pipeline.cli.main import main
 from submissions.report.svg_grid import Sheet
 from submissions.report.task_gallery import DIHEDRAL_WORDS, PAIRS_SHOWN, draw_task, write_gallery
+from tests.helpers.commands import refuse, run
 from tests.helpers.html_page import Page
 
 TASKS = load_tasks("arc-agi-1/training", Selection(limit=3))
@@ -112,15 +112,12 @@ def test_long_tasks_without_tests_are_cut_and_say_so(tmp_path: Path) -> None:
 def test_the_command_writes_a_new_file_and_overwrites_none(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "new" / "tasks.html"
     line = ["tasks", "arc-agi-1/training", "--limit", "2", "--html", str(out), "--augmentations", "1"]
-    with pytest.raises(SystemExit) as ended:
-        main(line)
-    assert ended.value.code == 0
+    assert run(*line) == 0
     assert Page(out.read_text()).words.count("|||") == 2
     written = out.read_bytes()
-    with pytest.raises(SystemExit) as ended:
-        main(line)
-    assert ended.value.code == 2
-    assert "exists already" in capsys.readouterr().err
+    assert run(*line) == 0
+    assert "holds this page already" in capsys.readouterr().out
+    assert "exists already" in refuse(capsys, *line[:-1], "2")
     assert out.read_bytes() == written
 
 

@@ -10,8 +10,8 @@ import torch
 from torch.testing import assert_close
 
 from augment import SeenTasks, Selection, Task, load_tasks, open_puzzle_set
-from pipeline.checkpoints.backbone import CARD, write_backbone
-from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pipeline.checkpoints.backbone import write_backbone
+from pipeline.checkpoints.checkpoint import CARD, Checkpoint, load_checkpoint, save_checkpoint
 from pipeline.config.run_config import override
 from pipeline.recipes.registry import recipe
 from pipeline.runtime.console import Console
@@ -91,7 +91,9 @@ def test_the_command_makes_a_backbone_and_its_card_says_how_it_was_trained(
     card = (backbone / CARD).read_text()
     for said in ("data: six puzzles", "score: x=y", "training time: 3m05s", "commit c0ffee", "7 steps", "6 ID rows"):
         assert said in card
-    assert "exists already" in refuse(capsys, "backbone", final, "--out", backbone)
+    assert "exists already" in refuse(capsys, "backbone", final, "--out", backbone), "its card would be another"
+    assert run("backbone", final, "--out", backbone, "--note", "data=six puzzles", "--note", "score=x=y") == 0
+    assert "holds this backbone already" in capsys.readouterr().out
     assert "NAME=TEXT" in refuse(capsys, "backbone", final, "--out", tmp_path / "other", "--note", "six puzzles")
     assert "is not a checkpoint" in refuse(capsys, "backbone", tmp_path, "--out", tmp_path / "other")
 

@@ -1,12 +1,16 @@
 """The run folder: created once, resumed with the same config, and never left in a state that cannot be opened."""
 
+import gc
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from augment.process_identity import ProcessIdentity, find_place, find_start
 from pipeline.config.run_config import RunConfig, override
 from pipeline.recipes.small import smoke
+from pipeline.runtime.folder_lock import FolderInUseError
 from pipeline.runtime.run_folder import MAY_CHANGE, RunFolder
 
 CHANGES = {
@@ -43,6 +47,46 @@ def test_the_same_config_opens_a_run_again_and_leaves_it_as_it_was(tmp_path: Pat
     before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "run").iterdir()}
     RunFolder(tmp_path / "run", smoke())
     assert {file.name: file.stat().st_mtime_ns for file in (tmp_path / "run").iterdir()} == before
+
+
+def test_a_run_is_locked_while_it_is_open_and_not_afterwards(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run", smoke())
+    assert (tmp_path / "run" / ".lock").exists()
+    run.log("at work")
+    del run
+    gc.collect()
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_run_that_another_process_works_in_is_refused(tmp_path: Path) -> None:
+    RunFolder(tmp_path, smoke())
+    gc.collect()
+    parent = ProcessIdentity(find_place(), os.getppid(), find_start(os.getppid()), "0123abcd")
+    (tmp_path / ".lock").mkdir()
+    (tmp_path / ".lock" / str(parent)).touch()
+    log = (tmp_path / "log.txt").exists()
+    with pytest.raises(FolderInUseError, match=f"process {os.getppid()}"):
+        RunFolder(tmp_path, change(train__log_every=7))
+    assert saved(tmp_path) == smoke().model_dump(mode="json")
+    assert (tmp_path / "log.txt").exists() == log
+    RunFolder(tmp_path, smoke(), first=False)
+    RunFolder(tmp_path, smoke(), part=True)
+
+
+def test_what_a_killed_run_left_anywhere_is_removed(tmp_path: Path) -> None:
+    RunFolder(tmp_path, smoke())
+    gc.collect()
+    names = (
+        "checkpoints/.step_0000010.unfinished",
+        "ensemble/1/.config.json.0123abcd.unfinished",
+        f".puzzles.{ProcessIdentity('ffffffff', 1, 2, '0123abcd')}.old",
+    )
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+    RunFolder(tmp_path, smoke())
+    gc.collect()
+    assert [path.name for path in tmp_path.rglob(".*")] == []
+    assert (tmp_path / "puzzles").exists(), "an old version is put back"
 
 
 def test_every_setting_that_may_change_is_tested_here() -> None:
