@@ -10,7 +10,8 @@ from augment.distinct import count_distinct, draw_augmentations, find_symmetries
 from augment.grid import COLOURS, MAX_SIDE, Grid, GridError, grid_hash, parse_grid
 from augment.logic_puzzles.recognition import describe_logic_puzzles
 from augment.merge import DroppedTask, Duplicates, LeakError, OnLeak, Role, SourcedTasks
-from augment.puzzle_set import MAX_PAIRS, PuzzleSet, open_puzzle_set, write_puzzle_set
+from augment.puzzle_set import MAX_PAIRS, PuzzleSet
+from augment.puzzle_set_files import open_puzzle_set, write_puzzle_set
 from augment.sources.load import SOURCES, SourceError, find_source_label, load_tasks
 from augment.task import Pair, Selection, Task, TaskError, parse_pair_list, parse_task, select_tasks
 

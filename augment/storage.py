@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from augment.errors import DamagedError, UserError
 from augment.leftovers import BACKUP, UNFINISHED, discard, remove_leftovers, temporary_path
+from augment.schema import SealedHeader, parse_json
+
+Header = TypeVar("Header", bound=SealedHeader)
 
 
 def write_file(path: Path, text: str) -> None:
@@ -125,11 +128,12 @@ def seal(folder: Path, name: str, about: dict[str, Any]) -> None:
     write_file(folder / name, text)
 
 
-def unseal(file: Path, kind: str, version: int, fix: str, header_only: bool = False) -> dict[str, Any]:
-    """Check every file of a sealed folder, and return the JSON object with which it was sealed.
+def unseal(file: Path, schema: type[Header], kind: str, version: int, fix: str, header_only: bool = False) -> Header:
+    """Check every file of a sealed folder, and return the contents of the JSON file with which it was sealed.
 
     Args:
         file: the JSON file that seals its folder.
+        schema: what it must hold.
         kind: the kind of folder, for messages.
         version: the required value of "format".
         fix: what the user should do about a damaged folder, for messages.
@@ -140,23 +144,31 @@ def unseal(file: Path, kind: str, version: int, fix: str, header_only: bool = Fa
     """
     if not file.is_file():
         raise DamagedError(f"{file} does not exist: {file.parent} is not a {kind}", fix)
+    text = file.read_bytes()
+    _check_digest(file, text, version, fix)
+    about = parse_json(schema, text, file, fix)
+    if header_only:
+        return about
+    for name, digest in about.files.items():
+        # Names with a separator would be other folders' files.
+        if Path(name).name != name or not (file.parent / name).is_file() or _digest_file(file.parent / name) != digest:
+            raise DamagedError(f"{file.parent / name} is missing, cut short or altered", fix)
+    return about
+
+
+def _check_digest(file: Path, text: bytes, version: int, fix: str) -> None:
+    """Raise DamagedError if the JSON text is not of this format version, or does not have the digest in it."""
     try:
-        about = json.loads(file.read_bytes())
+        about = json.loads(text)
         format_ = about["format"]
         is_intact = _digest_json({key: value for key, value in about.items() if key != "sha256"}) == about["sha256"]
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise DamagedError(f"{file} was cut short or altered", fix) from None
     # The format comes before the digest: another version may compute the digest differently.
     if format_ != version:
-        raise DamagedError(f"{file} has format {format_}, but this version reads format {version}", fix)
+        raise DamagedError(f"{file} has format {str(format_)[:20]}, but this version reads format {version}", fix)
     if not is_intact:
         raise DamagedError(f"{file} was cut short or altered", fix)
-    if header_only:
-        return about
-    for name, digest in about["files"].items():
-        if not (file.parent / name).is_file() or _digest_file(file.parent / name) != digest:
-            raise DamagedError(f"{file.parent / name} is missing, cut short or altered", fix)
-    return about
 
 
 def _digest_file(path: Path) -> str:

@@ -105,10 +105,14 @@ def original_id(task_id: str) -> str:
     return original if separator and number.isdecimal() else task_id
 
 
+def check_id(task_id: str) -> bool:
+    """Return whether the ID can be part of file names and puzzle keys."""
+    return 0 < len(task_id) <= MAX_ID and task_id.isprintable() and KEY_SEPARATOR not in task_id
+
+
 def _place_task(task_id: str, where: str) -> str:
     """Check that the ID can be part of file names and puzzle keys; return the task's place for error messages."""
-    bad = KEY_SEPARATOR in task_id or len(task_id) > MAX_ID or not task_id.isprintable()
-    if bad or not task_id or original_id(task_id) != task_id:
+    if not check_id(task_id) or original_id(task_id) != task_id:
         raise TaskError(
             f"{where}: task {task_id[:80]!a}: a task ID has 1 to {MAX_ID} printable characters, does not contain "
             f"{KEY_SEPARATOR!r} and does not end in {COPY_SEPARATOR} followed by a number",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from augment import MAX_PAIRS, Duplicates, FixedColours, OnLeak, Selection
-from augment.puzzle_set import SUMMARY_FILE
+from augment.puzzle_set_files import SUMMARY_FILE
 from augment.storage import read_json, refuse_existing, refuse_other_folder
 from pipeline.cli.app import (
     Limit,

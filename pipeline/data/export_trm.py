@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from augment import TRANSPOSES, Pair, PuzzleSet, Task
 from augment.errors import UserError
-from augment.puzzle_set import summarise
+from augment.puzzle_set_files import summarise
 from augment.rng import task_rng
 from augment.storage import new_folder
 from pipeline.runtime.console import Console

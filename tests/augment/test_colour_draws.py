@@ -28,7 +28,7 @@ from augment import (
 )
 from augment.augmentation import PERMUTATIONS
 from augment.colour_draws import find_fixed, permute_free, shown_colours
-from augment.puzzle_set import summarise
+from augment.puzzle_set_files import summarise
 from augment.rng import task_rng
 from tests.helpers.strategies import pairs
 

@@ -22,7 +22,7 @@ from augment import (
     open_puzzle_set,
     write_puzzle_set,
 )
-from augment.puzzle_set import summarise
+from augment.puzzle_set_files import summarise
 from tests.helpers.paths import ROOT
 
 FILES = ("puzzle_set.json", "puzzles.parquet", "tasks.parquet")

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from augment import PuzzleSet, write_puzzle_set
-from augment.puzzle_set import open_puzzle_set
+from augment.puzzle_set_files import open_puzzle_set
 from pipeline.config.run_config import PredictSettings
 from pipeline.prediction.predict import predict
 from pipeline.prediction.predictor import Predictor

@@ -1,0 +1,129 @@
+"""State what a file must hold, and check it when the file is read.
+
+JSON files are described by a `Schema` (pydantic), Parquet files by an Arrow schema. A field that is missing, null,
+extra or of another type gives one DamagedError that names the file and the field. Checksums do not replace these
+checks: whoever alters a file can compute them again.
+"""
+
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from augment.errors import DamagedError
+
+GIB = 2**30
+
+
+class Schema(BaseModel):
+    """Base class of the contents of JSON files. Types are strict: true and 1.0 are no integers."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class SealedHeader(Schema):
+    """The fields that seal a folder (`augment.storage.seal`)."""
+
+    format: int
+    files: dict[str, str]
+    """SHA-256 of each file of the folder, by name."""
+    sha256: str
+    """SHA-256 of all other fields."""
+
+
+Content = TypeVar("Content", bound=Schema)
+
+
+def parse_json(schema: type[Content], text: str | bytes, file: Path, fix: str) -> Content:
+    """Parse the text of a JSON file.
+
+    Raises:
+        DamagedError: naming the first field that is wrong.
+    """
+    try:
+        return schema.model_validate_json(text)
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False)
+        field = ".".join(map(str, problems[0]["loc"]))
+        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
+        # The text may hold anything, and a message must be one printable line.
+        refuse(file, f"{field or 'the file'!a:.200}: {problems[0]['msg']!s:.200}{more}", fix)
+
+
+def read_table(file: Path, schema: pa.Schema, fix: str, rows: int | None = None, nullable: bool = False) -> pa.Table:
+    """Read a Parquet file whose columns are exactly those of the schema.
+
+    The numbers of rows, values and bytes that the file's own header states are checked before anything is unpacked.
+
+    Args:
+        file: the file.
+        schema: names, types and order of the columns.
+        fix: what the user should do about a wrong file, for messages.
+        rows: the number of rows that another file states; None if none does.
+        nullable: whether columns that the schema calls nullable may hold null. Nested values are not checked.
+
+    Raises:
+        DamagedError: if the file cannot be read, has other columns, more or fewer rows, or does not fit into memory.
+    """
+    try:
+        with pq.ParquetFile(file, memory_map=True) as parquet:
+            _check_header(file, parquet, schema, fix, rows)
+            table = parquet.read()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
+        raise DamagedError(f"{file} cannot be read ({str(error).splitlines()[0]:.200})", fix) from None
+    for field in schema:
+        if table.column(field.name).null_count and not (nullable and field.nullable):
+            refuse(file, f"{field.name}: a value is null", fix)
+    return table
+
+
+def _check_header(file: Path, parquet: pq.ParquetFile, schema: pa.Schema, fix: str, rows: int | None) -> None:
+    """Raise DamagedError for other columns or rows, or more data than fits into memory, from the header alone."""
+    found = parquet.schema_arrow
+    if found.names != schema.names:
+        missing = [name for name in schema.names if name not in found.names]
+        extra = [name for name in found.names if name not in schema.names]
+        listed = [
+            f"{kind} {', '.join(map(ascii, names))}" for kind, names in (("misses", missing), ("has", extra)) if names
+        ]
+        refuse(file, f"the table {' and '.join(listed) or 'has columns in another order'}", fix)
+    for field in schema:
+        if not found.field(field.name).type.equals(field.type):
+            refuse(file, f"{field.name}: the type is {found.field(field.name).type}, not {field.type}", fix)
+    metadata = parquet.metadata
+    if rows is not None and metadata.num_rows != rows:
+        refuse(file, f"it has {metadata.num_rows:,} rows, not {rows:,}", fix)
+    free = psutil.virtual_memory().available
+    if (size := _unpacked_size(metadata)) > free:
+        refuse(file, f"it unpacks to {size / GIB:,.1f} GiB, but {free / GIB:,.1f} GiB of memory are free", fix)
+
+
+def _unpacked_size(metadata: pq.FileMetaData) -> int:
+    """Return the bytes that a file's header promises: of its pages, or 4 for each value if that is more."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+    return sum(max(column.total_uncompressed_size, 4 * column.num_values) for column in columns)
+
+
+def require(valid: NDArray[np.bool_], file: Path, what: str, fix: str) -> None:
+    """Raise DamagedError with the first row that is not valid.
+
+    Args:
+        valid: (rows,), whether each row is as it must be.
+        file: the file.
+        what: the field, and what is wrong with it in such a row.
+        fix: what the user should do.
+    """
+    if not valid.all():
+        refuse(file, f"row {int(np.argmin(valid)):,}: {what}", fix)
+
+
+def refuse(file: Path, what: str, fix: str) -> NoReturn:
+    """Raise DamagedError for a file."""
+    raise DamagedError(f"{file}: {what}", fix)
