@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from augment import Selection, SourcedTasks, Task, build_puzzle_set, load_tasks
+from augment.merge import Role
 from tests.fuzz.outcomes import refusable
 from tests.fuzz.puzzle_sets import render_everything
 from tests.helpers.mutations import mutate_bytes, mutate_json
@@ -77,13 +78,13 @@ def _mutate_csv(random: Random, content: bytes) -> bytes:
     """Alter bytes, or one cell of the table."""
     if random.random() < 0.4:
         return mutate_bytes(random, content)
-    rows = [line.split(",") for line in content.decode().splitlines()]
+    rows: list[list[str]] = [line.split(",") for line in content.decode().splitlines()]
     row = random.choice(rows)
     place = random.randrange(len(row))
     odd = ["", '"', "x", "S" * 9, "12345678987654321"[:16], row[place] * 2, row[place][::-1], "é", "\x00", "a,b"]
     row[place] = random.choice(odd)
     if random.random() < 0.2:
-        rows.append(MAZES.splitlines()[-1].split(","))
+        rows.append(list(MAZES.splitlines()[-1].split(",")))
     return "\n".join(map(",".join, rows)).encode()
 
 
@@ -96,7 +97,7 @@ def read(random: Random) -> None:
         check_task(task)
     if source != "boards":
         check_content(tasks, read_plainly(source))
-    role = random.choice(["scored", "train"])
+    role: Role = random.choice(["scored", "train"])
     puzzle_set = refusable(build_puzzle_set, [SourcedTasks("a", role, tasks)], 2, seed=0)
     render_everything(puzzle_set)
 

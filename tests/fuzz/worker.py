@@ -62,35 +62,44 @@ class Counts:
 
 
 class Worker:
-    """A process that tries the mutations of one format; it is started again after a crash.
+    """A process that tries mutations; it is started again after a crash. Use it as a context manager.
 
     Args:
-        name: of the format.
-        folder: for the whole files and the copies; whole files of an earlier worker are used.
+        folder: for the whole files and the copies.
     """
 
-    def __init__(self, name: str, folder: Path):
-        self.name = name
+    def __init__(self, folder: Path):
         self.folder = folder
         self._process: Any = None
         self._connection: Any = None
 
-    def try_mutation(self, number: int) -> tuple[str, str, str]:
-        """Return ("right" or "refused", what was done, "") or ("failed", kind, text)."""
-        if self._process is None:
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def prepare(self, name: str) -> None:
+        """Write the whole files of a format, if they are not there yet."""
+        if not (self.folder / name).exists():
             self._start()
-        self._connection.send(number)
-        if not self._connection.poll(SECONDS):
+            self._connection.send((_prepare, (name, self.folder / name)))
+            self._receive(START_SECONDS)
+
+    def try_mutation(self, name: str, number: int) -> tuple[str, str, str]:
+        """Return ("right" or "refused", what was done, "") or ("failed", kind, text)."""
+        self._start()
+        self._connection.send((_try_mutation, (name, number, self.folder / name, self.folder / "copy")))
+        try:
+            return self._receive(SECONDS)
+        except TimeoutError:
             self.stop()
             return "failed", "hang", f"longer than {SECONDS:.0f} s"
-        try:
-            return self._connection.recv()
         except EOFError:
             self._process.join()
             code = self._process.exitcode
             self.stop()
-            kind = signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
-            return "failed", kind, "the process ended"
+            return "failed", signal.Signals(-code).name if code < 0 else f"exit code {code}", "the process ended"
 
     def stop(self) -> None:
         """End the process."""
@@ -101,37 +110,52 @@ class Worker:
         self._process = None
 
     def _start(self) -> None:
+        """Start the process unless it runs."""
+        if self._process is not None:
+            return
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
-        self._process = context.Process(target=serve, args=(other, self.name, self.folder), daemon=True)
+        self._process = context.Process(target=serve, args=(other,), daemon=True)
         self._process.start()
         other.close()
-        if not self._connection.poll(START_SECONDS):
-            raise RuntimeError("the worker did not start")
-        self._connection.recv()
+        self._receive(START_SECONDS)
+
+    def _receive(self, seconds: float) -> Any:
+        """Return what the process sends; TimeoutError if that takes longer, EOFError if the process ends."""
+        if not self._connection.poll(seconds):
+            raise TimeoutError
+        return self._connection.recv()
 
 
-def serve(connection: Connection, name: str, folder: Path) -> None:
-    """Try the mutations whose numbers come through the connection, and send back their outcomes."""
+def serve(connection: Connection) -> None:
+    """Call the functions that come through the connection, and send back what they return."""
     import torch
 
-    from tests.fuzz.formats import prepare, try_mutation
+    import tests.fuzz.formats  # noqa: F401
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    whole = folder / "whole"
-    if not whole.exists():
-        prepare(name, whole)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection.send("ready")
     while True:
-        number = connection.recv()
-        try:
-            outcome = (*try_mutation(name, number, whole, folder / "copy"), "")
-        except BaseException as error:
-            outcome = ("failed", *describe_error(error))
-        connection.send(outcome)
+        function, arguments = connection.recv()
+        connection.send(function(*arguments))
+
+
+def _prepare(name: str, whole: Path) -> None:
+    from tests.fuzz.formats import prepare
+
+    prepare(name, whole)
+
+
+def _try_mutation(name: str, number: int, whole: Path, copy: Path) -> tuple[str, str, str]:
+    from tests.fuzz.formats import try_mutation
+
+    try:
+        return (*try_mutation(name, number, whole, copy), "")
+    except BaseException as error:
+        return ("failed", *describe_error(error))
 
 
 def describe_error(error: BaseException) -> tuple[str, str]:
@@ -144,18 +168,15 @@ def describe_error(error: BaseException) -> tuple[str, str]:
     return f"{type(error).__name__} at {place}", text[:300]
 
 
-def fuzz(name: str, numbers: Iterable[int], folder: Path) -> Counts:
-    """Try the mutations of a format with these numbers; `folder` is for their files."""
-    worker = Worker(name, folder)
+def fuzz(worker: Worker, name: str, numbers: Iterable[int]) -> Counts:
+    """Try the mutations of a format with these numbers."""
+    worker.prepare(name)
     counts = Counts()
-    try:
-        for number in numbers:
-            verdict, kind, text = worker.try_mutation(number)
-            if verdict == "failed":
-                counts.failures.append(Failure(number, kind, text))
-            else:
-                counts.right += verdict == "right"
-                counts.refused += verdict == "refused"
-    finally:
-        worker.stop()
+    for number in numbers:
+        verdict, kind, text = worker.try_mutation(name, number)
+        if verdict == "failed":
+            counts.failures.append(Failure(number, kind, text))
+        else:
+            counts.right += verdict == "right"
+            counts.refused += verdict == "refused"
     return counts
