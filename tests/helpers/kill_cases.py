@@ -70,10 +70,8 @@ def write_inputs(server: ForkServer, inputs: Path) -> None:
     inputs.mkdir(parents=True)
     write_source(inputs / "tasks", FIRST, SECOND)
     write_source(inputs / "others", THIRD)
-    for words in ([*SOLVE, "--run-dir", "run"], ["build", *SOURCES, "--out", "puzzles"]):
-        ended = server.run(words, inputs)
-        assert ended.code == 0, ended.said
-    shutil.rmtree(inputs / "puzzles")
+    ended = server.run([*SOLVE, "--run-dir", "run"], inputs)
+    assert ended.code == 0, ended.said
     for source, copy in (("puzzles", "puzzles"), ("checkpoints/final", "checkpoint"), ("predictions", "predictions")):
         shutil.copytree(inputs / "run" / source, inputs / copy)
     torch.manual_seed(0)
@@ -86,6 +84,6 @@ def _warm_up(server: ForkServer, inputs: Path) -> None:
     """Let the server use the kernels of the cases; what it writes is removed."""
     copy = inputs.with_name("warm_up")
     shutil.copytree(inputs, copy)
-    for name in ("build", "predict and rescore", "vote", "report"):
+    for name in ("build", "vote"):
         server.warm_up(CASE[name].words, copy)
     shutil.rmtree(copy)

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,7 +41,7 @@ class Ended:
 
     Attributes:
         code: its exit code; -9 for one that was killed.
-        operations: its file operations in order; empty for one that was killed.
+        operations: its file operations in order; for one that was killed, up to that at which it was.
         said: the end of what it printed.
     """
 
@@ -53,9 +53,11 @@ class Ended:
 class Operations:
     """Counts file operations inside a folder, and kills this process at one of them."""
 
-    def __init__(self, folder: Path, point: Point | None):
+    def __init__(self, folder: Path, point: Point | None, report: int):
         self.folder = str(folder)
         self.point = point
+        self.report = report
+        """Descriptor that the list is written to, before the process is killed or at the end."""
         self.list: list[str] = []
         self._own = False
 
@@ -76,13 +78,19 @@ class Operations:
 
     def happen(self, name: str, path: str, perform: Callable[[], Any]) -> None:
         """Count an operation, and end the process where this is its point: without it, or after performing it."""
-        if not path.startswith(self.folder) or path.endswith(UNCOUNTED):
+        if not (path == self.folder or path.startswith(f"{self.folder}/")) or path.endswith(UNCOUNTED):
             return
         self.list.append(f"{name} {path.removeprefix(self.folder).lstrip('/')}")
         if self.point and len(self.list) == self.point.number:
             if self.point.after:
-                perform()
+                with suppress(OSError):  # such as the removal of a file that is not there
+                    perform()
+            self.write_report()
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def write_report(self) -> None:
+        """Write the operations so far as JSON."""
+        os.write(self.report, json.dumps(self.list).encode())
 
     def wrap(self, owner: Any, name: str, place: int) -> None:
         """Count the calls of a library's function that writes the file named by its argument number `place`."""
@@ -225,12 +233,11 @@ def _be_the_command(words: list[str], folder: Path, point: Point | None, prepare
             os.dup2(output, stream)
         if prepare:
             prepare()
-        operations = Operations(folder, point)
+        operations = Operations(folder, point, writer)
         _count_library_writes(operations)
         sys.addaudithook(operations.audit)
         code = _call(words)
-        operations.point = None
-        os.write(writer, json.dumps(operations.list).encode())
+        operations.write_report()
     except BaseException:
         import traceback
 

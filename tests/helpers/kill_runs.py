@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,12 @@ class Kill:
     operation: str
     problems: tuple[str, ...]
 
+    def __str__(self) -> str:
+        place = "after" if self.point.after else "before"
+        return (
+            f"killed {place} operation {self.point.number}, {self.operation}: {'; '.join(self.problems) or 'survived'}"
+        )
+
 
 def points_of(operations: Sequence[str]) -> list[Point]:
     """Return every point: before each operation, after each that leaves a file not yet written, and after the last."""
@@ -71,12 +78,14 @@ def kill_everywhere(
         points = [points[round(place * (len(points) - 1) / (sample - 1))] for place in range(sample)]
     for point in points:
         _restore(inputs, work)
-        server.run(case.words, work, point, case.prepare)
+        killed = server.run(case.words, work, point, case.prepare)
+        if killed.code != -signal.SIGKILL:
+            continue  # a thread's operations may be fewer than in the first run, and then it ends before the point
         again = server.run(case.words, work, None, case.prepare)
         problems = compare(expected, snapshot(work))
         if again.code:
             problems.insert(0, f"exit code {again.code}: {' '.join(again.said.split())[-300:]}")
-        yield Kill(point, operations[point.number - 1], tuple(problems))
+        yield Kill(point, killed.operations[-1], tuple(problems))
 
 
 def run_undisturbed(server: ForkServer, case: KillCase, inputs: Path, work: Path) -> tuple[dict[str, Any], list[str]]:
