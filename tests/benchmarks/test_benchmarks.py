@@ -11,6 +11,8 @@ import torch
 
 from augment import IDENTITY, Selection, SourcedTasks, build_puzzle_set, load_tasks
 from benchmarks import bench_canvas, bench_symbols, bench_train, bench_vote, run_budget
+from benchmarks.bench_faults import Faults
+from benchmarks.bench_faults import describe as describe_faults
 from benchmarks.bench_kills import CHECKPOINT_EVERY, Outcome, compare, draw_moments
 from benchmarks.bench_kills import describe as describe_kills
 from pipeline.config.run_config import override
@@ -18,6 +20,9 @@ from pipeline.recipes.small import cpu_trm, smoke
 from solver.model.config import ModelConfig
 from submissions.prediction_files import write_predictions
 from submissions.predictions import Prediction, make_predictions
+from tests.fuzz.worker import Counts, Failure
+from tests.helpers.kill_points import Point
+from tests.helpers.kill_runs import Kill
 
 
 def test_counted_operations_are_those_published() -> None:
@@ -213,3 +218,14 @@ def test_a_trial_of_training_is_timed() -> None:
     tasks = load_tasks("arc-agi-1/training", Selection(max_side=3, limit=2))
     puzzle_set = build_puzzle_set([SourcedTasks("a", "scored", tasks)], 3, seed=0)
     assert 0 < run_budget.time_training(smoke(), puzzle_set, 4) < 60
+
+
+def test_the_text_on_faults_counts_and_names_what_failed() -> None:
+    failure = Failure(7, "KeyError at augment/task.py:1", "'input'")
+    kills = [Kill(Point(1), "open a", ()), Kill(Point(2, after=True), "open b", ("left over: b",))]
+    text = describe_faults(Faults({"sources": Counts(5, 3, [failure])}, {"vote": kills}), "command")
+    assert "**8 of 9 mutated inputs**" in text
+    assert "| sources | 9 | 5 | 3 | 1 |" in text
+    assert "- sources: 1 times KeyError at augment/task.py:1 (mutations 7): 'input'" in text
+    assert "**1 of 2 kills survived**" in text
+    assert "- vote: killed after operation 2, open b: left over: b" in text
