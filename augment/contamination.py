@@ -150,15 +150,10 @@ class SeenTasks:
         return index
 
     def to_json(self) -> dict[str, Any]:
-        """Convert to a JSON value."""
+        """Convert to a JSON value. Files of version 0.1 have no "demonstrations"."""
         parts = {"tasks": self.looks, "demonstrations": self.demonstrations}
         lists = {name: {task_id: list(looks) for task_id, looks in part.items()} for name, part in parts.items()}
         return {"complete": self.complete, **lists}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "SeenTasks":
-        """Undo `to_json`. Files of version 0.1 have no "demonstrations"."""
-        return cls(value["tasks"], value["complete"], value.get("demonstrations", {}))
 
 
 def has_trained_test(task: Task, looks: Container[str]) -> bool:

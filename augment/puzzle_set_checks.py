@@ -10,7 +10,6 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -19,7 +18,7 @@ from augment.colour_draws import Draws
 from augment.contamination import Overlap
 from augment.grid import COLOURS, MAX_SIDE
 from augment.merge import DroppedTask, Role
-from augment.schema import Schema, SealedHeader, refuse, require
+from augment.schema import Schema, SealedHeader, count_items, refuse, require
 from augment.task import check_id
 
 FIX = "build the set again"
@@ -101,7 +100,7 @@ def _check_pairs(
     file: Path, name: str, column: pa.ListArray, roles: NDArray[np.object_], canvases: dict[str, NDArray[np.int64]]
 ) -> None:
     """Check the grids of one column of pairs, and that they are on the canvas of their task."""
-    counts = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+    counts = count_items(column)
     is_scored = roles == "scored"
     needed = 1 if name == "demonstrations" else is_scored.astype(int)
     require(counts >= needed, file, f"{name}: no pair", FIX)
@@ -133,7 +132,7 @@ def _check_grids(
         _require((sides >= 1) & (sides <= MAX_SIDE), owners, file, f"{place}.{name}: not 1 to {MAX_SIDE}")
         _require(sides <= canvases[axis][owners], owners, file, f"{place}.{name}: larger than the canvas")
         areas = areas * sides
-    lengths = pc.binary_length(cells).to_numpy(zero_copy_only=False)
+    lengths = count_items(cells)
     _require(lengths == areas, owners, file, f"{place}.cells: not as many as height x width")
     colours = np.frombuffer(b"".join(cells.to_pylist()), np.uint8)
     _require(colours < COLOURS, np.repeat(owners, lengths), file, f"{place}.cells: a colour above {COLOURS - 1}")

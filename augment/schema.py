@@ -11,6 +11,7 @@ from typing import NoReturn, TypeVar
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -109,6 +110,12 @@ def _unpacked_size(metadata: pq.FileMetaData) -> int:
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     columns = [group.column(number) for group in groups for number in range(group.num_columns)]
     return sum(max(column.total_uncompressed_size, 4 * column.num_values) for column in columns)
+
+
+def count_items(column: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
+    """Return the number of items of each list, or of bytes of each binary value (rows,)."""
+    function = "binary_length" if pa.types.is_binary(column.type) else "list_value_length"
+    return pc.call_function(function, [column]).to_numpy().astype(np.int64)
 
 
 def require(valid: NDArray[np.bool_], file: Path, what: str, fix: str) -> None:

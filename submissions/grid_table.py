@@ -109,13 +109,16 @@ def collect_rows(
 def join_grids(parts: Sequence[Grids]) -> tuple[Grids, list[NDArray[np.int32]]]:
     """Return the different grids of all parts, in order of first appearance, and the new numbers of each part's grids.
 
-    Grids with the same ID are taken to be equal.
+    Raises:
+        UserError: if two different grids have the same ID.
     """
     heights, widths = (np.concatenate([getattr(part, name) for part in parts]) for name in ("heights", "widths"))
     cells, ids = (np.concatenate([getattr(part, name) for part in parts]) for name in ("cells", "ids"))
     grids = Grids(ids, heights, widths, _offsets(heights, widths), cells)
     first, number = number_by_first(ids)
-    return grids.take(first), np.split(number.astype(np.int32), np.cumsum([len(part) for part in parts])[:-1])
+    unique = grids.take(first)
+    _refuse_collisions(grids, unique, number)
+    return unique, np.split(number.astype(np.int32), np.cumsum([len(part) for part in parts])[:-1])
 
 
 def to_columns(grids: Grids) -> pa.Table:

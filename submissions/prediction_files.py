@@ -20,10 +20,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from augment.errors import UserError
+from augment.schema import read_table, refuse
 from augment.storage import new_folder, seal, sync, unseal
 from submissions import grid_table
 from submissions.grid_table import Grids, join_grids
+from submissions.prediction_schema import (
+    FIX,
+    PredictionsHeader,
+    check_contents,
+    check_grids,
+    check_recursions,
+    check_rows,
+)
 from submissions.predictions import (
     _PREDICTION_TYPES,
     _SCORE_TYPES,
@@ -35,7 +43,7 @@ from submissions.predictions import (
     _align_tasks,
     renumbered,
 )
-from submissions.recursion_trace import read_recursion_table, recursion_table
+from submissions.recursion_trace import RECURSIONS, Recursion, read_recursion_table, recursion_table
 
 FORMAT = 3
 ANSWERS_FILE = "answers.parquet"
@@ -80,9 +88,9 @@ def join_shards(
 
 def add_scores(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) -> None:
     """Add the rescoring to an existing predictions folder, which is replaced as a whole."""
-    description = _unseal(folder)
+    header = _unseal(folder)
     with new_folder(folder, replace=True) as unfinished:
-        for name in description["files"].keys() - {SCORES_FILE}:
+        for name in header.files.keys() - {SCORES_FILE}:
             _link_or_copy(folder / name, unfinished / name)
         scores = pq.ParquetWriter(
             unfinished / SCORES_FILE, _schema(_SCORE_TYPES), compression="zstd", **PARQUET_OPTIONS
@@ -90,8 +98,8 @@ def add_scores(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) -> No
         with scores as writer:
             for part in parts:
                 writer.write_table(_to_table(part, tasks))
-        description = {name: value for name, value in description.items() if name not in ("files", "sha256")}
-        seal(unfinished, METADATA_FILE, description)
+        counts = header.model_dump(include={"format", "answers", "malformed", "grids"})
+        seal(unfinished, METADATA_FILE, {**counts, "metadata": header.plain_metadata()})
 
 
 def _link_or_copy(file: Path, place: Path) -> None:
@@ -109,18 +117,18 @@ def read_predictions(folder: str | Path) -> Predictions:
         ValueError: if a file is missing, altered or of another format version; the message names the file.
     """
     folder = Path(folder)
-    description = _unseal(folder)
-    grids = grid_table.from_columns(_read(folder / GRIDS_FILE))
-    tasks, rows = _from_table(_read(folder / ANSWERS_FILE), grids, PredictionRows)
+    header = _unseal(folder)
+    grids = _read_grids(folder / GRIDS_FILE, header.grids)
+    tasks, rows = _read_rows(folder / ANSWERS_FILE, grids, PredictionRows, header.answers)
     recursions = {}
     scores = None
-    if RECURSION_FILE in description["files"]:
-        recursions = read_recursion_table(_read(folder / RECURSION_FILE))
-    if SCORES_FILE in description["files"]:
-        score_tasks, scores = _from_table(_read(folder / SCORES_FILE), grids, ScoreRows)
+    if RECURSION_FILE in header.files:
+        recursions = _read_recursions(folder / RECURSION_FILE)
+    if SCORES_FILE in header.files:
+        score_tasks, scores = _read_rows(folder / SCORES_FILE, grids, ScoreRows)
         # Each Parquet file has its own dictionary of tasks, so the task indices of the two must be aligned.
         tasks, (rows, scores) = _align_tasks([(tasks, rows), (score_tasks, scores)])
-    return Predictions(description["metadata"], tasks, rows, grids, recursions, scores)
+    return Predictions(header.plain_metadata(), tasks, rows, grids, recursions, scores)
 
 
 # A shard on disk consists of NUMBER.grids.parquet, optionally NUMBER.recursion.parquet, and then NUMBER.answers.parquet
@@ -144,11 +152,14 @@ def read_shard(
     folder: Path, number: int, tasks: Sequence[str], kind: type[PredictionRows] | type[ScoreRows] = PredictionRows
 ) -> Shard:
     """Read a shard that `write_shard` wrote with the same `tasks`."""
-    grids = grid_table.from_columns(_read(_shard_file(folder, number, "grids")))
-    shard_tasks, rows = _from_table(_read(_shard_file(folder, number, _name_of(kind))), grids, kind)
+    grids = _read_grids(_shard_file(folder, number, "grids"))
+    rows_file = _shard_file(folder, number, _name_of(kind))
+    shard_tasks, rows = _read_rows(rows_file, grids, kind)
+    if strangers := set(shard_tasks) - set(tasks):
+        refuse(rows_file, f"task: {min(strangers)!a:.100} is not predicted here", FIX)
     _, (rows,) = _align_tasks([(shard_tasks, rows)], tuple(tasks))
     recursion_file = _shard_file(folder, number, "recursion")
-    recursions = read_recursion_table(_read(recursion_file)) if recursion_file.exists() else {}
+    recursions = _read_recursions(recursion_file) if recursion_file.exists() else {}
     places = {task: place for place, task in enumerate(tasks)}
     return Shard(rows, grids, {(places[task], test): recursion for (task, test), recursion in recursions.items()})
 
@@ -166,8 +177,8 @@ def _name_of(kind: type) -> str:
     return "answers" if kind is PredictionRows else "scores"
 
 
-def _unseal(folder: Path) -> dict[str, Any]:
-    return unseal(folder / METADATA_FILE, "predictions folder", FORMAT, "run the predict stage again")
+def _unseal(folder: Path) -> PredictionsHeader:
+    return unseal(folder / METADATA_FILE, PredictionsHeader, "predictions folder", FORMAT, FIX)
 
 
 def _write_tables(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) -> dict[str, int]:
@@ -195,9 +206,28 @@ def _write_tables(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) ->
     return counts | {"grids": len(written_ids)}
 
 
-def _read(path: Path) -> pa.Table:
-    with pq.ParquetFile(path, memory_map=True) as file:
-        return file.read()
+def _read_grids(file: Path, count: int | None = None) -> Grids:
+    """Read and check a table of grids; `count` is the number that another file states."""
+    table = read_table(file, grid_table.SCHEMA, FIX, count)
+    check_grids(file, table)
+    grids = grid_table.from_columns(table)
+    check_contents(file, grids)
+    return grids
+
+
+def _read_rows(file: Path, grids: Grids, kind: Any, count: int | None = None) -> tuple[tuple[str, ...], Any]:
+    """Read and check a table of rows; see `_from_table`."""
+    schema = _schema(_PREDICTION_TYPES if kind is PredictionRows else _SCORE_TYPES)
+    table = read_table(file, schema, FIX, count, nullable=True)
+    check_rows(file, table)
+    return _from_table(file, table, grids, kind)
+
+
+def _read_recursions(file: Path) -> dict[tuple[str, int], Recursion]:
+    """Read and check a table of recursion traces."""
+    table = read_table(file, RECURSIONS, FIX)
+    check_recursions(file, table)
+    return read_recursion_table(table)
 
 
 def _to_table(part: Shard, tasks: Sequence[str]) -> pa.Table:
@@ -210,7 +240,7 @@ def _to_table(part: Shard, tasks: Sequence[str]) -> pa.Table:
     return pa.table([arrays[name] for name in schema.names], schema=schema)
 
 
-def _from_table(table: pa.Table, grids: Grids, kind: Any) -> tuple[tuple[str, ...], Any]:
+def _from_table(file: Path, table: pa.Table, grids: Grids, kind: Any) -> tuple[tuple[str, ...], Any]:
     """Return the IDs of the tasks in a table, and its rows as a `kind`, whose `task` is an index into these IDs."""
     table = table.unify_dictionaries().combine_chunks()
     column = table.column("task").chunk(0) if table.num_rows else None
@@ -218,12 +248,12 @@ def _from_table(table: pa.Table, grids: Grids, kind: Any) -> tuple[tuple[str, ..
     columns: dict[str, Any] = {name: table.column(name) for name in table.column_names if name not in ("task", "grid")}
     columns = {name: values.to_numpy().copy() for name, values in columns.items()}
     columns["task"] = np.zeros(0, np.int32) if column is None else column.indices.to_numpy().copy()
-    columns["grid"] = _numbers_of(table.column("grid"), grids)
+    columns["grid"] = _numbers_of(file, table.column("grid"), grids)
     return tasks, kind(**columns)
 
 
-def _numbers_of(ids: pa.ChunkedArray, grids: Grids) -> NDArray[np.int32]:
-    """Return the grid numbers of grid IDs; NO_GRID for null."""
+def _numbers_of(file: Path, ids: pa.ChunkedArray, grids: Grids) -> NDArray[np.int32]:
+    """Return the grid numbers of the grid IDs in a file; NO_GRID for null."""
     order = np.argsort(grids.ids)
     queries = ids.fill_null(0).to_numpy()
     places = np.searchsorted(grids.ids[order], queries)
@@ -232,7 +262,7 @@ def _numbers_of(ids: pa.ChunkedArray, grids: Grids) -> NDArray[np.int32]:
     missing = np.append(grids.ids, np.uint64(0))[numbers] != queries
     valid = ~ids.is_null().to_numpy()
     if (missing & valid).any():
-        raise UserError("a prediction refers to a grid that is not in grids.parquet: run the predict stage again")
+        refuse(file, "grid: an ID is not in the table of grids", FIX)
     return np.where(valid, numbers, np.int32(NO_GRID)).astype(np.int32)
 
 

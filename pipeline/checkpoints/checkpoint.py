@@ -16,7 +16,8 @@ way.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -33,15 +34,14 @@ from torch import Tensor
 from augment import Overlap, SeenTasks
 from augment.augmentation import parse_puzzle_keys, puzzle_keys
 from augment.errors import DamagedError, UserError
-from augment.storage import new_folder, read_json, refuse_existing, seal, unseal
-from augment.task import KEY_SEPARATOR
+from augment.schema import Content, parse_json, refuse
+from augment.storage import new_folder, refuse_existing, seal, unseal
+from pipeline.checkpoints.checkpoint_schema import FORMAT, CheckpointFile, KeysFile, SeenFile
 from pipeline.config.run_config import RunConfig, build_config
 from pipeline.runtime.exit_codes import CheckpointError
-from solver.model.config import ModelConfig
-from solver.model.puzzle_embedding import PuzzleEmbedding
 
-FORMAT = 3
 ABOUT = "checkpoint.json"
+NEEDED_FILES = {"model.safetensors", "ids.safetensors", "keys.json", "seen.json"}
 CARD = "README.md"
 FIX = "name another checkpoint, such as RUN/checkpoints/final"
 
@@ -165,13 +165,13 @@ def read_checkpoint_header(folder: Path) -> CheckpointHeader:
         CheckpointError: if it was altered, or a file that it lists is missing.
     """
     about = unseal_checkpoint(folder, header_only=True)
-    for name in about["files"]:
+    for name in about.files:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name} is missing", FIX)
-    return CheckpointHeader(about["step"], about["config"], about["files"]["keys.json"], about["sha256"])
+    return CheckpointHeader(about.step, about.config, about.files["keys.json"], about.sha256)
 
 
-def unseal_checkpoint(folder: Path, header_only: bool = False) -> dict[str, Any]:
+def unseal_checkpoint(folder: Path, header_only: bool = False) -> CheckpointFile:
     """Read checkpoint.json and verify the checksum of every file that it lists.
 
     Args:
@@ -179,10 +179,20 @@ def unseal_checkpoint(folder: Path, header_only: bool = False) -> dict[str, Any]
         header_only: verify checkpoint.json only, not the files that it lists.
 
     Raises:
-        CheckpointError: naming the file that is missing or altered.
+        CheckpointError: naming the file that is missing or altered, or the field that is wrong.
     """
+    with _as_checkpoint_errors(folder):
+        about = unseal(folder / ABOUT, CheckpointFile, "checkpoint", FORMAT, FIX, header_only)
+        if missing := NEEDED_FILES - about.files.keys():
+            raise DamagedError(f"{folder / ABOUT}: files: {min(missing)} is not listed", FIX)
+        return about
+
+
+@contextmanager
+def _as_checkpoint_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of damaged files into a CheckpointError."""
     try:
-        return unseal(folder / ABOUT, "checkpoint", FORMAT, FIX, header_only)
+        yield
     except DamagedError as error:
         raise CheckpointError(error.summary, error.fix) from None
     except OSError as error:
@@ -196,26 +206,50 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: naming the file that is missing or altered.
     """
     about = unseal_checkpoint(folder)
-    average = load_tensors(folder / "average.safetensors") if "average.safetensors" in about["files"] else None
+    average = load_tensors(folder / "average.safetensors") if "average.safetensors" in about.files else None
     weights = load_tensors(folder / "model.safetensors")
-    ids = load_tensors(folder / "ids.safetensors")
     weights = {name: _upcast(tensor) for name, tensor in weights.items()}
-    rows = ids["rows"]
-    tasks = read_json(folder / "keys.json")["tasks"]
+    with _as_checkpoint_errors(folder):
+        tasks = _read_json(KeysFile, folder / "keys.json").tasks
+        ids = _load_ids(folder / "ids.safetensors", tasks)
+        seen = _read_json(SeenFile, folder / "seen.json")
     task_ids = chain.from_iterable([task] * len(numbers) for task, numbers in tasks.items())
     keys = puzzle_keys(task_ids, np.array(list(chain.from_iterable(tasks.values())), dtype=np.int64))
-    if len(keys) != len(rows):
-        raise CheckpointError(
-            f"{folder / 'keys.json'} has {len(keys)} keys for {len(rows)} ID rows", "name another checkpoint"
-        )
-    seen = SeenTasks.from_json(read_json(folder / "seen.json"))
-    leaks = tuple(Overlap(*leak) for leak in about["leaks"])
     optional = {
         "start_row": ids.get("start"),
         "shared_rows": ids.get("shared"),
         "start_shared": ids.get("start_shared"),
     }
-    return Checkpoint(weights, average, rows, keys, about["step"], about["config"], seen, leaks, **optional)
+    seen_tasks = SeenTasks(seen.tasks, seen.complete, seen.demonstrations)
+    return Checkpoint(
+        weights, average, ids["rows"], keys, about.step, about.config, seen_tasks, tuple(about.leaks), **optional
+    )
+
+
+def _read_json(schema: type[Content], file: Path) -> Content:
+    return parse_json(schema, file.read_bytes(), file, FIX)
+
+
+def _load_ids(file: Path, tasks: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """Load the tensors of ids.safetensors, and check their shapes against the keys."""
+    ids = load_tensors(file)
+    if "rows" not in ids:
+        refuse(file, "rows is missing", FIX)
+    size, shared_size = (ids[name].shape[-1:] for name in ("rows", "shared" if "shared" in ids else "rows"))
+    count = sum(map(len, tasks.values()))
+    needed = {"rows": (count, *size), "start": tuple(size)}
+    needed |= {"shared": (len(tasks), *shared_size), "start_shared": tuple(shared_size)}
+    for name, tensor in ids.items():
+        if name not in needed:
+            refuse(file, f"{name[:80]!a} is no tensor of an ID table", FIX)
+        if tuple(tensor.shape) != needed[name] or not tensor.is_floating_point():
+            shape = " x ".join(map(str, needed[name]))
+            refuse(file, f"{name} is {_describe(tensor)}; by keys.json it must be {shape} numbers", FIX)
+    return ids
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{' x '.join(map(str, tensor.shape)) or 'one'} {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def load_tensors(file: Path) -> dict[str, Tensor]:
@@ -224,45 +258,6 @@ def load_tensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} cannot be read ({error})", FIX) from error
-
-
-def match_rows(checkpoint: Checkpoint, keys: list[str]) -> tuple[PuzzleEmbedding, int]:
-    """Build an ID table for `keys` from the checkpoint's rows with the same keys.
-
-    Returns:
-        The table, and how many rows were matched; the others start at `Checkpoint.new_row`.
-    """
-    row_of_key = {key: row for row, key in enumerate(checkpoint.keys)}
-    # Keys without a row get -1, which selects the start row that is appended last below.
-    matches = torch.tensor([row_of_key.get(key, -1) for key in keys])
-    id_rows = checkpoint.id_rows
-    shared = checkpoint.shared_rows
-    shared_size = 0 if shared is None else shared.shape[1]
-    table = PuzzleEmbedding(len(keys), id_rows.shape[1] + shared_size, shared_size, number_tasks(keys))
-    table.weights_PI.copy_(torch.cat([id_rows, checkpoint.new_row()[None]])[matches])
-    if shared is not None:
-        new_tasks = list(dict.fromkeys(map(find_task, keys)))
-        old_tasks = list(dict.fromkeys(map(find_task, checkpoint.keys)))
-        numbers = {task: number for number, task in enumerate(old_tasks)}
-        start = mean_row(shared) if checkpoint.start_shared is None else checkpoint.start_shared
-        table.shared_GI.copy_(torch.cat([shared, start[None]])[[numbers.get(task, -1) for task in new_tasks]])
-    return table, int((matches >= 0).sum())
-
-
-def new_table(keys: list[str], model: ModelConfig) -> PuzzleEmbedding:
-    """Build an untrained ID table with one row for each key."""
-    return PuzzleEmbedding(len(keys), model.id_length, model.shared_id_length, number_tasks(keys))
-
-
-def find_task(key: str) -> str:
-    """Return the task ID in a row's key."""
-    return key.partition(KEY_SEPARATOR)[0]
-
-
-def number_tasks(keys: list[str]) -> Tensor:
-    """Return the task number of each row (rows,); tasks are numbered in the order in which the keys name them."""
-    numbers: dict[str, int] = {}
-    return torch.tensor([numbers.setdefault(find_task(key), len(numbers)) for key in keys], dtype=torch.int64)
 
 
 def _upcast(tensor: Tensor) -> Tensor:

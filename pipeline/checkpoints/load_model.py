@@ -7,7 +7,8 @@ import torch
 
 from augment import PuzzleSet
 from augment.errors import UserError
-from pipeline.checkpoints.checkpoint import Checkpoint, match_rows
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.id_table import match_rows
 from pipeline.config.run_config import TrainSettings
 from solver.data.puzzle_ids import check_draws, find_rows
 from solver.model.model import RecursiveModel

@@ -16,7 +16,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
@@ -28,7 +29,7 @@ from torch import Tensor
 from augment import Overlap, SeenTasks
 from augment.errors import UserError
 from augment.storage import sync
-from pipeline.checkpoints.checkpoint import encode_labels, load_tensors, seal_checkpoint, unseal_checkpoint
+from pipeline.checkpoints.checkpoint import ABOUT, encode_labels, load_tensors, seal_checkpoint, unseal_checkpoint
 from pipeline.runtime.exit_codes import CheckpointError, DiskFullError
 
 MARGIN = 1.05
@@ -162,10 +163,14 @@ class CheckpointManager:
             return None
         folder = checkpoints[-1]
         about = unseal_checkpoint(folder)
-        names = [name.removesuffix(".safetensors") for name in about["files"] if name.endswith(".safetensors")]
+        if about.training is None:
+            raise CheckpointError(
+                f"{folder / ABOUT}: training is missing", "remove the folder, or name another with --run-dir"
+            )
+        names = [name.removesuffix(".safetensors") for name in about.files if name.endswith(".safetensors")]
         parts = {name: load_tensors(folder / f"{name}.safetensors") for name in names}
         slots = [parts.pop(name) for name in sorted(names) if name.startswith("slots_")]
-        return TrainingState(about["step"], parts, slots, about["training"])
+        return TrainingState(about.step, parts, slots, about.training.model_dump())
 
     def _check_space(self, groups: list[dict[str, Tensor]]) -> None:
         if self.process:
@@ -247,6 +252,23 @@ class CheckpointManager:
         else:
             unfinished.rename(place)
             sync(place.parent)
+
+
+@contextmanager
+def state_errors(folder: Path, step: int) -> Iterator[None]:
+    """Turn errors of taking over a training state into a CheckpointError.
+
+    The files are those that were written, as they have their checksums. So another version wrote them, or they were
+    altered and sealed again.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{folder}: the training state of step {step} does not fit this run ({type(error).__name__}: {reason})",
+            "remove this step's folder to resume from an earlier one, or name another --run-dir",
+        ) from error
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from augment import DIHEDRALS
-from augment.storage import read_json, unseal
+from augment.storage import unseal
+from pipeline.checkpoints.checkpoint_schema import FORMAT, CheckpointFile
 from pipeline.config.run_config import RunConfig, build_config, override
 from pipeline.config.setting_names import flatten
 
@@ -23,9 +24,8 @@ def take_backbone_settings(config: RunConfig, backbone: Path | None) -> tuple[Ru
     if backbone is None:
         return config, None, []
     try:
-        header = read_json(backbone / "checkpoint.json")
-        unseal(backbone / "checkpoint.json", "checkpoint", header["format"], "attach it again")
-        settings = flatten(build_config(header["config"]).model_dump())
+        header = unseal(backbone / "checkpoint.json", CheckpointFile, "checkpoint", FORMAT, "attach it again")
+        settings = flatten(build_config(header.config).model_dump())
         changes = {name: value for name, value in settings.items() if name.startswith("model.") or name in WITH_NETWORK}
         if settings["model.symbols"]:
             changes["puzzles.augmentations"] = DIHEDRALS - 1

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from augment import PuzzleSet
-from pipeline.checkpoints.checkpoint import Checkpoint, new_table
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.id_table import new_table
 from pipeline.checkpoints.load_model import prepare_model
 from pipeline.config.run_config import PredictSettings, RunConfig
 from pipeline.prediction.batch_size import BatchSize

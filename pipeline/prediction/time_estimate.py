@@ -4,7 +4,7 @@ import math
 import time
 
 from augment import PuzzleSet
-from pipeline.checkpoints.checkpoint import new_table
+from pipeline.checkpoints.id_table import new_table
 from pipeline.checkpoints.load_model import prepare_model
 from pipeline.config.run_config import RunConfig
 from pipeline.prediction.batch_size import CPU_BOARDS, FEWEST_BOARDS, BatchSize

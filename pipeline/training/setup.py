@@ -8,14 +8,8 @@ import torch
 
 from augment.errors import UserError
 from augment.storage import write_json
-from pipeline.checkpoints.checkpoint import (
-    Checkpoint,
-    CheckpointHeader,
-    load_checkpoint,
-    match_rows,
-    new_table,
-    read_checkpoint_header,
-)
+from pipeline.checkpoints.checkpoint import Checkpoint, CheckpointHeader, load_checkpoint, read_checkpoint_header
+from pipeline.checkpoints.id_table import match_rows, new_table
 from pipeline.checkpoints.load_model import load_weights, prepare_model
 from pipeline.checkpoints.manager import list_checkpoints
 from pipeline.config.run_config import RunConfig, TrainSettings, build_config

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from augment import PuzzleSet
 from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
-from pipeline.checkpoints.manager import CheckpointManager, TrainingState
+from pipeline.checkpoints.manager import CheckpointManager, TrainingState, state_errors
 from pipeline.config.run_config import RunConfig, TrainSettings
 from pipeline.runtime.distributed import LaunchedProcesses
 from pipeline.runtime.progress import Progress
@@ -147,11 +147,12 @@ class Trainer:
                 f"{self.run.path}: this run was started with another puzzle set",
                 "name another folder with --run-dir, and --checkpoint to start from this run's weights",
             )
-        self.learner.load(state.tensors, state.slots, state.plain["learner"])
-        self.sampler.resume(state.plain["sampler"])
-        self.tally.load(state.plain["tally"], self.processes)
-        self._seconds += state.plain["seconds"]
-        torch.set_rng_state(state.tensors["random"]["torch"])
+        with state_errors(self.run.checkpoints, state.step):
+            self.learner.load(state.tensors, state.slots, state.plain["learner"])
+            self.sampler.resume(state.plain["sampler"])
+            self.tally.load(state.plain["tally"], self.processes)
+            self._seconds += state.plain["seconds"]
+            torch.set_rng_state(state.tensors["random"]["torch"])
         self.run.log(f"resumed at step {state.step}")
 
     def goes_on(self, stop: StopSignals, seconds_left: float) -> bool:

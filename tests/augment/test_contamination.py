@@ -134,7 +134,8 @@ def test_the_public_sets_have_the_known_overlaps() -> None:
 def test_unions_survive_json() -> None:
     first = SeenTasks.remember(SOME[:3])
     second = SeenTasks(SeenTasks.remember(SOME[2:5]).looks, False, SeenTasks.remember([], SOME[5:6]).demonstrations)
-    both = SeenTasks.from_json(json.loads(json.dumps((first | second).to_json())))
+    value = json.loads(json.dumps((first | second).to_json()))
+    both = SeenTasks(value["tasks"], value["complete"], value["demonstrations"])
     assert len(both) == 5
     assert both.demonstrations.keys() == {SOME[5].id}
     assert not both.complete

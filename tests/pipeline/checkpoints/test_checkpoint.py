@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.checkpoints.checkpoint import load_checkpoint, match_rows, read_checkpoint_header, save_checkpoint
+from pipeline.checkpoints.checkpoint import load_checkpoint, read_checkpoint_header, save_checkpoint
+from pipeline.checkpoints.id_table import match_rows
 from pipeline.recipes.registry import recipe
 from pipeline.runtime.exit_codes import CheckpointError
 from tests.helpers.checkpoints import KEYS, harm, make_checkpoint

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
 
-from pipeline.checkpoints.checkpoint import load_checkpoint, match_rows
+from pipeline.checkpoints.checkpoint import load_checkpoint
 from pipeline.checkpoints.convert_trm import check_weights, convert, infer_config, read_published, to_published
+from pipeline.checkpoints.id_table import match_rows
 from pipeline.config.run_config import build_config
 from pipeline.runtime.console import Console
 from solver.model.config import ModelConfig

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from augment import Selection, SourcedTasks, load_tasks
-from pipeline.checkpoints.checkpoint import new_table
+from pipeline.checkpoints.id_table import new_table
 from pipeline.config.run_config import RunConfig, override
 from pipeline.data.build import make_puzzle_set
 from pipeline.recipes.registry import recipe

@@ -1,0 +1,114 @@
+"""What the files of a predictions folder must hold: its JSON file, and how the values of its tables must agree.
+
+numba kernels and array indices rely on these checks, which run once, when a folder or a shard is read.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from augment.augmentation import AUGMENTATIONS
+from augment.grid import COLOURS, MAX_SIDE
+from augment.schema import Schema, SealedHeader, count_items, refuse, require
+from submissions.grid_table import Grids, hash_grids
+
+FIX = "run the predict stage again"
+Count = Annotated[int, Field(ge=0)]
+
+
+class Metadata(Schema):
+    """The origin of predictions. Pooled predictions have other entries than those of one model, so all are optional."""
+
+    recipe: str = ""
+    checkpoint: str = ""
+    sources: dict[str, list[str]] = Field(default_factory=dict)
+    trained_on: list[str] = Field(default_factory=list)
+    training_known: bool = False
+    related_looks: list[str] = Field(default_factory=list)
+    step: Count = 0
+    supervision_steps: Count = 0
+    second_pass: dict[str, list[Count]] = Field(default_factory=dict)
+    made_from: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    record: str = ""
+    trajectories: Count = 0
+    noise: float = 0.0
+    temperature: float = 0.0
+    augmentations: Count = 0
+    merged: list[str] = Field(default_factory=list)
+    steps_differ: bool = False
+
+
+class PredictionsHeader(SealedHeader):
+    """The contents of predictions.json (docs/file_formats.md)."""
+
+    answers: Count
+    malformed: Count
+    grids: Count
+    metadata: Metadata
+
+    def plain_metadata(self) -> dict[str, Any]:
+        """Return the entries of the metadata that the file has, as JSON values."""
+        return self.metadata.model_dump(exclude_unset=True)
+
+
+def check_rows(file: Path, table: pa.Table) -> None:
+    """Check the rows of a table of predictions or of rescoring.
+
+    Raises:
+        DamagedError: naming file, row and field.
+    """
+    require(table["test"].to_numpy() >= 0, file, "test: below 0", FIX)
+    require(table["augmentation"].to_numpy() < AUGMENTATIONS, file, f"augmentation: not 0 to {AUGMENTATIONS - 1}", FIX)
+
+
+def check_grids(file: Path, table: pa.Table) -> None:
+    """Check the columns of a table of grids: sides, numbers of cells, and colours.
+
+    Raises:
+        DamagedError: naming file, row and field.
+    """
+    areas = 1
+    for name in ("height", "width"):
+        sides = table[name].to_numpy().astype(np.int64)
+        require((sides >= 1) & (sides <= MAX_SIDE), file, f"{name}: not 1 to {MAX_SIDE}", FIX)
+        areas = areas * sides
+    require(count_items(table["cells"]) == areas, file, "cells: not as many as height x width", FIX)
+
+
+def check_contents(file: Path, grids: Grids) -> None:
+    """Check the colours of grids whose sides were checked, and that their IDs are different and those of the contents.
+
+    Raises:
+        DamagedError: naming file and field.
+    """
+    if grids.cells.size and grids.cells.max() >= COLOURS:
+        refuse(file, f"cells: a colour above {COLOURS - 1}", FIX)
+    require(hash_grids(grids.heights, grids.widths, grids.cells) == grids.ids, file, "id: not that of the grid", FIX)
+    if len(np.unique(grids.ids)) < len(grids.ids):
+        refuse(file, "id: two grids are the same", FIX)
+
+
+def check_recursions(file: Path, table: pa.Table) -> None:
+    """Check the shapes of recursion traces: every column must have whole frames or whole steps.
+
+    Raises:
+        DamagedError: naming file, row and field.
+    """
+    for name in ("answer_moved", "reasoning_moved", "halting"):
+        if table[name].combine_chunks().flatten().null_count:
+            refuse(file, f"{name}: a value is null", FIX)
+    steps = count_items(table["halting"])
+    require(steps >= 1, file, "halting: no supervision step", FIX)
+    require(table["test"].to_numpy() >= 0, file, "test: below 0", FIX)
+    sides = [table[name].to_numpy().astype(np.int64) for name in ("rows", "columns")]
+    for name, side in zip(("rows", "columns"), sides, strict=True):
+        require(side >= 1, file, f"{name}: 0", FIX)
+    frames = steps * sides[0] * sides[1]
+    answer, reasoning = (count_items(table[name]) for name in ("answer", "reasoning"))
+    require(answer == frames, file, "answer: not one frame for each supervision step", FIX)
+    require((reasoning == frames) | (reasoning == 0), file, "reasoning: not one frame for each supervision step", FIX)
+    for name in ("answer_moved", "reasoning_moved"):
+        require(count_items(table[name]) % steps == 0, file, f"{name}: not as many for each supervision step", FIX)
