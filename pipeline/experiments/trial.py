@@ -6,6 +6,7 @@ trial that has all results is not run again.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console as Screen
 
-from augment import PuzzleSet, Task
+from augment import PuzzleSet, SourcedTasks, Task
 from augment.errors import UserError
 from augment.logic_puzzles.nqueens import complete
 from augment.logic_puzzles.recognition import describe_logic_puzzles, is_queens
@@ -103,10 +104,16 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     if complete_result := trial.result:
         return complete_result
     started = time.monotonic()
+    sources = load_sources(trial.config)
+    # Closed here: Python's cleanup at the end of a process does not include a pool's worker.
+    with closing(RunFolder(trial.folder, trial.config)) as run:
+        run.screen = Screen(quiet=True)
+        return _run(trial, run, sources, started)
+
+
+def _run(trial: Trial, run: RunFolder, sources: list[SourcedTasks], started: float) -> dict[str, Any]:
+    """Do what a trial lacks; `started` is when it was started (monotonic)."""
     config = trial.config
-    sources = load_sources(config)
-    run = RunFolder(trial.folder, config)
-    run.screen = Screen(quiet=True)
     puzzle_set = build(config, sources, run)
     checkpoint = train(config, puzzle_set, run, Budget(None))
     work = Work(trial, run, checkpoint, puzzle_set, list(sources[0].tasks))

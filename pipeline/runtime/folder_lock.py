@@ -148,7 +148,8 @@ class FolderLock:
             owner.rename(own)
         except FileNotFoundError:
             return False
-        own.write_text(describe_own_process(), encoding="utf-8")
+        with suppress(OSError):  # such as a full disk: the name decides, the content is for messages
+            own.write_text(describe_own_process(), encoding="utf-8")
         return True
 
     def _require_ended(self, owner: Path, log: Callable[[str], None]) -> None:
@@ -193,11 +194,12 @@ class FolderLock:
                 os.utime(own)
                 continue
             if not self._released.is_set() and (owner := find_owner(self.path)) and owner.name != self.name:
-                print(
-                    f"error: {self.folder}: another process took this folder over, as this one seemed to have ended: "
-                    f"{describe_owner(owner)}",
-                    file=sys.stderr, flush=True,
-                )  # fmt: skip
+                with suppress(OSError, ValueError):  # standard error may be closed
+                    print(
+                        f"error: {self.folder}: another process took this folder over, as this one seemed to have "
+                        f"ended: {describe_owner(owner)}",
+                        file=sys.stderr, flush=True,
+                    )  # fmt: skip
                 os._exit(ExitCode.REFUSED)
 
 
@@ -234,8 +236,9 @@ def locked_output(path: Path, log: Callable[[str], None]) -> Iterator[None]:
     if not is_first():
         yield
         return
-    _require_free(path.absolute().parent)
-    lock = path.with_name(f".{path.name}{LOCK}")
+    place = Path(os.path.abspath(path))  # "." has no name
+    _require_free(place.parent)
+    lock = place.with_name(f".{place.name}{LOCK}")
     release = _lock(lock, path, log, lambda: remove_leftovers(path, exclusive=True))
     try:
         yield

@@ -9,6 +9,7 @@ docs/file_formats.md describes each file.
 import json
 import time
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ class RunFolder(Console):
         self.first = first
         self.remark = config.remark
         self._last_beat = 0.0
+        self._unlock: Callable[[], object] = lambda: None
         if first:
             self.path.mkdir(parents=True, exist_ok=True)
             config_file = self.path / "config.json"
@@ -72,7 +74,7 @@ class RunFolder(Console):
                 _refuse_other_content(self.path)
             if not part:
                 # Released also if opening fails, and at the end of the process.
-                weakref.finalize(self, lock_folder(path, super().log))
+                self._unlock = weakref.finalize(self, lock_folder(path, super().log))
             self._open(config_file, config.model_dump(mode="json"))
         else:
             self.screen = Screen(quiet=True)
@@ -86,6 +88,10 @@ class RunFolder(Console):
     report = property(lambda self: self.path / "report.html")
     start_record = property(lambda self: self.path / START_RECORD)
     beat_file = property(lambda self: self.path / ".alive")
+
+    def close(self) -> None:
+        """Release the lock, which is also released when this object is gone."""
+        self._unlock()
 
     def log(self, message: str) -> None:
         """Print a line, and add it to log.txt with the time."""
