@@ -5,7 +5,7 @@ import resource
 import signal
 import traceback
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -82,19 +82,23 @@ class Worker:
     def prepare(self, name: str) -> None:
         """Write the whole files of a format, if they are not there yet."""
         if not (self.folder / name).exists():
-            self._start()
-            self._connection.send((_prepare, (name, self.folder / name)))
-            self._receive(START_SECONDS)
+            assert self.call(START_SECONDS, _prepare, name, self.folder / name) is None
 
     def try_mutation(self, name: str, number: int) -> tuple[str, str, str]:
         """Return ("right" or "refused", what was done, "") or ("failed", kind, text)."""
+        if self._process is None:
+            self.call(START_SECONDS, _load)
+        return self.call(SECONDS, _try_mutation, name, number, self.folder / name, self.folder / "copy")
+
+    def call(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what a function returns in the process; ("failed", kind, text) if it hangs or ends the process."""
         self._start()
-        self._connection.send((_try_mutation, (name, number, self.folder / name, self.folder / "copy")))
+        self._connection.send((function, arguments))
         try:
-            return self._receive(SECONDS)
+            return self._receive(seconds)
         except TimeoutError:
             self.stop()
-            return "failed", "hang", f"longer than {SECONDS:.0f} s"
+            return "failed", "hang", f"longer than {seconds:.0f} s"
         except EOFError:
             self._process.join()
             code = self._process.exitcode
@@ -129,12 +133,7 @@ class Worker:
 
 def serve(connection: Connection) -> None:
     """Call the functions that come through the connection, and send back what they return."""
-    import torch
-
-    import tests.fuzz.formats  # noqa: F401
-
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection.send("ready")
@@ -143,7 +142,17 @@ def serve(connection: Connection) -> None:
         connection.send(function(*arguments))
 
 
+def _load() -> None:
+    """Import what the mutations need, which takes seconds."""
+    import torch
+
+    import tests.fuzz.formats  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
 def _prepare(name: str, whole: Path) -> None:
+    _load()
     from tests.fuzz.formats import prepare
 
     prepare(name, whole)
