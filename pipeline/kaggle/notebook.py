@@ -18,7 +18,7 @@ from augment.storage import read_json
 from pipeline.kaggle.bundle import PACKAGE
 from pipeline.runtime.launcher import count_gpus
 from pipeline.runtime.provenance import COMMIT_FILE
-from pipeline.scoring.score import find_scorable
+from pipeline.scoring.scorable import find_scorable
 from submissions.report.notebook_view import excerpt
 from submissions.report.views import view_task
 from submissions.submission_file import placeholder_for, read_submission, write_submission

@@ -12,13 +12,14 @@ from augment.storage import read_json, refuse_existing, write_json
 from pipeline.config.run_config import RunConfig
 from pipeline.runtime.console import Console
 from pipeline.runtime.run_folder import RunFolder, read_metrics
-from pipeline.scoring.score import find_scorable, read_pooled, write_about
+from pipeline.scoring.scorable import find_scorable, read_pooled, write_about
 from pipeline.scoring.score_tables import score_table
 from pipeline.scoring.unreachable_colours import describe_unreachable
 from submissions.predictions import Predictions
 from submissions.rankers import RANKERS
 from submissions.report.html_report import write_report
 from submissions.report.views import Recursions
+from submissions.scorable_submission import select_scorable
 from submissions.score import Score, score_predictions
 from submissions.submission_file import (
     Submission,
@@ -105,7 +106,8 @@ def redraw_report(path: Path, form: Literal["file", "folder"] = "file") -> Path:
     source = scorable.only_source()
     tasks = load_tasks(source, scorable.asked[source])
     ballot = scorable.ballot(tasks)
-    submission = read_submission(path / "submission.json")
+    file = path / "submission.json"
+    submission = select_scorable(read_submission(file), tasks, source, file)
     solutions_known = all(task.has_solutions for task in tasks)
     score = scorable.score(submission, tasks, source, ballot) if solutions_known else None
     recursions = scorable.answers.recursions if scorable.answers else None
