@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, get_args
 
 from augment.contamination import Overlap, SeenTasks, pairs_of
 from augment.errors import UserError
+from augment.storage import require_utf_8
 from augment.task import Task, name_copy, original_id
 
 Role = Literal["scored", "train"]
@@ -41,6 +42,7 @@ class SourcedTasks:
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
             raise UserError(f"role of {self.source} is {self.role!r}", f"it must be one of {', '.join(get_args(Role))}")
+        require_utf_8(self.source)
 
 
 @dataclass(frozen=True)

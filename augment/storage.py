@@ -158,6 +158,14 @@ def decode_text(content: bytes) -> str:
     return content.decode(json.detect_encoding(content))
 
 
+def require_utf_8(path: str | Path) -> None:
+    """Raise a UserError for a path with bytes that are not UTF-8, at which tables and checkpoints cannot be stored."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: this path is not UTF-8", "rename the file or folder") from None
+
+
 def read_regular_file(path: Path) -> bytes:
     """Return the content of a file.
 

@@ -5,65 +5,81 @@ further. Every remaining task counts, including those without a prediction.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from augment import Selection, Task, load_tasks
 from augment.errors import UserError
+from augment.sources.load import find_source_label
+from augment.storage import read_json, write_json
 from augment.task import select_tasks
+from pipeline.config.run_config import build_config
 from pipeline.runtime.console import Console
-from pipeline.scoring.scorable import Scorable, find_scorable
-from submissions.compare import BASELINE, Comparison, RankerComparison, compare, compare_rankers
+from pipeline.scoring.results import RankerScores, Result, ScoreComparison
+from submissions.benchmarking_folder import find_task_files
+from submissions.compare import BASELINE, compare, compare_rankers
+from submissions.prediction_files import METADATA_FILE, read_predictions
+from submissions.predictions import Predictions, merge_predictions
 from submissions.rankers import RANKERS, find_ranker
 from submissions.scorable_submission import describe_gaps, select_scorable
-from submissions.score import Score
+from submissions.score import Score, score_predictions, score_submission
 from submissions.submission_file import Submission, make_submission, read_submission
+from submissions.vote import Ballot, vote
 
 SHOWN = 5
 
 
 @dataclass(frozen=True)
-class ScoreComparison:
-    """A comparison of two scorables on the same tasks: their paths, scores, and paired differences."""
+class Scorable:
+    """Something that can be scored: a submission, predictions (`answers`), or both.
 
-    names: tuple[Path, Path]
-    scores: tuple[Score, Score]
-    comparison: Comparison
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the first score, with the second one and the comparison under "against"."""
-        (score, other_score) = self.scores
-        against = {"name": str(self.names[1]), "score": other_score.to_json(), **self.comparison.to_json()}
-        return {**score.to_json(), "against": against}
-
-
-@dataclass(frozen=True)
-class RankerScores:
-    """Scores of several rankers on the same predictions, best first.
-
-    `own` is the predictions' default ranker; `left_out` gives the reason for each ranker that cannot be used.
+    `asked` has the selection of tasks of each source that was predicted; it is empty for a submission alone. `about` is
+    the content of the .about.json file that `vote` writes beside a submission.
     """
 
-    own: str
-    ranked: list[RankerComparison]
-    left_out: dict[str, str]
+    path: Path
+    submission: Path | None
+    answers: Predictions | None
+    asked: dict[str, Selection] = field(default_factory=dict)
+    ranker: str = BASELINE
+    about: dict[str, Any] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return one JSON object with a list of rankers."""
-        best = self.ranked[0].score.to_json()
-        common = ("source", "tasks", "outputs", "trained_on", "merged", "malformed")
-        own = ("pass@1", "pass@2", "coverage", "selection", "selection_interval")
-        rankers = []
-        for entry in self.ranked:
-            score = entry.score.to_json()
-            figures = {name: score[name] for name in own}
-            rankers.append({"ranker": entry.ranker, **figures, f"against_{BASELINE}": entry.against.to_json()})
-        rest = {"ranker": self.own, "rankers": rankers, "left_out": self.left_out}
-        return {name: best[name] for name in common} | rest
+    def only_source(self) -> str:
+        """Return the source that was predicted; UserError unless exactly one is known."""
+        if len(self.asked) != 1:
+            sources = f"has the sources {', '.join(self.asked)}" if self.asked else "does not record its source"
+            raise UserError(f"{self.path}: {sources}", "name the SOURCE after it")
+        return next(iter(self.asked))
 
+    def sources(self, source: str | None, selection: Selection) -> list[str]:
+        """Return the given source, or all that were predicted; UserError for none, or for task IDs with several."""
+        if source:
+            return [find_source_label(source)]
+        return list(self.asked) if self.asked and not selection.tasks else [self.only_source()]
 
-Result = Score | ScoreComparison | RankerScores
+    def narrow(self, source: str, selection: Selection) -> Selection:
+        """Return the user's selection, restricted by the selection of the prediction; named task IDs replace its."""
+        own = self.asked.get(source, Selection())
+        sides = [side for side in (selection.max_side, own.max_side) if side]
+        limits = [limit for limit in (selection.limit, own.limit) if limit]
+        return Selection(selection.tasks or own.tasks, min(sides, default=None), min(limits, default=None))
+
+    def load(self, source: str, selection: Selection) -> list[Task]:
+        """Load the tasks that `narrow` selects."""
+        return load_tasks(source, self.narrow(source, selection))
+
+    def ballot(self, tasks: list[Task]) -> Ballot | None:
+        """Vote on the predictions; None where there are none."""
+        return vote(self.answers, tasks, self.ranker) if self.answers else None
+
+    def score(self, submission: Submission, tasks: list[Task], source: str, ballot: Ballot | None) -> Score:
+        """Score a submission; with predictions, the score also has coverage, selection and pass@K."""
+        if self.answers is None or ballot is None:
+            provenance = self.about.get("trained_on"), self.about.get("merged", ())
+            return score_submission(submission, tasks, source, trained_on=provenance[0], merged=provenance[1])
+        return score_predictions(self.answers, tasks, source, ballot, submission)
 
 
 def score_path(
@@ -91,10 +107,52 @@ def score_path(
     return [_score_source(scorable, name, scorable.load(name, selection), console)[1] for name in sources]
 
 
-def to_json(results: Sequence[Result]) -> dict[str, Any]:
-    """Return a single result as its JSON object, and several results as a list under "scores"."""
-    scores = [result.to_json() for result in results]
-    return scores[0] if len(scores) == 1 else {"scores": scores}
+def find_scorable(what: Path, merge: Sequence[Path] = ()) -> Scorable:
+    """Return the scorable at a path; with predictions to merge, their pooled vote replaces its own submission."""
+    scorable = _read_scorable(what)
+    if not merge:
+        return scorable
+    pooled = read_pooled([what, *merge])
+    return Scorable(what, None, pooled, _recorded_selections(pooled), scorable.ranker)
+
+
+def write_about(submission: Path, predictions: Predictions, ranker: str) -> None:
+    """Write beside a submission what its format has no field for: pooled folders, tasks trained on, and ranker."""
+    about = {"ranker": ranker, "merged": predictions.merged, "trained_on": predictions.trained_on}
+    write_json(_about_file(submission), about | {"submission_sha256": _digest(submission)})
+
+
+def _about_file(submission: Path) -> Path:
+    return submission.with_name(f"{submission.stem}.about.json")
+
+
+def _read_about(submission: Path) -> dict[str, Any]:
+    """Return what `write_about` wrote for a submission; empty where that was for another file of the same name."""
+    file = _about_file(submission)
+    if not file.is_file() or not submission.is_file():
+        return {}
+    about = read_json(file)
+    # Without the digest, an old .about.json would be applied to a submission that replaced the one it describes.
+    return about if isinstance(about, dict) and about.get("submission_sha256") == _digest(submission) else {}
+
+
+def _digest(file: Path) -> str:
+    return sha256(file.read_bytes()).hexdigest()
+
+
+def read_pooled(folders: list[Path]) -> Predictions:
+    """Read the predictions of one folder, or of several, pooled.
+
+    Raises:
+        UserError: if two have the same predictions, or if one is no predictions folder.
+    """
+    folders = [_predictions_folder(folder) for folder in folders]
+    predictions = {str(folder): read_predictions(folder) for folder in folders}
+    # Compared by content, since one folder can be spelled in several ways, or be copied.
+    if len({_digest(folder / METADATA_FILE) for folder in folders}) < len(folders):
+        names = ", ".join(map(str, folders))
+        raise UserError(f"{names}: two of these have the same predictions, which would count twice", "name each once")
+    return merge_predictions(predictions) if len(predictions) > 1 else predictions[str(folders[0])]
 
 
 def compare_scorables(
@@ -121,6 +179,41 @@ def score_rankers(answer: Scorable, names: str, source: str | None, selection: S
         RankerScores(own, *compare_rankers(answer.answers, answer.load(name, selection), name, rankers))
         for name in answer.sources(source, selection)
     ]
+
+
+def _read_scorable(path: Path) -> Scorable:
+    if (path / "config.json").is_file():
+        config = build_config(read_json(path / "config.json"))
+        folder = path / "predictions"
+        selections = {find_source_label(config.source): config.selection.selection()}
+        predictions = read_predictions(folder) if folder.exists() else None
+        return Scorable(path, path / "submission.json", predictions, selections, config.predict.ranker)
+    if _is_benchmarking_folder(path):
+        return Scorable(path, path, None)
+    if path.is_dir():
+        predictions = read_predictions(path)
+        return Scorable(path, None, predictions, _recorded_selections(predictions))
+    return Scorable(path, path, None, about=_read_about(path))
+
+
+def _recorded_selections(predictions: Predictions) -> dict[str, Selection]:
+    """Return, for each source in the predictions' metadata, the tasks that were predicted."""
+    return {name: Selection(tuple(ids)) for name, ids in predictions.metadata.get("sources", {}).items()}
+
+
+def _predictions_folder(path: Path) -> Path:
+    """Return the predictions folder of a run; any other path is one itself; UserError for a submission."""
+    if (path / "config.json").is_file():
+        return path / "predictions"
+    if path.is_file() or _is_benchmarking_folder(path):
+        kind = "a file" if path.is_file() else "a folder of arc-agi-benchmarking"
+        raise UserError(f"{path}: is {kind}, which has no predictions to vote on", "name a predictions folder or a run")
+    return path
+
+
+def _is_benchmarking_folder(path: Path) -> bool:
+    """Return whether a folder has files of tasks and no predictions."""
+    return path.is_dir() and not (path / METADATA_FILE).exists() and bool(find_task_files(path))
 
 
 def _score_source(scorable: Scorable, source: str, tasks: list[Task], console: Console) -> tuple[Submission, Score]:

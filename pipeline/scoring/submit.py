@@ -12,7 +12,7 @@ from augment.storage import read_json, refuse_existing, write_json
 from pipeline.config.run_config import RunConfig
 from pipeline.runtime.console import Console
 from pipeline.runtime.run_folder import RunFolder, read_metrics
-from pipeline.scoring.scorable import find_scorable, read_pooled, write_about
+from pipeline.scoring.score import find_scorable, read_pooled, write_about
 from pipeline.scoring.score_tables import score_table
 from pipeline.scoring.unreachable_colours import describe_unreachable
 from submissions.predictions import Predictions
