@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple, get_args
 from augment.board_overlap import find_test_boards, without_boards
 from augment.contamination import Overlap, SeenTasks, pairs_of
 from augment.errors import UserError
+from augment.storage import require_utf_8
 from augment.task import Task, name_copy, original_id
 
 Role = Literal["scored", "train"]
@@ -47,6 +48,7 @@ class SourcedTasks:
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
             raise UserError(f"role of {self.source} is {self.role!r}", f"it must be one of {', '.join(get_args(Role))}")
+        require_utf_8(self.source)
 
 
 @dataclass(frozen=True)

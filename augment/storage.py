@@ -22,12 +22,15 @@ Header = TypeVar("Header", bound=SealedHeader)
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write `text` (UTF-8) to `path` atomically; an existing file is replaced."""
+    """Write `text` to `path` atomically; an existing file is replaced.
+
+    The encoding is UTF-8. A lone surrogate (a byte of a path that is not UTF-8) is written as `\\udcNN`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
     temporary = temporary_path(path, UNFINISHED)
     try:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
         sync(temporary)
         temporary.replace(path)
     finally:
@@ -189,6 +192,36 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def decode_text(content: bytes) -> str:
+    """Decode the bytes of a JSON or text file: UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Raises:
+        UnicodeDecodeError: if the bytes are in no such encoding.
+    """
+    return content.decode(json.detect_encoding(content))
+
+
+def require_utf_8(path: str | Path) -> None:
+    """Raise a UserError for a path with bytes that are not UTF-8, at which tables and checkpoints cannot be stored."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: this path is not UTF-8", "rename the file or folder") from None
+
+
+def read_regular_file(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        UserError: if there is something else at the path, such as a FIFO or a device, which could block or never end.
+        OSError: if the file does not exist or cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a FIFO, a socket or a device"
+        raise UserError(f"{path} is {kind}, not a file", "give the path of a file")
+    return path.read_bytes()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically."""
     write_file(path, json.dumps(value, indent=2) + "\n")
@@ -201,7 +234,7 @@ def read_json(path: Path) -> Any:
         ValueError: if the file does not exist or contains anything else; the message names file, line and column.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(decode_text(read_regular_file(path)))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist", "check the path") from None
     except (ValueError, RecursionError) as error:

@@ -22,6 +22,7 @@ from pipeline.runtime.distributed import leave_process_group
 from pipeline.runtime.events import report_error
 from pipeline.runtime.exit_codes import CheckpointError, OutOfMemoryError
 from pipeline.runtime.launcher import PARENT, is_first
+from pipeline.runtime.output import protect_output
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import end_with
 from pipeline.solve import solve
@@ -117,6 +118,7 @@ def read_words(words: list[str]) -> argparse.Namespace:
 
 def main(words: list[str]) -> None:
     """Run one stage; report an error that is not a bug in one line and by the exit code."""
+    protect_output()
     leave_with_parent()
     options = read_words(words)
     config = build_config(read_json(options.run / "config.json"))

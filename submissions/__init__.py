@@ -11,13 +11,13 @@ from submissions.score import Figures, Score, score_submission
 from submissions.submission_file import (
     PLACEHOLDER,
     Submission,
-    SubmissionError,
     make_submission,
     placeholder_submission,
     read_submission,
     validate_submission,
     write_submission,
 )
+from submissions.submission_json import SubmissionError
 from submissions.vote import Ballot, Candidate, vote
 
 __all__ = [

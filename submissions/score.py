@@ -25,7 +25,8 @@ from augment.task import Task
 from submissions.breakdown import Kind, find_kinds
 from submissions.confidence_intervals import Interval, bootstrap_mean, bootstrap_ratio, wilson_interval
 from submissions.predictions import Predictions
-from submissions.submission_file import ATTEMPTS, Submission, SubmissionError, check_grids, make_submission
+from submissions.scorable_submission import select_scorable
+from submissions.submission_file import ATTEMPTS, Submission, make_submission
 from submissions.vote import ArrayCandidates, Ballot, Candidate
 
 MAX_DEPTH = 1000
@@ -124,7 +125,7 @@ def score_submission(
     malformed: float | None = None,
     merged: Iterable[str] = (),
 ) -> Score:
-    """Score `submission` on `tasks`; a missing task or attempt counts as wrong.
+    """Score `submission` on `tasks`; a task or attempt that is missing, None or [] counts as wrong.
 
     Args:
         submission: the submission to score.
@@ -136,8 +137,7 @@ def score_submission(
 
     Raises:
         ValueError: if a task has no solutions.
-        SubmissionError: for a malformed grid, for more entries than a task has test inputs, and for a submission
-            with none of the tasks.
+        SubmissionError: if this cannot be a submission of these tasks, see `submissions.scorable_submission`.
     """
     tasks = list(tasks)
     ranks = submission_ranks(submission, tasks, source)
@@ -196,10 +196,8 @@ def _add_ballot(score: Score, attempts: Ranks, tasks: list[Task], ballot: Ballot
 def submission_ranks(submission: Submission, tasks: list[Task], source: str) -> Ranks:
     """Return for each test output 1 or 2 for the first correct attempt, else NOT_FOUND; raises as in scoring."""
     require_solutions(tasks, source)
-    check_grids(submission)
-    if submission and not submission.keys() & {task.id for task in tasks}:
-        raise SubmissionError(f"the submission has no task of {source}: score it with the source it was made for")
-    return [attempt_ranks(submission, task) for task in tasks]
+    selected = select_scorable(submission, tasks, source)
+    return [attempt_ranks(selected, task) for task in tasks]
 
 
 def require_solutions(tasks: Iterable[Task], source: str) -> None:
@@ -215,13 +213,8 @@ def require_solutions(tasks: Iterable[Task], source: str) -> None:
 def attempt_ranks(submission: Submission, task: Task) -> list[float]:
     """Return for each test output of `task` 1 or 2 for the first correct attempt, else NOT_FOUND."""
     entries = submission.get(task.id, [])
-    if len(entries) > len(task.tests):
-        raise SubmissionError(
-            f"task {task.id} has {len(entries)} entries for {len(task.tests)} test inputs: "
-            "score with the source that was predicted"
-        )
     entries = entries + [{}] * (len(task.tests) - len(entries))
-    attempts = [[np.array(entry.get(name, NO_GRID), np.uint8) for name in ATTEMPTS] for entry in entries]
+    attempts = [[np.array(entry.get(name) or NO_GRID, np.uint8) for name in ATTEMPTS] for entry in entries]
     return [_find_rank(pair.output, grids) for pair, grids in zip(task.tests, attempts, strict=True)]
 
 

@@ -6,16 +6,17 @@ inputs. A grid is a list of rows of integers 0-9, with 1 to 30 rows and columns.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from augment.errors import UserError
 from augment.grid import GridError, parse_grid
+from augment.sources.fast_json import escape
 from augment.sources.lenient import UnreadableTask
 from augment.storage import write_file
 from augment.task import Task
+from submissions.benchmarking_folder import read_benchmarking_folder
+from submissions.submission_json import SubmissionError, read_submission_json
 from submissions.vote import Ballot, Candidate
 
 Submission = dict[str, list[dict[str, list[list[int]]]]]
@@ -26,10 +27,6 @@ PLACEHOLDER = [[0]]
 EMPTY = {"attempt_1": PLACEHOLDER, "attempt_2": PLACEHOLDER}
 """The entry for a test input without predictions."""
 PROBLEMS_SHOWN = 10
-
-
-class SubmissionError(UserError):
-    """A submission that the competition would reject; the message lists the problems."""
 
 
 class Counts(NamedTuple):
@@ -67,21 +64,23 @@ def encode_submission(submission: Submission, path: str | Path) -> str:
 
 
 def read_submission(path: str | Path) -> Submission:
-    """Read a submission from `path`; its content is checked by `validate_submission`, or when it is scored.
+    """Read a submission from a file, or from a folder of arc-agi-benchmarking (`submissions.benchmarking_folder`).
+
+    Its content is checked by `validate_submission`, or when it is scored (`submissions.scorable_submission`): until
+    then, attempts may be None or no grids.
 
     Raises:
-        SubmissionError: if the file cannot be read, is not JSON (with line and column) or is not a JSON object.
+        SubmissionError: if the path cannot be read, is not JSON (with line and column) or is not a JSON object.
     """
-    try:
-        submission = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_refuse_repeated)
-    except OSError as error:
-        message = f"{path} cannot be read ({error.strerror}): give the path of an existing submission.json"
-        raise SubmissionError(message) from error
-    except json.JSONDecodeError as error:
-        location = f"{path}, line {error.lineno}, column {error.colno}"
-        raise SubmissionError(f"{location} is not JSON ({error.msg}): write the file again") from error
-    except (ValueError, RecursionError) as error:
-        raise SubmissionError(f"{path} is not a submission ({error}): write the file again") from error
+    path = Path(path)
+    if path.is_dir():
+        return read_benchmarking_folder(path)
+    submission = read_submission_json(path)
+    if isinstance(submission, list):
+        raise SubmissionError(
+            f"{path} is not a submission (not an object with task IDs but a list)",
+            "if it is one task of a folder of arc-agi-benchmarking, give that folder",
+        )
     if not isinstance(submission, dict):
         raise SubmissionError(f"{path} is not a submission (not an object with task IDs): write the file again")
     return submission
@@ -105,8 +104,12 @@ def validate_submission(submission: Submission, tasks: Iterable[Task], file: str
 
 
 def check_grids(submission: Submission, file: str | Path = "submission") -> None:
-    """Check the entries of a submission, which may be incomplete; SubmissionError lists the malformed ones."""
-    _refuse(_find_malformed(submission), file)
+    """Check the entries of a submission, which may be incomplete: attempts may be missing, null or [].
+
+    Raises:
+        SubmissionError: with the entries that are malformed.
+    """
+    _refuse(_find_malformed(submission, grids_required=False), file)
 
 
 def _to_entry(candidates: Sequence[Candidate]) -> dict[str, list[list[int]]]:
@@ -126,8 +129,9 @@ def _refuse(problems: list[str], file: str | Path) -> None:
 def _find_mismatches(submission: Submission, tasks: list[Task]) -> list[str]:
     """Return a message for each task that is missing or unknown or has the wrong number of entries."""
     counts = {task.id: len(task.tests) for task in tasks}
+    foreign = map(escape, submission.keys() - counts.keys())
     problems = [f"task {task_id} is missing: add it" for task_id in counts.keys() - submission.keys()]
-    problems += [f"task {task_id} is not in the source: remove it" for task_id in submission.keys() - counts.keys()]
+    problems += [f"task {task_id} is not in the source: remove it" for task_id in foreign]
     for task_id in counts.keys() & submission.keys():
         # Entries that are not a list are reported by _find_malformed.
         number = len(submission[task_id]) if isinstance(submission[task_id], list) else counts[task_id]
@@ -143,40 +147,37 @@ def _find_wrong_names(submission: Submission) -> list[str]:
         for place, entry in enumerate(entries if isinstance(entries, list) else []):
             names = entry.keys() if isinstance(entry, dict) else ATTEMPTS
             messages = [f"{name} is missing: add it" for name in ATTEMPTS if name not in names]
-            messages += [f"{name} is not an attempt: remove it" for name in names if name not in ATTEMPTS]
-            problems += [f"task {task_id}, entry {place}: {message}" for message in messages]
+            messages += [f"{escape(name)} is not an attempt: remove it" for name in names if name not in ATTEMPTS]
+            problems += [f"task {escape(task_id)}, entry {place}: {message}" for message in messages]
     return problems
 
 
-def _find_malformed(submission: Submission) -> list[str]:
+def _find_malformed(submission: Submission, grids_required: bool = True) -> list[str]:
     """Return a message for each entry that is not an object, and for each attempt that is not a grid."""
     problems = []
     for task_id, entries in submission.items():
+        task = f"task {escape(task_id)}"
         if isinstance(entries, list):
             for place, entry in enumerate(entries):
-                problems += _find_bad_grids(entry, f"task {task_id}, entry {place}")
+                problems += _find_bad_grids(entry, f"{task}, entry {place}", grids_required)
         else:
-            problems.append(f"task {task_id} is not a list of entries, one per test input")
+            problems.append(f"{task} is not a list of entries, one per test input")
     return problems
 
 
-def _find_bad_grids(entry: Any, location: str) -> Iterator[str]:
+def _find_bad_grids(entry: Any, location: str, grids_required: bool) -> Iterator[str]:
     if not isinstance(entry, dict):
         yield f"{location} is not an object with {' and '.join(ATTEMPTS)}"
         return
     for name in [name for name in ATTEMPTS if name in entry]:
+        if entry[name] is None or entry[name] == []:
+            if grids_required:
+                yield f"{location}, {name} is {json.dumps(entry[name])}: give a grid, for no prediction [[0]]"
+            continue
         try:
             parse_grid(entry[name], f"{location}, {name}")
         except GridError as error:
             yield str(error)
-
-
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        repeated = min(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise UserError(f"the key {repeated} occurs more than once")
-    return members
 
 
 def validate_readable(

@@ -7,17 +7,19 @@ anywhere on the line.
 
 import sys
 
-from rich.console import Console as Screen
-from rich.text import Text
 from typer.models import CommandInfo
 
 from pipeline.cli import backbones, build, experiments, kaggle, scoring, solve, stages
 from pipeline.cli.app import Debug, app
 from pipeline.cli.old_names import with_new_names
+from pipeline.runtime.console import Console
 from pipeline.runtime.exit_codes import ExitCode, exit_code
+from pipeline.runtime.output import lost_output, protect_output
 
 COMMANDS = (solve, build, stages, scoring, backbones, experiments, kaggle)
 """The modules that define commands of `app`, in the order in which --help lists them."""
+PRINTING = {"score", "validate", "tasks", "models"}
+"""Commands whose result is what they print: if it cannot be written, they have failed."""
 
 
 @app.callback()
@@ -35,14 +37,35 @@ app.registered_commands.sort(key=_place)
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; an error that a user can act on ends in one message and its exit code."""
+    protect_output()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    words = with_new_names([word for word in words if word != "--debug"])
     try:
-        app(with_new_names([word for word in words if word != "--debug"]))
+        app(words)
     except (ValueError, OSError) as error:
         if debug:
             raise
-        Screen(stderr=True, highlight=False).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        Console(stderr=True).fail(_describe(error))
         code = exit_code(error)
         # An unreadable checkpoint that a user names is bad input; code 12 is for the supervisor's own checkpoints.
         sys.exit(ExitCode.REFUSED if code == ExitCode.UNREADABLE_CHECKPOINT else code)
+    except SystemExit as end:
+        _check_output(words, end)
+        raise
+
+
+def _describe(error: Exception) -> str:
+    """Return the error's message; a path that a library could not encode is named."""
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object}: this path or name is not UTF-8; rename the file or folder"
+    return str(error)
+
+
+def _check_output(words: list[str], end: SystemExit) -> None:
+    """End with the error's exit code if a command has succeeded but its printed result could not be written."""
+    if end.code or not PRINTING & set(words[:1]):
+        return
+    if failure := lost_output():
+        Console(stderr=True).fail(f"the result could not be written to standard output ({failure.strerror})")
+        sys.exit(exit_code(failure))

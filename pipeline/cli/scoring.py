@@ -11,7 +11,8 @@ from augment.sources.lenient import load_readable_tasks
 from pipeline.cli.app import Limit, MaxSide, Source, Tasks, app, selected
 from pipeline.config.run_config import ConfigError
 from pipeline.runtime.console import Console
-from pipeline.scoring.score import score_path, to_json
+from pipeline.scoring.results import to_json
+from pipeline.scoring.score import score_path
 from pipeline.scoring.score_tables import show_result
 from pipeline.scoring.submit import rankers_table, redraw_report, vote_file
 from submissions.submission_file import read_submission, validate_readable
@@ -44,7 +45,9 @@ def vote_command(
 
 @app.command("score")
 def score_command(
-    what: Annotated[Path, typer.Argument(help="A submission.json, a predictions folder, or a run's folder")],
+    what: Annotated[
+        Path, typer.Argument(help="A submission.json, or a folder of predictions, a run or arc-agi-benchmarking")
+    ],
     source: Annotated[
         str | None, typer.Argument(help="The source that was predicted; runs and predictions name their own")
     ] = None,

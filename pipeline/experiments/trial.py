@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console as Screen
 
 from augment import PuzzleSet, SourcedTasks, Task
 from augment.errors import UserError
@@ -30,6 +29,7 @@ from pipeline.experiments.model_zoo import count_parameters
 from pipeline.experiments.other_sides import match_on_side
 from pipeline.experiments.spec import Ask, Way, Wide
 from pipeline.prediction.predict import predict
+from pipeline.runtime.console import Screen
 from pipeline.runtime.distributed import join_process_group
 from pipeline.runtime.run_folder import RunFolder, read_metrics
 from pipeline.time_budget import Budget

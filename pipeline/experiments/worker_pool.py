@@ -16,6 +16,7 @@ import torch
 
 from augment.errors import UserError
 from pipeline.experiments.trial import Trial, run_trial
+from pipeline.runtime.output import protect_output
 from pipeline.runtime.stop_signals import when_gone
 
 
@@ -57,6 +58,7 @@ def try_trial(trial: Trial) -> dict[str, Any]:
 
 
 def _start_worker(parent: int) -> None:
+    protect_output()
     torch.set_num_threads(1)
     when_gone(parent, _stop_gracefully)
 

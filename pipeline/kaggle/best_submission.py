@@ -13,13 +13,13 @@ from augment.sources.lenient import UnreadableTask
 from submissions.submission_file import (
     EMPTY,
     Submission,
-    SubmissionError,
     make_submission,
     placeholder_for,
     read_submission,
     validate_readable,
     write_submission,
 )
+from submissions.submission_json import SubmissionError
 from submissions.vote import Ballot
 
 MANY = 10**9

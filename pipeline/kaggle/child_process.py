@@ -30,6 +30,8 @@ from pipeline.runtime.launcher import (
 SECONDS_TO_LEAVE = 5.0
 """Seconds between SIGTERM and SIGKILL, and the longest wait for killed processes to disappear."""
 LINES_KEPT = 80
+OUTPUT = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+"""Environment variables of a child whose output is read: UTF-8 in every locale, and line by line."""
 OUT_OF_MEMORY = re.compile(
     r"out of memory|(can't|cannot) allocate memory|MemoryError|bad_alloc|can't start new thread", re.I
 )
@@ -138,10 +140,10 @@ class ChildProcess:
         command = launch_command("pipeline.worker", arguments, processes)
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        environment = child_environment() | {EVENTS: "1", "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        environment = child_environment() | {EVENTS: "1", "PYTHONPATH": path} | OUTPUT
         # A session of its own: Ctrl-C on the terminal reaches the supervisor only, which stops the child in order.
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace",
             env=environment, start_new_session=True,
         )  # fmt: skip
         self._family: set[psutil.Process] = set()

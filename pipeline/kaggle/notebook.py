@@ -16,6 +16,7 @@ from pathlib import Path
 from augment.sources.lenient import load_readable_tasks
 from augment.storage import read_json
 from pipeline.kaggle.bundle import PACKAGE
+from pipeline.kaggle.child_process import OUTPUT
 from pipeline.runtime.launcher import count_gpus
 from pipeline.runtime.provenance import COMMIT_FILE
 from pipeline.scoring.score import find_scorable
@@ -68,9 +69,9 @@ def run_command(*words: object) -> int:
     """Run `python -m pipeline WORDS`, print its output line by line as it comes, and return its exit code."""
     command = [sys.executable, "-m", "pipeline", *map(str, words)]
     environment = {name: value for name, value in os.environ.items() if name not in PRETENDS_TERMINAL}
-    environment["PYTHONUNBUFFERED"] = "1"
+    environment |= OUTPUT
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", env=environment
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

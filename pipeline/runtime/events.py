@@ -15,6 +15,7 @@ from typing import Any
 
 from augment.errors import UserError
 from pipeline.runtime.exit_codes import ExitCode, exit_code
+from pipeline.runtime.output import printable
 
 EVENTS = "ARC_TRM_EVENTS"
 """Environment variable, set if the parent process reads events."""
@@ -29,6 +30,11 @@ def are_read() -> bool:
 def write_event(event: str, **values: Any) -> None:
     """Write one event line to standard output and flush it."""
     print(json.dumps({"event": event, **values}), flush=True)
+
+
+def as_text(message: str) -> str:
+    """Return a message of which no line is taken for an event: paths and IDs in it may have any characters."""
+    return "\n".join(f" {line}" if line.startswith(START) else line for line in message.split("\n"))
 
 
 def parse_event(line: str) -> dict[str, Any] | None:
@@ -49,5 +55,5 @@ def report_error(error: Exception) -> ExitCode:
     if are_read():
         write_event("error", code=int(code), summary=summary, fix=fix)
     else:
-        print(f"error: {summary}{f'; {fix}' if fix else ''}", file=sys.stderr, flush=True)
+        print(printable(f"error: {summary}{f'; {fix}' if fix else ''}"), file=sys.stderr, flush=True)
     return code

@@ -12,6 +12,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from pipeline.runtime.exit_codes import ExitCode
+from pipeline.runtime.output import protect_output
 
 REPORTED = {code for code in ExitCode if code not in (ExitCode.DONE, ExitCode.BUG)}
 """Exit codes of processes that have reported their error themselves."""
@@ -19,6 +20,7 @@ REPORTED = {code for code in ExitCode if code not in (ExitCode.DONE, ExitCode.BU
 
 def main(arguments: list[str]) -> None:
     """Run the launcher's module with its arguments; report the end of a process that could not report it itself."""
+    protect_output()
     sys.argv = arguments
     try:
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)

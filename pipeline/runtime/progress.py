@@ -32,7 +32,12 @@ class Progress:
         self.note = ""
         self._done_before = done
         self._start = self._last_line = time.monotonic()
-        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
         self._bar = Bar(
             *columns,
             TimeElapsedColumn(),

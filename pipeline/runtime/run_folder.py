@@ -14,15 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console as Screen
-
 from augment.errors import UserError
 from augment.leftovers import UNFINISHED
-from augment.storage import read_json, write_file, write_json
+from augment.storage import read_json, require_utf_8, write_file, write_json
 from pipeline.config.run_config import ConfigError, PredictSettings, RunConfig, build_config
 from pipeline.config.setting_names import differences
 from pipeline.runtime.console import Console
 from pipeline.runtime.folder_lock import LOCK, lock_folder
+from pipeline.runtime.output import ERRORS
 from pipeline.runtime.provenance import versions
 from pipeline.time_budget import Budget, format_duration
 
@@ -61,13 +60,14 @@ class RunFolder(Console):
     """
 
     def __init__(self, path: Path, config: RunConfig, first: bool = True, part: bool = False):
-        super().__init__()
+        super().__init__(quiet=not first)
         self.path = path
         self.first = first
         self.remark = config.remark
         self._last_beat = 0.0
         self._unlock: Callable[[], object] = lambda: None
         if first:
+            require_utf_8(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
             config_file = self.path / "config.json"
             if not config_file.exists():
@@ -76,8 +76,6 @@ class RunFolder(Console):
                 # Released also if opening fails, and at the end of the process.
                 self._unlock = weakref.finalize(self, lock_folder(path, super().log))
             self._open(config_file, config.model_dump(mode="json"))
-        else:
-            self.screen = Screen(quiet=True)
 
     puzzles = property(lambda self: self.path / "puzzles")
     checkpoints = property(lambda self: self.path / "checkpoints")
@@ -140,7 +138,7 @@ class RunFolder(Console):
     def _append(self, name: str, line: str) -> None:
         """Add a line to a file; a full disk loses the line instead of ending the run."""
         if self.first:
-            with suppress(OSError), (self.path / name).open("a", encoding="utf-8") as file:
+            with suppress(OSError), (self.path / name).open("a", encoding="utf-8", errors=ERRORS) as file:
                 file.write(f"{line}\n")
 
 

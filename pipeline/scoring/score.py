@@ -17,10 +17,13 @@ from augment.storage import read_json, write_json
 from augment.task import select_tasks
 from pipeline.config.run_config import build_config
 from pipeline.runtime.console import Console
-from submissions.compare import BASELINE, Comparison, RankerComparison, compare, compare_rankers
+from pipeline.scoring.results import RankerScores, Result, ScoreComparison
+from submissions.benchmarking_folder import find_task_files
+from submissions.compare import BASELINE, compare, compare_rankers
 from submissions.prediction_files import METADATA_FILE, read_predictions
 from submissions.predictions import Predictions, merge_predictions
 from submissions.rankers import RANKERS, find_ranker
+from submissions.scorable_submission import describe_gaps, select_scorable
 from submissions.score import Score, score_predictions, score_submission
 from submissions.submission_file import Submission, make_submission, read_submission
 from submissions.training_record import TrainingRecord
@@ -80,49 +83,6 @@ class Scorable:
         return score_predictions(self.answers, tasks, source, ballot, submission)
 
 
-@dataclass(frozen=True)
-class ScoreComparison:
-    """A comparison of two scorables on the same tasks: their paths, scores, and paired differences."""
-
-    names: tuple[Path, Path]
-    scores: tuple[Score, Score]
-    comparison: Comparison
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the first score, with the second one and the comparison under "against"."""
-        (score, other_score) = self.scores
-        against = {"name": str(self.names[1]), "score": other_score.to_json(), **self.comparison.to_json()}
-        return {**score.to_json(), "against": against}
-
-
-@dataclass(frozen=True)
-class RankerScores:
-    """Scores of several rankers on the same predictions, best first.
-
-    `own` is the predictions' default ranker; `left_out` gives the reason for each ranker that cannot be used.
-    """
-
-    own: str
-    ranked: list[RankerComparison]
-    left_out: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return one JSON object with a list of rankers."""
-        best = self.ranked[0].score.to_json()
-        common = ("source", "tasks", "outputs", "trained_on", "merged", "malformed")
-        own = ("pass@1", "pass@2", "coverage", "selection", "selection_interval")
-        rankers = []
-        for entry in self.ranked:
-            score = entry.score.to_json()
-            figures = {name: score[name] for name in own}
-            rankers.append({"ranker": entry.ranker, **figures, f"against_{BASELINE}": entry.against.to_json()})
-        rest = {"ranker": self.own, "rankers": rankers, "left_out": self.left_out}
-        return {name: best[name] for name in common} | rest
-
-
-Result = Score | ScoreComparison | RankerScores
-
-
 def score_path(
     what: Path,
     source: str | None,
@@ -148,12 +108,6 @@ def score_path(
     return [_score_source(scorable, name, scorable.load(name, selection), console)[1] for name in sources]
 
 
-def to_json(results: Sequence[Result]) -> dict[str, Any]:
-    """Return a single result as its JSON object, and several results as a list under "scores"."""
-    scores = [result.to_json() for result in results]
-    return scores[0] if len(scores) == 1 else {"scores": scores}
-
-
 def find_scorable(what: Path, merge: Sequence[Path] = ()) -> Scorable:
     """Return the scorable at a path; with predictions to merge, their pooled vote replaces its own submission."""
     scorable = _read_scorable(what)
@@ -176,7 +130,9 @@ def _about_file(submission: Path) -> Path:
 def _read_about(submission: Path) -> dict[str, Any]:
     """Return what `write_about` wrote for a submission; empty where that was for another file of the same name."""
     file = _about_file(submission)
-    about = read_json(file) if file.is_file() and submission.is_file() else {}
+    if not file.is_file() or not submission.is_file():
+        return {}
+    about = read_json(file)
     # Without the digest, an old .about.json would be applied to a submission that replaced the one it describes.
     return about if isinstance(about, dict) and about.get("submission_sha256") == _digest(submission) else {}
 
@@ -186,7 +142,11 @@ def _digest(file: Path) -> str:
 
 
 def read_pooled(folders: list[Path]) -> Predictions:
-    """Read the predictions of one folder, or of several, pooled; UserError where two have the same predictions."""
+    """Read the predictions of one folder, or of several, pooled.
+
+    Raises:
+        UserError: if two have the same predictions, or if one is no predictions folder.
+    """
     folders = [_predictions_folder(folder) for folder in folders]
     predictions = {str(folder): read_predictions(folder) for folder in folders}
     # Compared by content, since one folder can be spelled in several ways, or be copied.
@@ -229,6 +189,8 @@ def _read_scorable(path: Path) -> Scorable:
         selections = {find_source_label(config.source): config.selection.selection()}
         predictions = read_predictions(folder) if folder.exists() else None
         return Scorable(path, path / "submission.json", predictions, selections, config.predict.ranker)
+    if _is_benchmarking_folder(path):
+        return Scorable(path, path, None)
     if path.is_dir():
         predictions = read_predictions(path)
         return Scorable(path, None, predictions, _recorded_selections(predictions))
@@ -241,8 +203,18 @@ def _recorded_selections(predictions: Predictions) -> dict[str, Selection]:
 
 
 def _predictions_folder(path: Path) -> Path:
-    """Return the predictions folder of a run; any other path is one itself."""
-    return path / "predictions" if (path / "config.json").is_file() else path
+    """Return the predictions folder of a run; any other path is one itself; UserError for a submission."""
+    if (path / "config.json").is_file():
+        return path / "predictions"
+    if path.is_file() or _is_benchmarking_folder(path):
+        kind = "a file" if path.is_file() else "a folder of arc-agi-benchmarking"
+        raise UserError(f"{path}: is {kind}, which has no predictions to vote on", "name a predictions folder or a run")
+    return path
+
+
+def _is_benchmarking_folder(path: Path) -> bool:
+    """Return whether a folder has files of tasks and no predictions."""
+    return path.is_dir() and not (path / METADATA_FILE).exists() and bool(find_task_files(path))
 
 
 def _score_source(scorable: Scorable, source: str, tasks: list[Task], console: Console) -> tuple[Submission, Score]:
@@ -251,13 +223,9 @@ def _score_source(scorable: Scorable, source: str, tasks: list[Task], console: C
     file = scorable.submission
     path = scorable.path
     submission = make_submission(ballot or {}, tasks) if file is None else read_submission(file)
-    missing = [task.id for task in tasks if task.id not in submission]
-    if missing:
-        console.log(f"{len(missing)} of {len(tasks)} tasks are not in {path} and count as wrong (first: {missing[0]})")
-    task_ids = {task.id for task in tasks}
-    if submission and not task_ids & submission.keys():
-        raise UserError(f"{path}: has none of the selected tasks of {source}", "name the source it is for")
-    selected = {name: submission[name] for name in submission if name in task_ids}
+    selected = select_scorable(submission, tasks, source, file or path)
+    for line in describe_gaps(submission, tasks, source, file or path):
+        console.log(line)
     return selected, scorable.score(selected, tasks, source, ballot)
 
 

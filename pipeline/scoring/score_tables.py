@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.constrain import Constrain
 from rich.table import Table
-from rich.text import Text
 
-from pipeline.scoring.score import RankerScores, ScoreComparison
+from pipeline.scoring.results import RankerScores, ScoreComparison
 from submissions.compare import BASELINE, Comparison, RankerComparison
 from submissions.confidence_intervals import Interval
 from submissions.score import Figures, Score
@@ -60,7 +59,7 @@ def _show_match(match: ScoreComparison) -> RenderableType:
     difference = f"{100 * comparison.macro:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
     table.add_row("difference", difference, "", "", style="bold")
     _add_remarks(table, match.scores, match.names)
-    return Group(table, "", Text("\n".join(_describe_pairs(comparison))))
+    return Group(table, "", "\n".join(_describe_pairs(comparison)))
 
 
 def _show_rankers(rankers: RankerScores) -> RenderableType:
@@ -76,7 +75,7 @@ def _show_rankers(rankers: RankerScores) -> RenderableType:
     _add_remarks(table, [first])
     notes = [f"{name}: {reason}" for name, reason in rankers.left_out.items()]
     notes.append("* is the ranker that `score` uses here. Coverage and selection are micro; p as in score --against.")
-    return Group(table, "", Text("\n".join(notes)))
+    return Group(table, "", "\n".join(notes))
 
 
 def _title(score: Score) -> str:
@@ -84,7 +83,7 @@ def _title(score: Score) -> str:
 
 
 def _figures_table(title: str) -> Table:
-    return Table("", "macro", "micro", "all or nothing", title=Text(title), title_justify="left", box=None)
+    return Table("", "macro", "micro", "all or nothing", title=title, title_justify="left", box=None)
 
 
 def _add_remarks(table: Table, scores: Sequence[Score], names: Sequence[object] = ()) -> None:
@@ -93,7 +92,7 @@ def _add_remarks(table: Table, scores: Sequence[Score], names: Sequence[object] 
     if len(remarks) > 1:
         remarks = [f"{name}: {score.remark}" for name, score in zip(names, scores, strict=True) if score.remark]
     if any(remarks):
-        table.caption = Text("\n".join(remarks))
+        table.caption = "\n".join(remarks)
         table.caption_justify = "left"
         table.caption_style = "bold red" if any(score.trained_on for score in scores) else "dim"
 

@@ -19,6 +19,7 @@ from submissions.predictions import Predictions
 from submissions.rankers import RANKERS
 from submissions.report.html_report import write_report
 from submissions.report.views import Recursions
+from submissions.scorable_submission import select_scorable
 from submissions.score import Score, score_predictions
 from submissions.submission_file import (
     Submission,
@@ -109,7 +110,8 @@ def redraw_report(path: Path, form: Literal["file", "folder"] = "file") -> Path:
     source = scorable.only_source()
     tasks = load_tasks(source, scorable.asked[source])
     ballot = scorable.ballot(tasks)
-    submission = read_submission(path / "submission.json")
+    file = path / "submission.json"
+    submission = select_scorable(read_submission(file), tasks, source, file)
     solutions_known = all(task.has_solutions for task in tasks)
     score = scorable.score(submission, tasks, source, ballot) if solutions_known else None
     recursions = scorable.answers.recursions if scorable.answers else None

@@ -271,7 +271,7 @@ def write_grid(grid: Grid) -> str:
 
 def _to_prediction(grid: list[list[int]] | None, known_grids: Sequence[Grid]) -> Grid | None:
     """Return the grid of an attempt; None for a placeholder, unless [[0]] is a candidate or the truth."""
-    if grid is None:
+    if not grid:
         return None
     placeholder = grid == PLACEHOLDER and not any(known.tolist() == PLACEHOLDER for known in known_grids)
     return None if placeholder else parse_grid(grid, "attempt")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from augment import Task
-from submissions.submission_file import PLACEHOLDER, Submission, SubmissionError, read_submission, validate_submission
+from submissions.submission_file import PLACEHOLDER, Submission, read_submission, validate_submission
+from submissions.submission_json import SubmissionError
 
 FIRST_WITHIN = 10.0
 """Seconds after which a complete and valid submission must lie there."""

@@ -13,7 +13,7 @@ from augment.task import Pair, Task
 from submissions.compare import compare, compare_rankers, difference_interval, sign_test
 from submissions.confidence_intervals import wilson_interval
 from submissions.predictions import Prediction, Predictions, make_predictions
-from submissions.submission_file import SubmissionError
+from submissions.submission_json import SubmissionError
 
 INPUT = np.array([[5]], np.uint8)
 RIGHT, WRONG = np.array([[1]], np.uint8), np.array([[2, 2]], np.uint8)

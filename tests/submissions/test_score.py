@@ -26,7 +26,8 @@ from submissions.score import (
     score_predictions,
     score_submission,
 )
-from submissions.submission_file import PLACEHOLDER, SubmissionError, make_submission, placeholder_submission
+from submissions.submission_file import PLACEHOLDER, make_submission, placeholder_submission
+from submissions.submission_json import SubmissionError
 from submissions.vote import Candidate, vote
 from tests.helpers.strategies import grids
 
@@ -292,7 +293,7 @@ def test_hidden_tasks_cannot_be_scored():
     [
         ({"one": [{"attempt_1": [[1, 2], [3]]}]}, "task one, entry 0, attempt_1: row 1"),
         ({"one": [{}, {}]}, "task one has 2 entries for 1 test inputs"),
-        ({"elsewhere": [{"attempt_1": [[1]]}]}, "no task of here"),
+        ({"elsewhere": [{"attempt_1": [[1]]}]}, "has none of the selected tasks of here"),
     ],
 )
 def test_submissions_that_do_not_fit_the_source_are_refused(submission, message):

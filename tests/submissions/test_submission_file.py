@@ -6,7 +6,6 @@ import pytest
 from augment.task import Pair, Task
 from submissions.submission_file import (
     PLACEHOLDER,
-    SubmissionError,
     check_grids,
     make_submission,
     placeholder_submission,
@@ -14,6 +13,7 @@ from submissions.submission_file import (
     validate_submission,
     write_submission,
 )
+from submissions.submission_json import SubmissionError
 from submissions.vote import Candidate
 
 CELL = np.array([[1]], np.uint8)
@@ -61,7 +61,7 @@ def test_a_written_submission_is_sorted_plain_json_and_reads_back(tmp_path):
 def test_a_malformed_submission_never_replaces_a_good_one(tmp_path):
     path = tmp_path / "submission.json"
     write_submission(path, placeholder_submission(TASKS))
-    with pytest.raises(SubmissionError, match="non-empty list of rows"):
+    with pytest.raises(SubmissionError, match=r"attempt_1 is \[\]: give a grid"):
         write_submission(path, {"a": [entry([])]})
     assert read_submission(path) == placeholder_submission(TASKS)
 
@@ -79,7 +79,7 @@ def test_a_malformed_submission_never_replaces_a_good_one(tmp_path):
         (broken(a=[entry() | {"attempt_3": PLACEHOLDER}]), "attempt_3 is not an attempt"),
         (broken(a=[entry([])]), "task a, entry 0, attempt_1"),
         (broken(a=[entry([[]])]), "task a, entry 0, attempt_1"),
-        (broken(a=[entry(PLACEHOLDER, None)]), "task a, entry 0, attempt_2"),
+        (broken(a=[entry(PLACEHOLDER, None)]), "task a, entry 0, attempt_2 is null: give a grid"),
         (broken(a=[entry(PLACEHOLDER, [[1, 2], [3]])]), "task a, entry 0, attempt_2: row 1"),
         (broken(b=[entry(), entry([[10]])]), "task b, entry 1, attempt_1: row 0, column 0 is 10"),
         (broken(a=[entry([[-1]])]), "is -1"),
@@ -113,6 +113,7 @@ def test_all_problems_are_counted_and_the_first_ten_shown():
 def test_check_grids_accepts_an_incomplete_submission_but_no_malformed_entry():
     check_grids({"a": []})
     check_grids({"a": [{"attempt_1": PLACEHOLDER}]})
+    check_grids({"a": [entry(None, [])]})
     with pytest.raises(SubmissionError):
         check_grids({"a": [{"attempt_1": [[11]]}]})
 

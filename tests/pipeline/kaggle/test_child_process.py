@@ -38,6 +38,14 @@ def test_its_output_is_passed_on_and_its_end_described(monkeypatch: pytest.Monke
     assert result.describe() == "exit code 1: ValueError: no such thing"
 
 
+def test_its_output_is_utf_8_in_every_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    monkeypatch.setenv("LC_ALL", "C")
+    child, lines = start(monkeypatch, "print('größe ∞')")
+    assert wait(child).succeeded
+    assert lines == ["größe ∞"]
+
+
 WRITE_EVENTS = """
 import sys
 from pipeline.runtime.console import Console
