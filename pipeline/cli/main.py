@@ -15,6 +15,7 @@ from pipeline.cli import backbones, build, experiments, kaggle, scoring, solve, 
 from pipeline.cli.app import Debug, app
 from pipeline.cli.old_names import with_new_names
 from pipeline.runtime.exit_codes import ExitCode, exit_code
+from pipeline.runtime.system_errors import explain
 
 COMMANDS = (solve, build, stages, scoring, backbones, experiments, kaggle)
 """The modules that define commands of `app`, in the order in which --help lists them."""
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         if debug:
             raise
+        error = explain(error)
         Screen(stderr=True, highlight=False).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         code = exit_code(error)
         # An unreadable checkpoint that a user names is bad input; code 12 is for the supervisor's own checkpoints.

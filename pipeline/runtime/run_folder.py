@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console as Screen
 
 from augment.errors import UserError
-from augment.storage import read_json, write_file, write_json
+from augment.storage import check_writable, read_json, write_file, write_json
 from pipeline.config.run_config import ConfigError, PredictSettings, RunConfig, build_config
 from pipeline.config.setting_names import differences
 from pipeline.runtime.console import Console
@@ -109,6 +109,7 @@ class RunFolder(Console):
 
     def _open(self, values: dict[str, Any]) -> None:
         """Create the run, or check that the existing one has this config."""
+        check_writable(self.path, "--run-dir")
         self.path.mkdir(parents=True, exist_ok=True)
         config = self.path / "config.json"
         if not config.exists():
