@@ -52,9 +52,8 @@ def check_writable(path: Path, option: str) -> None:
     if place is None:
         return
     if not place.is_dir():
-        raise UserError(
-            f"{path} cannot be created: {place} is a file, not a folder", f"name another path with {option}"
-        )
+        summary = f"{path} cannot be created: {place} is a file, not a folder"
+        raise UserError(summary, f"name another path with {option}")
     if not os.access(place, os.W_OK | os.X_OK):
         raise UserError(
             f"{path} cannot be written: this user may not write in {place}",

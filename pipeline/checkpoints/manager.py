@@ -200,8 +200,9 @@ class CheckpointManager:
             if self.process == 0:
                 self._complete(unfinished, state)
         except Exception as error:
-            is_full = isinstance(error, OSError) and error.errno in FULL
-            self._error = self._no_space(os.strerror(error.errno)) if is_full else error
+            self._error = error
+            if isinstance(error, OSError) and error.errno in FULL:
+                self._error = self._no_space(os.strerror(error.errno))
             if self.process == 0:
                 shutil.rmtree(unfinished, ignore_errors=True)
 

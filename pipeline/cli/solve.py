@@ -28,7 +28,7 @@ from pipeline.config.run_config import (
     SelectionSettings,
 )
 from pipeline.recipes.registry import recipe
-from pipeline.runtime.launcher import count_gpus, is_first, leave_at_once, run_launched
+from pipeline.runtime.launcher import count_gpus, count_launched, is_first, leave_at_once, run_launched
 from pipeline.runtime.run_folder import RunFolder
 
 
@@ -54,7 +54,7 @@ def solve_command(
     limit: Limit = None,
 ) -> None:
     """Run every stage in order: build, train, predict, vote, score, report."""
-    if run is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if run is None and count_launched() > 1:
         raise ConfigError("several processes must share one folder", "name it with --run-dir")
     chosen = recipe(recipe_name)
     if source and source != chosen.source:
@@ -67,7 +67,7 @@ def solve_command(
     if chosen.unattended:
         from pipeline.kaggle.backbone_settings import take_backbone_settings  # only such recipes need pipeline.kaggle
 
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if count_launched() > 1:
             raise ConfigError(
                 f"solve --recipe {recipe_name} starts its processes itself", "run it without torchrun or accelerate"
             )
@@ -102,7 +102,7 @@ def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> No
     from submissions.rankers import find_ranker
 
     number = processes or count_gpus() or _models_at_once(config.ensemble)
-    if number > 1 and "WORLD_SIZE" not in os.environ:
+    if number > 1 and not os.environ.get("WORLD_SIZE"):
         # Refuse bad input here, once, and not in every launched process.
         check_start(config)
         find_ranker(config.predict.ranker)
@@ -117,7 +117,8 @@ def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> No
 
 def _models_at_once(models: int) -> int:
     """Return how many models to train in parallel without NVIDIA GPUs: one per core, but 1 if torch finds a GPU."""
-    import torch
     from joblib import cpu_count
 
-    return 1 if torch.cuda.is_available() else min(models, cpu_count())
+    from pipeline.runtime.distributed import cuda_works
+
+    return 1 if cuda_works() else min(models, cpu_count())
