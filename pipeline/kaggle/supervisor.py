@@ -277,7 +277,7 @@ class Supervisor:
             self.log_schedule()
 
     def finish(self) -> bool:
-        """Write all results; return whether the submission files are valid and training left a checkpoint or may go on."""
+        """Write all results; return whether the submissions are valid and training left a checkpoint or may go on."""
         self.best.write()
         if self.tasks and self.schedule.finish - self.now() > SECONDS_FOR_REPORT:
             try:
