@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from augment.storage import write_file
+from augment.storage import check_writable, write_file
 from pipeline.cli.app import (
     BudgetText,
     CheckpointFolder,
@@ -74,6 +74,8 @@ def solve_command(
         chosen, checkpoint, incidents = take_backbone_settings(chosen, checkpoint)
     config = configure(chosen, changes, assignments, checkpoint, budget)
     folder = run or new_run(recipe_name)
+    if out:
+        check_writable(out.parent, "--out")
     if config.unattended:
         from pipeline.kaggle.unattended import solve_unattended
 

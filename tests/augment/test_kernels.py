@@ -10,6 +10,7 @@ from typing import Any
 
 import numba
 import pytest
+from numba.core import config
 from numba.core.caching import CacheImpl, IndexDataCacheFile, UserProvidedCacheLocator
 
 from augment.kernels import REPORTED, kernel
@@ -18,7 +19,7 @@ from augment.kernels import REPORTED, kernel
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder, which is the only one."""
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(CacheImpl, "_locator_classes", [UserProvidedCacheLocator])
     monkeypatch.setenv(REPORTED, "")
     monkeypatch.delenv(REPORTED)
@@ -126,6 +127,6 @@ def test_without_any_folder_kernels_work_and_call_each_other(cache: Path, caplog
 
 
 def test_without_compilation_a_kernel_is_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", True)
+    monkeypatch.setattr(config, "DISABLE_JIT", True)
     assert make_double().__name__ == "double"
     assert make_double()(4) == 8
