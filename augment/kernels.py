@@ -11,9 +11,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from numba import njit
+from numba.core import config
 from numba.core.caching import FunctionCache, NullCache
 
 Function = TypeVar("Function", bound=Callable)
+WITHOUT_HOME = "UserProvidedCacheLocator,InTreeCacheLocator"
+"""numba's names of NUMBA_CACHE_DIR and `__pycache__`, the places for a cache that need no home."""
 REPORTED = "ARC_TRM_KERNELS_REPORTED"
 """Environment variable, set once the line has been logged: this process and those that it starts do not repeat it."""
 
@@ -72,6 +75,10 @@ class _NoCache(NullCache):
 
 def _make_cache(function: Callable) -> FunctionCache | NullCache:
     """Return the cache of a function; numba raises RuntimeError if no folder can be written."""
+    if os.path.expanduser("~") == "~" and not os.environ.get("XDG_CACHE_HOME"):
+        # Without a home, numba would make a folder named "~" in the current folder.
+        settings = cast(Any, config)
+        settings.CACHE_LOCATOR_CLASSES = getattr(settings, "CACHE_LOCATOR_CLASSES", "") or WITHOUT_HOME
     try:
         return _Cache(function)
     except (RuntimeError, OSError) as error:

@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import pytest
 from numba.core import config
-from numba.core.caching import CacheImpl, IndexDataCacheFile, UserProvidedCacheLocator
+from numba.core.caching import CacheImpl, IndexDataCacheFile, InTreeCacheLocator, UserProvidedCacheLocator
 
 from augment.kernels import REPORTED, kernel
 
@@ -123,6 +123,23 @@ def test_without_any_folder_kernels_work_and_call_each_other(cache: Path, caplog
     caplog.set_level(logging.WARNING)
     assert caplog.messages == []  # nothing is said before something is compiled
     assert both(3) == 13
+    assert len(caplog.messages) == 1
+
+
+def test_without_a_home_no_folder_of_that_name_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(config, "CACHE_DIR", "")
+    monkeypatch.setattr(config, "CACHE_LOCATOR_CLASSES", "")
+    monkeypatch.setattr(InTreeCacheLocator, "ensure_cache_path", fail_with(errno.EROFS))
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv(REPORTED, "")
+    monkeypatch.delenv(REPORTED)
+    monkeypatch.chdir(tmp_path)
+    assert make_double()(4) == 8
+    assert list(tmp_path.iterdir()) == []
     assert len(caplog.messages) == 1
 
 
