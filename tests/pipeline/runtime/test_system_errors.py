@@ -90,7 +90,6 @@ def test_a_run_folder_that_is_a_file_or_below_one_is_refused(tmp_path: Path, cap
         assert "--run-dir" in message
 
 
-@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_ends_in_one_message(tmp_path: Path) -> None:
     words = [
         "build",
