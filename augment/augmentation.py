@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from math import perm
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from augment.dihedral import DIHEDRALS, apply, invert
 from augment.errors import UserError
 from augment.grid import COLOURS, Grid
+from augment.kernels import kernel
 from augment.task import KEY_SEPARATOR
 
 CHANGEABLE = COLOURS - 1
@@ -133,7 +133,7 @@ def parse_puzzle_keys(keys: Sequence[str]) -> tuple[list[str], NDArray[np.int64]
 # the mixed bases 9, 8, 7, ... Each digit is the number of smaller colours that are not used by an earlier place.
 
 
-@njit(cache=True)
+@kernel()
 def rank_choice(colours: NDArray[np.uint8]) -> int:
     """Return the lexicographic rank of distinct colours (k,) among all ordered choices of k of the colours 1-9."""
     rank = 0
@@ -145,7 +145,7 @@ def rank_choice(colours: NDArray[np.uint8]) -> int:
     return rank
 
 
-@njit(cache=True)
+@kernel()
 def unrank_choice(rank: int, colours: NDArray[np.uint8]) -> None:
     """Undo `rank_choice`: write the choice with this rank to `colours` (k,), in place."""
     for place in range(len(colours) - 1, -1, -1):
@@ -156,7 +156,7 @@ def unrank_choice(rank: int, colours: NDArray[np.uint8]) -> None:
             colours[later] += colours[later] >= colours[place]
 
 
-@njit(cache=True)
+@kernel()
 def rank_all(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return the ranks (n,) of full permutations (n, 10), which have black first."""
     ranks = np.empty(len(colours), dtype=np.int64)
@@ -165,7 +165,7 @@ def rank_all(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
     return ranks
 
 
-@njit(cache=True)
+@kernel()
 def _unrank_all(ranks: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the full permutations (n, 10), black first, with these ranks (n,)."""
     colours = np.zeros((len(ranks), COLOURS), dtype=np.uint8)

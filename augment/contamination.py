@@ -25,11 +25,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from augment.dihedral import DIHEDRALS, TRANSPOSES, source_cell
 from augment.grid import COLOURS, Grid
+from augment.kernels import kernel
 from augment.logic_puzzles.recognition import holds_boards
 from augment.task import Pair, Task, original_id
 
@@ -220,7 +220,7 @@ def _look(input_: Grid, output: Grid | None) -> str:
     return blake2b(min(variant.tobytes() for variant in variants), digest_size=LOOK_BYTES).hexdigest()
 
 
-@njit(cache=True)
+@kernel()
 def _plain_variants(input_: Grid, output: Grid) -> NDArray[np.uint8]:
     """Write the pair once per dihedral transform, with colours numbered in order of first occurrence.
 

@@ -13,10 +13,10 @@ Colours are changed first, then cells are moved.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from augment.grid import Grid
+from augment.kernels import kernel
 
 DIHEDRALS = 8
 DIHEDRAL_INVERSE = (0, 3, 2, 1, 4, 5, 6, 7)
@@ -44,7 +44,7 @@ _FLIPS_ROWS = np.array([False, False, True, True, False, True, False, True])
 _FLIPS_COLUMNS = np.array([False, True, True, False, True, False, False, True])
 
 
-@njit(cache=True)
+@kernel()
 def source_cell(dihedral: int, row: int, column: int, height: int, width: int) -> tuple[int, int]:
     """Return the cell of the original (height, width) grid that moves to (row, column) of the transformed grid."""
     if TRANSPOSES[dihedral]:
@@ -77,7 +77,7 @@ def invert(grid: Grid, dihedral: int, colours: NDArray[np.uint8]) -> Grid:
     return _transform(np.ascontiguousarray(grid), DIHEDRAL_INVERSE[dihedral], inverse)
 
 
-@njit(cache=True)
+@kernel()
 def _transform(grid: Grid, dihedral: int, colours: NDArray[np.uint8]) -> Grid:
     height, width = grid.shape
     shape = (width, height) if TRANSPOSES[dihedral] else (height, width)

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from math import perm
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from augment.augmentation import CHANGEABLE, PERMUTATIONS, Augmentation, rank_choice, unrank_choice
 from augment.dihedral import DIHEDRAL_PRODUCT, DIHEDRALS, TRANSPOSES, apply, source_cell
 from augment.grid import COLOURS, Grid
+from augment.kernels import kernel
 from augment.task import Pair
 
 _UNMOVED = np.arange(COLOURS, dtype=np.int8)
@@ -204,7 +204,7 @@ def _match_grid(source: Grid, target: Grid, dihedral: int, colours: NDArray[np.i
     return shape == target.shape and _match_cells(source, target, dihedral, colours, kinds)
 
 
-@njit(cache=True)
+@kernel()
 def _match_cells(source: Grid, target: Grid, dihedral: int, colours: NDArray[np.int8], kinds: NDArray[np.int8]) -> bool:
     """Extend the colour map in place to map the transformed source to the target; False if that is impossible."""
     height, width = source.shape
@@ -220,7 +220,7 @@ def _match_cells(source: Grid, target: Grid, dihedral: int, colours: NDArray[np.
     return True
 
 
-@njit(cache=True)
+@kernel()
 def _add_unseen(
     variants: NDArray[np.int64],
     puzzles: NDArray[np.int64],
@@ -268,7 +268,7 @@ def _add_unseen(
     return filled
 
 
-@njit(cache=True)
+@kernel()
 def _complete(variants: NDArray[np.int64], used: NDArray[np.uint8], choices: int) -> NDArray[np.int64]:
     """Return the augmentation numbers (n,) of the variants (n,); unused colours are assigned in ascending order."""
     numbers = np.empty(len(variants), dtype=np.int64)
@@ -284,7 +284,7 @@ def _complete(variants: NDArray[np.int64], used: NDArray[np.uint8], choices: int
     return numbers
 
 
-@njit(cache=True)
+@kernel()
 def _fill_ascending(colours: NDArray[np.uint8]) -> None:
     """Fill the empty (0) places of `colours` (9,) with the missing colours in ascending order, in place."""
     free = np.ones(COLOURS, dtype=np.bool_)

@@ -5,6 +5,7 @@ before the rename leaves the previous state, and the next writer removes what is
 folder has one JSON file with the SHA-256 of all other files and of itself.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -20,6 +21,9 @@ from augment.schema import SealedHeader, parse_json
 
 Header = TypeVar("Header", bound=SealedHeader)
 
+UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+"""Error numbers of file systems that cannot flush: network shares, Windows disks under WSL, FUSE."""
+
 
 def write_file(path: Path, text: str) -> None:
     """Write `text` to `path` atomically; an existing file is replaced.
@@ -33,6 +37,9 @@ def write_file(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
         sync(temporary)
         temporary.replace(path)
+    except OSError as error:
+        add_path(error, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
@@ -54,8 +61,31 @@ def write_new_file(path: Path, text: str, option: str = "--out") -> bool:
 
 def refuse_existing(path: Path, option: str = "--out") -> None:
     """Raise a UserError if there is something at `path`, which is not overwritten; `option` names another path."""
-    if path.exists():
+    if os.path.exists(path):
         raise UserError(f"{path} exists already and is not overwritten", f"name another path with {option}")
+    check_writable(path, option)
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Raise a UserError if the folder `path` cannot be written, or cannot be created; `option` names another path."""
+    # Not Path.exists, which raises an error for a path in a folder that this user may not search.
+    place = next((place for place in (path, *path.parents) if os.path.exists(place)), None)
+    if place is None:
+        return
+    if not place.is_dir():
+        summary = f"{path} cannot be created: {place} is a file, not a folder"
+        raise UserError(summary, f"name another path with {option}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{path} cannot be written: this user may not write in {place}",
+            f"name another path with {option}, or change the permissions of {place}",
+        )
+
+
+def add_path(error: BaseException, path: Path) -> None:
+    """Add the path to an OSError that names no file: those of an open file, and those of pyarrow."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        error.filename = str(path)
 
 
 def refuse_other_folder(path: Path, name: str) -> None:
@@ -97,7 +127,8 @@ def new_folder(folder: Path, replace: bool = False, compare: str = "") -> Iterat
             folder.rename(backup)
         temporary.rename(folder)
     # Not only Exception: the folder must also be cleaned up after KeyboardInterrupt or SystemExit.
-    except BaseException:
+    except BaseException as error:
+        add_path(error, folder)
         if backup.exists() and not folder.exists():
             backup.rename(folder)
         raise
@@ -184,12 +215,22 @@ def _digest_json(value: Any) -> str:
 
 
 def sync(path: Path) -> None:
-    """Flush a file or folder to disk (fsync)."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Flush a file or folder to disk (fsync); what a file system cannot flush is left to it.
+
+    Raises:
+        OSError: if the data could not be written, for example to a full disk.
+    """
+    # Windows opens no folder, and some shares allow to write in a folder but not to read it.
+    unsupported = UNSYNCED | {errno.EACCES, errno.EPERM} if path.is_dir() else UNSYNCED
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in unsupported:
+            raise
 
 
 def decode_text(content: bytes) -> str:

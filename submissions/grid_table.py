@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from numpy.typing import NDArray
 
 from augment.errors import UserError
 from augment.grid import MAX_SIDE, Grid
+from augment.kernels import kernel
 
 MAX_CELLS = MAX_SIDE**2
 SCHEMA = pa.schema(
@@ -172,7 +172,7 @@ def _refuse_collisions(grids: Grids, unique: Grids, number: NDArray[np.int64]) -
         raise UserError("two different grids have the same 64-bit ID: leave out one of their tasks and predict again")
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _all_same(heights, cells, starts, other_heights, other_cells, other_starts, number):
     for row in range(len(number)):
         other = number[row]
@@ -191,7 +191,7 @@ def grid_id(grid: Grid) -> np.uint64:
     return hash_grids(height, width, grid.ravel())[0]
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def hash_grids(heights, widths, cells):
     """Return the IDs, uint64 (n,), of grids whose cells are concatenated in `cells`."""
     ids = np.empty(len(heights), np.uint64)
@@ -209,7 +209,7 @@ def hash_grids(heights, widths, cells):
     return ids
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _copy_cells(cells, starts, new_starts):
     """Return the runs of cells that begin at `starts`, concatenated at the offsets `new_starts`."""
     new_cells = np.empty(new_starts[-1], np.uint8)

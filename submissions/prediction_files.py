@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from augment.schema import read_table, refuse
-from augment.storage import new_folder, seal, sync, unseal
+from augment.storage import add_path, new_folder, seal, sync, unseal
 from submissions import grid_table
 from submissions.grid_table import Grids, join_grids
 from submissions.prediction_schema import (
@@ -143,8 +143,12 @@ def write_shard(folder: Path, number: int, part: Shard, tasks: Sequence[str]) ->
     for name, table in tables.items():
         path = _shard_file(folder, number, name)
         unfinished = path.with_suffix(".unfinished")
-        pq.write_table(table, unfinished, **PARQUET_OPTIONS)
-        sync(unfinished)
+        try:
+            pq.write_table(table, unfinished, **PARQUET_OPTIONS)
+            sync(unfinished)
+        except OSError as error:
+            add_path(error, path)
+            raise
         unfinished.replace(path)
 
 

@@ -4,10 +4,10 @@ A maze is a grid of the colours below. Its solution is the maze with the cells b
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from augment.grid import Grid
+from augment.kernels import kernel
 
 FREE, WALL, START, GOAL, PATH = range(5)
 
@@ -102,7 +102,7 @@ def _neighbours(place: int, side: int) -> list[int]:
     return [r * side + c for r, c in neighbours if 0 <= r < side and 0 <= c < side]
 
 
-@njit(cache=True)
+@kernel()
 def _carve(side, top, left, priorities):
     """Carve corridors by a random depth-first walk over every second cell from (top, left).
 
@@ -143,7 +143,7 @@ def _carve(side, top, left, priorities):
     return cells
 
 
-@njit(cache=True)
+@kernel()
 def _explore(cells, start):
     """Search breadth-first from `start`.
 

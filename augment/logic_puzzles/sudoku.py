@@ -8,10 +8,10 @@ from functools import cache
 from itertools import permutations, product
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from augment.grid import Grid
+from augment.kernels import kernel
 
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
 """Side -> (rows, columns) of a box."""
@@ -115,7 +115,7 @@ def _groups(side: int) -> NDArray[np.int64]:
     return np.stack([row, side + column, 2 * side + box], axis=1)
 
 
-@njit(cache=True)
+@kernel()
 def _search(puzzle, groups, limit, digits):
     """Search depth-first for up to `limit` solutions.
 
@@ -167,13 +167,13 @@ def _search(puzzle, groups, limit, digits):
     return solutions, backtracks, first
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def _fits(digit, used, groups):
     """Return whether the digit is still free in all three groups of a cell."""
     return not (used[groups[0]] | used[groups[1]] | used[groups[2]]) >> (digit - 1) & 1
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def _turn(cells, used, groups, cell, digit):
     """Write the digit to a blank cell, or erase it from the cell that contains it."""
     cells[cell] = digit - cells[cell]
@@ -181,7 +181,7 @@ def _turn(cells, used, groups, cell, digit):
         used[group] ^= 1 << (digit - 1)
 
 
-@njit(cache=True)
+@kernel()
 def _most_constrained(cells, used, groups):
     """Return the first blank cell with the fewest candidates and their number; cell -1 if no cell is blank.
 
@@ -202,7 +202,7 @@ def _most_constrained(cells, used, groups):
     return best, fewest
 
 
-@njit(cache=True)
+@kernel()
 def _remove_clues(solved, groups, order, fewest, digits):
     """Remove clues from the solved grid in this order while the solution is unique, down to `fewest` clues."""
     puzzle = solved.copy()
@@ -218,7 +218,7 @@ def _remove_clues(solved, groups, order, fewest, digits):
     return puzzle
 
 
-@njit(cache=True)
+@kernel()
 def _smallest(puzzle, symmetries):
     """Return the lexicographically smallest arrangement, where digits are renamed in order of first occurrence."""
     best = np.full(len(puzzle), 255, np.uint8)

@@ -11,12 +11,12 @@ from itertools import product
 from typing import Literal
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from augment.dihedral import DIHEDRALS, source_cell
 from augment.errors import UserError
 from augment.grid import COLOURS
+from augment.kernels import kernel
 from augment.logic_puzzles.sudoku import BOXES
 
 SymmetryName = Literal["none", "dihedral", "sudoku"]
@@ -80,7 +80,7 @@ def turn_cells(side: int) -> Numbers:
     return rows * side + columns
 
 
-@njit(cache=True)
+@kernel()
 def _draw_turns(seed, pairs, numbers):
     """Return the dihedral transform of each example.
 
@@ -95,7 +95,7 @@ def _draw_turns(seed, pairs, numbers):
     return turns
 
 
-@njit(cache=True)
+@kernel()
 def _draw_sudoku(seed, pairs, numbers, rows, columns):
     """Return cells (B, side * side) and colours (B, 10) of each example's symmetry."""
     side = rows * columns
@@ -120,7 +120,7 @@ def _draw_sudoku(seed, pairs, numbers, rows, columns):
     return cells, colours
 
 
-@njit(cache=True)
+@kernel()
 def _shuffle_lines(side, thickness, state):
     """Return an order of rows (or columns): bands are shuffled, and so are the lines within each band."""
     bands = np.arange(side // thickness)
@@ -134,7 +134,7 @@ def _shuffle_lines(side, thickness, state):
     return lines
 
 
-@njit(cache=True)
+@kernel()
 def _shuffle(values, state):
     """Shuffle in place (Fisher-Yates)."""
     for last in range(len(values) - 1, 0, -1):
@@ -142,7 +142,7 @@ def _shuffle(values, state):
         values[last], values[other] = values[other], values[last]
 
 
-@njit(cache=True)
+@kernel()
 def _start(seed, pair, number):
     """Return the generator's initial state (1,) for this pair and symmetry number."""
     # A counter-based generator of 8 bytes, because creating a numpy generator per example would be too slow.
@@ -151,7 +151,7 @@ def _start(seed, pair, number):
     return state
 
 
-@njit(cache=True)
+@kernel()
 def _below(limit, state):
     """Draw the next number from 0 to limit - 1 and advance the state."""
     # SplitMix64's increment (the golden ratio times 2**64).
@@ -159,7 +159,7 @@ def _below(limit, state):
     return np.int64((_mix(state[0]) >> np.uint64(33)) % np.uint64(limit))
 
 
-@njit(cache=True)
+@kernel()
 def _mix(value):
     """Mix the bits of a 64-bit integer: SplitMix64's finaliser (Steele et al. 2014)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from augment import Overlap, SeenTasks
@@ -37,6 +37,7 @@ from augment.errors import DamagedError, UserError
 from augment.schema import Content, parse_json, refuse
 from augment.storage import new_folder, refuse_existing, seal, unseal
 from pipeline.checkpoints.checkpoint_schema import FORMAT, CheckpointFile, KeysFile, SeenFile
+from pipeline.checkpoints.tensor_files import save_tensors
 from pipeline.config.run_config import RunConfig, build_config
 from pipeline.runtime.exit_codes import CheckpointError
 
@@ -117,7 +118,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, card: str = "", keep_s
         for name, group in tensors.items():
             # safetensors refuses tensors that are not contiguous.
             plain = {key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}
-            save_file(plain, unfinished / f"{name}.safetensors")
+            save_tensors(plain, unfinished / f"{name}.safetensors")
         for name, text in encode_labels(checkpoint.keys, checkpoint.seen).items():
             (unfinished / name).write_text(text, encoding="utf-8")
         seal_checkpoint(unfinished, checkpoint.step, checkpoint.config, checkpoint.leaks)

@@ -1,15 +1,18 @@
 """Loads a checkpoint's model onto a device, with the precision and attention kernel that its settings choose."""
 
+from functools import cache
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from augment import PuzzleSet
 from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.id_table import match_rows
 from pipeline.config.run_config import TrainSettings
+from pipeline.runtime.console import Console
 from solver.data.puzzle_ids import check_draws, find_rows
 from solver.model.model import RecursiveModel
 from solver.model.packing import make_layout, varlen_attn
@@ -48,8 +51,22 @@ def choose_precision(name: Literal["auto", "fp32", "bf16", "fp16", "fp64"], devi
     return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
 
 
-def prepare_model(model: RecursiveModel, table: PuzzleEmbedding, settings: TrainSettings, device: torch.device) -> str:
+def prepare_model(
+    model: RecursiveModel,
+    table: PuzzleEmbedding,
+    settings: TrainSettings,
+    device: torch.device,
+    run: Console | None = None,
+) -> str:
     """Move a model and its ID table to the device; set the model's precision, loss, attention kernel and compilation.
+
+    A compilation that does not work on this machine is left out.
+
+    Args:
+        model, table: changed in place.
+        settings: the choices.
+        device: where to compute.
+        run: where a compilation that is left out is reported.
 
     Returns:
         A description of these choices for the log.
@@ -64,11 +81,34 @@ def prepare_model(model: RecursiveModel, table: PuzzleEmbedding, settings: Train
     # The implicit gradient of an equilibrium goes through a graph twice, which compiled blocks do not support.
     default = device.type == "cuda" and not model.config.recursion.settles
     compiled = default if settings.compile is None else settings.compile
+    if compiled and (reason := find_compile_error(device, model.precision)):
+        compiled = False
+        if run:
+            run.warn(f"torch.compile does not work here ({reason}): the model runs uncompiled, which is slower")
     if compiled:
         model.compile_blocks()
     attention = ("varlen" if model.varlen else "padded") + " attention"
     where = "cpu" if device.type == "cpu" else device  # with several processes accelerate adds an index
     return f"{str(model.precision).removeprefix('torch.')} on {where}, {attention}{', compiled' if compiled else ''}"
+
+
+@cache
+def find_compile_error(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Try torch.compile on a small function, forward and backward; return why it fails, None if it works."""
+
+    def small(x: Tensor) -> Tensor:
+        return torch.nn.functional.silu(x @ x).sum()
+
+    try:
+        x = torch.ones(8, 8, device=device, dtype=dtype, requires_grad=True)
+        torch.compile(small, fullgraph=True, dynamic=True)(x).backward()
+        assert x.grad is not None
+        x.grad.sum().item()
+    # Compilers raise any exception: without a C compiler, without Python's headers, for a card that is too old.
+    except Exception as error:
+        torch.compiler.reset()
+        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+    return None
 
 
 def choose_varlen(name: Literal["auto", "varlen", "padded"], model: RecursiveModel, device: torch.device) -> bool:

@@ -11,7 +11,6 @@ A thread writes it to `.step_0001000.unfinished`, computes the checksums, syncs 
 writes its own slots. The first process writes everything else, and waits for the files of the others.
 """
 
-import errno
 import os
 import shutil
 import threading
@@ -23,14 +22,14 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from augment import Overlap, SeenTasks
 from augment.errors import UserError
 from augment.storage import sync
 from pipeline.checkpoints.checkpoint import ABOUT, encode_labels, load_tensors, seal_checkpoint, unseal_checkpoint
-from pipeline.runtime.exit_codes import CheckpointError, DiskFullError
+from pipeline.checkpoints.tensor_files import save_tensors
+from pipeline.runtime.exit_codes import FULL, CheckpointError, DiskFullError
 
 MARGIN = 1.05
 """Free disk space that is required before writing, in bytes per byte of the checkpoint."""
@@ -199,7 +198,9 @@ class CheckpointManager:
             if self.process == 0:
                 self._complete(unfinished, state)
         except Exception as error:
-            self._error = self._no_space(str(error)) if _is_full(error) else error
+            self._error = error
+            if isinstance(error, OSError) and error.errno in FULL:
+                self._error = self._no_space(os.strerror(error.errno))
             if self.process == 0:
                 shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -207,13 +208,13 @@ class CheckpointManager:
         # The first process waits for the final name, so the file must be complete when it gets that name.
         temporary = unfinished / f".slots_{self.process:04d}.safetensors"
         final = unfinished / f"slots_{self.process:04d}.safetensors"
-        save_file(slots, temporary)
+        save_tensors(slots, temporary)
         sync(temporary)
         temporary.rename(final)
 
     def _complete(self, unfinished: Path, state: TrainingState) -> None:
         for name, group in state.tensors.items():
-            save_file(group, unfinished / f"{name}.safetensors")
+            save_tensors(group, unfinished / f"{name}.safetensors")
         for name, text in self.labels.items():
             (unfinished / name).write_text(text, encoding="utf-8")
         self._wait_for_slots(unfinished)
@@ -281,12 +282,6 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step_"))
-
-
-def _is_full(error: Exception) -> bool:
-    """Return whether the disk or a quota is full; safetensors reports it only in the text of its errors."""
-    codes = (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes)
 
 
 def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

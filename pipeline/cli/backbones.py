@@ -1,6 +1,5 @@
 """Commands that write a checkpoint to start training from: pretrain, backbone, convert."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from pipeline.config.run_config import ConfigError, parse_assignments
 from pipeline.recipes.registry import recipe
 from pipeline.runtime.console import Console
 from pipeline.runtime.folder_lock import locked_output
+from pipeline.runtime.launcher import count_launched
 
 
 @app.command("convert")
@@ -55,7 +55,7 @@ def pretrain_command(
     assignments: Set = None,
 ) -> None:
     """Train a backbone on train sources, without the tasks of the recipe's scored source."""
-    if run is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if run is None and count_launched() > 1:
         raise ConfigError("several processes must share one folder", "name it with --run-dir")
     chosen = recipe(recipe_name)
     sources = (*chosen.train_sources, *(train_sources or []))

@@ -15,6 +15,7 @@ from pipeline.cli.old_names import with_new_names
 from pipeline.runtime.console import Console
 from pipeline.runtime.exit_codes import ExitCode, exit_code
 from pipeline.runtime.output import lost_output, protect_output
+from pipeline.runtime.system_errors import explain
 
 COMMANDS = (solve, build, stages, scoring, backbones, experiments, kaggle)
 """The modules that define commands of `app`, in the order in which --help lists them."""
@@ -46,8 +47,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         if debug:
             raise
-        Console(stderr=True).fail(_describe(error))
-        code = exit_code(error)
+        explained = explain(error)
+        Console(stderr=True).fail(_describe(explained))
+        code = exit_code(explained)
         # An unreadable checkpoint that a user names is bad input; code 12 is for the supervisor's own checkpoints.
         sys.exit(ExitCode.REFUSED if code == ExitCode.UNREADABLE_CHECKPOINT else code)
     except SystemExit as end:

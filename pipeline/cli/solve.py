@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from augment.storage import write_file
+from augment.storage import check_writable, write_file
 from pipeline.cli.app import (
     BudgetText,
     CheckpointFolder,
@@ -29,7 +29,7 @@ from pipeline.config.run_config import (
 )
 from pipeline.recipes.registry import recipe
 from pipeline.runtime.folder_lock import release_all
-from pipeline.runtime.launcher import count_gpus, is_first, leave_at_once, run_launched
+from pipeline.runtime.launcher import count_gpus, count_launched, is_first, leave_at_once, run_launched
 from pipeline.runtime.run_folder import RunFolder
 
 
@@ -55,7 +55,7 @@ def solve_command(
     limit: Limit = None,
 ) -> None:
     """Run every stage in order: build, train, predict, vote, score, report."""
-    if run is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if run is None and count_launched() > 1:
         raise ConfigError("several processes must share one folder", "name it with --run-dir")
     chosen = recipe(recipe_name)
     if source and source != chosen.source:
@@ -68,13 +68,15 @@ def solve_command(
     if chosen.unattended:
         from pipeline.kaggle.backbone_settings import take_backbone_settings  # only such recipes need pipeline.kaggle
 
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if count_launched() > 1:
             raise ConfigError(
                 f"solve --recipe {recipe_name} starts its processes itself", "run it without torchrun or accelerate"
             )
         chosen, checkpoint, incidents = take_backbone_settings(chosen, checkpoint)
     config = configure(chosen, changes, assignments, checkpoint, budget)
     folder = run or new_run(recipe_name)
+    if out:
+        check_writable(out.parent, "--out")
     if config.unattended:
         from pipeline.kaggle.unattended import solve_unattended
 
@@ -105,7 +107,7 @@ def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> No
     from submissions.rankers import find_ranker
 
     number = processes or count_gpus() or _models_at_once(config.ensemble)
-    if number > 1 and "WORLD_SIZE" not in os.environ:
+    if number > 1 and not os.environ.get("WORLD_SIZE"):
         # Refuse bad input here, once, and not in every launched process.
         check_start(config, folder)
         find_ranker(config.predict.ranker)
@@ -120,7 +122,8 @@ def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> No
 
 def _models_at_once(models: int) -> int:
     """Return how many models to train in parallel without NVIDIA GPUs: one per core, but 1 if torch finds a GPU."""
-    import torch
     from joblib import cpu_count
 
-    return 1 if torch.cuda.is_available() else min(models, cpu_count())
+    from pipeline.runtime.distributed import cuda_works
+
+    return 1 if cuda_works() else min(models, cpu_count())

@@ -97,6 +97,11 @@ class Supervisor:
         with suppress(OSError):
             write_json(self.run.path / "incidents.json", self.incidents)
 
+    def report_warning(self, message: str) -> None:
+        """Report a stage's warning as an incident, once: each start of a stage finds the same about the machine."""
+        if message not in self.incidents:
+            self.report_incident(message)
+
     def run_stages(self) -> None:
         """Build, then train and predict in turn until the budget is spent."""
         with suppress(OSError):
@@ -246,7 +251,7 @@ class Supervisor:
         """Run a stage until `until`, in seconds since the start of the run; RunStopped if a signal comes."""
         arguments = [*arguments, *self.restarts.options(stage)]
         processes = self.restarts.process_count(stage, self.processes)
-        child = ChildProcess(arguments, processes, self.run.say, self.report_incident, self.run.beat_file)
+        child = ChildProcess(arguments, processes, self.run.say, self.report_warning, self.run.beat_file)
         try:
             result = child.wait(
                 self.started + until, self.settings.patience, lambda: self.stop.received is not None, on_poll
@@ -261,7 +266,7 @@ class Supervisor:
         return result
 
     def log_schedule(self) -> None:
-        """Put the measured pace of training into the schedule, and log the schedule."""
+        """Put the measured pace of training into the schedule, and log it."""
         steps, pace = measure_pace(self.run.path)
         if self.config.train.task_steps and pace:
             extra = len(self.tasks) * self.config.train.task_steps * pace
@@ -273,11 +278,7 @@ class Supervisor:
             self.log_schedule()
 
     def finish(self) -> bool:
-        """Write the submission, score and report if there is time, and list all incidents.
-
-        Returns:
-            Whether every submission file is complete and valid.
-        """
+        """Write all results; return whether the submissions are valid and training left a checkpoint or may go on."""
         self.best.write()
         if self.tasks and self.schedule.finish - self.now() > SECONDS_FOR_REPORT:
             try:
@@ -291,7 +292,7 @@ class Supervisor:
         self.run.log(f"done in {used}: {self.run.submission} {state}, {answered}")
         for line in self.incidents:
             self.run.log(f"  incident: {line}")
-        return valid
+        return valid and (self.restarts.may_start("train") or self.has_checkpoint())
 
     def _report(self) -> None:
         """Write the report, and the score if the solutions are known."""

@@ -125,7 +125,7 @@ def make_predictor(
             "set it to 0, and predict.trajectories to 1",
         )
     model, table = load_model(trained, puzzle_set)
-    description = prepare_model(model, table, config.train, processes.device)
+    description = prepare_model(model, table, config.train, processes.device, run)
     run.log(f"predicting in {description}, processes: {processes.count}")
     questions = make_questions(config, puzzle_set, settings)
     noise_settings = (settings.noise, config.seed, settings.temperature)

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, distributed
 
+from pipeline.runtime.console import Console
 from pipeline.runtime.exit_codes import NoDeviceError
+from pipeline.runtime.launcher import count_launched, describe_launch, forget_launch, is_first
 from solver.training.process_group import ProcessGroup
 
 POLL_INTERVAL = 0.2
@@ -35,18 +38,45 @@ def start_accelerator(trackers: Sequence[str] = (), folder: Path | None = None) 
     Raises:
         NoDeviceError: if fewer processes take part than were launched; each would train a model of its own.
     """
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    summary = f"{launched} processes were launched (WORLD_SIZE), but not as many take part"
-    fix = "on CPU launch them with torchrun --nproc-per-node N, on GPUs with accelerate launch --num_processes N"
+    launched = count_launched()
+    summary = f"{launched} processes were launched ({describe_launch()}), but not as many take part"
+    fix = (
+        "on CPU launch them with torchrun --nproc-per-node N, on GPUs with accelerate launch --num_processes N; "
+        "unset these variables to run one process"
+    )
+    if launched == 1:
+        forget_launch()
     try:
         accelerator = Accelerator(
-            cpu=not torch.cuda.is_available(), mixed_precision="no", log_with=list(trackers) or None, project_dir=folder
+            cpu=not cuda_works(), mixed_precision="no", log_with=list(trackers) or None, project_dir=folder
         )
     except ValueError as error:
         raise NoDeviceError(f"{summary} ({error})", fix) from error
     if accelerator.num_processes != launched:
         raise NoDeviceError(summary, fix)
     return accelerator
+
+
+@cache
+def cuda_works() -> bool:
+    """Return whether there is a CUDA device and it computes; a device that does not is reported, and not used.
+
+    The usual reason is a card that the installed torch has no kernels for, such as a P100.
+    """
+    if not torch.cuda.is_available():
+        return False
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK") or 0) % torch.cuda.device_count())
+    try:
+        torch.ones(2, device=device).add(1).sum().item()
+    except torch.OutOfMemoryError:
+        return True  # it computes; what else fills its memory may have ended by the first step
+    except RuntimeError as error:
+        if is_first():
+            name = torch.cuda.get_device_name(device)
+            reason = str(error).splitlines()[0]
+            Console().warn(f"{name} cannot be used with torch {torch.__version__} ({reason}): the CPU is used instead")
+        return False
+    return True
 
 
 def join_process_group() -> "LaunchedProcesses":

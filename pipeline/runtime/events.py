@@ -16,6 +16,7 @@ from typing import Any
 from augment.errors import UserError
 from pipeline.runtime.exit_codes import ExitCode, exit_code
 from pipeline.runtime.output import printable
+from pipeline.runtime.system_errors import explain
 
 EVENTS = "ARC_TRM_EVENTS"
 """Environment variable, set if the parent process reads events."""
@@ -49,6 +50,7 @@ def parse_event(line: str) -> dict[str, Any] | None:
 
 def report_error(error: Exception) -> ExitCode:
     """Report the error that ends this process, as an event or as text on standard error; return its exit code."""
+    error = explain(error)
     code = exit_code(error)
     summary = error.summary if isinstance(error, UserError) else str(error) or type(error).__name__
     fix = error.fix if isinstance(error, UserError) else ""

@@ -4,7 +4,7 @@
 1   an error in this program: a traceback was printed
 2   refused: an input, a setting or a state of a folder; the message names the fix
 10  out of memory, of the device or of the machine
-11  the disk is full
+11  the disk is full, or a quota or the size limit of files is reached
 12  no checkpoint can be read
 13  fewer devices than processes, or none
 14  another process of the same run was lost
@@ -30,7 +30,8 @@ class ExitCode(IntEnum):
     PROCESS_LOST = 14
 
 
-FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Error numbers of a disk that is full, a quota that is used up, and a file above the size limit of the process."""
 
 
 class CheckpointError(UserError):

@@ -11,16 +11,42 @@ import sys
 import time
 from collections.abc import Sequence
 
+from pipeline.runtime.exit_codes import NoDeviceError
 from pipeline.runtime.stop_signals import StopSignals
 
+LAUNCH_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+"""Environment variables that torchrun and accelerate set in each process; some images set them for one process."""
 POLL_INTERVAL = 0.2
 PARENT = "ARC_TRM_PARENT"
 """Environment variable with the process number of the parent, so that a child can end with it."""
 
 
+def count_launched() -> int:
+    """Return how many processes were launched together, of which this is one: WORLD_SIZE, or 1 if it is not set.
+
+    Raises:
+        NoDeviceError: if WORLD_SIZE is not a number of processes.
+    """
+    text = os.environ.get("WORLD_SIZE", "").strip() or "1"
+    if not text.isdecimal() or int(text) < 1:
+        raise NoDeviceError(f"the environment variable WORLD_SIZE is {text!r}, not a number of processes", "unset it")
+    return int(text)
+
+
+def describe_launch() -> str:
+    """Return the variables of a launch that are set, and their values, for messages."""
+    return ", ".join(f"{name}={os.environ[name]}" for name in LAUNCH_VARIABLES if os.environ.get(name))
+
+
+def forget_launch() -> None:
+    """Remove the variables of a launch: one process needs no process group, whatever its image or notebook sets."""
+    for name in LAUNCH_VARIABLES:
+        os.environ.pop(name, None)
+
+
 def is_first() -> bool:
     """Return whether this is the process that writes files and prints; known before any accelerator is started."""
-    return os.environ.get("RANK", "0") == "0"
+    return count_launched() == 1 or (os.environ.get("RANK") or "0") == "0"
 
 
 def leave_at_once(code: int) -> None:

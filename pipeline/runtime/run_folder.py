@@ -16,7 +16,7 @@ from typing import Any
 
 from augment.errors import UserError
 from augment.leftovers import UNFINISHED
-from augment.storage import read_json, require_utf_8, write_file, write_json
+from augment.storage import check_writable, read_json, require_utf_8, write_file, write_json
 from pipeline.config.run_config import ConfigError, PredictSettings, RunConfig, build_config
 from pipeline.config.setting_names import differences
 from pipeline.runtime.console import Console
@@ -68,6 +68,7 @@ class RunFolder(Console):
         self._unlock: Callable[[], object] = lambda: None
         if first:
             require_utf_8(self.path)
+            check_writable(self.path, "--run-dir")
             self.path.mkdir(parents=True, exist_ok=True)
             config_file = self.path / "config.json"
             if not config_file.exists():

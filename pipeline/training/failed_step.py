@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from augment.errors import UserError
 from augment.storage import new_folder
+from pipeline.checkpoints.tensor_files import save_tensors
 from pipeline.runtime.exit_codes import OutOfMemoryError
 from solver.training.deep_supervision import carry_tensors
 from solver.training.learner import Learner
@@ -28,7 +27,7 @@ def save_failure(error: NotFiniteError, learner: Learner, run: Path) -> Path:
     with new_folder(folder, replace=True) as unfinished:
         for name, tensors in {"slots": slots, "model": learner.model.state_dict()}.items():
             plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            save_file(plain, unfinished / f"{name}.safetensors")
+            save_tensors(plain, unfinished / f"{name}.safetensors")
     return folder
 
 

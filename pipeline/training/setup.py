@@ -53,7 +53,7 @@ def make_learner(
         load_weights(model, start, str(config.checkpoint))
         table, matched = match_rows(start, keys)
         run.log(f"ID rows: {matched} matched by key, {len(keys) - matched} new ones start at the mean of the trained")
-    description = prepare_model(model, table, config.train, device)
+    description = prepare_model(model, table, config.train, device, run)
     run.log(f"training in {description}")
     return Learner(model, table, learner_config(config, model.precision == torch.float16), processes)
 

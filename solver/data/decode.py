@@ -7,11 +7,11 @@ releases the GIL, so that a thread can decode while the device computes the next
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from augment.dihedral import DIHEDRAL_INVERSE, TRANSPOSES, source_cell
 from augment.grid import COLOURS, MAX_SIDE
+from augment.kernels import kernel
 from solver.data.tokens import COLOUR, largest_corner
 
 _INVERSE = np.array(DIHEDRAL_INVERSE)
@@ -63,7 +63,7 @@ def decode_batch(
     return DecodedGrids(sides[0], sides[1], cells, edges, log_probs)
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _take_back(tokens, best, end, canvases, dihedrals, colours, side, heights, widths, cells, edges, log_probs):
     original_colours = np.empty(COLOURS, np.uint8)
     for row in range(len(tokens)):
@@ -86,7 +86,7 @@ def _take_back(tokens, best, end, canvases, dihedrals, colours, side, heights, w
         _undo(canvas, height, width, _INVERSE[dihedrals[row]], original_colours, tall, wide, cells[row])
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _undo(canvas, height, width, inverse, original_colours, tall, wide, cells):
     """Write the grid (height x width) in the canvas' corner to `cells`, (tall x wide) in the task's own frame."""
     for place in range(tall):
@@ -95,7 +95,7 @@ def _undo(canvas, height, width, inverse, original_colours, tall, wide, cells):
             cells[place * wide + column] = original_colours[canvas[old_row, old_column] - COLOUR]
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _mean_log_prob(best, end, height, width):
     """Return the mean over the grid's cells and over the end marks below and right of it that are on the canvas."""
     rows, columns = best.shape

@@ -6,10 +6,10 @@ releases the GIL.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from augment.dihedral import TRANSPOSES, source_cell
+from augment.kernels import kernel
 from solver.data.tokens import COLOUR, END
 
 
@@ -44,7 +44,7 @@ def score_grids(
     return scores
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _score_grids(log_probs, canvases, dihedrals, colours, rows, heights, widths, starts, cells, scores):
     for place in range(len(rows)):
         row = rows[place]
@@ -60,7 +60,7 @@ def _score_grids(log_probs, canvases, dihedrals, colours, rows, heights, widths,
         scores[place] = _score_grid(canvas, grid, dihedrals[row], colours[row], shape[0], shape[1])
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _score_grid(canvas, grid, dihedral, colours, tall, wide):
     """Return the log-probability of one grid, which is tall x wide after its transform."""
     total = 0.0

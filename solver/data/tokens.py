@@ -9,11 +9,11 @@ batch, including augmentation, shift and canvas.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from augment.dihedral import TRANSPOSES, source_cell
 from augment.grid import Grid
+from augment.kernels import kernel
 
 PAD = 0
 END = 1
@@ -49,7 +49,7 @@ def decode(tokens: Tokens) -> Grid | None:
     return tokens[:height, :width].astype(np.uint8) - COLOUR if height else None
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def largest_corner(tokens):
     """Return height and width of the largest rectangle of colours in the corner of tokens (rows, columns), or zeros."""
     rows, columns = tokens.shape
@@ -67,7 +67,7 @@ def largest_corner(tokens):
     return best_height, best_width
 
 
-@njit(cache=True)
+@kernel()
 def render_examples(
     pixels, starts, sizes, dihedrals, colours, canvases, origins, contents, side, tokens, labels, cells
 ):
@@ -108,7 +108,7 @@ def render_examples(
                 )  # fmt: skip
 
 
-@njit(cache=True)
+@kernel()
 def _draw_grid(pixels, start, height, width, dihedral, colours, top, left, canvas):
     """Draw the transformed grid and its end marks on an empty canvas (rows, columns); parts outside are cut off."""
     tall, wide = (width, height) if TRANSPOSES[dihedral] else (height, width)
@@ -126,7 +126,7 @@ def _draw_grid(pixels, start, height, width, dihedral, colours, top, left, canva
     canvas[bottom : top + tall + 1, left:right] = END
 
 
-@njit(cache=True)
+@kernel()
 def _source_pixel(start, height, width, dihedral, row, column):
     """Return the index of the pixel that the transform moves to (row, column)."""
     old_row, old_column = source_cell(dihedral, row, column, height, width)

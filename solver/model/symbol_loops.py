@@ -7,13 +7,14 @@ lanes: a tuple of half a head's size; its length is part of its type, so the com
 """
 
 import numpy as np
-from numba import njit
+
+from augment.kernels import kernel
 
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 """Floating-point transformations that the compiler may apply: reordering sums lets it use vector instructions."""
 
 
-@njit(cache=True, fastmath=FAST)
+@kernel(fastmath=FAST)
 def gather(x, rows, blocks, cos, sin, lanes, laid):
     """Copy rows (T, N, H, K) to blocks (N, sequences x heads, length, K).
 
@@ -40,7 +41,7 @@ def gather(x, rows, blocks, cos, sin, lanes, laid):
                             _copy(row_vector, lanes, block_vector)
 
 
-@njit(cache=True, fastmath=FAST)
+@kernel(fastmath=FAST)
 def scatter(laid, rows, blocks, cos, sin, lanes, x):
     """Copy blocks in the layout of `gather` back to rows, rotated in the same way."""
     _, parts, heads, size = x.shape
@@ -64,7 +65,7 @@ def scatter(laid, rows, blocks, cos, sin, lanes, x):
                             _copy(block_vector, lanes, row_vector)
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _turn(source, cos, sin, lanes, target):
     half = len(lanes)
     for place in range(len(lanes)):
@@ -74,7 +75,7 @@ def _turn(source, cos, sin, lanes, target):
         target[half + place] = second * cos[half + place] + first * sin[half + place]
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _copy(source, lanes, target):
     half = len(lanes)
     for place in range(len(lanes)):
@@ -84,7 +85,7 @@ def _copy(source, lanes, target):
         target[half + place] = second
 
 
-@njit(cache=True, fastmath=FAST)
+@kernel(fastmath=FAST)
 def add_norm(x, y, epsilon, out, scale):
     """Write the sum x + y divided by its root mean square (T, D), and the inverse root mean square (T,)."""
     columns = x.shape[1]
@@ -100,7 +101,7 @@ def add_norm(x, y, epsilon, out, scale):
             out[row, column] *= factor
 
 
-@njit(cache=True, fastmath=FAST)
+@kernel(fastmath=FAST)
 def add_norm_back(gradient, out, scale, given):
     """Write the gradient of `add_norm`, which is the same for both summands."""
     columns = out.shape[1]
@@ -114,7 +115,7 @@ def add_norm_back(gradient, out, scale, given):
             given[row, column] = factor * (gradient[row, column] - along * out[row, column])
 
 
-@njit(cache=True, fastmath=FAST)
+@kernel(fastmath=FAST)
 def gate(gate_up, opened, out):
     """Write silu(gate) * up; `opened` holds exp(-gate) on input and sigmoid(gate) on output."""
     inner = opened.shape[1]
@@ -126,7 +127,7 @@ def gate(gate_up, opened, out):
             out[row, column] = gate_up[row, column] * share * gate_up[row, inner + column]
 
 
-@njit(cache=True, fastmath=FAST)
+@kernel(fastmath=FAST)
 def gate_back(gradient, gate_up, opened, given):
     """Write the gradient of `gate` with respect to `gate_up`; `opened` is sigmoid(gate)."""
     inner = opened.shape[1]

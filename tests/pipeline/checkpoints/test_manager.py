@@ -141,7 +141,7 @@ def test_when_all_are_damaged_nothing_is_thrown_away(tmp_path: Path) -> None:
     assert names(tmp_path) == ["step_0000001", "step_0000002"]
 
 
-@pytest.mark.parametrize("stage", ["save_file", "seal_checkpoint", "sync", "put"])
+@pytest.mark.parametrize("stage", ["save_tensors", "seal_checkpoint", "sync", "put"])
 def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     keeper = make_keeper(tmp_path)
     saved(keeper, 1)
@@ -166,7 +166,7 @@ def test_a_quota_that_is_used_up_is_a_full_disk(tmp_path: Path, monkeypatch: pyt
     def fail(*_: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: Disk quota exceeded (os error 122)")
 
-    monkeypatch.setattr("pipeline.checkpoints.manager.save_file", fail)
+    monkeypatch.setattr("pipeline.checkpoints.tensor_files.save_file", fail)
     keeper = make_keeper(tmp_path)
     keeper.save(make_state(2))
     with pytest.raises(ValueError, match=r"not enough disk space for a checkpoint: .*quota.*there is no earlier one"):

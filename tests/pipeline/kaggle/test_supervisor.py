@@ -14,8 +14,9 @@ import pytest
 
 from augment import Selection, load_tasks
 from pipeline.checkpoints.checkpoint import seal_checkpoint
-from pipeline.config.run_config import TrainSettings, UnattendedSettings
+from pipeline.config.run_config import TrainSettings, UnattendedSettings, override
 from pipeline.kaggle.backbone_settings import take_backbone_settings
+from pipeline.kaggle.supervisor import Supervisor
 from pipeline.kaggle.unattended import solve_unattended
 from pipeline.recipes.registry import recipe
 from submissions.submission_file import read_submission
@@ -145,3 +146,26 @@ def test_the_recipe_fits_its_schedule_to_the_time() -> None:
     assert config.train.fit
     assert not TrainSettings().fit
     assert os.environ.get("KAGGLE_IS_COMPETITION_RERUN") is None
+
+
+def make_supervisor(tmp_path: Path) -> Supervisor:
+    """Return a supervisor that has written the placeholder, and nothing else."""
+    config = override(recipe("kaggle"), {"source": str(write_challenges(tmp_path)), "budget": "60s"})
+    return Supervisor(config, tmp_path / "run", None, 1)
+
+
+def test_a_warning_that_every_stage_repeats_is_one_incident(tmp_path: Path) -> None:
+    supervisor = make_supervisor(tmp_path)
+    for message in ("no compiler", "old card", "no compiler"):
+        supervisor.report_warning(message)
+    assert json.loads((tmp_path / "run" / "incidents.json").read_text()) == ["no compiler", "old card"]
+
+
+def test_a_run_that_cannot_learn_fails_though_its_placeholder_is_valid(tmp_path: Path) -> None:
+    supervisor = make_supervisor(tmp_path)
+    assert supervisor.finish()  # too little time is no failure of the machine
+    supervisor.restarts.given_up.add("train")
+    assert not supervisor.finish()
+    assert supervisor.best.is_valid()
+    (tmp_path / "run" / "checkpoints" / "step_0000001").mkdir(parents=True)
+    assert supervisor.finish()

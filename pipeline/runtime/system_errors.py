@@ -1,0 +1,50 @@
+"""Turns errors of the operating system about a file into messages with the file's own path, the reason and the fix."""
+
+import errno
+import os
+import re
+from pathlib import Path
+
+from augment.errors import UserError
+from pipeline.runtime.exit_codes import FULL, DiskFullError
+
+TEMPORARY = re.compile(r"\.(.+?)(\.[0-9a-f]{8})?(\.old)?\.unfinished")
+"""A temporary name beside NAME, in which files and folders are written (`augment.storage`)."""
+DENIED = {errno.EACCES, errno.EPERM}
+IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST}
+
+
+def explain(error: Exception) -> Exception:
+    """Return the error to report: a UserError for an OSError that names a file; any other error as it is."""
+    if not isinstance(error, OSError) or not error.filename or error.errno is None:
+        return error
+    path = _final_path(Path(os.fsdecode(error.filename)))
+    reason = os.strerror(error.errno)
+    if error.errno in FULL:
+        return DiskFullError(f"{path} cannot be written: {reason}", _fix_of_full(error.errno))
+    if error.errno in DENIED:
+        fix = "name a path that this user may read and write, or change the permissions"
+        return UserError(f"{path} cannot be used: {reason}", fix)
+    if error.errno == errno.EROFS:
+        return UserError(f"{path} cannot be written: {reason}", "name a path on a disk that can be written")
+    if error.errno in IN_THE_WAY and (file := _file_on_the_way(path)):
+        return UserError(f"{path} cannot be created: {file} is a file, not a folder", "name another path")
+    return UserError(f"{path}: {reason}")
+
+
+def _fix_of_full(code: int) -> str:
+    """Return what to do about a file that could not be written to its end."""
+    if code == errno.EFBIG:
+        return "raise the limit on the size of a file (ulimit -f), and run the same command again"
+    return "free some space, and run the same command again"
+
+
+def _final_path(path: Path) -> Path:
+    """Replace temporary names by those that the files and folders get when they are complete."""
+    parts = [match[1] if (match := TEMPORARY.fullmatch(part)) else part for part in path.parts]
+    return Path(*parts)
+
+
+def _file_on_the_way(path: Path) -> Path | None:
+    """Return the path, or its first parent that is a file; None if there is no such file."""
+    return next((place for place in (path, *path.parents) if os.path.isfile(place)), None)
