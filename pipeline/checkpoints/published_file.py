@@ -201,8 +201,8 @@ def list_objects(file: Path) -> list[str]:
         else:
             with file.open("rb") as stream:
                 names = list(_imports(stream))
-    except (OSError, zipfile.BadZipFile, StopIteration):
-        return []
+    except (OSError, zipfile.BadZipFile, StopIteration, ValueError, RuntimeError):
+        return []  # a damaged archive, such as one whose names are not text
     return [name for name in dict.fromkeys(names) if not TENSOR_PARTS.fullmatch(name)]
 
 

@@ -3,6 +3,7 @@
 import gzip
 import os
 import pickle
+import random
 import struct
 import zipfile
 from argparse import Namespace
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from augment.errors import UserError
 from pipeline.checkpoints import published_file
+from pipeline.checkpoints.convert_trm import check_weights, infer_config, read_published
 from pipeline.checkpoints.published_file import find_weights, list_objects, read_object
 from tests.helpers.commands import refuse
 from tests.helpers.published import published_tensors
@@ -156,3 +158,41 @@ def test_a_folder_of_pointers_says_so(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(published_file.LFS + b".github.com/spec/v1\n")
     with pytest.raises(UserError, match=r"model\.safetensors is a Git LFS pointer"):
         read_object(find_weights(tmp_path))
+
+
+def mutate(content: bytes, draw: random.Random) -> bytes:
+    """Change, remove or add a few bytes, mostly near the beginning, or cut the end."""
+    changed = bytearray(content)
+    for _ in range(draw.randint(1, 6)):
+        place = draw.randrange(min(len(changed), 2500 if draw.random() < 0.8 else len(changed)))
+        action = draw.choice(("change", "remove", "add", "cut"))
+        if action == "change":
+            changed[place] = draw.randrange(256)
+        elif action == "cut":
+            return bytes(changed[: 1 + draw.randrange(len(changed))])
+        else:
+            size = draw.randint(1, 9)
+            changed[place : place + size * (action == "remove")] = draw.randbytes(size * (action == "add"))
+    return bytes(changed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["safetensors", "archive", "old"])
+def test_mutations_are_read_or_refused_in_one_line(form: str, tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    if form == "safetensors":
+        save_file(published_tensors(), file)
+    else:
+        torch.save({"model": published_tensors()}, file, _use_new_zipfile_serialization=form == "archive")
+    content = file.read_bytes()
+    draw = random.Random(3)
+    messages = []
+    for _ in range(2000):
+        file.write_bytes(mutate(content, draw))
+        try:
+            weights, id_rows = read_published(file)
+            check_weights(weights, infer_config(weights, id_rows, heads=2, board_side=4), file)
+        except UserError as error:
+            messages.append(str(error))
+    assert len(messages) > 1000
+    assert not [message for message in messages if "\n" in message]
