@@ -16,7 +16,7 @@ ALLOWED = {
     "submissions": {"submissions", "augment", "numpy", "numba", "pyarrow", "jinja2", "pydantic"},
     "pipeline": {
         *("pipeline", "augment", "solver", "submissions"),
-        *("numpy", "torch", "accelerate", "safetensors", "pydantic", "typer", "rich", "psutil", "joblib"),
+        *("numpy", "torch", "accelerate", "safetensors", "pydantic", "typer", "rich", "psutil", "joblib", "yaml"),
     },
 }
 FILES_AND_PROCESSES = {

@@ -1,27 +1,28 @@
 """Converts published TRM and HRM checkpoints to this project's tensor names, and back.
 
-The input is a .safetensors file, or one saved by torch. The output is a checkpoint with the weights under our names,
-the starting latents and the rows of the ID table. It can also be a backbone (`pipeline.checkpoints.backbone`), which
-keeps only the mean of these rows.
-
-Published tensor names may begin with any of the prefixes "_orig_mod.", "model." and "inner.", in this order.
+The input is a .safetensors file, one saved by torch, or a folder with one of these
+(`pipeline.checkpoints.published_file`). The output is a checkpoint with the weights under our names, the starting
+latents and the rows of the ID table. It can also be a backbone (`pipeline.checkpoints.backbone`), which keeps only the
+mean of these rows.
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from augment.augmentation import parse_puzzle_keys, puzzle_keys
 from augment.errors import UserError
-from augment.storage import read_json, refuse_other_folder
+from augment.storage import refuse_other_folder
 from pipeline.checkpoints.backbone import write_backbone
 from pipeline.checkpoints.checkpoint import ABOUT, Checkpoint, save_checkpoint
+from pipeline.checkpoints.published_file import find_weights, read_object
+from pipeline.checkpoints.published_identifiers import name_rows
+from pipeline.checkpoints.published_names import inverse_names, is_hrm, name_table, rename
+from pipeline.checkpoints.published_settings import read_settings
+from pipeline.checkpoints.published_tensors import PublishedTensors, select_tensors
 from pipeline.config.run_config import RunConfig, override
 from pipeline.runtime.console import Console
 from solver.model.config import ModelConfig
@@ -31,28 +32,7 @@ from solver.model.model import RecursiveModel
 
 PREFIX = "model.inner."
 ID_ROWS = "puzzle_emb.weights"
-BLANK = "<blank>"
 NOT_IN_THE_FILE = ("h_cycles", "l_cycles", "heads", "id_slots", "max_steps")
-# Published name -> our name. BLOCK_NAMES has the part of a block's names after the block number.
-NAMES = {
-    "H_init": "h_start",
-    "L_init": "l_start",
-    "embed_tokens.embedding_weight": "token_embedding.weight",
-    "lm_head.weight": "cell_head.weight",
-    "q_head.weight": "halt_head.weight",
-    "q_head.bias": "halt_head.bias",
-}
-BLOCK_NAMES = {
-    "self_attn.qkv_proj.weight": "mixer.qkv.weight",
-    "self_attn.o_proj.weight": "mixer.out.weight",
-    "mlp_t.gate_up_proj.weight": "mixer.gate_up.weight",
-    "mlp_t.down_proj.weight": "mixer.down.weight",
-    "mlp.gate_up_proj.weight": "mlp.gate_up.weight",
-    "mlp.down_proj.weight": "mlp.down.weight",
-}
-# The prefix of TRM's only network, and those of HRM's two networks.
-LEVELS = {"L_level": "network"}
-HRM_LEVELS = {"L_level": "network_l", "H_level": "network_h"}
 
 
 def read_published(file: Path) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -64,9 +44,14 @@ def read_published(file: Path) -> tuple[dict[str, Tensor], Tensor | None]:
     Raises:
         UserError: naming the file, if it cannot be read, or has a tensor with an unknown name or shape.
     """
-    tensors = {_strip_prefixes(name): tensor for name, tensor in _read_tensors(file).items()}
+    return _translate(select_tensors(read_object(file), file), file)
+
+
+def _translate(published: PublishedTensors, file: Path) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Return the weights under our names, and the ID rows."""
+    tensors = dict(published.tensors)
     id_rows = tensors.pop(ID_ROWS, None)
-    if id_rows is not None and id_rows.ndim != 2:
+    if id_rows is not None and (id_rows.ndim != 2 or not id_rows.numel()):
         raise UserError(f"{file}: tensor {ID_ROWS} has shape {tuple(id_rows.shape)}", "expected (rows, id_size)")
     names = name_table(hrm=any(name.startswith("H_level.") for name in tensors))
     return {_our_name(name, names, file): tensor for name, tensor in tensors.items()}, id_rows
@@ -74,29 +59,9 @@ def read_published(file: Path) -> tuple[dict[str, Tensor], Tensor | None]:
 
 def to_published(weights: Mapping[str, Tensor], id_rows: Tensor | None = None) -> dict[str, Tensor]:
     """Return the tensors under the published names, with the usual prefix: the inverse of `read_published`."""
-    inverse = _inverse(weights)
-    tensors = {PREFIX + _rename(name, inverse): tensor for name, tensor in weights.items()}
+    inverse = inverse_names(weights)
+    tensors = {PREFIX + rename(name, inverse): tensor for name, tensor in weights.items()}
     return tensors if id_rows is None else tensors | {PREFIX + ID_ROWS: id_rows}
-
-
-def name_table(hrm: bool) -> dict[str, str]:
-    """Return {published name: our name}, with {} in place of a block's number."""
-    levels = HRM_LEVELS if hrm else LEVELS
-    blocks = {
-        f"{level}.layers.{{}}.{published_name}": f"{network}.{{}}.{name}"
-        for level, network in levels.items()
-        for published_name, name in BLOCK_NAMES.items()
-    }
-    return NAMES | blocks
-
-
-def _inverse(weights: Iterable[str]) -> dict[str, str]:
-    return {name: published_name for published_name, name in name_table(is_hrm(weights)).items()}
-
-
-def is_hrm(weights: Iterable[str]) -> bool:
-    """Return whether these weights, under our names, are an HRM's."""
-    return any(name.startswith("network_h.") for name in weights)
 
 
 def infer_config(weights: Mapping[str, Tensor], id_rows: Tensor | None = None, **overrides: Any) -> ModelConfig:
@@ -119,6 +84,9 @@ def infer_config(weights: Mapping[str, Tensor], id_rows: Tensor | None = None, *
         raise UserError(
             f"no tensor {missing[0]}: this is neither a TRM nor an HRM checkpoint", "only these can be converted"
         )
+    for name, tensor in weights.items():
+        if name == "token_embedding.weight" or name.endswith(".down.weight"):
+            _require_matrix(tensor, rename(name, inverse_names(weights)))
     vocabulary, hidden = weights["token_embedding.weight"].shape
     inferred: dict[str, Any] = {
         "hidden": hidden,
@@ -136,8 +104,19 @@ def infer_config(weights: Mapping[str, Tensor], id_rows: Tensor | None = None, *
     return ModelConfig(**(inferred | overrides))
 
 
+def _require_matrix(tensor: Tensor, published_name: str) -> None:
+    if tensor.ndim != 2 or not tensor.numel():
+        shape = tuple(tensor.shape)
+        raise UserError(f"tensor {published_name} has shape {shape}, not (rows, columns)", "give another file")
+
+
 def _count_layers(weights: Mapping[str, Tensor], network: str) -> int:
-    return 1 + max(int(name.split(".")[1]) for name in weights if name.startswith(f"{network}."))
+    """Return the number of blocks; UserError if their numbers are not 0, 1, 2 ..."""
+    numbers = {int(name.split(".")[1]) for name in weights if name.startswith(f"{network}.")}
+    if numbers != set(range(len(numbers))):
+        last = max(numbers)
+        raise UserError(f"there are {len(numbers)} layers, and the last has number {last}", "give a complete file")
+    return len(numbers)
 
 
 def check_weights(weights: Mapping[str, Tensor], config: ModelConfig, file: Path) -> None:
@@ -147,9 +126,9 @@ def check_weights(weights: Mapping[str, Tensor], config: ModelConfig, file: Path
         UserError: naming the file and the tensor that is missing, unexpected or of another shape.
     """
     expected = {name: tensor.shape for name, tensor in _empty_model(config).state_dict().items()}
-    inverse = _inverse(expected)
+    inverse = inverse_names(expected)
     for name in sorted(expected.keys() | weights.keys()):
-        published = _rename(name, inverse)
+        published = _published_name(name, inverse)
         if name not in weights:
             raise UserError(f"{file}: tensor {published} is missing", "give a complete checkpoint file")
         if name not in expected:
@@ -162,6 +141,14 @@ def check_weights(weights: Mapping[str, Tensor], config: ModelConfig, file: Path
             raise UserError(
                 f"{file}: tensor {published} has shape {shapes}", "set heads, id_slots and board_side to match"
             )
+
+
+def _published_name(name: str, inverse: Mapping[str, str]) -> str:
+    """Return the published name of a tensor; its own name where --set asks for a part that nobody published."""
+    try:
+        return rename(name, inverse)
+    except KeyError:
+        return name
 
 
 def _empty_model(config: ModelConfig) -> RecursiveModel:
@@ -179,38 +166,15 @@ def _expansion(weights: Mapping[str, Tensor], network: str) -> float:
     raise UserError(f"no whole expansion gives the (size, inner size) of the SwiGLU layers, {sizes}")
 
 
-def _read_tensors(file: Path) -> dict[str, Tensor]:
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # if the bytes are not a pickle, the unpickler may raise any exception
-        raise UserError(f"{file}: cannot be read as a checkpoint ({error})", "fetch the file again") from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise UserError(f"{file}: does not contain a dictionary of named tensors", "give a checkpoint's weights file")
-    return tensors
-
-
-def _strip_prefixes(name: str) -> str:
-    return re.sub(r"^(_orig_mod\.|model\.|inner\.)+", "", name)
-
-
 def _our_name(name: str, names: Mapping[str, str], file: Path) -> str:
     try:
-        return _rename(name, names)
+        return rename(name, names)
     except KeyError as error:
         raise UserError(f"{file}: tensor {name} is part of neither a TRM nor an HRM", "only these are read") from error
 
 
-def _rename(name: str, names: Mapping[str, str]) -> str:
-    number = re.search(r"\.(\d+)\.", name)
-    if number is None:
-        return names[name]
-    return names[name.replace(number[0], ".{}.", 1)].format(number[1])
-
-
 def convert(
-    file: Path,
+    path: Path,
     out: Path,
     identifiers: Path | None,
     overrides: Mapping[str, Any],
@@ -220,7 +184,7 @@ def convert(
     """Convert a published checkpoint to this project's format (`pipeline.checkpoints.checkpoint`).
 
     Args:
-        file: the published weights.
+        path: the published weights, or the folder that has them, with all_config.yaml beside them or not.
         out: the folder to create.
         identifiers: the published identifiers.json, which names the ID rows; without it the ID table is left out.
         overrides: settings that the file does not contain, such as {"model.heads": 8} (NOT_IN_THE_FILE).
@@ -232,13 +196,14 @@ def convert(
     """
     refuse_other_folder(out, ABOUT)
     exists = out.exists()
-    weights, id_rows = read_published(file)
-    heads = {"heads": 1}  # a placeholder that divides any hidden size; the override below sets the real number
-    inferred = RunConfig(recipe="converted", source=str(file), model=infer_config(weights, id_rows, **heads))
-    config = override(inferred, {"model.heads": 8, **overrides})
-    model = config.model
-    check_weights(weights, model, file)
-    keys, rows = _name_rows(id_rows, identifiers, model)
+    file = find_weights(path)
+    content = read_object(file)
+    published = select_tensors(content, file)
+    weights, id_rows = _translate(published, file)
+    settings, origin = read_settings(file, content)
+    config = _configure(weights, id_rows, file, settings, overrides)
+    check_weights(weights, config.model, file)
+    keys, rows = name_rows(id_rows, identifiers, config.model.id_length)
     converted = Checkpoint(weights, None, rows, keys, 0, config.model_dump(mode="json"))
     if backbone_only:
         _write_backbone(converted, id_rows, file, out, console)
@@ -246,11 +211,46 @@ def convert(
         save_checkpoint(out, converted, keep_same=True)
     if exists:
         console.log(f"{out} holds this checkpoint already")
-    assumed = {name: getattr(model, name) for name in NOT_IN_THE_FILE if f"model.{name}" not in overrides}
-    for name, value in assumed.items():
-        console.log(f"model.{name} is not in the file: assumed to be {value} (set it with --set model.{name}=...)")
+    for line in (*published.remarks, *_describe_settings(config.model, settings, origin, overrides)):
+        console.log(line)
     rest = "no ID rows: it is a backbone" if backbone_only else f"{len(keys):,} ID rows"
     console.log(f"{out}: {sum(tensor.numel() for tensor in weights.values()):,} values, {rest}")
+
+
+def _configure(
+    weights: Mapping[str, Tensor],
+    id_rows: Tensor | None,
+    file: Path,
+    settings: Mapping[str, int],
+    overrides: Mapping[str, Any],
+) -> RunConfig:
+    """Return the config that the shapes give, with the settings found beside them and, above all, the overrides."""
+    heads = {"heads": 1}  # a placeholder that divides any hidden size; the override below sets the real number
+    try:
+        model = infer_config(weights, id_rows, **heads)
+    except ValueError as error:  # the model's own checks of its sizes raise plain ones
+        raise UserError(f"{file}: {error}") from error
+    for name in settings.keys() & {"hidden", "layers"}:
+        if settings[name] != getattr(model, name):
+            sizes = f"{settings[name]} {name}, and the tensors have {getattr(model, name)}"
+            raise UserError(f"{file}: the settings say {sizes}", "give the all_config.yaml of these weights, or none")
+    found = {f"model.{name}": value for name, value in settings.items()}
+    inferred = RunConfig(recipe="converted", source=str(file), model=model)
+    return override(inferred, {"model.heads": 8, **found, **overrides})
+
+
+def _describe_settings(
+    model: ModelConfig, settings: Mapping[str, int], origin: str, overrides: Mapping[str, Any]
+) -> list[str]:
+    """Return lines on the settings that were found beside the weights, and on those that were assumed."""
+    names = [name for name in NOT_IN_THE_FILE if f"model.{name}" not in overrides]
+    found = ", ".join(f"model.{name} = {settings[name]}" for name in names if name in settings)
+    assumed = [name for name in names if name not in settings]
+    lines = [f"{found}: from {origin}"] if found else []
+    for name in assumed:
+        value = getattr(model, name)
+        lines.append(f"model.{name} is not in the file: assumed to be {value} (set it with --set model.{name}=...)")
+    return lines
 
 
 def _write_backbone(converted: Checkpoint, id_rows: Tensor | None, file: Path, out: Path, console: Console) -> None:
@@ -263,17 +263,3 @@ def _write_backbone(converted: Checkpoint, id_rows: Tensor | None, file: Path, o
         console.log(f"{file} has no trained ID rows: new ones start at zero")
     card = {"converted from": file.name, "training": "as published; the file does not say how long"}
     write_backbone(replace(converted, id_rows=rows, keys=[]), out, card)
-
-
-def _name_rows(id_rows: Tensor | None, identifiers: Path | None, model: ModelConfig) -> tuple[list[str], Tensor]:
-    """Return the keys of the ID rows and the rows themselves, without the blank row."""
-    if id_rows is None or identifiers is None:
-        return [], torch.zeros(0, model.id_length)
-    names = read_json(identifiers)
-    if not isinstance(names, list) or len(names) != len(id_rows):
-        raise UserError(
-            f"{identifiers}: must be a list of {len(id_rows)} names, one per ID row of the checkpoint",
-            "give the identifiers.json of the data set that it was trained on",
-        )
-    places = [row for row, name in enumerate(names) if name != BLANK]
-    return puzzle_keys(*parse_puzzle_keys([names[row] for row in places])), id_rows[places]

@@ -23,7 +23,9 @@ from pipeline.runtime.launcher import count_launched
 
 @app.command("convert")
 def convert_command(
-    file: Annotated[Path, typer.Argument(help="A published checkpoint: .safetensors, or saved by torch")],
+    file: Annotated[
+        Path, typer.Argument(help="A published checkpoint: .safetensors, saved by torch, or a folder with one of these")
+    ],
     out: Annotated[Path, typer.Option(help="The new checkpoint's folder")],
     identifiers: Annotated[
         Path | None, typer.Option(help="identifiers.json, which names the puzzle of each embedding")

@@ -127,6 +127,74 @@ def test_inputs_are_found_wherever_they_are_mounted(
     assert f"not taken: {other.relative_to(tmp_path)}" in capsys.readouterr().out
 
 
+def attach(folder: Path, content: str) -> Path:
+    """A folder with a test file of this content."""
+    put(folder / f"arc-agi_test{CHALLENGES}", folder.with_name("arc_trm-0.1.0-py3-none-any.whl"))
+    (folder / f"arc-agi_test{CHALLENGES}").write_text(content)
+    return folder / f"arc-agi_test{CHALLENGES}"
+
+
+@pytest.mark.parametrize("rerun", ["", "1"])
+@pytest.mark.parametrize(
+    ("newest", "other"),
+    [
+        ("competitions/arc-prize-2033-arc-agi-4", "competitions/arc-prize-2025"),
+        ("arc-prize-2033", "arc-prize-2032-b"),
+        ("arc-prize-2025", "datasets/user2033/arc-prize-2033-copy"),
+        ("arc-prize-2025", "arc-prize"),
+        ("competitions/zzz-arc-prize-2033", "competitions/2040-tasks"),
+    ],
+)
+def test_of_several_competitions_the_newest_is_taken(
+    newest: str,
+    other: str,
+    rerun: str,
+    tmp_path: Path,
+    find_inputs: Cells,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", rerun)
+    file = attach(tmp_path / newest, "{}")
+    attach(tmp_path / other, "[]")
+    assert find_inputs()["CHALLENGES"] == file
+    assert f"not taken: {other}" in capsys.readouterr().out
+
+
+def test_competitions_of_one_year_stop_the_commit_run_alone(
+    tmp_path: Path, find_inputs: Cells, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = attach(tmp_path / "arc-prize-2033-a", "{}")
+    second = attach(tmp_path / "arc-prize-2033-b", "[]")
+    with pytest.raises(ValueError, match=r"set CHALLENGES to .*arc-prize-2033-a/.* or arc-prize-2033-b/"):
+        find_inputs()
+    monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1")
+    assert find_inputs()["CHALLENGES"] == first
+    assert "WARNING: set CHALLENGES" in capsys.readouterr().out
+    for value in (second, second.relative_to(tmp_path)):
+        for rerun in ("", "1"):
+            monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", rerun)
+            monkeypatch.setenv("ARC_TRM_CHALLENGES", str(value))
+            assert find_inputs()["CHALLENGES"] == second
+
+
+def test_a_competition_that_is_mounted_twice_is_one(tmp_path: Path, find_inputs: Cells) -> None:
+    file = attach(tmp_path / "arc-prize-2033", "{}")
+    attach(tmp_path / "competitions" / "arc-prize-2033", "{}")
+    assert find_inputs()["CHALLENGES"] == file
+
+
+def test_a_name_of_no_file_stops_the_commit_run_alone(
+    tmp_path: Path, find_inputs: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = attach(tmp_path / "arc-prize-2033", "{}")
+    monkeypatch.setenv("ARC_TRM_CHALLENGES", "arc-prize-2034/tasks.json")
+    with pytest.raises(ValueError, match=r"CHALLENGES is arc-prize-2034/tasks\.json"):
+        find_inputs()
+    monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1")
+    assert find_inputs()["CHALLENGES"] == file
+
+
 def test_inputs_are_found_through_links(tmp_path: Path, find_inputs: Cells) -> None:
     elsewhere = tmp_path.with_name(f"{tmp_path.name}_elsewhere")
     put(elsewhere / f"arc-agi_test{CHALLENGES}", elsewhere / "arc_trm-1-py3-none-any.whl")
