@@ -11,7 +11,9 @@ from augment.grid import COLOURS, MAX_SIDE, Grid, GridError, grid_hash, parse_gr
 from augment.logic_puzzles.source import describe_logic_puzzles
 from augment.merge import DroppedTask, Duplicates, LeakError, OnLeak, Role, SourcedTasks
 from augment.puzzle_set import MAX_PAIRS, PuzzleSet, open_puzzle_set, write_puzzle_set
-from augment.sources.load import SOURCES, SourceError, find_source_label, load_tasks
+from augment.sources.files import SourceError
+from augment.sources.load import SOURCES, LoadedSource, find_source_label, load_source, load_tasks
+from augment.sources.reading import LeftOut
 from augment.task import Pair, Selection, Task, TaskError, parse_pair_list, parse_task, select_tasks
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
     "Grid",
     "GridError",
     "LeakError",
+    "LeftOut",
+    "LoadedSource",
     "OnLeak",
     "Overlap",
     "Pair",
@@ -55,6 +59,7 @@ __all__ = [
     "find_symmetries",
     "grid_hash",
     "invert",
+    "load_source",
     "load_tasks",
     "open_puzzle_set",
     "parse_grid",

@@ -20,7 +20,7 @@ from pipeline.config.run_config import (
     ConfigError,
     PuzzleSettings,
 )
-from pipeline.data.build import gather, make_puzzle_set, open_old_set, write_as
+from pipeline.data.build import gather, log_left_out, make_puzzle_set, open_old_set, write_as
 from pipeline.data.summary import describe, describe_exceptions, describe_widths
 from pipeline.runtime.console import Console
 from solver.data.puzzle_ids import Ids
@@ -75,7 +75,7 @@ def build_command(
     on_leak: Overlaps = "stop",
     duplicates: Repeated = "keep",
     form: Form = "puzzles",
-    tasks: Tasks = "",
+    tasks: Tasks = None,
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:
@@ -93,6 +93,7 @@ def build_command(
         ids=ids or "augmentation", fixed_colours=fixed_colours or "outputs",
     )  # fmt: skip
     sources = gather(scored or [], Selection(**selection), train_sources or [])
+    log_left_out(sources, console)
     puzzle_set = make_puzzle_set(sources, settings, seed or 0, board_side or 30, old)
     size = write_as(form, puzzle_set, sources, out, console)
     for line in describe_exceptions(puzzle_set):

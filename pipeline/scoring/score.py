@@ -10,9 +10,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from augment import Selection, Task, load_tasks
+from augment import Selection, Task, load_source, load_tasks
 from augment.errors import UserError
 from augment.sources.load import find_source_label
+from augment.sources.reading import describe_left_out
 from augment.storage import read_json, write_json
 from augment.task import select_tasks
 from pipeline.config.run_config import build_config
@@ -63,9 +64,13 @@ class Scorable:
         limits = [limit for limit in (selection.limit, own.limit) if limit]
         return Selection(selection.tasks or own.tasks, min(sides, default=None), min(limits, default=None))
 
-    def load(self, source: str, selection: Selection) -> list[Task]:
-        """Load the tasks that `narrow` selects."""
-        return load_tasks(source, self.narrow(source, selection))
+    def load(self, source: str, selection: Selection, console: Console | None = None) -> list[Task]:
+        """Load the tasks that `narrow` selects; a line on the console, if there is one, says what is left out."""
+        tasks, left_out = load_source(source, self.narrow(source, selection))
+        if console:
+            for line in describe_left_out(source, left_out, scored=True):
+                console.log(line)
+        return tasks
 
     def ballot(self, tasks: list[Task]) -> Ballot | None:
         """Vote on the predictions; None where there are none."""
@@ -144,7 +149,7 @@ def score_path(
     if rankers:
         return score_rankers(scorable, rankers, source, selection)
     sources = scorable.sources(source, selection)
-    return [_score_source(scorable, name, scorable.load(name, selection), console)[1] for name in sources]
+    return [_score_source(scorable, name, scorable.load(name, selection, console), console)[1] for name in sources]
 
 
 def to_json(results: Sequence[Result]) -> dict[str, Any]:
