@@ -3,6 +3,7 @@
 The names end in `_challenges.json` and `_solutions.json`, with an underscore or a hyphen, perhaps followed by `.gz`.
 """
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -40,9 +41,9 @@ def find_challenges(path: Path) -> SourceFile | None:
         prefix = path.with_name(path.name.removesuffix("_").removesuffix("-"))
         for ending in _ENDINGS:
             file = prefix.with_name(prefix.name + ending)
-            if file.is_file():
+            if os.path.lexists(file):
                 return SourceFile(file)
-    return SourceFile(path) if is_challenges(path.name) and path.is_file() else None
+    return SourceFile(path) if is_challenges(path.name) and os.path.lexists(path) else None
 
 
 def find_solutions(challenges: SourceFile) -> SourceFile | None:

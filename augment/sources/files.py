@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 from augment.errors import UserError
 
@@ -133,19 +133,24 @@ class SourceFile:
         """
         if self.archive is None:
             return read_file(self.path)
-        if self.archive.getinfo(self.member).file_size > MAX_UNPACKED:
+        info = self.archive.getinfo(self.member)
+        if info.file_size > MAX_UNPACKED:
             raise _too_large(str(self.path), MAX_UNPACKED)
+        if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+            # Python unpacks the other methods in pieces of any size, so the limit would not hold.
+            raise SourceError(f"{self.path} is not stored or deflated", "unpack it, and give the unpacked folder")
         try:
             return unpack(self.archive.read(self.member), str(self.path))
         except (OSError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
-            # RuntimeError: the archive is encrypted, or compressed by a method that Python does not know.
+            # RuntimeError: the archive is encrypted.
             raise SourceError(f"{self.path} cannot be unpacked ({error})", "correct or replace the archive") from error
 
     def beside(self, name: str) -> "SourceFile | None":
         """Return the file of this name in the same folder, None if there is none."""
         path = self.path.with_name(name)
         if self.archive is None:
-            return SourceFile(path) if path.is_file() else None
+            # A link to nothing and a FIFO are found too, so that reading them is an error.
+            return SourceFile(path) if os.path.lexists(path) else None
         member = str(PurePosixPath(self.member).with_name(name))
         return SourceFile(path, self.archive, member) if member in self.archive.namelist() else None
 

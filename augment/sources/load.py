@@ -183,13 +183,15 @@ def _read_folder(find: Callable[[bool], list[SourceFile]], folder: Path) -> Read
         files = find(deep)
         for file in files:
             if is_challenges(file.path.name) or is_solutions(file.path.name):
-                raise SourceError(
-                    f"{file.path} contains many tasks", "give the challenges file as the source instead of its folder"
-                )
+                fix = "give the challenges file as the source instead of its folder (unpack an archive first)"
+                raise SourceError(f"{file.path} contains many tasks", fix)
         reading = _read_files(files)
         if reading.files or (files and deep):
             return reading
-    raise SourceError(f"{folder} contains no .json file", "give a folder with one .json file per task")
+    raise SourceError(
+        f"{folder} contains no .json file",
+        "give a folder with one .json file per task, or the path of a .jsonl file or zip archive itself",
+    )
 
 
 def _read_files(files: list[SourceFile]) -> Reading:

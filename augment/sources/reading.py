@@ -92,11 +92,10 @@ class Reading:
         if isinstance(value, NoTaskError):
             self.left_out.append(LeftOut(file, "", None, value))
             return
-        first = self.files.setdefault(task_id, file)
-        if first is not file:
-            raise SourceError(f"task {escape(task_id)} is in both {first} and {file}", "give only one of them")
-        if task_id in self.tasks:
-            raise SourceError(f"{file}: task {escape(task_id)} occurs twice", "give each task an ID of its own")
+        if first := self.files.get(task_id):
+            place = f"twice in {file}" if first == file else f"in both {first} and {file}"
+            raise SourceError(f"task {escape(task_id)} is {place}", "give only one of them, or rename one")
+        self.files[task_id] = file
         errors: dict[int, UserError] = {}
         try:
             self.tasks[task_id] = _parse(task_id, value, file, errors)
