@@ -123,7 +123,8 @@ class SourceFile:
     @property
     def stem(self) -> str:
         """The name without its ending .json, .json.gz, .jsonl ...; for a file with one task, the task ID."""
-        return Path(self.path.name.removesuffix(".gz")).stem
+        name = self.path.name.removesuffix(".gz")
+        return name.rpartition(".")[0] or name
 
     def read(self) -> bytes:
         """Return the content, unpacked.
@@ -166,31 +167,33 @@ def find_files(folder: Path, deep: bool) -> list[SourceFile]:
     Raises:
         OSError: if a folder cannot be read.
     """
-    files = _walk(folder) if deep else (path for path in folder.iterdir() if _is_json(path.name) and not path.is_dir())
     # Of several links to one file, the first in this order is used.
-    by_place = {os.path.realpath(path): path for path in sorted(files, key=str, reverse=True)}
+    found = sorted(_walk(folder, deep), key=lambda entry: str(entry[0]), reverse=True)
+    by_place = {place: path for path, place in found}
     return [SourceFile(path) for path in sorted(by_place.values(), key=str)]
 
 
-def _is_json(name: str) -> bool:
-    return name.lower().endswith(_SUFFIXES) and name != METADATA and not is_hidden([name])
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the JSON files below a folder; a folder that several links lead to is entered once."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
+def _walk(folder: Path, deep: bool) -> Iterator[tuple[Path, str]]:
+    """Yield the JSON files of a folder and their real paths; a subfolder that several links lead to is entered once."""
     entered = {os.path.realpath(folder)}
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        yield from (Path(place, name) for name in names if _is_json(name))
-        subfolders = {
-            os.path.realpath(Path(place, name)): name for name in sorted(folders, reverse=True) if not is_hidden([name])
-        }
-        # os.walk enters the folders that are left in its list.
-        folders[:] = sorted(name for real, name in subfolders.items() if real not in entered)
-        entered.update(subfolders)
+    pending = [folder]
+    while pending:
+        current = pending.pop()
+        real = os.path.realpath(current)
+        for entry in sorted(os.scandir(current), key=lambda entry: entry.name):
+            if is_hidden([entry.name]):
+                continue
+            place = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(real, entry.name)
+            if entry.is_dir():
+                if deep and place not in entered:
+                    entered.add(place)
+                    pending.append(Path(entry.path))
+            elif _is_json(entry.name):
+                yield Path(entry.path), place
+
+
+def _is_json(name: str) -> bool:
+    return name.lower().endswith(_SUFFIXES) and name != METADATA
 
 
 def is_archive(file: Path) -> bool:

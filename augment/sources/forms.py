@@ -140,7 +140,7 @@ def _is_object_task(value: Any) -> bool:
 
 
 def _is_pair(value: Any) -> bool:
-    return isinstance(value, dict) and bool({"input", "output"} & value.keys())
+    return isinstance(value, dict) and ("input" in value or "output" in value)
 
 
 def _as_pairs(value: Any) -> Any:

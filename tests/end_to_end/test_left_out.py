@@ -51,4 +51,4 @@ def test_a_task_without_tests_is_not_scored(folder: Path, tmp_path: Path, capsys
     write_json(folder / "bare.json", {"train": GOOD["train"]})
     submission = write_json(tmp_path / "submission.json", {"good": [{"attempt_1": [[1]], "attempt_2": [[1]]}]})
     assert "task bare has no test input" in refuse(capsys, "build", "--score", folder, "--out", tmp_path / "out")
-    assert "bare" in refuse(capsys, "score", submission, folder)
+    assert "1 tasks (first: bare) have no test input to score" in refuse(capsys, "score", submission, folder)
