@@ -258,9 +258,8 @@ def _read_table(file: Path) -> pa.Table:
     except FileNotFoundError:
         raise SourceError(f"{file} does not exist", "a folder of puzzles must contain train.csv and test.csv") from None
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise SourceError(
-            f"{file} is not a CSV file with the columns question and answer ({error})", "correct or replace the file"
-        ) from None
+        summary = f"{file} is not a CSV file with the columns question and answer ({error})"
+        raise SourceError(summary, "correct or replace the file") from None
 
 
 def _find_side(cells: int, name: str, file: Path) -> int:

@@ -10,14 +10,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from augment import Selection, Task, load_source, load_tasks
+from augment import Selection, Task, load_tasks
 from augment.errors import UserError
 from augment.sources.load import find_source_label
-from augment.sources.reading import describe_left_out
 from augment.storage import read_json, write_json
 from augment.task import select_tasks
 from pipeline.config.run_config import build_config
 from pipeline.runtime.console import Console
+from pipeline.scoring.scored_tasks import load_scored
 from submissions.compare import BASELINE, Comparison, RankerComparison, compare, compare_rankers
 from submissions.prediction_files import METADATA_FILE, read_predictions
 from submissions.predictions import Predictions, merge_predictions
@@ -66,11 +66,7 @@ class Scorable:
 
     def load(self, source: str, selection: Selection, console: Console | None = None) -> list[Task]:
         """Load the tasks that `narrow` selects; a line on the console, if there is one, says what is left out."""
-        tasks, left_out = load_source(source, self.narrow(source, selection))
-        if console:
-            for line in describe_left_out(source, left_out, scored=True):
-                console.log(line)
-        return tasks
+        return load_scored(source, self.narrow(source, selection), console)
 
     def ballot(self, tasks: list[Task]) -> Ballot | None:
         """Vote on the predictions; None where there are none."""
