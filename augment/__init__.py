@@ -12,7 +12,9 @@ from augment.logic_puzzles.recognition import describe_logic_puzzles
 from augment.merge import DroppedTask, Duplicates, LeakError, OnLeak, Role, SourcedTasks
 from augment.puzzle_set import MAX_PAIRS, PuzzleSet
 from augment.puzzle_set_files import open_puzzle_set, write_puzzle_set
-from augment.sources.load import SOURCES, SourceError, find_source_label, load_tasks
+from augment.sources.files import SourceError
+from augment.sources.load import SOURCES, LoadedSource, find_source_label, load_source, load_tasks
+from augment.sources.reading import LeftOut
 from augment.task import Pair, Selection, Task, TaskError, parse_pair_list, parse_task, select_tasks
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
     "Grid",
     "GridError",
     "LeakError",
+    "LeftOut",
+    "LoadedSource",
     "OnLeak",
     "Overlap",
     "Pair",
@@ -56,6 +60,7 @@ __all__ = [
     "find_symmetries",
     "grid_hash",
     "invert",
+    "load_source",
     "load_tasks",
     "open_puzzle_set",
     "parse_grid",

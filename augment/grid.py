@@ -23,6 +23,10 @@ class GridError(UserError):
     """A value that is not a grid; the message names its place, the problem and the fix."""
 
 
+class OversizeError(GridError):
+    """A grid with a side longer than `MAX_SIDE`, which is a rectangle of colours otherwise."""
+
+
 def parse_grid(value: object, where: str) -> Grid:
     """Convert a list of rows, or a two-dimensional array of integers, to a Grid.
 
@@ -48,7 +52,8 @@ def parse_grid(value: object, where: str) -> Grid:
     if set(map(len, value)) != {width} or set(map(type, cells)) != {int} or not set(cells) <= _COLOURS:
         _refuse_rows(value, width, where)
     if not 1 <= width <= MAX_SIDE or height > MAX_SIDE:
-        raise GridError(f"{where}: the grid is {height} x {width}; both sides must be 1 to {MAX_SIDE}")
+        kind = OversizeError if width else GridError
+        raise kind(f"{where}: the grid is {height} x {width}; both sides must be 1 to {MAX_SIDE}")
     return np.frombuffer(bytes(cells), dtype=np.uint8).reshape(height, width).copy()
 
 

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple, get_args
 from augment.board_overlap import find_test_boards, without_boards
 from augment.contamination import Overlap, SeenTasks, pairs_of
 from augment.errors import UserError
+from augment.sources.reading import LeftOut
 from augment.storage import require_utf_8
 from augment.task import Task, name_copy, original_id
 
@@ -35,7 +36,7 @@ class LeakError(UserError):
 
 @dataclass(frozen=True)
 class SourcedTasks:
-    """The tasks of one source and their role.
+    """The tasks of one source and their role, and what was left out of the source when it was loaded.
 
     For "scored" tasks the demonstrations are training data and the test outputs are predicted. For "train" tasks every
     pair is training data.
@@ -44,6 +45,7 @@ class SourcedTasks:
     source: str
     role: Role
     tasks: list[Task]
+    left_out: Sequence[LeftOut] = ()
 
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):

@@ -68,6 +68,8 @@ class Task:
 def parse_task(task_id: str, value: object, where: str) -> Task:
     """Parse a task of the form {"train": [{input, output}...], "test": [{input, output?}...]}.
 
+    A task to train on may have no tests: "test" is then an empty list, null or absent.
+
     Args:
         task_id: ID of the task.
         value: the JSON value; its grids may be arrays.
@@ -82,16 +84,25 @@ def parse_task(task_id: str, value: object, where: str) -> Task:
     return Task(
         task_id,
         _parse_pairs(value.get("train"), "train", outputs_required=True, where=where),
-        _parse_pairs(value.get("test"), "test", outputs_required=False, where=where),
+        () if value.get("test") in (None, []) else _parse_pairs(value["test"], "test", False, where),
     )
 
 
-def parse_pair_list(task_id: str, value: object, where: str) -> Task:
+def parse_pair_list(task_id: str, value: object, where: str, errors: dict[int, UserError] | None = None) -> Task:
     """Parse a task of the form [{input, output}...], as in RE-ARC: it has demonstrations only and no tests.
 
-    The arguments and errors are those of `parse_task`.
+    Args:
+        task_id: ID of the task.
+        value: the JSON value; its grids may be arrays.
+        where: name of the file, for error messages.
+        errors: if given, pairs that cannot be parsed are left out, and their errors are added here by pair number.
+
+    Raises:
+        TaskError, GridError: if the ID, the value or one of its grids is invalid, or no pair is left.
     """
-    return Task(task_id, _parse_pairs(value, "pairs", outputs_required=True, where=_place_task(task_id, where)), ())
+    where = _place_task(task_id, where)
+    pairs = _parse_pairs(value, "pairs", outputs_required=True, where=where, errors=errors)
+    return Task(task_id, pairs, ())
 
 
 def name_copy(task_id: str, number: int) -> str:
@@ -121,12 +132,22 @@ def _place_task(task_id: str, where: str) -> str:
     return f"{where}: task {task_id}"
 
 
-def _parse_pairs(pairs: object, part: str, outputs_required: bool, where: str) -> tuple[Pair, ...]:
+def _parse_pairs(
+    pairs: object, part: str, outputs_required: bool, where: str, errors: dict[int, UserError] | None = None
+) -> tuple[Pair, ...]:
     if not isinstance(pairs, list) or not pairs:
         raise TaskError(f'{where}: "{part}" must be a list of at least one pair')
-    return tuple(
-        _parse_pair(pair, outputs_required, f"{where}: {part} pair {number}") for number, pair in enumerate(pairs)
-    )
+    parsed = []
+    for number, pair in enumerate(pairs):
+        try:
+            parsed.append(_parse_pair(pair, outputs_required, f"{where}: {part} pair {number}"))
+        except UserError as error:
+            if errors is None:
+                raise
+            errors[number] = error
+    if errors and not parsed:
+        raise next(iter(errors.values()))
+    return tuple(parsed)
 
 
 def _parse_pair(pair: object, output_required: bool, where: str) -> Pair:

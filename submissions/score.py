@@ -200,8 +200,14 @@ def submission_ranks(submission: Submission, tasks: list[Task], source: str) -> 
     return [attempt_ranks(selected, task) for task in tasks]
 
 
-def require_solutions(tasks: Iterable[Task], source: str) -> None:
-    """Raise ValueError, with the first such task, if the solutions of any task are not known."""
+def require_solutions(tasks: Sequence[Task], source: str) -> None:
+    """Raise UserError, with the first such task, if the solutions of any task are not known, or one has no tests."""
+    without_tests = [task.id for task in tasks if not task.tests]
+    if without_tests:
+        raise UserError(
+            f"{source}: {len(without_tests)} tasks (first: {without_tests[0]}) have no test input to score",
+            "add their test inputs, or leave them out of the source",
+        )
     unsolved_ids = [task.id for task in tasks if not task.has_solutions]
     if unsolved_ids:
         raise UserError(

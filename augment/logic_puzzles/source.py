@@ -26,7 +26,7 @@ from augment.grid import MAX_SIDE, Grid
 from augment.logic_puzzles import maze, nqueens, sudoku
 from augment.logic_puzzles.symmetry import turn_cells
 from augment.rng import task_rng
-from augment.sources.fast_json import SourceError
+from augment.sources.files import SourceError, require_regular
 from augment.task import Pair, Task
 
 DEFAULT_COUNTS = 1000, 1000
@@ -224,14 +224,14 @@ def _read_csv(file: Path, count: int | None, rng: np.random.Generator) -> tuple[
 def _read_table(file: Path) -> pa.Table:
     columns = {"question": pa.string(), "answer": pa.string()}
     try:
+        require_regular(file)
         options = pa_csv.ConvertOptions(column_types=columns, include_columns=list(columns))
         return pa_csv.read_csv(file, convert_options=options)
     except FileNotFoundError:
         raise SourceError(f"{file} does not exist", "a folder of puzzles must contain train.csv and test.csv") from None
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise SourceError(
-            f"{file} is not a CSV file with the columns question and answer ({error})", "correct or replace the file"
-        ) from None
+        summary = f"{file} is not a CSV file with the columns question and answer ({error})"
+        raise SourceError(summary, "correct or replace the file") from None
 
 
 def _find_side(cells: int, name: str, file: Path) -> int:

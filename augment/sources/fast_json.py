@@ -4,18 +4,19 @@ A file of tasks consists mostly of grids. Well-formed grids are cut out of the t
 one Python object per cell. Anything unusual is left to the JSON parser and, later, to `parse_grid`.
 """
 
+import codecs
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from augment.errors import UserError
 from augment.grid import Grid
+from augment.sources.files import SourceError, SourceFile
 
 _SPACE = rb"[ \t\r\n]*+"
 _PAIR_GRID = re.compile(
@@ -30,26 +31,57 @@ _PLACEHOLDER = "Infinity"
 _TO_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
 
 
-class SourceError(UserError):
-    """A source that does not exist or cannot be read; the message names the source, the file and the fix."""
+def read_json(file: SourceFile) -> Any:
+    """Read the JSON value of a file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark, plain or gzip.
 
-
-def read_json(file: Path) -> Any:
-    """Read the JSON value of a UTF-8 file; grids under "input" and "output" may be uint8 arrays instead of lists.
-
-    Such an array has the same values as the list: equally long rows of digits, of any number and length, so its size
-    is not checked.
+    Grids under "input" and "output" may be uint8 arrays instead of lists. Such an array has the same values as the
+    list: equally long rows of digits, of any number and length, so its size is not checked.
 
     Raises:
         SourceError: if the file cannot be read, is not JSON, or repeats a name in one object.
     """
+    return _parse_part(decode(file.read(), str(file.path)), str(file.path))
+
+
+def read_json_lines(file: SourceFile) -> Iterator[tuple[int, Any]]:
+    """Yield the number (from 1) and the JSON value of each line that is not blank, as `read_json` does.
+
+    The value of a line that is not JSON is a SourceError.
+    """
+    for number, line in enumerate(decode(file.read(), str(file.path)).split(b"\n"), 1):
+        if line.strip():
+            try:
+                yield number, _parse_part(line, f"{file.path}, line {number}")
+            except SourceError as error:
+                yield number, error
+
+
+def decode(content: bytes, label: str) -> bytes:
+    """Return text in UTF-8, UTF-16 or UTF-32 as UTF-8 without a byte order mark; `label` names it in messages.
+
+    Text that is UTF-8 already is not checked.
+
+    Raises:
+        SourceError: if it begins like UTF-16 or UTF-32 and is not.
+    """
+    encoding = json.detect_encoding(content)
+    if encoding in ("utf-8", "utf-8-sig"):
+        return content.removeprefix(codecs.BOM_UTF8)  # decoded, and so checked, when it is parsed
     try:
-        return _parse(file.read_bytes())
+        return content.decode(encoding).encode()
+    except UnicodeError as error:
+        raise SourceError(f"{label} cannot be read ({error})", "save it as text in UTF-8, or replace it") from error
+
+
+def _parse_part(content: bytes, label: str) -> Any:
+    try:
+        return _parse(content)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise SourceError(f"{file}, {place}: not JSON ({error.msg})", "correct or replace the file") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise SourceError(f"{file} cannot be read ({error})", "correct or replace the file") from error
+        fix = "correct or replace the file (a file with one JSON value a line needs the ending .jsonl)"
+        raise SourceError(f"{label}, {place}: not JSON ({error.msg})", fix) from error
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{label} cannot be read ({error})", "correct or replace the file") from error
 
 
 def _parse(content: bytes) -> Any:
@@ -62,8 +94,7 @@ def _parse(content: bytes) -> Any:
 
 
 def _decode(content: bytes, parse_constant: Callable[[str], Any]) -> Any:
-    text = content.decode("utf-8-sig")
-    return json.loads(text, object_pairs_hook=_refuse_repeated, parse_constant=parse_constant)
+    return json.loads(content.decode(), object_pairs_hook=_refuse_repeated, parse_constant=parse_constant)
 
 
 def _extract_grids(content: bytes) -> tuple[bytes, Iterator[Grid]]:

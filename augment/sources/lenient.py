@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from augment.sources.fast_json import SourceError, read_json
-from augment.sources.load import CHALLENGES, SOLUTIONS, add_solutions, find_source_label, load_tasks
-from augment.task import Selection, Task, parse_task, select_tasks
+from augment.sources.challenges import add_outputs, check_solutions, find_challenges, find_solutions
+from augment.sources.fast_json import read_json
+from augment.sources.files import SourceError, SourceFile
+from augment.sources.load import find_path, find_source_label, load_source
+from augment.sources.reading import LeftOut
+from augment.task import Selection, Task, TaskError, parse_task, select_tasks
 
 SAMPLE = "sample_submission.json"
 """Kaggle's file in the folder of the challenges: for each task a list with one entry per test input."""
@@ -25,10 +28,30 @@ class UnreadableTask(NamedTuple):
     why: str
 
 
+class ReadableSource(NamedTuple):
+    """The tasks of a source that can be read, those that cannot, and what is left out as in `load_source`.
+
+    The unreadable tasks are tasks of a competition, so a submission must have an entry for them.
+    """
+
+    tasks: list[Task]
+    unreadable: list[UnreadableTask]
+    left_out: list[LeftOut]
+
+
 def load_readable_tasks(
     source: str | Path,
     selection: Selection = Selection(),  # noqa: B008 (frozen)
 ) -> tuple[list[Task], list[UnreadableTask]]:
+    """Load the selected tasks of a source, and list the tasks that cannot be read, as `load_readable_source` does."""
+    tasks, unreadable, _ = load_readable_source(source, selection)
+    return tasks, unreadable
+
+
+def load_readable_source(
+    source: str | Path,
+    selection: Selection = Selection(),  # noqa: B008 (frozen)
+) -> ReadableSource:
     """Load the selected tasks of a source, and list the tasks that cannot be read.
 
     If the challenges file is not valid JSON, all task IDs of the sample submission in its folder are listed as
@@ -39,32 +62,33 @@ def load_readable_tasks(
         ValueError: if there is no such source, or not even its task IDs can be determined.
     """
     try:
-        return load_tasks(source, selection), []
+        loaded = load_source(source, selection)
+        return ReadableSource(loaded.tasks, [], loaded.left_out)
     except ValueError as error:
-        file = _challenges_file(Path(find_source_label(source)))
+        file = _challenges_file(find_path(find_source_label(source)))
         if file is None:
             raise
         try:
             value = read_json(file)
         except SourceError as json_error:
-            return [], _from_sample(file, str(json_error), error)
+            return ReadableSource([], _from_sample(file, str(json_error), error), [])
         if not isinstance(value, dict) or not value:
             raise
-    tasks, unreadable = _parse_tasks(value, str(file))
+    tasks, unreadable = _parse_tasks(value, str(file.path))
     requested_ids = set(selection.tasks)
     unreadable_ids = {task.task for task in unreadable}
     readable_selection = replace(selection, tasks=tuple(name for name in selection.tasks if name not in unreadable_ids))
     # An empty list of IDs would select all tasks, so it must not get to `select_tasks`.
     is_empty = not tasks or (requested_ids and not readable_selection.tasks)
-    selected = [] if is_empty else select_tasks(_with_solutions(tasks, file), readable_selection, str(file))
+    selected = [] if is_empty else select_tasks(_with_solutions(tasks, file), readable_selection, str(file.path))
     by_size = selection.max_side is not None or selection.limit is not None
-    return selected, [task for task in unreadable if task.task in requested_ids or not (requested_ids or by_size)]
+    chosen = [task for task in unreadable if task.task in requested_ids or not (requested_ids or by_size)]
+    return ReadableSource(selected, chosen, [])
 
 
-def _challenges_file(path: Path) -> Path | None:
+def _challenges_file(path: Path) -> SourceFile | None:
     """Return the challenges file that a path or a prefix of one stands for, or None if there is none."""
-    prefixed = path.with_name(path.name.removesuffix("_") + CHALLENGES) if path.name else path
-    return next((file for file in (prefixed, path) if file.is_file()), None)
+    return find_challenges(path) or (SourceFile(path) if path.is_file() else None)
 
 
 def _parse_tasks(challenges: Mapping[str, Any], file: str) -> tuple[list[Task], list[UnreadableTask]]:
@@ -73,10 +97,17 @@ def _parse_tasks(challenges: Mapping[str, Any], file: str) -> tuple[list[Task], 
     unreadable = []
     for task_id, value in challenges.items():
         try:
-            tasks.append(parse_task(task_id, value, file))
+            tasks.append(_parse_scored(task_id, value, file))
         except ValueError as error:
             unreadable.append(UnreadableTask(task_id, _count_tests(value), str(error)))
     return tasks, unreadable
+
+
+def _parse_scored(task_id: str, value: Any, file: str) -> Task:
+    task = parse_task(task_id, value, file)
+    if not task.tests:
+        raise TaskError(f"{file}: task {task_id}: there is no test input")
+    return task
 
 
 def _count_tests(value: Any) -> int:
@@ -85,22 +116,23 @@ def _count_tests(value: Any) -> int:
     return max(1, len(tests)) if isinstance(tests, list) else 1
 
 
-def _with_solutions(tasks: list[Task], file: Path) -> list[Task]:
+def _with_solutions(tasks: list[Task], file: SourceFile) -> list[Task]:
     """Return the tasks with outputs from the solutions file, or unchanged if that file lacks any of them."""
-    solutions = file.with_name(file.name.removesuffix(CHALLENGES) + SOLUTIONS)
-    if not file.name.endswith(CHALLENGES) or not solutions.is_file():
+    solutions = find_solutions(file)
+    if solutions is None:
         return tasks
+    label = str(solutions.path)
     try:
-        value = read_json(solutions)
-        return add_solutions(tasks, {task.id: value[task.id] for task in tasks}, solutions)
-    except (ValueError, KeyError, TypeError):
+        value = check_solutions(read_json(solutions), [task.id for task in tasks], label)
+        return [add_outputs(task, value[task.id], label) for task in tasks]
+    except ValueError:
         return tasks
 
 
-def _from_sample(file: Path, reason: str, error: ValueError) -> list[UnreadableTask]:
+def _from_sample(file: SourceFile, reason: str, error: ValueError) -> list[UnreadableTask]:
     """List all tasks of the sample submission as unreadable; raise `error` if that file cannot be read either."""
     try:
-        entries = read_json(file.with_name(SAMPLE))
+        entries = read_json(SourceFile(file.path.with_name(SAMPLE)))
     except SourceError:
         raise error from None
     if not isinstance(entries, dict) or not entries:

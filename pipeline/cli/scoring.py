@@ -28,7 +28,7 @@ def vote_command(
         list[Path] | None, typer.Option("--merge", metavar="FOLDER", help="Pool these predictions with the first ones")
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the rankers and what each has scored")] = False,
-    tasks: Tasks = "",
+    tasks: Tasks = None,
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:
@@ -61,7 +61,7 @@ def score_command(
         list[Path] | None, typer.Option("--merge", metavar="FOLDER", help="Pool these predictions with its own")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
-    tasks: Tasks = "",
+    tasks: Tasks = None,
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:
@@ -79,7 +79,7 @@ def score_command(
 def validate_command(
     submission: Annotated[Path, typer.Argument(help="A submission.json")],
     source: Source,
-    tasks: Tasks = "",
+    tasks: Tasks = None,
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:

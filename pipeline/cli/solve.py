@@ -50,7 +50,7 @@ def solve_command(
         int | None,
         typer.Option(help="Processes that share the work  \\[default: one per GPU, or per model without GPUs]", min=1),
     ] = None,
-    tasks: Tasks = "",
+    tasks: Tasks = None,
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from augment import Selection, load_tasks, open_puzzle_set
+from augment import Selection, load_source, open_puzzle_set
 from augment.sources.load import find_source_label
+from augment.sources.reading import describe_left_out
 from pipeline.cli.app import (
     BudgetText,
     CheckpointFolder,
@@ -131,14 +132,17 @@ def tasks_command(
     source: Source,
     html: Annotated[Path | None, typer.Option(help="Also draw the tasks, as a page in this new file")] = None,
     augmentations: Annotated[int, typer.Option(help="Augmentations of each task on the page", min=0)] = 3,
-    tasks: Tasks = "",
+    tasks: Tasks = None,
     max_side: MaxSide = None,
     limit: Limit = None,
 ) -> None:
     """Check a source and count its tasks; --html draws them."""
-    loaded = load_tasks(source, Selection(**selected(tasks, max_side, limit)))
+    label = find_source_label(source)
+    loaded, left_out = load_source(source, Selection(**selected(tasks, max_side, limit)))
     console = Console()
+    for line in describe_left_out(label, left_out):
+        console.log(line)
     console.show(describe_tasks(source, loaded))
     if html:
-        is_new = write_gallery(html, find_source_label(source), loaded, augmentations)
+        is_new = write_gallery(html, label, loaded, augmentations)
         console.log(f"written: {html}" if is_new else f"{html} holds this page already")

@@ -5,6 +5,7 @@ is trained on.
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from augment import (
     Task,
     build_puzzle_set,
     extend_puzzle_set,
-    load_tasks,
+    load_source,
     open_puzzle_set,
     write_puzzle_set,
 )
 from augment.sources.load import find_source_label
+from augment.sources.reading import describe_left_out
 from pipeline.config.run_config import ConfigError, PuzzleSettings, RunConfig
 from pipeline.data.summary import describe, describe_exceptions
 from pipeline.runtime.console import Console
@@ -33,12 +35,17 @@ def gather(scored: list[str], selection: Selection, train: list[str]) -> list[So
     Args:
         scored: names or paths of the sources to predict.
         selection: which tasks of the scored sources to load; train sources are loaded completely.
-        train: names or paths of the sources to train on only.
+        train: names or paths of the sources to train on only; broken tasks are left out of them.
     """
     return [
-        *(SourcedTasks(find_source_label(name), "scored", load_tasks(name, selection)) for name in scored),
-        *(SourcedTasks(find_source_label(name), "train", load_tasks(name)) for name in train),
+        *(SourcedTasks(find_source_label(name), "scored", *load_source(name, selection)) for name in scored),
+        *map(gather_train, train),
     ]
+
+
+def gather_train(name: str) -> SourcedTasks:
+    """Load a source to train on; broken tasks are left out."""
+    return SourcedTasks(find_source_label(name), "train", *load_source(name, leave_out_broken=True))
 
 
 def load_sources(config: RunConfig) -> list[SourcedTasks]:
@@ -66,6 +73,13 @@ def within(sources: list[SourcedTasks], max_side: int | None) -> list[SourcedTas
 def _longest_side(task: Task) -> int:
     """Return the longest side of all grids of a train task, whose test outputs are known and trained on."""
     return max(max(grid.shape) for pair in (*task.demonstrations, *task.tests) for grid in pair.grids())
+
+
+def log_left_out(sources: Iterable[SourcedTasks], console: Console) -> None:
+    """Log what could not be used of each source, in a line."""
+    for source in sources:
+        for line in describe_left_out(source.source, source.left_out, source.role == "scored"):
+            console.log(line)
 
 
 def make_puzzle_set(
@@ -141,6 +155,7 @@ def build(config: RunConfig, sources: list[SourcedTasks], run: RunFolder) -> Puz
 
     With several processes, the first one builds it and the others wait for the folder.
     """
+    log_left_out(sources, run)
     if is_first() and not run.puzzles.exists():
         built = make_puzzle_set(sources, config.puzzles, config.seed, config.model.board_side)
         write_puzzle_set(built, run.puzzles)

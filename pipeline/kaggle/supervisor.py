@@ -18,11 +18,11 @@ from pathlib import Path
 
 import psutil
 
-from augment import PuzzleSet, SourcedTasks, find_source_label, load_tasks
-from augment.sources.lenient import load_readable_tasks
+from augment import PuzzleSet, SourcedTasks, find_source_label
+from augment.sources.lenient import load_readable_source
 from augment.storage import write_json
 from pipeline.config.run_config import RunConfig
-from pipeline.data.build import build
+from pipeline.data.build import build, gather_train
 from pipeline.kaggle.best_submission import BestSubmission
 from pipeline.kaggle.child_process import ChildProcess, ChildResult
 from pipeline.kaggle.pass_monitor import PassMonitor, remove_parts
@@ -67,7 +67,7 @@ class Supervisor:
         self.started = time.monotonic() - min(max(before, 0.0), LONGEST_START)
         self.config = config
         self.settings = config.unattended
-        tasks, unread = load_readable_tasks(config.source, config.selection.selection())
+        tasks, unread, self.left_out = load_readable_source(config.source, config.selection.selection())
         self.run = RunFolder(path, config)
         self.stop = StopSignals()
         self.incidents = list[str]()
@@ -142,10 +142,10 @@ class Supervisor:
 
     def _build(self) -> PuzzleSet:
         """Build the puzzle set of the readable tasks; one that a killed run left damaged is built again."""
-        sources = [SourcedTasks(find_source_label(self.config.source), "scored", self.tasks)]
+        sources = [SourcedTasks(find_source_label(self.config.source), "scored", self.tasks, self.left_out)]
         for name in self.config.train_sources:
             try:
-                sources.append(SourcedTasks(find_source_label(name), "train", load_tasks(name)))
+                sources.append(gather_train(name))
             except ValueError as error:
                 self.report_incident(f"{error}; it is not trained on")
         try:

@@ -18,6 +18,7 @@ from augment.task import select_tasks
 from pipeline.config.run_config import build_config
 from pipeline.runtime.console import Console
 from pipeline.scoring.results import RankerScores, Result, ScoreComparison
+from pipeline.scoring.scored_tasks import load_scored
 from submissions.benchmarking_folder import find_task_files
 from submissions.compare import BASELINE, compare, compare_rankers
 from submissions.prediction_files import METADATA_FILE, read_predictions
@@ -67,9 +68,9 @@ class Scorable:
         limits = [limit for limit in (selection.limit, own.limit) if limit]
         return Selection(selection.tasks or own.tasks, min(sides, default=None), min(limits, default=None))
 
-    def load(self, source: str, selection: Selection) -> list[Task]:
-        """Load the tasks that `narrow` selects."""
-        return load_tasks(source, self.narrow(source, selection))
+    def load(self, source: str, selection: Selection, console: Console | None = None) -> list[Task]:
+        """Load the tasks that `narrow` selects; a line on the console, if there is one, says what is left out."""
+        return load_scored(source, self.narrow(source, selection), console)
 
     def ballot(self, tasks: list[Task]) -> Ballot | None:
         """Vote on the predictions; None where there are none."""
@@ -105,7 +106,7 @@ def score_path(
     if rankers:
         return score_rankers(scorable, rankers, source, selection)
     sources = scorable.sources(source, selection)
-    return [_score_source(scorable, name, scorable.load(name, selection), console)[1] for name in sources]
+    return [_score_source(scorable, name, scorable.load(name, selection, console), console)[1] for name in sources]
 
 
 def find_scorable(what: Path, merge: Sequence[Path] = ()) -> Scorable:

@@ -14,6 +14,7 @@ from pipeline.runtime.console import Console
 from pipeline.runtime.run_folder import RunFolder, read_metrics
 from pipeline.scoring.score import find_scorable, read_pooled, write_about
 from pipeline.scoring.score_tables import score_table
+from pipeline.scoring.scored_tasks import load_scored
 from pipeline.scoring.unreachable_colours import describe_unreachable
 from submissions.predictions import Predictions
 from submissions.rankers import RANKERS
@@ -73,7 +74,7 @@ def vote_file(folders: list[Path], source: str, selection: Selection, ranker: st
         UserError: `out` exists already and is not this submission.
     """
     predictions = read_pooled(folders)
-    tasks = load_tasks(source, selection)
+    tasks = load_scored(source, selection, console)
     ballot = vote(predictions, tasks, ranker)
     empty = [task.id for task in tasks for candidates in ballot[task.id] if not candidates]
     if empty:

@@ -34,7 +34,7 @@ def test_a_parsed_task_has_the_grids_of_its_json_value(value: dict) -> None:
     ("value", "message"),
     [
         ([], "not list"),
-        ({"train": [PAIR]}, '"test" must be a list of at least one pair'),
+        ({"train": [PAIR], "test": 0}, '"test" must be a list of at least one pair'),
         ({"test": [PAIR]}, '"train" must be'),
         ({"train": [], "test": [PAIR]}, '"train" must be'),
         ({"train": [PAIR], "test": {}}, '"test" must be'),

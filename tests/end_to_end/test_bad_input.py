@@ -26,7 +26,7 @@ def write_folder(folder: Path, **tasks: Any) -> Path:
         ('{"train": [', "line 1"),
         ("[]", "at least one pair"),
         ({"test": GOOD["test"]}, "train"),
-        ({"train": GOOD["train"]}, "test"),
+        ({"train": GOOD["train"], "test": {}}, "test"),
         ({"train": [], "test": GOOD["test"]}, "train"),
         ({**GOOD, "train": [{"input": [[1]]}]}, "output"),
         ({**GOOD, "train": [{"input": [[1], [1, 2]], "output": [[1]]}]}, "row"),
@@ -36,7 +36,6 @@ def write_folder(folder: Path, **tasks: Any) -> Path:
         ({**GOOD, "train": [{"input": [[-1]], "output": [[1]]}]}, "-1"),
         ({**GOOD, "train": [{"input": [[1.5]], "output": [[1]]}]}, "1.5"),
         ({**GOOD, "train": [{"input": [[True]], "output": [[1]]}]}, "(?i)true"),
-        ({**GOOD, "test": [{"input": [[1] * 31]}]}, "31"),
     ],
 )
 def test_a_bad_task_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], task: Any, pattern: str) -> None:
@@ -55,7 +54,7 @@ def test_an_unknown_task_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "deadbeef" in refuse(capsys, "tasks", "arc-agi-1/training", "--tasks", "007bbfb7,deadbeef")
 
 
-@pytest.mark.parametrize("change", ["missing", "extra", "fewer"])
+@pytest.mark.parametrize("change", ["missing", "fewer"])
 def test_solutions_that_do_not_match_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str
 ) -> None:
@@ -63,14 +62,12 @@ def test_solutions_that_do_not_match_are_refused(
     solutions: dict[str, Any] = {"aaaa": [[[4]]], "bbbb": [[[4]]]}
     if change == "missing":
         del solutions["bbbb"]
-    elif change == "extra":
-        solutions["cccc"] = [[[1]]]
     else:
         solutions["bbbb"] = []
     (tmp_path / "x_challenges.json").write_text(json.dumps({"aaaa": hidden, "bbbb": hidden}))
     (tmp_path / "x_solutions.json").write_text(json.dumps(solutions))
     message = refuse(capsys, "tasks", tmp_path / "x_challenges.json")
-    assert ("cccc" if change == "extra" else "bbbb") in message
+    assert "bbbb" in message
     assert "solutions" in message
 
 

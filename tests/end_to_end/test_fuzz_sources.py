@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from augment import GridError, Selection, SourceError, Task, TaskError, load_tasks
+from augment import GridError, Selection, SourceError, Task, TaskError, load_source, load_tasks
+from augment.grid import OversizeError
+from augment.sources.forms import NoTaskError
 
 Files = dict[str, bytes]
 
@@ -84,25 +86,27 @@ def sources() -> dict[str, dict[str, Any]]:
     }
 
 
-def read_plainly(folder: Path, source: str) -> dict[str, Any]:
-    """The tasks that the files of a source hold, by the JSON parser alone."""
+def read_plainly(folder: Path, source: str, without: set[str]) -> dict[str, Any]:
+    """The tasks that the files of a source hold, by the JSON parser alone; `without` these files of a folder."""
 
     def load(file: Path) -> Any:
         return json.loads(file.read_bytes().decode("utf-8-sig"))
 
     if source == "folder":
-        return {file.stem: plain_task(load(file)) for file in (folder / source).iterdir()}
+        files = [file for file in (folder / source).iterdir() if str(file) not in without]
+        return {file.stem: plain_task(load(file)) for file in files}
     prefix = source.removesuffix("_challenges.json")
     if prefix not in ("x", "y"):
         value = load(folder / source)
-        if isinstance(value, list) or {"train", "test"} <= value.keys():
+        if isinstance(value, list) or isinstance(value.get("train"), list):
             return {Path(source).stem: plain_task(value)}
         return {task_id: plain_task(task) for task_id, task in value.items()}
     tasks = {task_id: plain_task(value) for task_id, value in load(folder / f"{prefix}_challenges.json").items()}
-    for task_id, outputs in load(folder / f"{prefix}_solutions.json").items():
-        tasks[task_id]["test"] = [
+    solutions = load(folder / f"{prefix}_solutions.json")
+    for task_id, task in tasks.items():
+        task["test"] = [
             {"input": pair["input"], "output": output}
-            for pair, output in zip(tasks[task_id]["test"], outputs, strict=True)
+            for pair, output in zip(task["test"], solutions[task_id], strict=True)
         ]
     return tasks
 
@@ -110,9 +114,18 @@ def read_plainly(folder: Path, source: str) -> dict[str, Any]:
 def plain_task(value: Any) -> dict[str, Any]:
     parts = {"train": value, "test": []} if isinstance(value, list) else value
     return {
-        part: [{"input": pair["input"], "output": pair.get("output")} for pair in parts[part]]
+        part: [
+            {"input": pair["input"], "output": pair.get("output")}
+            for pair in parts.get(part) or []
+            if not (isinstance(value, list) and is_oversize(pair))
+        ]
         for part in ("train", "test")
     }
+
+
+def is_oversize(pair: dict) -> bool:
+    """Whether a grid of the pair has a side over 30; such pairs are left out of a list."""
+    return any(len(grid) > 30 or len(grid[0]) > 30 for grid in (pair["input"], pair["output"]))
 
 
 @st.composite
@@ -194,24 +207,32 @@ def mutate_bytes(draw: st.DrawFn, content: bytes) -> bytes:
 
 
 def check(folder: Path, source: str, files: Files) -> str:
-    """Load a source: "loaded" what its files say, or "refused" with a message about one of them."""
+    """Load a source: "loaded" what its files say, or "refused" with a message about one of them.
+
+    Oversize pairs of a list, and files of a folder that are oversize or contain no task, are left out and named.
+    """
     for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     complaint = ""
     try:
-        tasks = load_tasks(folder / source)
+        tasks, left_out = load_source(folder / source)
     except (SourceError, TaskError, GridError) as error:
-        tasks, complaint = [], str(error)
+        tasks, left_out, complaint = [], [], str(error)
     if not tasks:
         assert any(str(folder / name) in complaint for name in files)
         assert complaint.isprintable()
         return "refused"
     for task in tasks:
         check_task(task)
+    assert all(
+        isinstance(part.error, OversizeError | NoTaskError) and part.file in str(part.error) for part in left_out
+    )
+    without = {part.file for part in left_out if part.pair is None}
+    assert not without or source == "folder"
     # As text, for 1, 1.0 and true are equal as values.
     assert json.dumps({task.id: as_json(task) for task in tasks}, sort_keys=True) == json.dumps(
-        read_plainly(folder, source), sort_keys=True
+        read_plainly(folder, source, without), sort_keys=True
     )
     return "loaded"
 
