@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
@@ -35,6 +36,19 @@ def refuse_existing(path: Path, option: str = "--out") -> None:
     """Raise a UserError if there is something at `path`, which is not overwritten; `option` names another path."""
     if path.exists():
         raise UserError(f"{path} exists already and is not overwritten", f"name another path with {option}")
+
+
+def refuse_special(path: Path) -> None:
+    """Raise a UserError if `path` is a FIFO, device or socket: reading it would wait for ever, or never end.
+
+    A path that does not exist, or cannot be looked at, is left to whoever opens it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{path} is a FIFO, a device or a socket", "name a regular file or a folder")
 
 
 @contextmanager
@@ -102,6 +116,7 @@ def unseal(file: Path, kind: str, version: int, fix: str, header_only: bool = Fa
     Raises:
         DamagedError: if a file is missing, cut short, altered, or of another format; the message names the file.
     """
+    refuse_special(file)
     if not file.is_file():
         raise DamagedError(f"{file} does not exist: {file.parent} is not a {kind}", fix)
     try:
@@ -157,11 +172,12 @@ def read_json(path: Path) -> Any:
     Raises:
         ValueError: if the file does not exist or contains anything else; the message names file, line and column.
     """
+    refuse_special(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist", "check the path") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error})", "create it again") from None
     if not isinstance(value, dict | list):
         raise UserError(f"{path} contains neither an object nor a list", "create it again")

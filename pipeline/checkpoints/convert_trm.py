@@ -19,7 +19,7 @@ from torch import Tensor
 
 from augment.augmentation import parse_puzzle_keys, puzzle_keys
 from augment.errors import UserError
-from augment.storage import read_json
+from augment.storage import read_json, refuse_special
 from pipeline.checkpoints.backbone import require_new_folder, write_backbone
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from pipeline.config.run_config import RunConfig, override
@@ -231,6 +231,7 @@ def convert(
         UserError: naming the file, and the tensor or setting that does not fit.
     """
     require_new_folder(out)
+    refuse_special(file)
     weights, id_rows = read_published(file)
     heads = {"heads": 1}  # a placeholder that divides any hidden size; the override below sets the real number
     inferred = RunConfig(recipe="converted", source=str(file), model=infer_config(weights, id_rows, **heads))

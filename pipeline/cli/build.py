@@ -23,6 +23,7 @@ from pipeline.config.run_config import (
 from pipeline.data.build import gather, make_puzzle_set, open_old_set, write_as
 from pipeline.data.summary import describe, describe_exceptions, describe_widths
 from pipeline.runtime.console import Console
+from pipeline.runtime.machine import fit_workers
 from solver.data.puzzle_ids import Ids
 
 Out = Annotated[Path, typer.Option(help="The new folder")]
@@ -89,7 +90,8 @@ def build_command(
     old = open_old_set(extends, **fixed, ids=ids, fixed_colours=fixed_colours)
     settings = PuzzleSettings(
         augmentations=1000 if augmentations is None else augmentations,
-        pairs=pairs or MAX_PAIRS, on_leak=on_leak, duplicates=duplicates, workers=workers,
+        pairs=pairs or MAX_PAIRS, on_leak=on_leak, duplicates=duplicates,
+        workers=fit_workers(workers, "--workers", console),
         ids=ids or "augmentation", fixed_colours=fixed_colours or "outputs",
     )  # fmt: skip
     sources = gather(scored or [], Selection(**selection), train_sources or [])

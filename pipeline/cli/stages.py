@@ -50,6 +50,7 @@ def train_command(
     """Train a model on a puzzle set."""
     from pipeline.runtime.distributed import leave_process_group
     from pipeline.training.setup import check_start
+    from pipeline.training.size_limits import check_training
     from pipeline.training.train import train
 
     puzzle_set = open_puzzle_set(puzzles)
@@ -64,6 +65,7 @@ def train_command(
         update={"source": str(puzzles), "selection": SelectionSettings(), "puzzles": puzzle_settings}
     )
     config = configure(chosen, {}, assignments, checkpoint, budget)
+    check_training(config, puzzle_set)
     check_start(config)
     folder = RunFolder(run, config, first=is_first())
     if config.ensemble > 1:
@@ -99,7 +101,9 @@ def predict_command(
     from pipeline.prediction.predict import predict
     from pipeline.prediction.rescore import rescore
     from pipeline.runtime.distributed import join_process_group, leave_process_group
+    from pipeline.training.size_limits import check_checkpoint
 
+    check_checkpoint(checkpoint)
     loaded = load_checkpoint(checkpoint)
     puzzle_set = open_puzzle_set(puzzles)
     options = {"record": record, "trajectories": trajectories, "noise": noise, "rescore": candidates}

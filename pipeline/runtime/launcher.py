@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from pipeline.runtime.stop_signals import StopSignals
+from pipeline.runtime.stop_signals import SECONDS_TO_END, StopSignals, end_children
 
 POLL_INTERVAL = 0.2
 PARENT = "ARC_TRM_PARENT"
@@ -51,6 +51,10 @@ def run_launched(words: Sequence[str], processes: int) -> int:
             time.sleep(POLL_INTERVAL)
         if stop.received:
             launcher.send_signal(stop.received)
+            try:
+                launcher.wait(SECONDS_TO_END + 1)
+            except subprocess.TimeoutExpired:
+                end_children()
         code = launcher.wait()
     return 128 + stop.received if stop.received and code else code
 

@@ -11,6 +11,7 @@ from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, match_r
 from pipeline.checkpoints.load_model import load_weights, prepare_model
 from pipeline.config.run_config import RunConfig, TrainSettings, build_config
 from pipeline.runtime.console import Console
+from pipeline.training.size_limits import check_checkpoint
 from solver.model.model import RecursiveModel
 from solver.training.learner import Learner
 from solver.training.learner_config import LearnerConfig
@@ -70,6 +71,7 @@ def check_start(config: RunConfig) -> None:
     """
     if config.checkpoint is None:
         return
+    check_checkpoint(Path(config.checkpoint))
     old_model = build_config(read_checkpoint_header(Path(config.checkpoint)).config).model
     new_model = config.model
     values = {name: (attrgetter(name)(old_model), attrgetter(name)(new_model)) for name in SAME_NETWORK}
