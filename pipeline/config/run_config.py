@@ -20,7 +20,7 @@ from pipeline.config.sections import (
     TrainSettings,
     UnattendedSettings,
 )
-from pipeline.config.setting_names import describe_errors, flatten, nearest_names
+from pipeline.config.setting_names import LONGEST_VALUE, describe_errors, flatten, nearest_names
 from pipeline.time_budget import parse_duration
 from solver.data.tokens import VOCABULARY
 from solver.model.config import ModelConfig
@@ -172,6 +172,7 @@ def override(config: RunConfig, assignments: dict[str, Any]) -> RunConfig:
     for name, value in assignments.items():
         *path, last = name.split(".")
         if name not in known:
+            name = name[:LONGEST_VALUE]  # the search for similar names takes long for a long one
             raise ConfigError(f"{name}: no such setting", f"similar names are {', '.join(nearest_names(name, known))}")
         group = values
         for part in path:

@@ -6,6 +6,9 @@ from typing import Any
 from pydantic import ValidationError
 
 LONGEST_VALUE = 200
+"""Characters of a value or name in a message."""
+MOST_ERRORS = 12
+"""Errors listed in a message."""
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -66,4 +69,5 @@ def describe_errors(error: ValidationError) -> str:
         value = "" if problem["type"] == "value_error" else f" (given: {_shorten(problem['input'])})"
         message = f"{problem['msg'].removeprefix('Value error, ')}{value}"
         lines.append(f"{name}: {message}" if name else message)
-    return "\n".join(lines)
+    more = len(lines) - MOST_ERRORS
+    return "\n".join([*lines[:MOST_ERRORS], *([f"and {more:,} more"] if more > 0 else [])])
