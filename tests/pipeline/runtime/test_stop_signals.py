@@ -37,6 +37,7 @@ def test_a_long_call_is_ended_with_its_children(number: signal.Signals) -> None:
     start = time.monotonic()
     process.send_signal(number)
     assert process.wait(60) == 128 + number
+    process.stdout.close()
     assert time.monotonic() - start < 10
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
