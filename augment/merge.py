@@ -20,8 +20,8 @@ from augment.board_overlap import find_test_boards, without_boards
 from augment.contamination import Overlap, SeenTasks, pairs_of
 from augment.errors import UserError
 from augment.sources.reading import LeftOut
-from augment.storage import require_utf_8
 from augment.task import Task, name_copy, original_id
+from augment.text_files import require_utf_8
 
 Role = Literal["scored", "train"]
 OnLeak = Literal["stop", "drop", "allow"]

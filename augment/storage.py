@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from augment.errors import DamagedError, UserError
 from augment.leftovers import BACKUP, UNFINISHED, discard, remove_leftovers, temporary_path
 from augment.schema import SealedHeader, parse_json
+from augment.text_files import refuse_special
 
 Header = TypeVar("Header", bound=SealedHeader)
 
@@ -176,6 +177,7 @@ def unseal(file: Path, schema: type[Header], kind: str, version: int, fix: str, 
     Raises:
         DamagedError: if a file is missing, cut short, altered, or of another format; the message names the file.
     """
+    refuse_special(file)
     if not file.is_file():
         raise DamagedError(f"{file} does not exist: {file.parent} is not a {kind}", fix)
     text = file.read_bytes()
@@ -233,53 +235,6 @@ def sync(path: Path) -> None:
             raise
 
 
-def decode_text(content: bytes) -> str:
-    """Decode the bytes of a JSON or text file: UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
-
-    Raises:
-        UnicodeDecodeError: if the bytes are in no such encoding.
-    """
-    return content.decode(json.detect_encoding(content))
-
-
-def require_utf_8(path: str | Path) -> None:
-    """Raise a UserError for a path with bytes that are not UTF-8, at which tables and checkpoints cannot be stored."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{path}: this path is not UTF-8", "rename the file or folder") from None
-
-
-def read_regular_file(path: Path) -> bytes:
-    """Return the content of a file.
-
-    Raises:
-        UserError: if there is something else at the path, such as a FIFO or a device, which could block or never end.
-        OSError: if the file does not exist or cannot be read.
-    """
-    if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "a FIFO, a socket or a device"
-        raise UserError(f"{path} is {kind}, not a file", "give the path of a file")
-    return path.read_bytes()
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically."""
     write_file(path, json.dumps(value, indent=2) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON object or list from a file.
-
-    Raises:
-        ValueError: if the file does not exist or contains anything else; the message names file, line and column.
-    """
-    try:
-        value = json.loads(decode_text(read_regular_file(path)))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist", "check the path") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON ({error})", "create it again") from None
-    if not isinstance(value, dict | list):
-        raise UserError(f"{path} contains neither an object nor a list", "create it again")
-    return value

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from augment import load_tasks
-from augment.storage import read_json
+from augment.text_files import read_json
 from benchmarks.bench_recipe import last_metrics, run_command
 from pipeline.recipes.registry import recipe as find_recipe
 from pipeline.runtime.provenance import processor

@@ -18,7 +18,7 @@ from typing import Annotated, get_args
 import typer
 
 from augment import load_tasks
-from augment.storage import read_json
+from augment.text_files import read_json
 from benchmarks.bench_recipe import run_seed
 from benchmarks.search.trial import share_right
 from pipeline.recipes.registry import recipe

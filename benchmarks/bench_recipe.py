@@ -19,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from augment.storage import read_json
+from augment.text_files import read_json
 from pipeline.runtime.provenance import processor
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from augment import PuzzleSet, SeenTasks, Selection, SourcedTasks, Task, load_tasks
 from augment.errors import UserError
-from augment.storage import read_json, refuse_existing
+from augment.storage import refuse_existing
+from augment.text_files import read_json
 from pipeline.checkpoints.backbone import describe_training, write_backbone
 from pipeline.config.run_config import ConfigError, RunConfig
 from pipeline.config.setting_names import differences
@@ -16,6 +17,7 @@ from pipeline.runtime.distributed import join_process_group
 from pipeline.runtime.launcher import is_first
 from pipeline.runtime.run_folder import MAY_CHANGE, RunFolder
 from pipeline.time_budget import Budget, format_duration
+from pipeline.training.size_limits import check_training
 from pipeline.training.train import train
 
 
@@ -34,6 +36,7 @@ def pretrain(config: RunConfig, path: Path, out: Path) -> None:
         UserError: if there is nothing to train on, or `out` exists and is not a backbone of this run.
     """
     check(config, out)
+    check_training(config)
     budget = Budget(config.budget)
     processes = join_process_group()
     unseen = load_tasks(config.source, config.selection.selection())

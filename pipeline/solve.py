@@ -12,6 +12,7 @@ from pipeline.runtime.run_folder import RunFolder
 from pipeline.scoring.submit import open_submission, score_run, submit
 from pipeline.time_budget import Budget
 from pipeline.training.setup import check_start
+from pipeline.training.size_limits import check_sizes
 from pipeline.training.train import train
 from submissions.rankers import find_ranker
 from submissions.score import Score
@@ -35,6 +36,7 @@ def solve(config: RunConfig, run_dir: Path) -> Score | None:
         UserError: if the config, the source or the folder is refused.
     """
     budget = Budget(config.budget)
+    check_sizes(config)
     check_start(config, run_dir)
     find_ranker(config.predict.ranker)  # refuse a ranker that cannot be run before any work is done
     sources = load_sources(config)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from augment import open_puzzle_set
-from augment.storage import read_json
+from augment.text_files import read_json
 from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, read_checkpoint_header
 from pipeline.config.run_config import RunConfig, build_config, override
 from pipeline.prediction.stage import run_prediction

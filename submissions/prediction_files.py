@@ -18,19 +18,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from augment.schema import read_table, refuse
+from augment.schema import refuse
 from augment.storage import add_path, new_folder, seal, sync, unseal
 from submissions import grid_table
-from submissions.grid_table import Grids, join_grids
-from submissions.prediction_schema import (
-    FIX,
-    PredictionsHeader,
-    check_contents,
-    check_grids,
-    check_recursions,
-    check_rows,
+from submissions.grid_table import join_grids
+from submissions.prediction_schema import FIX, PredictionsHeader
+from submissions.prediction_tables import (
+    PARQUET_OPTIONS,
+    read_grids,
+    read_recursions,
+    read_rows,
+    rows_schema,
+    to_table,
 )
 from submissions.predictions import (
     _PREDICTION_TYPES,
@@ -43,7 +43,7 @@ from submissions.predictions import (
     _align_tasks,
     renumbered,
 )
-from submissions.recursion_trace import RECURSIONS, Recursion, read_recursion_table, recursion_table
+from submissions.recursion_trace import recursion_table
 
 FORMAT = 3
 ANSWERS_FILE = "answers.parquet"
@@ -51,16 +51,6 @@ GRIDS_FILE = "grids.parquet"
 METADATA_FILE = "predictions.json"
 RECURSION_FILE = "recursion.parquet"
 SCORES_FILE = "scores.parquet"
-PARQUET_OPTIONS = {"use_dictionary": ["task"], "write_statistics": False}
-"""Options of the Parquet writer. Only tasks use a dictionary: other values rarely repeat, and searching for repetitions
-takes longer than all other work."""
-
-
-def _schema(types: dict[str, type]) -> pa.Schema:
-    """Return the schema on disk, where tasks and grids are stored as IDs; the ID of NO_GRID is null."""
-    id_types = {"task": pa.dictionary(pa.int32(), pa.string()), "grid": pa.uint64()}
-    kinds = {name: id_types.get(name, pa.from_numpy_dtype(kind)) for name, kind in types.items()}
-    return pa.schema([pa.field(name, kind, nullable=name == "grid") for name, kind in kinds.items()])
 
 
 def write_predictions(folder: str | Path, predictions: Predictions, replace: bool = False) -> None:
@@ -93,11 +83,11 @@ def add_scores(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) -> No
         for name in header.files.keys() - {SCORES_FILE}:
             _link_or_copy(folder / name, unfinished / name)
         scores = pq.ParquetWriter(
-            unfinished / SCORES_FILE, _schema(_SCORE_TYPES), compression="zstd", **PARQUET_OPTIONS
+            unfinished / SCORES_FILE, rows_schema(_SCORE_TYPES), compression="zstd", **PARQUET_OPTIONS
         )
         with scores as writer:
             for part in parts:
-                writer.write_table(_to_table(part, tasks))
+                writer.write_table(to_table(part, tasks))
         counts = header.model_dump(include={"format", "answers", "malformed", "grids"})
         seal(unfinished, METADATA_FILE, {**counts, "metadata": header.plain_metadata()})
 
@@ -118,14 +108,14 @@ def read_predictions(folder: str | Path) -> Predictions:
     """
     folder = Path(folder)
     header = _unseal(folder)
-    grids = _read_grids(folder / GRIDS_FILE, header.grids)
-    tasks, rows = _read_rows(folder / ANSWERS_FILE, grids, PredictionRows, header.answers)
+    grids = read_grids(folder / GRIDS_FILE, header.grids)
+    tasks, rows = read_rows(folder / ANSWERS_FILE, grids, PredictionRows, header.answers)
     recursions = {}
     scores = None
     if RECURSION_FILE in header.files:
-        recursions = _read_recursions(folder / RECURSION_FILE)
+        recursions = read_recursions(folder / RECURSION_FILE)
     if SCORES_FILE in header.files:
-        score_tasks, scores = _read_rows(folder / SCORES_FILE, grids, ScoreRows)
+        score_tasks, scores = read_rows(folder / SCORES_FILE, grids, ScoreRows)
         # Each Parquet file has its own dictionary of tasks, so the task indices of the two must be aligned.
         tasks, (rows, scores) = _align_tasks([(tasks, rows), (score_tasks, scores)])
     return Predictions(header.plain_metadata(), tasks, rows, grids, recursions, scores)
@@ -137,7 +127,7 @@ def read_predictions(folder: str | Path) -> Predictions:
 
 def write_shard(folder: Path, number: int, part: Shard, tasks: Sequence[str]) -> None:
     """Write one shard atomically: if the process is killed, `find_shards` reports the whole shard or none of it."""
-    tables = {"grids": grid_table.to_columns(part.grids), _name_of(type(part.rows)): _to_table(part, tasks)}
+    tables = {"grids": grid_table.to_columns(part.grids), _name_of(type(part.rows)): to_table(part, tasks)}
     if part.recursions:
         tables = {"recursion": recursion_table(part.recursions, tasks)} | tables
     for name, table in tables.items():
@@ -156,14 +146,14 @@ def read_shard(
     folder: Path, number: int, tasks: Sequence[str], kind: type[PredictionRows] | type[ScoreRows] = PredictionRows
 ) -> Shard:
     """Read a shard that `write_shard` wrote with the same `tasks`."""
-    grids = _read_grids(_shard_file(folder, number, "grids"))
+    grids = read_grids(_shard_file(folder, number, "grids"))
     rows_file = _shard_file(folder, number, _name_of(kind))
-    shard_tasks, rows = _read_rows(rows_file, grids, kind)
+    shard_tasks, rows = read_rows(rows_file, grids, kind)
     if strangers := set(shard_tasks) - set(tasks):
         refuse(rows_file, f"task: {min(strangers)!a:.100} is not predicted here", FIX)
     _, (rows,) = _align_tasks([(shard_tasks, rows)], tuple(tasks))
     recursion_file = _shard_file(folder, number, "recursion")
-    recursions = _read_recursions(recursion_file) if recursion_file.exists() else {}
+    recursions = read_recursions(recursion_file) if recursion_file.exists() else {}
     places = {task: place for place, task in enumerate(tasks)}
     return Shard(rows, grids, {(places[task], test): recursion for (task, test), recursion in recursions.items()})
 
@@ -191,7 +181,7 @@ def _write_tables(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) ->
     written_ids = set[int]()
     recursions = []
     answers_writer = pq.ParquetWriter(
-        folder / ANSWERS_FILE, _schema(_PREDICTION_TYPES), compression="zstd", **PARQUET_OPTIONS
+        folder / ANSWERS_FILE, rows_schema(_PREDICTION_TYPES), compression="zstd", **PARQUET_OPTIONS
     )
     grids_writer = pq.ParquetWriter(folder / GRIDS_FILE, grid_table.SCHEMA, compression="zstd", **PARQUET_OPTIONS)
     with answers_writer, grids_writer:
@@ -199,7 +189,7 @@ def _write_tables(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) ->
             ids = part.grids.ids.tolist()
             new_numbers = np.flatnonzero([grid_id not in written_ids for grid_id in ids])
             written_ids.update(ids)
-            answers_writer.write_table(_to_table(part, tasks))
+            answers_writer.write_table(to_table(part, tasks))
             grids_writer.write_table(grid_table.to_columns(part.grids.take(new_numbers)))
             if part.recursions:
                 recursions.append(recursion_table(part.recursions, tasks))
@@ -208,66 +198,6 @@ def _write_tables(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) ->
     if recursions:
         pq.write_table(pa.concat_tables(recursions), folder / RECURSION_FILE, compression="zstd")
     return counts | {"grids": len(written_ids)}
-
-
-def _read_grids(file: Path, count: int | None = None) -> Grids:
-    """Read and check a table of grids; `count` is the number that another file states."""
-    table = read_table(file, grid_table.SCHEMA, FIX, count)
-    check_grids(file, table)
-    grids = grid_table.from_columns(table)
-    check_contents(file, grids)
-    return grids
-
-
-def _read_rows(file: Path, grids: Grids, kind: Any, count: int | None = None) -> tuple[tuple[str, ...], Any]:
-    """Read and check a table of rows; see `_from_table`."""
-    schema = _schema(_PREDICTION_TYPES if kind is PredictionRows else _SCORE_TYPES)
-    table = read_table(file, schema, FIX, count, nullable=True)
-    check_rows(file, table)
-    return _from_table(file, table, grids, kind)
-
-
-def _read_recursions(file: Path) -> dict[tuple[str, int], Recursion]:
-    """Read and check a table of recursion traces."""
-    table = read_table(file, RECURSIONS, FIX)
-    check_recursions(file, table)
-    return read_recursion_table(table)
-
-
-def _to_table(part: Shard, tasks: Sequence[str]) -> pa.Table:
-    """Return the rows of a shard as a table with task IDs and grid IDs."""
-    rows = part.rows
-    schema = _schema(_PREDICTION_TYPES if isinstance(part.rows, PredictionRows) else _SCORE_TYPES)
-    arrays = {name: pa.array(column) for name, column in vars(rows).items()}
-    arrays["task"] = pa.DictionaryArray.from_arrays(pa.array(rows.task), pa.array(tasks, pa.string()))
-    arrays["grid"] = pa.array(np.append(part.grids.ids, np.uint64(0))[rows.grid], mask=rows.grid == NO_GRID)
-    return pa.table([arrays[name] for name in schema.names], schema=schema)
-
-
-def _from_table(file: Path, table: pa.Table, grids: Grids, kind: Any) -> tuple[tuple[str, ...], Any]:
-    """Return the IDs of the tasks in a table, and its rows as a `kind`, whose `task` is an index into these IDs."""
-    table = table.unify_dictionaries().combine_chunks()
-    column = table.column("task").chunk(0) if table.num_rows else None
-    tasks = () if column is None else tuple(column.dictionary.to_pylist())
-    columns: dict[str, Any] = {name: table.column(name) for name in table.column_names if name not in ("task", "grid")}
-    columns = {name: values.to_numpy().copy() for name, values in columns.items()}
-    columns["task"] = np.zeros(0, np.int32) if column is None else column.indices.to_numpy().copy()
-    columns["grid"] = _numbers_of(file, table.column("grid"), grids)
-    return tasks, kind(**columns)
-
-
-def _numbers_of(file: Path, ids: pa.ChunkedArray, grids: Grids) -> NDArray[np.int32]:
-    """Return the grid numbers of the grid IDs in a file; NO_GRID for null."""
-    order = np.argsort(grids.ids)
-    queries = ids.fill_null(0).to_numpy()
-    places = np.searchsorted(grids.ids[order], queries)
-    # searchsorted returns len(ids) for an ID larger than all others, so one entry is appended to each array.
-    numbers = np.append(order, 0)[places].astype(np.int32)
-    missing = np.append(grids.ids, np.uint64(0))[numbers] != queries
-    valid = ~ids.is_null().to_numpy()
-    if (missing & valid).any():
-        refuse(file, "grid: an ID is not in the table of grids", FIX)
-    return np.where(valid, numbers, np.int32(NO_GRID)).astype(np.int32)
 
 
 def read_shards(folder: Path, tasks: Sequence[str], metadata: dict[str, Any]) -> Predictions | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from augment.errors import UserError
 from augment.sources.fast_json import escape
-from augment.storage import decode_text, read_regular_file
+from augment.text_files import decode_text, read_regular_file
 
 
 class SubmissionError(UserError):

@@ -7,7 +7,6 @@ are passed over. Links to folders are followed, each folder and each file once.
 import gzip
 import io
 import os
-import stat
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 from augment.errors import UserError
+from augment.text_files import find_kind
 
 MAX_UNPACKED = 2**28
 """Bytes that a gzip file or a member of a zip archive may unpack to: 256 MiB. The largest public file has 6 MB."""
@@ -30,13 +30,6 @@ METADATA = "metadata.json"
 """RE-ARC's statistics file, which is not a task; it is stored next to the folder of tasks."""
 LINES = (".jsonl", ".ndjson")
 """Endings of files with one JSON value a line, perhaps followed by .gz."""
-_KINDS = {
-    stat.S_ISDIR: "a folder",
-    stat.S_ISFIFO: "a FIFO",
-    stat.S_ISSOCK: "a socket",
-    stat.S_ISCHR: "a device",
-    stat.S_ISBLK: "a device",
-}
 
 
 class SourceError(UserError):
@@ -49,9 +42,7 @@ def require_regular(file: Path) -> None:
     Raises:
         OSError: if it does not exist, or its folder cannot be read.
     """
-    mode = file.stat().st_mode
-    if not stat.S_ISREG(mode):
-        kind = next((name for is_kind, name in _KINDS.items() if is_kind(mode)), "no regular file")
+    if kind := find_kind(file):
         raise SourceError(f"{file} is {kind}, and a file is needed", "copy the content to a file and give that file")
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from augment import SeenTasks
-from augment.storage import read_json
+from augment.text_files import read_json
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from pipeline.runtime.provenance import versions
 from pipeline.runtime.run_folder import read_metrics

@@ -15,9 +15,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -29,30 +28,13 @@ from augment.errors import UserError
 from augment.storage import sync
 from pipeline.checkpoints.checkpoint import ABOUT, encode_labels, load_tensors, seal_checkpoint, unseal_checkpoint
 from pipeline.checkpoints.tensor_files import save_tensors
+from pipeline.checkpoints.training_state import TrainingState
 from pipeline.runtime.exit_codes import FULL, CheckpointError, DiskFullError
 
 MARGIN = 1.05
 """Free disk space that is required before writing, in bytes per byte of the checkpoint."""
 WRITER = "checkpoint writer"
 """The name of the writing thread."""
-
-
-@dataclass(frozen=True)
-class TrainingState:
-    """Everything that training needs to resume.
-
-    Attributes:
-        step: optimizer steps taken.
-        tensors: the tensors that are equal in all processes, by file and name.
-        slots: batch slots. When saving, those of this process only (one element); when loading, one element for each
-            process that saved, in order.
-        plain: JSON values.
-    """
-
-    step: int
-    tensors: dict[str, dict[str, Tensor]]
-    slots: list[dict[str, Tensor]]
-    plain: dict[str, Any]
 
 
 class CheckpointManager:
@@ -253,23 +235,6 @@ class CheckpointManager:
         else:
             unfinished.rename(place)
             sync(place.parent)
-
-
-@contextmanager
-def state_errors(folder: Path, step: int) -> Iterator[None]:
-    """Turn errors of taking over a training state into a CheckpointError.
-
-    The files are those that were written, as they have their checksums. So another version wrote them, or they were
-    altered and sealed again.
-    """
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"{folder}: the training state of step {step} does not fit this run ({type(error).__name__}: {reason})",
-            "remove this step's folder to resume from an earlier one, or name another --run-dir",
-        ) from error
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from augment.augmentation import parse_puzzle_keys, puzzle_keys
 from augment.errors import UserError
-from augment.storage import read_json
 from augment.task import KEY_SEPARATOR
+from augment.text_files import read_json
 from pipeline.checkpoints.published_file import refuse_stand_in
 
 BLANK = "<blank>"

@@ -8,7 +8,8 @@ import typer
 
 from augment import MAX_PAIRS, Duplicates, FixedColours, OnLeak, Selection
 from augment.puzzle_set_files import SUMMARY_FILE
-from augment.storage import read_json, refuse_existing, refuse_other_folder
+from augment.storage import refuse_existing, refuse_other_folder
+from augment.text_files import read_json
 from pipeline.cli.app import (
     Limit,
     MaxSide,
@@ -25,6 +26,7 @@ from pipeline.data.build import gather, log_left_out, make_puzzle_set, open_old_
 from pipeline.data.summary import describe, describe_exceptions, describe_widths
 from pipeline.runtime.console import Console
 from pipeline.runtime.folder_lock import locked_output
+from pipeline.runtime.machine import fit_workers
 from solver.data.puzzle_ids import Ids
 
 Out = Annotated[Path, typer.Option(help="The new folder")]
@@ -91,7 +93,8 @@ def build_command(
     old = open_old_set(extends, **fixed, ids=ids, fixed_colours=fixed_colours)
     settings = PuzzleSettings(
         augmentations=1000 if augmentations is None else augmentations,
-        pairs=pairs or MAX_PAIRS, on_leak=on_leak, duplicates=duplicates, workers=workers,
+        pairs=pairs or MAX_PAIRS, on_leak=on_leak, duplicates=duplicates,
+        workers=fit_workers(workers, "--workers", console),
         ids=ids or "augmentation", fixed_colours=fixed_colours or "outputs",
     )  # fmt: skip
     with locked_output(out, console.log):

@@ -5,6 +5,7 @@ can act on end in a message and a code of `pipeline.runtime.exit_codes`. There i
 anywhere on the line.
 """
 
+import signal
 import sys
 
 from typer.models import CommandInfo
@@ -15,6 +16,7 @@ from pipeline.cli.old_names import with_new_names
 from pipeline.runtime.console import Console
 from pipeline.runtime.exit_codes import ExitCode, exit_code
 from pipeline.runtime.output import lost_output, protect_output
+from pipeline.runtime.stop_signals import bounded_end, end_children, exit_on_sigterm
 from pipeline.runtime.system_errors import explain
 
 COMMANDS = (solve, build, stages, scoring, backbones, experiments, kaggle)
@@ -36,6 +38,16 @@ def _place(command: CommandInfo) -> int:
 app.registered_commands.sort(key=_place)
 
 
+def _run(words: list[str]) -> None:
+    """Run a command; after SIGTERM or SIGINT no process that it started is left, and the exit code is 128 + N."""
+    try:
+        app(words)
+    except SystemExit as ended:
+        if ended.code in (128 + signal.SIGTERM, 128 + signal.SIGINT):
+            end_children(grace=1.0)
+        raise
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; an error that a user can act on ends in one message and its exit code."""
     protect_output()
@@ -43,7 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in words
     words = with_new_names([word for word in words if word != "--debug"])
     try:
-        app(words)
+        with exit_on_sigterm(), bounded_end():
+            _run(words)
     except (ValueError, OSError) as error:
         if debug:
             raise

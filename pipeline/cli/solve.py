@@ -102,10 +102,14 @@ def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> No
     # These import torch, which takes seconds, so the command line is checked before.
     from pipeline.data.build import load_sources
     from pipeline.runtime.distributed import leave_process_group
+    from pipeline.runtime.machine import check_processes
     from pipeline.solve import solve
     from pipeline.training.setup import check_start
+    from pipeline.training.size_limits import check_sizes
     from submissions.rankers import find_ranker
 
+    check_sizes(config)
+    check_processes(processes or 1)
     number = processes or count_gpus() or _models_at_once(config.ensemble)
     if number > 1 and not os.environ.get("WORLD_SIZE"):
         # Refuse bad input here, once, and not in every launched process.

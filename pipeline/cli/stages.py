@@ -51,6 +51,7 @@ def train_command(
     """Train a model on a puzzle set."""
     from pipeline.runtime.distributed import leave_process_group
     from pipeline.training.setup import check_start
+    from pipeline.training.size_limits import check_training
     from pipeline.training.train import train
 
     puzzle_set = open_puzzle_set(puzzles)
@@ -65,6 +66,7 @@ def train_command(
         update={"source": str(puzzles), "selection": SelectionSettings(), "puzzles": puzzle_settings}
     )
     config = configure(chosen, {}, assignments, checkpoint, budget)
+    check_training(config, puzzle_set)
     check_start(config, run)
     folder = RunFolder(run, config, first=is_first())
     if config.ensemble > 1:
@@ -100,7 +102,9 @@ def predict_command(
     from pipeline.prediction.predict import are_made, identify, predict
     from pipeline.prediction.rescore import rescore
     from pipeline.runtime.distributed import join_process_group, leave_process_group
+    from pipeline.training.size_limits import check_checkpoint
 
+    check_checkpoint(checkpoint)
     loaded = load_checkpoint(checkpoint)
     puzzle_set = open_puzzle_set(puzzles)
     options = {"record": record, "trajectories": trajectories, "noise": noise, "rescore": candidates}

@@ -20,12 +20,14 @@ from pipeline.config.sections import (
     TrainSettings,
     UnattendedSettings,
 )
-from pipeline.config.setting_names import describe_errors, flatten, nearest_names
+from pipeline.config.setting_names import LONGEST_VALUE, describe_errors, flatten, nearest_names
 from pipeline.time_budget import parse_duration
 from solver.data.tokens import VOCABULARY
 from solver.model.config import ModelConfig
 from submissions.rankers import find_ranker
 
+LONGEST_BUDGET = 10 * 365 * 86400.0
+"""Seconds; longer times do not fit into the clocks of some systems."""
 OLD_IDS = {"puzzle": "augmentation", "task": "shared"}
 """Values of puzzles.ids in configs older than puzzles.fixed_colours, with the names that replace them."""
 
@@ -52,10 +54,10 @@ class RunConfig(Settings):
     train_sources: tuple[str, ...] = ()
     checkpoint: str | None = None
     """start from this checkpoint's weights and puzzle embeddings instead of from scratch"""
-    budget: Annotated[float, BeforeValidator(parse_duration), Field(gt=0)] | None = None
+    budget: Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=LONGEST_BUDGET)] | None = None
     """wall-clock seconds for the whole command, or a duration such as "10m"; training stops early enough to predict"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    ensemble: Annotated[int, Field(ge=1)] = 1
+    ensemble: Annotated[int, Field(ge=1, le=1000)] = 1
     """number of models, trained one after the other with different seeds; their predictions are pooled"""
     puzzles: PuzzleSettings = PuzzleSettings()
     model: ModelConfig = ModelConfig()
@@ -170,6 +172,7 @@ def override(config: RunConfig, assignments: dict[str, Any]) -> RunConfig:
     for name, value in assignments.items():
         *path, last = name.split(".")
         if name not in known:
+            name = name[:LONGEST_VALUE]  # the search for similar names takes long for a long one
             raise ConfigError(f"{name}: no such setting", f"similar names are {', '.join(nearest_names(name, known))}")
         group = values
         for part in path:
@@ -243,6 +246,6 @@ def parse_assignments(texts: list[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {text}: is not NAME=VALUE", "write for example --set train.lr=3e-4")
         try:
             assignments[name.strip()] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # also a number of too many digits, and lists nested too deeply
             assignments[name.strip()] = value
     return assignments

@@ -5,7 +5,7 @@ different sections against each other. An invalid value raises pydantic's Valida
 """
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -14,17 +14,32 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
 from augment import MAX_PAIRS, Draws, Duplicates, FixedColours, OnLeak, Selection
+from augment.augmentation import AUGMENTATIONS
 from augment.errors import UserError
 from augment.logic_puzzles.symmetry import Symmetries, SymmetryName
 from pipeline.time_budget import parse_duration
 from solver.data.choices import Visits
 from solver.data.puzzle_ids import Ids, needed_draws
-from solver.model.config import EVIDENCE, Curriculum, EvidenceConfig, IdOptimizerName, LossName, OptimizerName, Schedule
+from solver.model.config import (
+    EVIDENCE,
+    MOST_SUPERVISION_STEPS,
+    Curriculum,
+    EvidenceConfig,
+    IdOptimizerName,
+    LossName,
+    OptimizerName,
+    Schedule,
+)
 from submissions.rankers import find_ranker
+
+LARGEST = 2**63 - 1
+LONGEST_TEXT = 4096
+"""Characters of the longest path on Linux."""
 
 
 def _check_ranker_name(name: str) -> str:
@@ -66,11 +81,22 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_huge(cls, value: Any) -> Any:
+        """Refuse numbers that do not fit in 64 bits, which arithmetic cannot take, and texts longer than any path."""
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(part, int) and not -LARGEST <= part <= LARGEST:
+                raise UserError("the number has more than 64 bits", "lower it")
+            if isinstance(part, str) and len(part) > LONGEST_TEXT:
+                raise UserError(f"the text has {len(part):,} characters", f"give at most {LONGEST_TEXT:,}")
+        return value
+
 
 class PuzzleSettings(Settings):
     """How puzzles are made from tasks, and which of them share a puzzle embedding."""
 
-    augmentations: Annotated[int, Field(ge=0)] = 1000
+    augmentations: Annotated[int, Field(ge=0, lt=AUGMENTATIONS)] = 1000
     """augmented puzzles per task, in addition to the original"""
     pairs: Annotated[int, Field(ge=1)] = MAX_PAIRS
     """maximum number of training pairs per task, for tasks with many pairs (RE-ARC); they are drawn by the seed"""
@@ -201,7 +227,7 @@ class PredictSettings(Settings):
     batch_size: Annotated[int, Field(ge=1)] | None = None
     """maximum number of cells computed at once, in full boards; null for as many as fit into memory on CUDA, and few
     on CPU"""
-    steps: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=MOST_SUPERVISION_STEPS)] | None = None
     """supervision steps, all of them made regardless of halting; null for as many as in training"""
     record: Literal["last", "all"] = "last"
     """supervision steps whose predictions are kept"""

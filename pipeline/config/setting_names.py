@@ -5,6 +5,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+LONGEST_VALUE = 200
+"""Characters of a value or name in a message."""
+MOST_ERRORS = 12
+"""Errors listed in a message."""
+
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return every setting of a nested config by its dotted name, which is the name that `--set` takes."""
@@ -46,13 +51,23 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def _shorten(value: Any) -> str:
+    """Return a value as text of at most `LONGEST_VALUE` characters; huge numbers have no decimal text in Python."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return "a value that is too large to show"
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+
+
 def describe_errors(error: ValidationError) -> str:
     """Return a pydantic error as text with one line per field: its name, what is allowed, and the value given."""
     lines = []
     for problem in error.errors():
         # Pydantic adds parts such as "function-after[...]" to the location; a user does not know them.
         name = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
-        value = "" if problem["type"] == "value_error" else f" (given: {problem['input']!r})"
+        value = "" if problem["type"] == "value_error" else f" (given: {_shorten(problem['input'])})"
         message = f"{problem['msg'].removeprefix('Value error, ')}{value}"
         lines.append(f"{name}: {message}" if name else message)
-    return "\n".join(lines)
+    more = len(lines) - MOST_ERRORS
+    return "\n".join([*lines[:MOST_ERRORS], *([f"and {more:,} more"] if more > 0 else [])])

@@ -20,13 +20,18 @@ from augment import (
     open_puzzle_set,
     write_puzzle_set,
 )
+from augment.distinct import count_distinct
 from augment.sources.load import find_source_label
 from augment.sources.reading import describe_left_out
 from pipeline.config.run_config import ConfigError, PuzzleSettings, RunConfig
 from pipeline.data.summary import describe, describe_exceptions
 from pipeline.runtime.console import Console
 from pipeline.runtime.launcher import POLL_INTERVAL, is_first
+from pipeline.runtime.machine import check_memory, fit_workers, main_memory
 from pipeline.runtime.run_folder import RunFolder
+
+ROW_BYTES = 4
+"""Bytes of an augmentation's number (uint32)."""
 
 
 def gather(scored: list[str], selection: Selection, train: list[str]) -> list[SourcedTasks]:
@@ -98,6 +103,7 @@ def make_puzzle_set(
         board_side: the side of the board, in cells.
         extends: an existing set to add the sources to, with the settings it was built with.
     """
+    _check_rows(sources, settings)
     on_leak = settings.on_leak
     duplicates = settings.duplicates
     sources = within(sources, settings.max_side)
@@ -114,6 +120,18 @@ def make_puzzle_set(
         duplicates=duplicates,
         draws=settings.draws,
     )
+
+
+def _check_rows(sources: list[SourcedTasks], settings: PuzzleSettings) -> None:
+    """Raise a UserError if main memory cannot hold the puzzles' numbers; one that is drawn takes `ROW_BYTES`."""
+    tasks = [task for source in sources for task in source.tasks]
+    memory = main_memory()
+    rows = len(tasks) * (1 + settings.augmentations)
+    if ROW_BYTES * rows > memory and settings.draws == "distinct":
+        # A task may have fewer distinct puzzles than that. They are counted only here, because it takes time.
+        counts = (count_distinct(task.demonstrations + task.tests) for task in tasks)
+        rows = sum(min(count, 1 + settings.augmentations) for count in counts)
+    check_memory(ROW_BYTES * rows, memory, f"augmentations={settings.augmentations}", f"{len(tasks)} tasks' puzzles")
 
 
 def open_old_set(folder: Path | None, **options: int | str | None) -> PuzzleSet | None:
@@ -157,7 +175,9 @@ def build(config: RunConfig, sources: list[SourcedTasks], run: RunFolder) -> Puz
     """
     log_left_out(sources, run)
     if is_first() and not run.puzzles.exists():
-        built = make_puzzle_set(sources, config.puzzles, config.seed, config.model.board_side)
+        workers = fit_workers(config.puzzles.workers, "puzzles.workers", run)
+        settings = config.puzzles.model_copy(update={"workers": workers})
+        built = make_puzzle_set(sources, settings, config.seed, config.model.board_side)
         write_puzzle_set(built, run.puzzles)
     # The folder is written atomically, so it is complete once it exists.
     while not run.puzzles.exists():

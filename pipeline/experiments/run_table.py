@@ -23,7 +23,9 @@ from pipeline.experiments.verdicts import Results
 from pipeline.experiments.worker_pool import run_all_trials
 from pipeline.runtime.console import Console
 from pipeline.runtime.folder_lock import locked_folder
+from pipeline.runtime.machine import fit_workers
 from pipeline.time_budget import format_duration
+from pipeline.training.size_limits import check_training
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,14 @@ def run_table(order: TableRequest, console: Console) -> bool:
     table = find_table(order.name)
     rows = choose_rows(table, order.rows)
     trials = list(make_trials(table, rows, range(order.seeds), order))
+    for trial in trials:
+        check_training(trial.config)
     with locked_folder(order.out, console.log):
         return _run_trials(order, table, rows, trials, console)
 
 
 def _run_trials(order: TableRequest, table: Table, rows: list[Row], trials: list[Trial], console: Console) -> bool:
+    jobs = fit_workers(order.jobs, "--jobs", console)
     pending = [trial for trial in trials if trial.result is None]
     results = {(trial.name, trial.seed): result for trial in _started_trials(table, order) if (result := trial.found)}
     finished = len(trials) - len(pending)
@@ -72,7 +77,7 @@ def _run_trials(order: TableRequest, table: Table, rows: list[Row], trials: list
         f"{order.name} at {order.scale} scale: {len(pending)} trainings to do, {finished} done; results in {order.out}"
     )
     start = time.monotonic()
-    for count, (trial, result) in enumerate(run_all_trials(pending, order.jobs), 1):
+    for count, (trial, result) in enumerate(run_all_trials(pending, jobs), 1):
         results[trial.name, trial.seed] = result
         remaining = (time.monotonic() - start) / count * (len(pending) - count)
         console.log(

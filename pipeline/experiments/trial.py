@@ -20,7 +20,8 @@ from augment import PuzzleSet, SourcedTasks, Task
 from augment.errors import UserError
 from augment.logic_puzzles.nqueens import complete
 from augment.logic_puzzles.recognition import describe_logic_puzzles, is_queens
-from augment.storage import read_json, write_json
+from augment.storage import write_json
+from augment.text_files import read_json
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.config.run_config import PredictSettings, RunConfig
 from pipeline.data.build import build, load_sources

@@ -17,7 +17,7 @@ import torch
 from augment.errors import UserError
 from pipeline.experiments.trial import Trial, run_trial
 from pipeline.runtime.output import protect_output
-from pipeline.runtime.stop_signals import when_gone
+from pipeline.runtime.stop_signals import SECONDS_TO_END, bounded_end, end_children, when_gone
 
 
 def run_all_trials(trials: Sequence[Trial], jobs: int) -> Iterator[tuple[Trial, dict[str, Any]]]:
@@ -40,6 +40,11 @@ def run_all_trials(trials: Sequence[Trial], jobs: int) -> Iterator[tuple[Trial, 
         futures = {pool.submit(_try_in_worker, trial): trial for trial in trials}
         for future in as_completed(futures):
             yield futures[future], future.result()
+    except (SystemExit, KeyboardInterrupt, GeneratorExit):
+        # The workers save a checkpoint; those that still make a step end by themselves within this time.
+        with bounded_end(None):
+            end_children(SECONDS_TO_END + 0.5)
+        raise
     except BrokenProcessPool:
         raise UserError(
             "a worker process was killed, possibly because memory ran out",

@@ -22,7 +22,8 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-from augment.storage import new_folder, read_json, refuse_existing, refuse_other_folder, write_file, write_json
+from augment.storage import new_folder, refuse_existing, refuse_other_folder, write_file, write_json
+from augment.text_files import read_json
 from pipeline.config.run_config import ConfigError
 from pipeline.runtime.console import Console
 from pipeline.runtime.folder_lock import locked_output

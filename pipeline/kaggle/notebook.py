@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from augment.sources.lenient import load_readable_tasks
-from augment.storage import read_json
+from augment.text_files import read_json
 from pipeline.kaggle.bundle import PACKAGE
 from pipeline.kaggle.child_process import OUTPUT
 from pipeline.runtime.launcher import count_gpus

@@ -27,6 +27,7 @@ from pipeline.prediction.shards import Shards, shards_folder
 from pipeline.prediction.workload import Queries, Workload, make_questions
 from pipeline.runtime.console import Console
 from pipeline.runtime.distributed import LaunchedProcesses, join_process_group
+from pipeline.training.size_limits import check_prediction
 from submissions.prediction_files import join_shards, read_predictions
 from submissions.predictions import NO_GRID, PredictionRows, Predictions
 
@@ -124,6 +125,7 @@ def make_predictor(
             "noise on carried latents has no effect",
             "set it to 0, and predict.trajectories to 1",
         )
+    check_prediction(config.model_copy(update={"predict": settings}), puzzle_set)
     model, table = load_model(trained, puzzle_set)
     description = prepare_model(model, table, config.train, processes.device, run)
     run.log(f"predicting in {description}, processes: {processes.count}")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 from pipeline.runtime.exit_codes import NoDeviceError
-from pipeline.runtime.stop_signals import StopSignals
+from pipeline.runtime.stop_signals import SECONDS_TO_END, StopSignals, end_children
 
 LAUNCH_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 """Environment variables that torchrun and accelerate set in each process; some images set them for one process."""
@@ -77,6 +77,10 @@ def run_launched(words: Sequence[str], processes: int) -> int:
             time.sleep(POLL_INTERVAL)
         if stop.received:
             launcher.send_signal(stop.received)
+            try:
+                launcher.wait(SECONDS_TO_END + 1)
+            except subprocess.TimeoutExpired:
+                end_children()
         code = launcher.wait()
     return 128 + stop.received if stop.received and code else code
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from augment.errors import UserError
 from augment.leftovers import UNFINISHED
-from augment.storage import check_writable, read_json, require_utf_8, write_file, write_json
+from augment.storage import check_writable, write_file, write_json
+from augment.text_files import read_json, require_utf_8
 from pipeline.config.run_config import ConfigError, PredictSettings, RunConfig, build_config
 from pipeline.config.setting_names import differences
 from pipeline.runtime.console import Console

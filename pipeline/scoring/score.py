@@ -13,8 +13,9 @@ from typing import Any
 from augment import Selection, Task, load_tasks
 from augment.errors import UserError
 from augment.sources.load import find_source_label
-from augment.storage import read_json, write_json
+from augment.storage import write_json
 from augment.task import select_tasks
+from augment.text_files import read_json
 from pipeline.config.run_config import build_config
 from pipeline.runtime.console import Console
 from pipeline.scoring.results import RankerScores, Result, ScoreComparison

@@ -8,7 +8,8 @@ from rich.table import Table
 from augment import Selection, Task, load_tasks
 from augment.errors import UserError
 from augment.sources.load import find_source_label
-from augment.storage import read_json, refuse_existing, write_json, write_new_file
+from augment.storage import refuse_existing, write_json, write_new_file
+from augment.text_files import read_json
 from pipeline.config.run_config import RunConfig
 from pipeline.runtime.console import Console
 from pipeline.runtime.run_folder import RunFolder, read_metrics

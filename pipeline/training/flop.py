@@ -67,9 +67,18 @@ def applications(config: ModelConfig) -> tuple[int, int]:
 
     An equation that is iterated to a fixed point counts with the maximum number of iterations, and one with gradient.
     """
+    # All cycles but the last are equal, so two tell the rest: the number of cycles may be a thousand million.
+    last = _applications(config, 1)
+    two = _applications(config, 2)
+    total, with_gradient = (end + (config.h_cycles - 1) * (both - end) for end, both in zip(last, two, strict=True))
+    return total, with_gradient
+
+
+def _applications(config: ModelConfig, h_cycles: int) -> tuple[int, int]:
+    """Return `applications` for another number of h_cycles, by counting."""
     total = 0
     with_gradient = 0
-    for run in config.recursion.schedule(config.h_cycles, config.l_cycles):
+    for run in config.recursion.schedule(h_cycles, config.l_cycles):
         iterations = config.equilibrium.iterations if run.update.settles else 0
         layers = run.times * config.layers_of(run.update.network)
         total += layers * (1 + iterations)

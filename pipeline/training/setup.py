@@ -15,6 +15,7 @@ from pipeline.checkpoints.manager import list_checkpoints
 from pipeline.config.run_config import RunConfig, TrainSettings, build_config
 from pipeline.runtime.console import Console
 from pipeline.runtime.run_folder import RunFolder, has_checkpoint, read_start_digest
+from pipeline.training.size_limits import check_checkpoint
 from solver.model.model import RecursiveModel
 from solver.training.learner import Learner
 from solver.training.learner_config import LearnerConfig
@@ -97,6 +98,7 @@ def check_start(config: RunConfig, run: Path) -> CheckpointHeader | None:
     start = Path(config.checkpoint)
     if not start.exists() and has_checkpoint(run):
         return None
+    check_checkpoint(start)
     header = read_checkpoint_header(start)
     digest = read_start_digest(run)
     if digest not in (None, header.digest):

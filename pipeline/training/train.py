@@ -7,8 +7,9 @@ from pipeline.runtime.distributed import LaunchedProcesses, start_accelerator
 from pipeline.runtime.exit_codes import CheckpointError
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_folder import RunFolder
-from pipeline.runtime.stop_signals import StopSignals
+from pipeline.runtime.stop_signals import SECONDS_TO_END, StopSignals
 from pipeline.time_budget import Budget
+from pipeline.training.size_limits import check_training
 from pipeline.training.trainer import NO_WINDOW, Trainer, TrainingWindow
 
 
@@ -37,16 +38,19 @@ def train(
 
     Raises:
         UserError: if training cannot continue; it names the reason, the fix and the last checkpoint.
-        SystemExit: after SIGTERM or SIGINT, when a checkpoint has been written.
+        SystemExit: after SIGTERM or SIGINT, when a checkpoint has been written. If a step takes longer than
+            `SECONDS_TO_END`, the process ends with the same code, and the last checkpoint stands.
     """
     accelerator = start_accelerator(config.train.trackers, run.path)
     trained = _load_trained(config, run)
     if LaunchedProcesses(accelerator).any(trained is not None):
         run.log(f"training was already done: {run.final_checkpoint}")
         return trained or load_checkpoint(run.final_checkpoint)
+    check_training(config, puzzle_set)
     trainer = Trainer(config, puzzle_set, run, accelerator, window)
     steps = config.train.steps
-    with Progress(run, "train", steps, trainer.learner.steps) as progress, StopSignals().watched() as stop:
+    signals = StopSignals().watched(SECONDS_TO_END)
+    with Progress(run, "train", steps, trainer.learner.steps) as progress, signals as stop:
         try:
             while trainer.goes_on(stop, left := budget.left(reserve)):
                 trainer.step(progress, left)

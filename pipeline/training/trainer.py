@@ -17,7 +17,8 @@ from accelerate import Accelerator
 from augment import PuzzleSet
 from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
-from pipeline.checkpoints.manager import CheckpointManager, TrainingState, state_errors
+from pipeline.checkpoints.manager import CheckpointManager
+from pipeline.checkpoints.training_state import TrainingState, state_errors
 from pipeline.config.run_config import RunConfig, TrainSettings
 from pipeline.runtime.distributed import LaunchedProcesses
 from pipeline.runtime.progress import Progress

@@ -24,6 +24,12 @@ Adjoint = Literal["implicit", "neumann"]
 PosteriorUse = Literal["charged", "all"]
 
 
+LARGEST = 2**31 - 1
+"""The largest size of a model, as torch's kernels take 32-bit sizes."""
+MOST_SUPERVISION_STEPS = 2**16 - 1
+"""Predictions have the number of the supervision step in 16 bits."""
+
+
 def _require(condition: bool, field: str, value: object, rule: str) -> None:
     _check(condition, f"model.{field}", value, rule)
 
@@ -180,6 +186,8 @@ class ModelConfig:
         settles = self.recursion.settles and self.dropout > 0
         _require(not settles, "dropout", self.dropout, 'must be 0 with "* fixed_point", which would not converge')
         _require(self.exploration <= 1, "exploration", self.exploration, "must be between 0 and 1")
+        steps_fit = self.max_steps <= MOST_SUPERVISION_STEPS
+        _require(steps_fit, "max_steps", self.max_steps, f"must be at most {MOST_SUPERVISION_STEPS}")
         _require(self.board_side <= 255, "board_side", self.board_side, "must be at most 255")
         fits = self.hidden % (2 * self.heads) == 0
         _require(fits, "hidden", self.hidden, f"must be a multiple of 2 x heads = {2 * self.heads}")
@@ -209,7 +217,8 @@ class ModelConfig:
 
     def _check_number(self, name: str, value: object) -> None:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            _require(math.isfinite(value), name, value, "must be a finite number")
+            # Comparisons are exact for numbers of any size, and math.isfinite() raises OverflowError.
+            _require(abs(value) <= LARGEST, name, value, f"must be a finite number, at most {LARGEST:,}")
             zero_allowed = value == 0 and (name in ("exploration", "dropout") or (name == "id_slots" and self.symbols))
             _require(value > 0 or zero_allowed, name, value, "must be positive")
 

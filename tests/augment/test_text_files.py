@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from augment.errors import UserError
-from augment.storage import decode_text, read_json, write_file
+from augment.storage import write_file
+from augment.text_files import decode_text, read_json
 
 TEXT = '{"größe": [1, 2]}'
 

@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 
 from augment import load_tasks
 from augment.sources.load import CHALLENGES
-from augment.storage import read_json
+from augment.text_files import read_json
 from pipeline.cli.main import main
 from pipeline.kaggle import notebook
 from submissions.submission_file import check_grids, read_submission, validate_submission

@@ -9,7 +9,8 @@ from random import Random
 import pytest
 
 from augment.errors import DamagedError, UserError
-from augment.puzzle_set import PUZZLES_FILE, SUMMARY_FILE
+from augment.puzzle_set_checks import PUZZLES_FILE, PuzzleSetHeader
+from augment.puzzle_set_files import SUMMARY_FILE
 from augment.storage import unseal
 from solver.data.batches import check_board
 from tests.fuzz import puzzle_sets
@@ -39,12 +40,12 @@ def test_a_new_seal_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert file.read_text() == whole
     file.with_name(PUZZLES_FILE).write_bytes(b"another content")
     with pytest.raises(DamagedError):
-        unseal(file, "set", 2, "")
+        unseal(file, PuzzleSetHeader, "set", 2, "")
     reseal(file, only_itself=True)
     with pytest.raises(DamagedError):
-        unseal(file, "set", 2, "")
+        unseal(file, PuzzleSetHeader, "set", 2, "")
     reseal(file)
-    assert unseal(file, "set", 2, "")["files"]
+    assert unseal(file, PuzzleSetHeader, "set", 2, "").files
 
 
 def test_a_crash_and_a_hang_are_reported_and_the_next_mutation_is_tried(tmp_path: Path) -> None:

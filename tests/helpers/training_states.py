@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from augment import SeenTasks, puzzle_key
-from pipeline.checkpoints.manager import CheckpointManager, TrainingState
+from pipeline.checkpoints.manager import CheckpointManager
+from pipeline.checkpoints.training_state import TrainingState
 from pipeline.recipes.small import smoke
 
 KEYS = [puzzle_key("00d62c1b", number) for number in range(3)]

@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from torch.testing import assert_close
 
 from pipeline.checkpoints.checkpoint import load_checkpoint
-from pipeline.checkpoints.manager import CheckpointManager, TrainingState
+from pipeline.checkpoints.manager import CheckpointManager
+from pipeline.checkpoints.training_state import TrainingState
 from tests.helpers.checkpoints import harm
 from tests.helpers.paths import ROOT
 from tests.helpers.training_states import KEYS, make_keeper, make_state

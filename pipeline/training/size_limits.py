@@ -1,0 +1,149 @@
+"""Refuses settings that no run on this machine can have: lower bounds of memory and time, before work begins.
+
+Everything that is uncertain is left out of the bounds: a run that is refused cannot be, and one that is accepted may
+still run out of memory. Batches are cut into micro-batches, so of the activations one example is counted.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from augment import PuzzleSet
+from augment.errors import UserError
+from pipeline.checkpoints.checkpoint import read_checkpoint_header
+from pipeline.config.run_config import RunConfig, build_config
+from pipeline.runtime.exit_codes import CheckpointError
+from pipeline.runtime.launcher import count_gpus
+from pipeline.runtime.machine import check_memory, device_memory, speed_bound
+from pipeline.training.flop import applications, work_of
+from solver.data.puzzle_ids import find_rows
+from solver.model.config import ModelConfig
+from solver.model.layers import inner_size
+
+LONGEST = 365 * 86400.0
+"""Seconds that a stage may take at `speed_bound`, which no machine reaches."""
+FLOAT = 4
+"""Bytes of a value of the weights, their gradients, moments and averages."""
+SMALLEST_FLOAT = 2
+"""Bytes of an activation in half precision."""
+
+
+def count_weights(model: ModelConfig) -> int:
+    """Return about how many weights a model has: the layers and the embeddings, without biases and small vectors."""
+    hidden = model.hidden
+    feedforward = 3 * hidden * inner_size(hidden, model.expansion, model.inner_multiple)
+    if model.mixer == "mlp":
+        length = model.id_slots + model.cells
+        mixer = 3 * length * inner_size(length, model.expansion, model.inner_multiple)
+    else:
+        mixer = 4 * hidden**2
+    if model.symbols:
+        mixer += 4 * hidden * (hidden // model.heads) * (model.symbol_heads or model.heads)
+    layers = sum(model.layers_of(name) for name in model.recursion.networks)
+    embeddings = 0 if model.symbols else 2 * model.vocabulary * hidden
+    return layers * (mixer + feedforward) + embeddings
+
+
+def latent_bytes(model: ModelConfig, cells: float) -> float:
+    """Return the bytes of an example's latents in half precision."""
+    values = (model.id_slots + cells) * model.hidden * (model.vocabulary if model.symbols else 1)
+    return SMALLEST_FLOAT * values * len(model.recursion.latents)
+
+
+def check_sizes(config: RunConfig) -> None:
+    """Refuse settings with which a run on any tasks needs more memory than there is, or takes more than a year.
+
+    Raises:
+        UserError: naming the settings, the estimate and what to lower.
+    """
+    check_training(config)
+    check_prediction(config)
+
+
+def check_training(config: RunConfig, puzzle_set: PuzzleSet | None = None) -> None:
+    """Refuse settings with which training needs more memory than there is, or takes more than a year.
+
+    Args:
+        config: of the run.
+        puzzle_set: the puzzles, once they are known.
+
+    Raises:
+        UserError: naming the settings, the estimate and what to lower.
+    """
+    model = config.model
+    settings = config.train
+    cells = _cells(model, puzzle_set)
+    memory = device_memory()
+    _check_weights(model, "training", 3 + (settings.average is not None))
+    processes = max(int(os.environ.get("WORLD_SIZE") or 1), count_gpus(), 1)
+    latents = settings.batch_size / processes * latent_bytes(model, cells)
+    check_memory(latents, memory, f"train.batch_size={settings.batch_size}", "the latents of a batch")
+    _check_activations(model, cells)
+    if puzzle_set is not None:
+        rows = len(find_rows(puzzle_set, config.puzzles.ids)[0])
+        copies = 3 if settings.id_optimizer == "adam" else 1
+        table = FLOAT * rows * (model.id_length - model.shared_id_length) * copies
+        check_memory(table, memory, f"{rows} puzzles with model.id_size={model.id_size}", "the puzzle embeddings")
+    if config.budget is None and not settings.fit:
+        work = work_of(model, np.array([model.id_slots + cells]))[1].item() * settings.batch_size * settings.steps
+        names = f"train.steps={settings.steps}, train.batch_size={settings.batch_size}, ensemble={config.ensemble}"
+        _check_time(work * config.ensemble, names, "training")
+
+
+def check_prediction(config: RunConfig, puzzle_set: PuzzleSet | None = None) -> None:
+    """Refuse settings with which prediction needs more memory than there is, or takes more than a year.
+
+    Raises:
+        UserError: naming the settings, the estimate and what to lower.
+    """
+    model = config.model
+    _check_weights(model, "prediction", 1)
+    cells = _cells(model, puzzle_set)
+    check_memory(latent_bytes(model, cells), device_memory(), f"model.hidden={model.hidden}", "an example's latents")
+    steps = config.predict.steps or model.max_steps
+    forward = work_of(model, np.array([model.id_slots + cells]))[0].item()
+    names = f"supervision steps={steps}, predict.trajectories={config.predict.trajectories}"
+    _check_time(forward * steps * config.predict.trajectories, names, "the prediction of one test input")
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Refuse a checkpoint whose config asks for a model that cannot be, from its header, before its tensors are read.
+
+    Raises:
+        UserError: naming the checkpoint.
+    """
+    config = build_config(read_checkpoint_header(folder).config)
+    try:
+        _check_weights(config.model, "the model", 1)
+    except UserError as error:
+        raise CheckpointError(f"{folder}: {error.summary}", "name another checkpoint") from None
+
+
+def _check_weights(model: ModelConfig, purpose: str, copies: int) -> None:
+    names = f"model.hidden={model.hidden}, model.layers={model.layers}, model.expansion={model.expansion:g}"
+    if model.mixer == "mlp":
+        names += f", model.board_side={model.board_side}"
+    what = f"{purpose} with {count_weights(model):.3g} weights"
+    check_memory(FLOAT * count_weights(model) * copies, device_memory(), names, what)
+
+
+def _check_activations(model: ModelConfig, cells: float) -> None:
+    """Refuse more layers with gradient than memory holds for one example; each keeps at least its input."""
+    width = model.hidden * (model.vocabulary if model.symbols else 1)
+    kept = applications(model)[1] * (model.id_slots + cells) * width * SMALLEST_FLOAT
+    names = f"model.layers={model.layers}, model.h_cycles={model.h_cycles}, model.l_cycles={model.l_cycles}"
+    check_memory(kept, device_memory(), names, "one example's activations")
+
+
+def _check_time(work: float, names: str, purpose: str) -> None:
+    seconds = work / speed_bound()
+    if seconds > LONGEST:
+        raise UserError(f"{names}: {purpose} takes at least {seconds / 86400:,.0f} days on this machine", "lower them")
+
+
+def _cells(model: ModelConfig, puzzle_set: PuzzleSet | None) -> float:
+    """Return the mean number of cells of an example; 1 on task canvases that are not known yet."""
+    if model.canvas == "full":
+        return float(model.cells)
+    return 1.0 if puzzle_set is None else float(puzzle_set.canvases.astype(np.float64).prod(axis=1).mean())

@@ -1,0 +1,50 @@
+"""A signal ends a process in time, with its code, also while it is in a long call; no child is left."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from pipeline.runtime.stop_signals import StopSignals, bounded_end
+from tests.helpers.paths import ROOT
+
+BUSY = """
+import subprocess, sys
+from pipeline.runtime.stop_signals import StopSignals, bounded_end, exit_on_sigterm
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+with exit_on_sigterm(), bounded_end(0.5), StopSignals().watched({bound}):
+    print(child.pid, flush=True)
+    import torch
+    torch.set_num_threads(1)
+    matrix = torch.ones(9000, 9000)
+    print("begin", flush=True)
+    for _ in range(100):
+        matrix @ matrix  # a call that no handler interrupts
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_long_call_is_ended_with_its_children(number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY.format(bound=0.5)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    child = psutil.Process(int(process.stdout.readline()))
+    assert process.stdout.readline() == "begin\n"
+    start = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number
+    process.stdout.close()
+    assert time.monotonic() - start < 10
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_block_that_ends_in_time_is_left_in_peace() -> None:
+    with bounded_end(0.2), StopSignals().watched(0.2) as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.received == signal.SIGTERM
+    time.sleep(0.5)
+    assert signal.set_wakeup_fd(-1) == -1
