@@ -50,10 +50,10 @@ def parse_json(schema: type[Content], text: str | bytes, file: Path, fix: str) -
         return schema.model_validate_json(text)
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False)
-        field = ".".join(map(str, problems[0]["loc"]))
-        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
         # The text may hold anything, and a message must be one printable line.
-        refuse(file, f"{field or 'the file'!a:.200}: {problems[0]['msg']!s:.200}{more}", fix)
+        field = ascii(".".join(map(str, problems[0]["loc"])))[1:-1][:200] or "the file"
+        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
+        refuse(file, f"{field}: {problems[0]['msg']:.200}{more}", fix)
 
 
 def read_table(file: Path, schema: pa.Schema, fix: str, rows: int | None = None, nullable: bool = False) -> pa.Table:

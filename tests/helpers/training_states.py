@@ -32,4 +32,6 @@ def make_state(step: int, rows: int = 3) -> TrainingState:
         "random": {"torch": torch.get_rng_state()},
     }
     slots = {"cells": torch.arange(6).view(2, 3), "halted": torch.tensor([True, False]), "none": torch.zeros(0, 4)}
-    return TrainingState(step, tensors, [slots], {"sampler": {"step": step}, "scale": None})
+    learner = {"steps": step, "scale": None, "planned": None, "micro_batch": None, "most_positions": None}
+    plain = {"learner": learner, "sampler": {"step": step}, "tally": {}, "puzzle_set": "", "seconds": 0.5}
+    return TrainingState(step, tensors, [slots], plain)
