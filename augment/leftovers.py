@@ -29,6 +29,12 @@ def temporary_path(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name}.{ProcessIdentity.own()}{suffix}")
 
 
+def final_name(name: str) -> str | None:
+    """Return the name that a file or folder gets when it is complete; None if this is no temporary name."""
+    match = _NAME.fullmatch(name)
+    return match["name"] if match else None
+
+
 def remove_leftovers(path: Path, exclusive: bool = False) -> None:
     """Remove what killed writers of `path` left beside it, and put back an old version that was not replaced.
 

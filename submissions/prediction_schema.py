@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from augment.augmentation import AUGMENTATIONS
 from augment.grid import COLOURS, MAX_SIDE
@@ -17,6 +17,22 @@ from submissions.grid_table import Grids, hash_grids
 
 FIX = "run the predict stage again"
 Count = Annotated[int, Field(ge=0)]
+
+
+class MadeFrom(Schema):
+    """The inputs that determine predictions (`pipeline.prediction.predict.identify`)."""
+
+    weights: str
+    puzzle_set: str
+    seed: int | None
+    augmentations: Count | None
+    steps: Count | None
+    record: str
+    trajectories: Count
+    noise: float
+    temperature: float
+    second_pass: bool
+    each_task: dict[str, JsonValue] | None = None
 
 
 class Metadata(Schema):
@@ -31,7 +47,7 @@ class Metadata(Schema):
     step: Count = 0
     supervision_steps: Count = 0
     second_pass: dict[str, list[Count]] = Field(default_factory=dict)
-    made_from: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    made_from: MadeFrom | None = None
     record: str = ""
     trajectories: Count = 0
     noise: float = 0.0

@@ -57,11 +57,7 @@ def solve_command(
     """Run every stage in order: build, train, predict, vote, score, report."""
     if run is None and count_launched() > 1:
         raise ConfigError("several processes must share one folder", "name it with --run-dir")
-    chosen = recipe(recipe_name)
-    if source and source != chosen.source:
-        chosen = chosen.model_copy(update={"source": source, "selection": SelectionSettings()})
-    if tasks:  # tasks named by the user are used even if the recipe's selection excludes them
-        chosen = chosen.model_copy(update={"selection": SelectionSettings()})
+    chosen = _choose_recipe(recipe_name, source, bool(tasks))
     changes = {"selection." + name: value for name, value in selected(tasks, max_side, limit).items()}
     changes |= {"train_sources": train_sources} if train_sources else {}
     incidents: list[str] = []
@@ -86,6 +82,16 @@ def solve_command(
     solve_attended(config, folder, processes)
     if out and is_first():
         write_file(out, (folder / "submission.json").read_text(encoding="utf-8"))
+
+
+def _choose_recipe(name: str, source: str | None, names_tasks: bool) -> RunConfig:
+    """Return the recipe for a source; tasks that the user names are used even if the recipe's selection excludes them."""
+    chosen = recipe(name)
+    own_source = not source or source == chosen.source
+    update = {} if own_source else {"source": source}
+    if names_tasks or not own_source:
+        update |= {"selection": SelectionSettings()}
+    return chosen.model_copy(update=update)
 
 
 def solve_attended(config: RunConfig, folder: Path, processes: int | None) -> None:

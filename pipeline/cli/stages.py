@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -98,6 +98,15 @@ def predict_command(
     assignments: Set = None,
 ) -> None:
     """Predict every test input of a puzzle set under every augmentation."""
+    options = {"record": record, "trajectories": trajectories, "noise": noise, "rescore": candidates}
+    options["temperature"] = temperature
+    changes = {f"predict.{name}": value for name, value in options.items() if value is not None}
+    overrides = {"ensemble": 1} | changes | parse_assignments(assignments or [])  # a checkpoint is one model
+    _predict(puzzles, checkpoint, out, overrides, only_rescores=changes.keys() == {"predict.rescore"})
+
+
+def _predict(puzzles: Path, checkpoint: Path, out: Path, overrides: dict[str, Any], only_rescores: bool) -> None:
+    """Predict as `predict_command` does; with `only_rescores` existing predictions of other settings are used."""
     from pipeline.checkpoints.checkpoint import load_checkpoint
     from pipeline.prediction.predict import are_made, identify, predict
     from pipeline.prediction.rescore import rescore
@@ -107,10 +116,6 @@ def predict_command(
     check_checkpoint(checkpoint)
     loaded = load_checkpoint(checkpoint)
     puzzle_set = open_puzzle_set(puzzles)
-    options = {"record": record, "trajectories": trajectories, "noise": noise, "rescore": candidates}
-    options["temperature"] = temperature
-    changes = {f"predict.{name}": value for name, value in options.items() if value is not None}
-    overrides = {"ensemble": 1} | changes | parse_assignments(assignments or [])  # a checkpoint is one model
     config = override(loaded.run_config, overrides)
     loaded = replace(loaded, config=config.model_dump(mode="json"))
     settings = config.predict
@@ -118,7 +123,7 @@ def predict_command(
     with locked_output(out, console.log):
         exists = join_process_group().any(out.exists())
         if exists and not are_made(out, identify(loaded, puzzle_set, settings)):
-            if not settings.rescore or changes.keys() - {"predict.rescore"}:
+            if not settings.rescore or not only_rescores:
                 raise ConfigError(
                     f"{out} exists already and is not overwritten",
                     "name another folder with --out, or only --rescore it",

@@ -75,9 +75,13 @@ class RunFolder(Console):
             if not config_file.exists():
                 _refuse_other_content(self.path)
             if not part:
-                # Released also if opening fails, and at the end of the process.
+                # Released also at the end of the process.
                 self._unlock = weakref.finalize(self, lock_folder(path, super().log))
-            self._open(config_file, config.model_dump(mode="json"))
+            try:
+                self._open(config_file, config.model_dump(mode="json"))
+            except BaseException:
+                self.close()
+                raise
 
     puzzles = property(lambda self: self.path / "puzzles")
     checkpoints = property(lambda self: self.path / "checkpoints")

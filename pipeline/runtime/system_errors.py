@@ -2,14 +2,12 @@
 
 import errno
 import os
-import re
 from pathlib import Path
 
 from augment.errors import UserError
+from augment.leftovers import final_name
 from pipeline.runtime.exit_codes import FULL, DiskFullError
 
-TEMPORARY = re.compile(r"\.(.+?)(\.[0-9a-f]{8})?(\.old)?\.unfinished")
-"""A temporary name beside NAME, in which files and folders are written (`augment.storage`)."""
 DENIED = {errno.EACCES, errno.EPERM}
 IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST}
 
@@ -41,8 +39,13 @@ def _fix_of_full(code: int) -> str:
 
 def _final_path(path: Path) -> Path:
     """Replace temporary names by those that the files and folders get when they are complete."""
-    parts = [match[1] if (match := TEMPORARY.fullmatch(part)) else part for part in path.parts]
-    return Path(*parts)
+    return Path(*map(_final_name, path.parts))
+
+
+def _final_name(name: str) -> str:
+    final = final_name(name)
+    # A checkpoint that is being removed is called `.NAME.old.unfinished` (`pipeline.checkpoints.manager`).
+    return name if final is None else final.removesuffix(".old")
 
 
 def _file_on_the_way(path: Path) -> Path | None:

@@ -85,7 +85,7 @@ def check_config(config: RunConfig) -> None:
     again = refusable(build_config, json.loads(json.dumps(config.model_dump(mode="json"))))
     assert again == config, "a config changes when it is written and read"
     refusable(find_ranker, config.predict.ranker)
-    refusable(check_start, config)
+    refusable(check_start, config, Path("run"))
     refusable(learner_config, config)
     with torch.device("meta"):
         refusable(RecursiveModel, config.model)

@@ -101,6 +101,6 @@ def test_a_fifo_and_a_device_are_refused_at_once(
 ) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    for path in (fifo, Path("/dev/zero")):
+    for path, kind in ((fifo, "a FIFO"), (Path("/dev/zero"), "a device")):
         for command in ("score", "validate"):
-            assert f"{path} is a FIFO, a socket or a device, not a file" in refuse(capsys, command, path, source)
+            assert f"{path} is {kind}, not a file" in refuse(capsys, command, path, source)
