@@ -85,7 +85,7 @@ def solve_command(
 
 
 def _choose_recipe(name: str, source: str | None, names_tasks: bool) -> RunConfig:
-    """Return the recipe for a source; tasks that the user names are used even if the recipe's selection excludes them."""
+    """Return the recipe for a source; tasks that the user names are used whatever the recipe selects."""
     chosen = recipe(name)
     own_source = not source or source == chosen.source
     update = {} if own_source else {"source": source}
