@@ -202,6 +202,8 @@ def build_config(values: dict[str, Any]) -> RunConfig:
         return RunConfig.model_validate(upgrade(values))
     except ValidationError as error:
         raise ConfigError(describe_errors(error)) from None
+    except RecursionError:
+        raise ConfigError("the config is nested too deeply", "take it from config.json of a run") from None
 
 
 def upgrade(values: dict[str, Any]) -> dict[str, Any]:

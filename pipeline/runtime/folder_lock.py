@@ -25,6 +25,7 @@ from pathlib import Path
 from augment.errors import UserError
 from augment.leftovers import UNFINISHED, remove_all_leftovers, remove_leftovers, temporary_path
 from augment.process_identity import ProcessIdentity
+from augment.storage import check_writable
 from pipeline.runtime.exit_codes import ExitCode
 from pipeline.runtime.launcher import is_first
 from pipeline.runtime.lock_owner import (
@@ -232,11 +233,13 @@ def locked_output(path: Path, log: Callable[[str], None]) -> Iterator[None]:
 
     Raises:
         FolderInUseError: if another process writes it, or works in the folder that contains it.
+        UserError: if the folder that contains it cannot be written or created.
     """
     if not is_first():
         yield
         return
     place = Path(os.path.abspath(path))  # "." has no name
+    check_writable(place.parent, "--out")
     _require_free(place.parent)
     lock = place.with_name(f".{place.name}{LOCK}")
     release = _lock(lock, path, log, lambda: remove_leftovers(path, exclusive=True))
