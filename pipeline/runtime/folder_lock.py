@@ -239,7 +239,7 @@ def locked_output(path: Path, log: Callable[[str], None]) -> Iterator[None]:
         yield
         return
     place = Path(os.path.abspath(path))  # "." has no name
-    check_writable(place.parent, "--out")
+    check_writable(place.parent if place.exists() else place, "--out")
     _require_free(place.parent)
     lock = place.with_name(f".{place.name}{LOCK}")
     release = _lock(lock, path, log, lambda: remove_leftovers(path, exclusive=True))
