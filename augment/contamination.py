@@ -19,8 +19,9 @@ count, except in a list of boards.
 
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -120,7 +121,8 @@ class SeenTasks:
     def _having_all(self, query: "_Query") -> set[str]:
         """Return the train tasks that have all demonstrations and all test inputs of the task."""
         looks = query.demonstrations | query.all_test_inputs
-        return set.intersection(*(self._trained_by_look.get(look, set()) for look in looks))
+        candidates = _holders(self._by_look, [min(looks)])
+        return {holder for holder in candidates if looks <= set(self.looks.get(holder, ()))}
 
     def _having_tests(self, query: "_Query") -> set[str]:
         """Return the trained tasks that have a test pair of the task, or a test input and a demonstration."""
@@ -137,16 +139,12 @@ class SeenTasks:
         return index
 
     @cached_property
-    def _trained_by_look(self) -> dict[str, set[str]]:
-        """IDs of train tasks by look."""
-        return _index(self.looks)
-
-    @cached_property
-    def _by_look(self) -> dict[str, set[str]]:
-        """IDs of train tasks and of scored tasks that were trained on by look."""
-        index = _index(self.demonstrations)
-        for look, task_ids in self._trained_by_look.items():
-            index[look] = index.get(look, set()) | task_ids
+    def _by_look(self) -> dict[str, tuple[str, ...]]:
+        """IDs of train tasks, and of scored tasks that were trained on, by look."""
+        index: dict[str, tuple[str, ...]] = {}
+        for task_id, looks in chain(self.looks.items(), self.demonstrations.items()):
+            for look in looks:
+                index[look] = (*index.get(look, ()), task_id)
         return index
 
     def to_json(self) -> dict[str, Any]:
@@ -197,15 +195,7 @@ def _union(first: Mapping[str, Iterable[str]], second: Mapping[str, Iterable[str
     return {name: {*first.get(name, ()), *second.get(name, ())} for name in first.keys() | second.keys()}
 
 
-def _index(looks: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
-    index: dict[str, set[str]] = {}
-    for task_id, task_looks in looks.items():
-        for look in task_looks:
-            index.setdefault(look, set()).add(task_id)
-    return index
-
-
-def _holders(index: Mapping[str, set[str]], looks: Iterable[str]) -> set[str]:
+def _holders(index: Mapping[str, Iterable[str]], looks: Iterable[str]) -> set[str]:
     return {holder for look in looks for holder in index.get(look, ())}
 
 
@@ -216,7 +206,15 @@ def input_look(pair: Pair) -> str:
 
 def _look(input_: Grid, output: Grid | None) -> str:
     """Hash the smallest of the pair's 8 canonical variants, which is the same for all variants of the pair."""
-    variants = _plain_variants(input_, _NO_GRID if output is None else output)
+    grids = input_, _NO_GRID if output is None else output
+    return _look_of(*((grid.shape, grid.tobytes()) for grid in grids))
+
+
+# A scored task's demonstrations are looked up as training data and as a task to compare.
+@lru_cache(maxsize=2**14)
+def _look_of(*grids: tuple[tuple[int, int], bytes]) -> str:
+    """Return the look of the grids with these shapes and cells."""
+    variants = _plain_variants(*(np.frombuffer(cells, np.uint8).reshape(shape) for shape, cells in grids))
     return blake2b(min(variant.tobytes() for variant in variants), digest_size=LOOK_BYTES).hexdigest()
 
 

@@ -18,7 +18,7 @@ from augment.colour_draws import Draws
 from augment.contamination import Overlap
 from augment.grid import COLOURS, MAX_SIDE
 from augment.merge import DroppedTask, Role
-from augment.schema import Schema, SealedHeader, count_items, refuse, require
+from augment.schema import Schema, SealedHeader, count_items, join_bytes, refuse, require
 from augment.task import check_id
 
 FIX = "build the set again"
@@ -134,8 +134,10 @@ def _check_grids(
         areas = areas * sides
     lengths = count_items(cells)
     _require(lengths == areas, owners, file, f"{place}.cells: not as many as height x width")
-    colours = np.frombuffer(b"".join(cells.to_pylist()), np.uint8)
-    _require(colours < COLOURS, np.repeat(owners, lengths), file, f"{place}.cells: a colour above {COLOURS - 1}")
+    colours = join_bytes(cells)
+    if colours.max(initial=0) >= COLOURS:
+        owner = np.repeat(owners, lengths)
+        _require(colours < COLOURS, owner, file, f"{place}.cells: a colour above {COLOURS - 1}")
 
 
 def _require(valid: NDArray[np.bool_], owners: NDArray[np.int64], file: Path, what: str) -> None:
@@ -148,12 +150,15 @@ def _check_puzzles(file: Path, puzzles: pa.Table, tasks: int) -> None:
     """Check that every task has puzzles, in order, of which the first is the unchanged task."""
     task = puzzles["task"].to_numpy()
     augmentation = puzzles["augmentation"].to_numpy()
-    require((task >= 0) & (task < tasks), file, f"task: not 0 to {tasks - 1}", FIX)
-    steps = np.diff(task, prepend=np.int32(-1))
-    require((steps == 0) | (steps == 1), file, "task: tasks are not in order, or one has no puzzle", FIX)
+    if task.min() < 0 or task.max() >= tasks:
+        require((task >= 0) & (task < tasks), file, f"task: not 0 to {tasks - 1}", FIX)
+    steps = np.diff(task)
+    if task[0] != 0 or steps.min(initial=0) < 0 or steps.max(initial=0) > 1:
+        refuse(file, "task: tasks are not in order, or one has no puzzle", FIX)
     if task[-1] != tasks - 1:
         refuse(file, "task: the last task has no puzzle", FIX)
-    require(augmentation < AUGMENTATIONS, file, f"augmentation: not 0 to {AUGMENTATIONS - 1}", FIX)
-    require(
-        (steps == 0) | (augmentation == 0), file, "augmentation: a task's first puzzle is not the unchanged task", FIX
-    )
+    if augmentation.max() >= AUGMENTATIONS:
+        require(augmentation < AUGMENTATIONS, file, f"augmentation: not 0 to {AUGMENTATIONS - 1}", FIX)
+    firsts = np.append(0, np.flatnonzero(steps) + 1)
+    if augmentation[firsts].any():
+        refuse(file, "augmentation: a task's first puzzle is not the unchanged task", FIX)

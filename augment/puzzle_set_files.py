@@ -31,7 +31,7 @@ from augment.puzzle_set_checks import (
     PuzzleSetHeader,
     check_tables,
 )
-from augment.schema import read_table
+from augment.schema import join_bytes, read_table
 from augment.storage import new_folder, seal, unseal
 from augment.task import Pair, Task
 
@@ -131,7 +131,8 @@ def _decode_pairs(column: pa.ChunkedArray) -> list[tuple[Pair, ...]]:
 def _decode_grids(column: pa.StructArray) -> list[Any]:
     """Decode grids as views into one block of cells; a hidden grid is None."""
     heights, widths, cells = column.flatten()
-    block = np.frombuffer(b"".join(cells.drop_null().to_pylist()), dtype=np.uint8).copy()
+    # A hidden grid has no cells, but a null may have bytes in the column's buffer.
+    block = join_bytes(cells.drop_null()).copy()
     heights, widths = (side.fill_null(0).to_numpy(zero_copy_only=False).astype(int) for side in (heights, widths))
     ends = np.cumsum(heights * widths)
     grids = zip((ends - heights * widths).tolist(), ends.tolist(), heights.tolist(), widths.tolist(), strict=True)

@@ -118,6 +118,16 @@ def count_items(column: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
     return pc.call_function(function, [column]).to_numpy().astype(np.int64)
 
 
+def join_bytes(column: pa.BinaryArray) -> NDArray[np.uint8]:
+    """Return the bytes of all values without nulls, concatenated, as a view of the column's buffer."""
+    _, offsets, data = column.buffers()
+    if data is None or not len(column):
+        return np.zeros(0, np.uint8)
+    # A slice of a column shares the buffers of the whole.
+    extent = np.frombuffer(offsets, np.int32)[[column.offset, column.offset + len(column)]]
+    return np.frombuffer(data, np.uint8)[slice(*extent.tolist())]
+
+
 def require(valid: NDArray[np.bool_], file: Path, what: str, fix: str) -> None:
     """Raise DamagedError with the first row that is not valid.
 

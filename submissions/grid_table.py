@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from augment.errors import UserError
 from augment.grid import MAX_SIDE, Grid
 from augment.kernels import kernel
+from augment.schema import join_bytes
 
 MAX_CELLS = MAX_SIDE**2
 SCHEMA = pa.schema(
@@ -133,16 +134,9 @@ def to_columns(grids: Grids) -> pa.Table:
 def from_columns(table: pa.Table) -> Grids:
     """Return the grids of a table made by `to_columns`."""
     ids, heights, widths = (table.column(name).to_numpy() for name in ("id", "height", "width"))
-    chunks = table.column("cells").chunks
-    cells = [np.frombuffer(chunk.buffers()[2] or b"", np.uint8)[_extent(chunk)] for chunk in chunks]
+    cells = [join_bytes(chunk) for chunk in table.column("cells").chunks]
     flat = np.concatenate(cells) if cells else np.zeros(0, np.uint8)
     return Grids(ids, heights, widths, _offsets(heights, widths), flat)
-
-
-def _extent(chunk: pa.BinaryArray) -> slice:
-    """Return which bytes of its data buffer a chunk uses; a sliced chunk shares the buffer of the whole."""
-    offsets = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-    return slice(int(offsets[0]), int(offsets[-1])) if len(offsets) else slice(0, 0)
 
 
 def _offsets(heights: NDArray[np.uint8], widths: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -95,7 +95,7 @@ def check_grids(file: Path, table: pa.Table) -> None:
 
 
 def check_contents(file: Path, grids: Grids) -> None:
-    """Check the colours of grids whose sides were checked, and that their IDs are different and those of the contents.
+    """Check the colours of grids whose sides were checked, and that their IDs are those of the contents.
 
     Raises:
         DamagedError: naming file and field.
@@ -103,8 +103,6 @@ def check_contents(file: Path, grids: Grids) -> None:
     if grids.cells.size and grids.cells.max() >= COLOURS:
         refuse(file, f"cells: a colour above {COLOURS - 1}", FIX)
     require(hash_grids(grids.heights, grids.widths, grids.cells) == grids.ids, file, "id: not that of the grid", FIX)
-    if len(np.unique(grids.ids)) < len(grids.ids):
-        refuse(file, "id: two grids are the same", FIX)
 
 
 def check_recursions(file: Path, table: pa.Table) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from augment.schema import read_table, refuse
@@ -78,13 +79,8 @@ def _from_table(file: Path, table: pa.Table, grids: Grids, kind: Any) -> tuple[t
 
 def _numbers_of(file: Path, ids: pa.ChunkedArray, grids: Grids) -> NDArray[np.int32]:
     """Return the grid numbers of the grid IDs in a file; NO_GRID for null."""
-    order = np.argsort(grids.ids)
-    queries = ids.fill_null(0).to_numpy()
-    places = np.searchsorted(grids.ids[order], queries)
-    # searchsorted returns len(ids) for an ID larger than all others, so one entry is appended to each array.
-    numbers = np.append(order, 0)[places].astype(np.int32)
-    missing = np.append(grids.ids, np.uint64(0))[numbers] != queries
-    valid = ~ids.is_null().to_numpy()
-    if (missing & valid).any():
+    options = pc.SetLookupOptions(value_set=pa.array(grids.ids), skip_nulls=True)
+    numbers = pc.call_function("index_in", [ids], options)
+    if numbers.null_count > ids.null_count:
         refuse(file, "grid: an ID is not in the table of grids", FIX)
-    return np.where(valid, numbers, np.int32(NO_GRID)).astype(np.int32)
+    return numbers.fill_null(NO_GRID).to_numpy().astype(np.int32)
