@@ -1,5 +1,6 @@
 """Settings that no run can have are refused with an estimate, before work begins; every recipe is accepted."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from pipeline.runtime import machine
 from pipeline.training import size_limits
 from pipeline.training.size_limits import check_prediction, check_training, count_weights
 from solver.model.model import RecursiveModel
-from tests.helpers.commands import refuse
+from tests.helpers.commands import refuse, run
+from tests.helpers.mutations import reseal
+from tests.helpers.sources import FIRST, write_source
 
 GPU = 80 * 2**30
 
@@ -79,3 +82,47 @@ def test_a_command_refuses_before_any_file_is_written(tmp_path: Path, capsys: py
     message = refuse(capsys, "solve", "--recipe", "smoke", "--run-dir", run, *absurd)
     assert "train.batch_size=1000000000" in message
     assert not run.exists()
+
+
+def test_a_checkpoint_that_asks_for_an_impossible_model_is_refused_from_its_header(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_source(tmp_path / "tasks", FIRST)
+    small = ("--recipe", "smoke", "--set", "train.steps=2")
+    assert run("solve", source, *small, "--run-dir", tmp_path / "run") == 0
+    checkpoint = tmp_path / "run" / "checkpoints" / "final"
+    file = checkpoint / "checkpoint.json"
+    value = json.loads(file.read_text())
+    value["config"]["model"] |= {"hidden": 10**9, "heads": 1}
+    file.write_text(json.dumps(value))
+    reseal(file)
+    puzzles = ("--puzzles", tmp_path / "run" / "puzzles")
+    for command in (
+        ("predict", *puzzles, "--checkpoint", checkpoint, "--out", tmp_path / "out"),
+        ("train", *puzzles, *small, "--checkpoint", checkpoint, "--run-dir", tmp_path / "other"),
+    ):
+        message = refuse(capsys, *command)
+        assert str(checkpoint) in message
+        assert "GiB of memory" in message
+
+
+@pytest.mark.parametrize("number", ["1000000000000", "100000000"])
+def test_more_augmentations_than_there_are_or_fit_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: str
+) -> None:
+    words = ("build", "--score", "arc-agi-1/training", "--augmentations", number, "--out", tmp_path / "set")
+    assert "augmentations" in refuse(capsys, *words)
+    assert not (tmp_path / "set").exists()
+
+
+def test_workers_are_limited_by_the_cores_with_a_line_and_processes_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cpu_count", lambda: 1)
+    monkeypatch.setattr(machine, "count_gpus", lambda: 0)
+    source = write_source(tmp_path / "tasks", FIRST)
+    words = ("build", "--score", source, "--augmentations", "1", "--workers", "64", "--out", tmp_path / "set")
+    assert run(*words) == 0
+    assert "--workers is 64, and this machine has 1 cores: 4 are started" in capsys.readouterr().out
+    solve = ("solve", source, "--recipe", "smoke", "--processes", "64", "--run-dir", tmp_path / "run")
+    assert "--processes is 64" in refuse(capsys, *solve)
