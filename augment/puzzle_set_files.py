@@ -59,7 +59,9 @@ def open_puzzle_set(folder: Path | str) -> PuzzleSet:
         ValueError: if a file is missing, damaged or of another format; the message names the file.
     """
     folder = Path(folder)
-    summary = unseal(folder / SUMMARY_FILE, PuzzleSetHeader, "puzzle set", FORMAT, FIX)
+    summary = unseal(
+        folder / SUMMARY_FILE, PuzzleSetHeader, "puzzle set", FORMAT, FIX, needed=(TASKS_FILE, PUZZLES_FILE)
+    )
     tasks = read_table(folder / TASKS_FILE, TASKS, FIX, summary.tasks)
     puzzles = read_table(folder / PUZZLES_FILE, PUZZLES, FIX, summary.puzzles)
     check_tables(folder, tasks, puzzles, summary.board_side)

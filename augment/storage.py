@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -163,7 +163,15 @@ def seal(folder: Path, name: str, about: dict[str, Any]) -> None:
     write_file(folder / name, text)
 
 
-def unseal(file: Path, schema: type[Header], kind: str, version: int, fix: str, header_only: bool = False) -> Header:
+def unseal(
+    file: Path,
+    schema: type[Header],
+    kind: str,
+    version: int,
+    fix: str,
+    header_only: bool = False,
+    needed: Iterable[str] = (),
+) -> Header:
     """Check every file of a sealed folder, and return the contents of the JSON file with which it was sealed.
 
     Args:
@@ -173,6 +181,7 @@ def unseal(file: Path, schema: type[Header], kind: str, version: int, fix: str, 
         version: the required value of "format".
         fix: what the user should do about a damaged folder, for messages.
         header_only: read and check the JSON file alone, not the files that it seals.
+        needed: files that must be listed.
 
     Raises:
         DamagedError: if a file is missing, cut short, altered, or of another format; the message names the file.
@@ -183,6 +192,8 @@ def unseal(file: Path, schema: type[Header], kind: str, version: int, fix: str, 
     text = file.read_bytes()
     _check_digest(file, text, version, fix)
     about = parse_json(schema, text, file, fix)
+    if missing := set(needed) - about.files.keys():
+        raise DamagedError(f"{file}: files: {min(missing)} is not listed", fix)
     if header_only:
         return about
     for name, digest in about.files.items():

@@ -51,6 +51,7 @@ GRIDS_FILE = "grids.parquet"
 METADATA_FILE = "predictions.json"
 RECURSION_FILE = "recursion.parquet"
 SCORES_FILE = "scores.parquet"
+NEEDED_FILES = (ANSWERS_FILE, GRIDS_FILE)
 
 
 def write_predictions(folder: str | Path, predictions: Predictions, replace: bool = False) -> None:
@@ -114,6 +115,8 @@ def read_predictions(folder: str | Path) -> Predictions:
     scores = None
     if RECURSION_FILE in header.files:
         recursions = read_recursions(folder / RECURSION_FILE)
+        if unknown := {task for task, _ in recursions} - set(tasks):
+            refuse(folder / RECURSION_FILE, f"task: {min(unknown)!a:.100} has no prediction", FIX)
     if SCORES_FILE in header.files:
         score_tasks, scores = read_rows(folder / SCORES_FILE, grids, ScoreRows)
         # Each Parquet file has its own dictionary of tasks, so the task indices of the two must be aligned.
@@ -155,6 +158,8 @@ def read_shard(
     recursion_file = _shard_file(folder, number, "recursion")
     recursions = read_recursions(recursion_file) if recursion_file.exists() else {}
     places = {task: place for place, task in enumerate(tasks)}
+    if unknown := {task for task, _ in recursions} - places.keys():
+        refuse(recursion_file, f"task: {min(unknown)!a:.100} is not predicted here", FIX)
     return Shard(rows, grids, {(places[task], test): recursion for (task, test), recursion in recursions.items()})
 
 
@@ -172,7 +177,7 @@ def _name_of(kind: type) -> str:
 
 
 def _unseal(folder: Path) -> PredictionsHeader:
-    return unseal(folder / METADATA_FILE, PredictionsHeader, "predictions folder", FORMAT, FIX)
+    return unseal(folder / METADATA_FILE, PredictionsHeader, "predictions folder", FORMAT, FIX, needed=NEEDED_FILES)
 
 
 def _write_tables(folder: Path, parts: Iterable[Shard], tasks: Sequence[str]) -> dict[str, int]:

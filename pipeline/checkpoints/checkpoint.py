@@ -27,8 +27,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from augment import Overlap, SeenTasks
@@ -37,14 +35,13 @@ from augment.errors import DamagedError, UserError
 from augment.schema import Content, parse_json, refuse
 from augment.storage import new_folder, refuse_existing, seal, unseal
 from pipeline.checkpoints.checkpoint_schema import FORMAT, CheckpointFile, KeysFile, SeenFile
-from pipeline.checkpoints.tensor_files import save_tensors
+from pipeline.checkpoints.tensor_files import FIX, load_numbers, save_tensors
 from pipeline.config.run_config import RunConfig, build_config
 from pipeline.runtime.exit_codes import CheckpointError
 
 ABOUT = "checkpoint.json"
 NEEDED_FILES = {"model.safetensors", "ids.safetensors", "keys.json", "seen.json"}
 CARD = "README.md"
-FIX = "name another checkpoint, such as RUN/checkpoints/final"
 
 
 @dataclass(frozen=True)
@@ -183,10 +180,7 @@ def unseal_checkpoint(folder: Path, header_only: bool = False) -> CheckpointFile
         CheckpointError: naming the file that is missing or altered, or the field that is wrong.
     """
     with _as_checkpoint_errors(folder):
-        about = unseal(folder / ABOUT, CheckpointFile, "checkpoint", FORMAT, FIX, header_only)
-        if missing := NEEDED_FILES - about.files.keys():
-            raise DamagedError(f"{folder / ABOUT}: files: {min(missing)} is not listed", FIX)
-        return about
+        return unseal(folder / ABOUT, CheckpointFile, "checkpoint", FORMAT, FIX, header_only, NEEDED_FILES)
 
 
 @contextmanager
@@ -207,8 +201,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: naming the file that is missing or altered.
     """
     about = unseal_checkpoint(folder)
-    average = load_tensors(folder / "average.safetensors") if "average.safetensors" in about.files else None
-    weights = load_tensors(folder / "model.safetensors")
+    average = load_numbers(folder / "average.safetensors") if "average.safetensors" in about.files else None
+    weights = load_numbers(folder / "model.safetensors")
     weights = {name: _upcast(tensor) for name, tensor in weights.items()}
     with _as_checkpoint_errors(folder):
         tasks = _read_json(KeysFile, folder / "keys.json").tasks
@@ -233,7 +227,7 @@ def _read_json(schema: type[Content], file: Path) -> Content:
 
 def _load_ids(file: Path, tasks: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
     """Load the tensors of ids.safetensors, and check their shapes against the keys."""
-    ids = load_tensors(file)
+    ids = load_numbers(file)
     if "rows" not in ids:
         refuse(file, "rows is missing", FIX)
     size, shared_size = (ids[name].shape[-1:] for name in ("rows", "shared" if "shared" in ids else "rows"))
@@ -243,7 +237,7 @@ def _load_ids(file: Path, tasks: Mapping[str, Sequence[int]]) -> dict[str, Tenso
     for name, tensor in ids.items():
         if name not in needed:
             refuse(file, f"{name[:80]!a} is no tensor of an ID table", FIX)
-        if tuple(tensor.shape) != needed[name] or not tensor.is_floating_point():
+        if tuple(tensor.shape) != needed[name]:
             shape = " x ".join(map(str, needed[name]))
             refuse(file, f"{name} is {_describe(tensor)}; by keys.json it must be {shape} numbers", FIX)
     return ids
@@ -251,14 +245,6 @@ def _load_ids(file: Path, tasks: Mapping[str, Sequence[int]]) -> dict[str, Tenso
 
 def _describe(tensor: Tensor) -> str:
     return f"{' x '.join(map(str, tensor.shape)) or 'one'} {str(tensor.dtype).removeprefix('torch.')}"
-
-
-def load_tensors(file: Path) -> dict[str, Tensor]:
-    """Load the tensors of a .safetensors file by name; raises a CheckpointError if it cannot be read."""
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error})", FIX) from error
 
 
 def _upcast(tensor: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ from torch import Tensor
 from augment import Overlap, SeenTasks
 from augment.errors import UserError
 from augment.storage import sync
-from pipeline.checkpoints.checkpoint import ABOUT, encode_labels, load_tensors, seal_checkpoint, unseal_checkpoint
-from pipeline.checkpoints.tensor_files import save_tensors
+from pipeline.checkpoints.checkpoint import ABOUT, encode_labels, seal_checkpoint, unseal_checkpoint
+from pipeline.checkpoints.tensor_files import load_tensors, save_tensors
 from pipeline.checkpoints.training_state import TrainingState
 from pipeline.runtime.exit_codes import FULL, CheckpointError, DiskFullError
 

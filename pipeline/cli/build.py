@@ -117,7 +117,7 @@ def _refuse_other_set(out: Path, expected: dict[str, int] | None) -> None:
     refuse_other_folder(out, SUMMARY_FILE)
     if expected and out.exists():
         about = read_json(out / SUMMARY_FILE)
-        if any(about.get(name) != value for name, value in expected.items()):
+        if not isinstance(about, dict) or any(about.get(name) != value for name, value in expected.items()):
             refuse_existing(out)
 
 

@@ -22,7 +22,7 @@ from pipeline.experiments.trial import Trial
 from pipeline.experiments.verdicts import Results
 from pipeline.experiments.worker_pool import run_all_trials
 from pipeline.runtime.console import Console
-from pipeline.runtime.folder_lock import locked_folder
+from pipeline.runtime.folder_lock import LOCK, lock_folder, locked_folder
 from pipeline.runtime.machine import fit_workers
 from pipeline.time_budget import format_duration
 from pipeline.training.size_limits import check_training
@@ -70,6 +70,8 @@ def run_table(order: TableRequest, console: Console) -> bool:
 
 def _run_trials(order: TableRequest, table: Table, rows: list[Row], trials: list[Trial], console: Console) -> bool:
     jobs = fit_workers(order.jobs, "--jobs", console)
+    for lock in sorted(order.out.glob(f"*/*/{LOCK}")):
+        lock_folder(lock.parent, console.log)()  # one of a trial that was killed after its result was written
     pending = [trial for trial in trials if trial.result is None]
     results = {(trial.name, trial.seed): result for trial in _started_trials(table, order) if (result := trial.found)}
     finished = len(trials) - len(pending)

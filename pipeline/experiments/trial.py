@@ -82,7 +82,7 @@ class Trial:
         if not file.exists():
             return None
         result = read_json(file)
-        if result["config"] != self.config.model_dump(mode="json"):
+        if not isinstance(result, dict) or result.get("config") != self.config.model_dump(mode="json"):
             raise UserError(
                 f"{file}: was made with other settings", "name another folder with --out, or remove this one"
             )

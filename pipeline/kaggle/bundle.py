@@ -105,11 +105,15 @@ def _holds(out: Path, backbone: Path | None, commit: str, owner: str, slug: str)
     if not out.exists() or commit == "unknown" or commit.endswith("+changes"):
         return False
     metadata = read_json(out / METADATA)
+    if not isinstance(metadata, dict) or not {"id", "description"} <= metadata.keys():
+        return False
     old = out / "backbone" / "checkpoint.json"
     is_same_backbone = (backbone is None and not old.exists()) or (
         backbone is not None and old.is_file() and old.read_bytes() == (backbone / old.name).read_bytes()
     )
-    return is_same_backbone and metadata["id"] == f"{owner}/{slug}" and f"commit {commit}." in metadata["description"]
+    return (
+        is_same_backbone and metadata["id"] == f"{owner}/{slug}" and f"commit {commit}." in str(metadata["description"])
+    )
 
 
 def find_commit() -> str:

@@ -86,13 +86,20 @@ def keep(run: Path, folder: Path) -> None:
             shutil.copyfile(run / name, folder / name)
 
 
+def _describe_score(file: Path) -> str:
+    try:
+        score = read_json(file)
+        counts = f"{score['tasks']} tasks, {score['outputs']} test outputs"
+        return f"{score['source']}: {counts}, macro pass@2 {score['pass@2']['macro']:.1%}"
+    except (ValueError, KeyError, TypeError):
+        return f"no score: {file} is damaged"
+
+
 def describe_run(run: Path) -> str:
     """Return the score, if it is known, and the incidents of a run, as text."""
     lines = []
     if (run / "score.json").exists():
-        score = read_json(run / "score.json")
-        counts = f"{score['tasks']} tasks, {score['outputs']} test outputs"
-        lines.append(f"{score['source']}: {counts}, macro pass@2 {score['pass@2']['macro']:.1%}")
+        lines.append(_describe_score(run / "score.json"))
     else:
         lines.append("no score: the solutions are not known, or the run ended early")
     incidents = read_json(run / "incidents.json") if (run / "incidents.json").exists() else []

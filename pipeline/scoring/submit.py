@@ -10,7 +10,7 @@ from augment.errors import UserError
 from augment.sources.load import find_source_label
 from augment.storage import refuse_existing, write_json, write_new_file
 from augment.text_files import read_json
-from pipeline.config.run_config import RunConfig
+from pipeline.config.run_config import RunConfig, build_config
 from pipeline.runtime.console import Console
 from pipeline.runtime.run_folder import RunFolder, read_metrics
 from pipeline.scoring.score import find_scorable, read_pooled, write_about
@@ -130,19 +130,21 @@ def draw_report(
     form: Literal["file", "folder"] = "file",
 ) -> Path:
     """Write a run's report, with settings, versions and training curves from the files of the run folder."""
-    config = read_json(path / "config.json")
+    config = build_config(read_json(path / "config.json"))
     versions = read_json(path / "versions.json")
+    if not isinstance(versions, dict):
+        raise UserError(f"{path / 'versions.json'} contains no object", "run solve again, which writes it")
     info = {
-        "recipe": config["recipe"],
-        "source": config["source"],
-        "seed": config["seed"],
-        "augmentations": config["puzzles"]["augmentations"],
+        "recipe": config.recipe,
+        "source": config.source,
+        "seed": config.seed,
+        "augmentations": config.puzzles.augmentations,
         "commit": versions.get("commit") or "unknown",
         "torch": versions.get("torch"),
     }
     report = path / ("report.html" if form == "file" else "report")
     write_report(
-        report, tasks, submission, title=f"{config['source']}, recipe {config['recipe']}", ballot=ballot, score=score,
+        report, tasks, submission, title=f"{config.source}, recipe {config.recipe}", ballot=ballot, score=score,
         run_info=info, curves=read_metrics(path), recursions=recursions, form=form,
     )  # fmt: skip
     return report

@@ -118,8 +118,16 @@ def check_content(tasks: list[Task], plain: dict[str, Any]) -> None:
     """Check that each task is what the plain parser read under its ID; as text, for 1, 1.0 and true are equal."""
     for task in tasks:
         if task.id in plain:
-            expected = json.dumps(plain[task.id], sort_keys=True)
+            expected = json.dumps(without_oversize(plain[task.id]), sort_keys=True)
             assert json.dumps(as_json(task), sort_keys=True) == expected, f"task {task.id} differs from its file"
+
+
+def without_oversize(task: Any) -> Any:
+    """Return a task that is a list of pairs without those that have a side over 30, which are left out."""
+    if not isinstance(task, dict) or task.get("test") != [] or not isinstance(task.get("train"), list):
+        return task
+    pairs = [pair for pair in task["train"] if all(max(len(grid), *map(len, grid)) <= 30 for grid in pair.values())]
+    return task | {"train": pairs}
 
 
 def read_plainly(source: str) -> dict[str, Any]:

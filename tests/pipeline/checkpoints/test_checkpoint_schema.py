@@ -61,7 +61,8 @@ def test_a_missing_field_is_named(folder: Path, field: str) -> None:
     [
         (lambda ids: ids.pop("rows"), "rows is missing"),
         (lambda ids: ids.update(rows=ids["rows"][1:]), "by keys.json it must be 6 x"),
-        (lambda ids: ids.update(rows=ids["rows"].long()), "int64; by keys.json"),
+        (lambda ids: ids.update(rows=ids["rows"].long()), "'rows' is of type int64"),
+        (lambda ids: ids["rows"].fill_(float("nan")), "'rows' has values that are not finite"),
         (lambda ids: ids.update(start=torch.zeros(3)), "start is 3 float32"),
         (lambda ids: ids.update(other=torch.zeros(3)), "'other' is no tensor of an ID table"),
     ],
@@ -74,3 +75,15 @@ def test_altered_puzzle_embeddings_are_refused(folder: Path, alter: Callable, te
     save_file(tensors, file)
     reseal(folder / "checkpoint.json")
     refuse(folder, str(file), text)
+
+
+@pytest.mark.parametrize("name", ["model", "average"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(folder: Path, name: str, value: float) -> None:
+    file = folder / f"{name}.safetensors"
+    tensors = load_file(file)
+    first = min(tensors)
+    tensors[first].view(-1)[0] = value
+    save_file(tensors, file)
+    reseal(folder / "checkpoint.json")
+    refuse(folder, str(file), f"'{first}' has values that are not finite")
