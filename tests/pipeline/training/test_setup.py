@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from augment import storage
-from pipeline.checkpoints import checkpoint as checkpoints
+from pipeline.checkpoints import tensor_files
 from pipeline.checkpoints.load_model import choose_precision, find_compile_error, prepare_model, varlen_works
 from pipeline.config.run_config import RunConfig, TrainSettings, override
 from pipeline.recipes.small import smoke
@@ -152,9 +152,9 @@ def test_the_checkpoint_that_a_run_starts_from_is_read_once(tmp_path: Path, monk
     start = tmp_path / "first" / "checkpoints" / "final"
     hashed: list[Path] = []
     loaded: list[Path] = []
-    digest, load = storage._digest_file, checkpoints.load_file
+    digest, load = storage._digest_file, tensor_files.load_file
     monkeypatch.setattr(storage, "_digest_file", lambda path: [hashed.append(path), digest(path)][1])
-    monkeypatch.setattr(checkpoints, "load_file", lambda path: [loaded.append(path), load(path)][1])
+    monkeypatch.setattr(tensor_files, "load_file", lambda path: [loaded.append(path), load(path)][1])
     words = ("solve", "--recipe", "smoke", *SHORT, "--checkpoint", start, "--run-dir", tmp_path / "second")
     assert run(*words) == 0
     assert hashed.count(start / "model.safetensors") == 1
