@@ -2,9 +2,10 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from pydantic import ValidationError
 
 from augment import MAX_PAIRS, Duplicates, FixedColours, OnLeak, Selection
 from augment.puzzle_set_files import SUMMARY_FILE
@@ -22,6 +23,7 @@ from pipeline.config.run_config import (
     ConfigError,
     PuzzleSettings,
 )
+from pipeline.config.setting_names import describe_errors
 from pipeline.data.build import gather, log_left_out, make_puzzle_set, open_old_set, write_as
 from pipeline.data.summary import describe, describe_exceptions, describe_widths
 from pipeline.runtime.console import Console
@@ -91,7 +93,7 @@ def build_command(
     # Options that stay None are taken from the set that is extended; setting one of them is an error then.
     fixed = {"augmentations": augmentations, "seed": seed, "board_side": board_side, "pairs": pairs}
     old = open_old_set(extends, **fixed, ids=ids, fixed_colours=fixed_colours)
-    settings = PuzzleSettings(
+    settings = _make_settings(
         augmentations=1000 if augmentations is None else augmentations,
         pairs=pairs or MAX_PAIRS, on_leak=on_leak, duplicates=duplicates,
         workers=fit_workers(workers, "--workers", console),
@@ -110,6 +112,13 @@ def build_command(
         console.log(line)
     console.show(describe(puzzle_set, bytes=f"{size:,}", seconds=f"{time.monotonic() - start:.1f}"))
     console.log(describe_widths(puzzle_set))
+
+
+def _make_settings(**values: Any) -> PuzzleSettings:
+    try:
+        return PuzzleSettings(**values)
+    except ValidationError as error:
+        raise ConfigError(describe_errors(error)) from None
 
 
 def _refuse_other_set(out: Path, expected: dict[str, int] | None) -> None:

@@ -78,11 +78,19 @@ def run_launched(words: Sequence[str], processes: int) -> int:
         if stop.received:
             launcher.send_signal(stop.received)
             try:
-                launcher.wait(SECONDS_TO_END + 1)
+                launcher.wait(_seconds_for_processes())
             except subprocess.TimeoutExpired:
                 end_children()
         code = launcher.wait()
     return 128 + stop.received if stop.received and code else code
+
+
+def _seconds_for_processes() -> float:
+    """Return how long launched processes may take to end after a signal: torchrun's own time, and some more.
+
+    Each of them bounds its current step itself, and then writes a checkpoint.
+    """
+    return SECONDS_TO_END + float(os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT") or 30)
 
 
 def child_environment() -> dict[str, str]:

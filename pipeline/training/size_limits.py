@@ -23,6 +23,8 @@ from solver.model.layers import inner_size
 
 LONGEST = 365 * 86400.0
 """Seconds that a stage may take at `speed_bound`, which no machine reaches."""
+MOST_LAYERS = 10_000
+"""Layers that can be created within some seconds, whatever their size."""
 FLOAT = 4
 """Bytes of a value of the weights, their gradients, moments and averages."""
 SMALLEST_FLOAT = 2
@@ -124,6 +126,9 @@ def _check_weights(model: ModelConfig, purpose: str, copies: int) -> None:
     names = f"model.hidden={model.hidden}, model.layers={model.layers}, model.expansion={model.expansion:g}"
     if model.mixer == "mlp":
         names += f", model.board_side={model.board_side}"
+    layers = sum(model.layers_of(name) for name in model.recursion.networks)
+    if layers > MOST_LAYERS:
+        raise UserError(f"{names}: {layers:,} layers are more than {MOST_LAYERS:,}", "lower model.layers")
     what = f"{purpose} with {count_weights(model):.3g} weights"
     check_memory(FLOAT * count_weights(model) * copies, device_memory(), names, what)
 

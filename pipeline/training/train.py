@@ -38,8 +38,8 @@ def train(
 
     Raises:
         UserError: if training cannot continue; it names the reason, the fix and the last checkpoint.
-        SystemExit: after SIGTERM or SIGINT, when a checkpoint has been written. If a step takes longer than
-            `SECONDS_TO_END`, the process ends with the same code, and the last checkpoint stands.
+        SystemExit: after SIGTERM or SIGINT, when a checkpoint has been written, however long that takes. If a step
+            takes longer than `SECONDS_TO_END`, the process ends with the same code, and the last checkpoint stands.
     """
     accelerator = start_accelerator(config.train.trackers, run.path)
     trained = _load_trained(config, run)
@@ -49,17 +49,20 @@ def train(
     check_training(config, puzzle_set)
     trainer = Trainer(config, puzzle_set, run, accelerator, window)
     steps = config.train.steps
-    signals = StopSignals().watched(SECONDS_TO_END)
-    with Progress(run, "train", steps, trainer.learner.steps) as progress, signals as stop:
+    stop = StopSignals()
+    with Progress(run, "train", steps, trainer.learner.steps) as progress:
         try:
-            while trainer.goes_on(stop, left := budget.left(reserve)):
-                trainer.step(progress, left)
+            with stop.watched(SECONDS_TO_END):
+                while trainer.goes_on(stop, left := budget.left(reserve)):
+                    trainer.step(progress, left)
         except ValueError:
             # Let the writing thread finish the last checkpoint. Not after other errors, such as a lost process: the
             # write would wait for the files of that process.
             trainer.keeper.wait()
             raise
-        return trainer.finish(stop, reserve)
+        # Without a limit: a checkpoint that takes longer to write must not be lost.
+        with stop.watched():
+            return trainer.finish(stop, reserve)
 
 
 def is_trained(config: RunConfig, run: RunFolder) -> bool:

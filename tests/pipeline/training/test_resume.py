@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from pipeline.checkpoints import manager
 from pipeline.checkpoints.manager import CheckpointManager
 from pipeline.runtime.exit_codes import ExitCode
 from pipeline.runtime.stop_signals import StopSignals
@@ -37,6 +38,27 @@ def alone(puzzles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "alone"
     assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", folder) == 0
     return folder
+
+
+def test_a_checkpoint_that_takes_longer_than_a_step_may_is_written_after_a_signal(
+    puzzles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The process would be ended in the middle of the checkpoint otherwise."""
+    seal = manager.seal_checkpoint
+
+    def seal_slowly(*arguments: object, **more: object) -> None:
+        time.sleep(1.5)
+        seal(*arguments, **more)  # type: ignore[arg-type]
+
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.training.train.SECONDS_TO_END", 0.5)
+        patch.setattr(manager, "seal_checkpoint", seal_slowly)
+        patch.setattr(Learner, "step", after(7, lambda: signal.raise_signal(signal.SIGTERM)))
+        assert run(*command) == 128 + signal.SIGTERM
+    capsys.readouterr()
+    assert run(*command) == 0
+    assert "resumed at step 7" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

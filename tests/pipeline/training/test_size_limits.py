@@ -126,3 +126,8 @@ def test_workers_are_limited_by_the_cores_with_a_line_and_processes_are_refused(
     assert "--workers is 64, and this machine has 1 cores: 4 are started" in capsys.readouterr().out
     solve = ("solve", source, "--recipe", "smoke", "--processes", "64", "--run-dir", tmp_path / "run")
     assert "--processes is 64" in refuse(capsys, *solve)
+
+
+def test_more_layers_than_can_be_created_are_refused_whatever_their_size() -> None:
+    with pytest.raises(UserError, match="100,000 layers are more than 10,000"):
+        check_training(change("model.layers=100000", "model.hidden=8"))
