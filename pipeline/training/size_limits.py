@@ -126,11 +126,11 @@ def _check_weights(model: ModelConfig, purpose: str, copies: int) -> None:
     names = f"model.hidden={model.hidden}, model.layers={model.layers}, model.expansion={model.expansion:g}"
     if model.mixer == "mlp":
         names += f", model.board_side={model.board_side}"
+    what = f"{purpose} with {count_weights(model):.3g} weights"
+    check_memory(FLOAT * count_weights(model) * copies, device_memory(), names, what)
     layers = sum(model.layers_of(name) for name in model.recursion.networks)
     if layers > MOST_LAYERS:
         raise UserError(f"{names}: {layers:,} layers are more than {MOST_LAYERS:,}", "lower model.layers")
-    what = f"{purpose} with {count_weights(model):.3g} weights"
-    check_memory(FLOAT * count_weights(model) * copies, device_memory(), names, what)
 
 
 def _check_activations(model: ModelConfig, cells: float) -> None:
