@@ -10,6 +10,7 @@ from augment.errors import UserError
 from pipeline.config.run_config import ConfigError, RunConfig, override, parse_assignments
 from pipeline.recipes.registry import RECIPES, recipe
 from pipeline.runtime import machine
+from pipeline.runtime.console import Console
 from pipeline.training import size_limits
 from pipeline.training.size_limits import check_prediction, check_training, count_weights
 from solver.model.model import RecursiveModel
@@ -121,8 +122,7 @@ def test_workers_are_limited_by_the_cores_with_a_line_and_processes_are_refused(
     monkeypatch.setattr(machine, "cpu_count", lambda: 1)
     monkeypatch.setattr(machine, "count_gpus", lambda: 0)
     source = write_source(tmp_path / "tasks", FIRST)
-    words = ("build", "--score", source, "--augmentations", "1", "--workers", "64", "--out", tmp_path / "set")
-    assert run(*words) == 0
+    assert machine.fit_workers(64, "--workers", Console()) == 4
     assert "--workers is 64, and this machine has 1 cores: 4 are started" in capsys.readouterr().out
     solve = ("solve", source, "--recipe", "smoke", "--processes", "64", "--run-dir", tmp_path / "run")
     assert "--processes is 64" in refuse(capsys, *solve)
