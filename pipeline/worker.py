@@ -9,6 +9,7 @@ Times T are of the monotonic clock, which all processes of a machine share. The 
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ from pipeline.runtime.exit_codes import CheckpointError, OutOfMemoryError
 from pipeline.runtime.launcher import PARENT, is_first
 from pipeline.runtime.output import protect_output
 from pipeline.runtime.run_folder import RunFolder
-from pipeline.runtime.stop_signals import end_with
+from pipeline.runtime.stop_signals import bounded_end, end_with, exit_on_sigterm
 from pipeline.solve import solve
 from pipeline.time_budget import Budget
 from pipeline.training.train import train
@@ -121,19 +122,27 @@ def main(words: list[str]) -> None:
     protect_output()
     leave_with_parent()
     options = read_words(words)
-    config = build_config(read_json(options.run / "config.json"))
     try:
-        if options.stage == "solve":
-            solve(config, options.run)
-        else:
-            run = RunFolder(options.run, config, first=is_first())
-            {"train": train_stage, "predict": predict_stage}[options.stage](config, run, options)
-        leave_process_group()
+        with exit_on_sigterm(), bounded_end():
+            _run(options)
+    except KeyboardInterrupt:  # before the stage watches for signals, or after it
+        sys.exit(128 + signal.SIGINT)
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not ran_out_of_memory(error):
             raise
         failure = OutOfMemoryError(str(error).splitlines()[0]) if ran_out_of_memory(error) else error
         sys.exit(report_error(failure))
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Run the stage that the command line names."""
+    config = build_config(read_json(options.run / "config.json"))
+    if options.stage == "solve":
+        solve(config, options.run)
+    else:
+        run = RunFolder(options.run, config, first=is_first())
+        {"train": train_stage, "predict": predict_stage}[options.stage](config, run, options)
+    leave_process_group()
 
 
 if __name__ == "__main__":

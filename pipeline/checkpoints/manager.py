@@ -27,8 +27,8 @@ from augment import Overlap, SeenTasks
 from augment.errors import UserError
 from augment.storage import sync
 from pipeline.checkpoints.checkpoint import ABOUT, encode_labels, seal_checkpoint, unseal_checkpoint
-from pipeline.checkpoints.tensor_files import load_tensors, save_tensors
-from pipeline.checkpoints.training_state import TrainingState
+from pipeline.checkpoints.tensor_files import WEIGHTS, load_numbers, load_tensors, save_tensors
+from pipeline.checkpoints.training_state import REMOVE, TrainingState
 from pipeline.runtime.exit_codes import FULL, CheckpointError, DiskFullError
 
 MARGIN = 1.05
@@ -149,7 +149,7 @@ class CheckpointManager:
                 f"{folder / ABOUT}: training is missing", "remove the folder, or name another with --run-dir"
             )
         names = [name.removesuffix(".safetensors") for name in about.files if name.endswith(".safetensors")]
-        parts = {name: load_tensors(folder / f"{name}.safetensors") for name in names}
+        parts = {name: _load_part(folder, name) for name in names}
         slots = [parts.pop(name) for name in sorted(names) if name.startswith("slots_")]
         return TrainingState(about.step, parts, slots, about.training.model_dump())
 
@@ -243,6 +243,12 @@ def list_checkpoints(folder: Path) -> list[Path]:
     The exact name is required: copies that a user keeps in the same folder must be neither counted nor pruned.
     """
     return sorted((path for path in folder.glob("step_*") if path.name[5:].isdecimal()), key=_step_of)
+
+
+def _load_part(folder: Path, name: str) -> dict[str, Tensor]:
+    """Load one file of the training state; that of weights must hold finite floats."""
+    file = folder / f"{name}.safetensors"
+    return load_numbers(file, REMOVE) if name in WEIGHTS else load_tensors(file)
 
 
 def _step_of(checkpoint: Path) -> int:

@@ -15,6 +15,8 @@ SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 """How safetensors, which is written in Rust, prints the number of a system error; it has no other sign of it."""
 
 FIX = "name another checkpoint, such as RUN/checkpoints/final"
+WEIGHTS = ("model", "average", "ids")
+"""The files of a checkpoint, without their suffix, that must hold finite floats."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -42,12 +44,12 @@ def load_tensors(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file} cannot be read ({error})", FIX) from error
 
 
-def load_numbers(file: Path) -> dict[str, Tensor]:
-    """Load tensors that must be finite floating-point numbers, such as weights."""
+def load_numbers(file: Path, fix: str = FIX) -> dict[str, Tensor]:
+    """Load tensors that must be finite floating-point numbers, such as weights; else a CheckpointError with `fix`."""
     tensors = load_tensors(file)
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATS or not tensor.isfinite().all():
             kind = str(tensor.dtype).removeprefix("torch.")
             what = f"is of type {kind}" if tensor.dtype not in FLOATS else "has values that are not finite"
-            raise CheckpointError(f"{file}: {name[:80]!a} {what}; finite 16 to 64-bit floats are needed", FIX)
+            raise CheckpointError(f"{file}: {name[:80]!a} {what}; finite 16 to 64-bit floats are needed", fix)
     return tensors

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from pipeline.runtime.exit_codes import CheckpointError
 
+REMOVE = "remove this step's folder to resume from an earlier one, or name another --run-dir"
+"""What to do about a training state that cannot be resumed from."""
+
 
 @dataclass(frozen=True)
 class TrainingState:
@@ -42,5 +45,5 @@ def state_errors(folder: Path, step: int) -> Iterator[None]:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{folder}: the training state of step {step} does not fit this run ({type(error).__name__}: {reason})",
-            "remove this step's folder to resume from an earlier one, or name another --run-dir",
+            REMOVE,
         ) from error

@@ -1,10 +1,10 @@
-"""Handles failed training steps: saves batch and weights to reproduce them, and builds the error message."""
+"""Handles failed training steps: saves batch and weights to reproduce them, and builds the error messages."""
 
 from pathlib import Path
 
 from augment.errors import UserError
 from augment.storage import new_folder
-from pipeline.checkpoints.tensor_files import save_tensors
+from pipeline.checkpoints.tensor_files import WEIGHTS, save_tensors
 from pipeline.runtime.exit_codes import OutOfMemoryError
 from solver.training.deep_supervision import carry_tensors
 from solver.training.learner import Learner
@@ -39,10 +39,7 @@ def explain(error: Exception, last_step: int | None, folder: Path | None = None)
         last_step: the step of the last checkpoint, None if there is none.
         folder: where `save_failure` saved the step, if it did.
     """
-    if last_step is None:
-        checkpoint = "no checkpoint was written yet"
-    else:
-        checkpoint = f"the last checkpoint, of step {last_step}, is intact"
+    checkpoint = _describe_last(last_step)
     if isinstance(error, NotFiniteError):
         return UserError(
             f"{error}; its batch and the weights before it are in {folder}, and {checkpoint}",
@@ -52,3 +49,35 @@ def explain(error: Exception, last_step: int | None, folder: Path | None = None)
         f"out of memory, with nothing left to split ({str(error).splitlines()[0][:200]}); {checkpoint}",
         "free memory, use more processes, or train a smaller model, board or puzzle set",
     )
+
+
+def check_weights(learner: Learner, last_step: int | None) -> None:
+    """Check the weights before they are saved.
+
+    Args:
+        learner: with the weights, their average and the ID table.
+        last_step: the step of the last checkpoint, None if there is none.
+
+    Raises:
+        UserError: in all processes, if they no longer hold the same weights, or weights that no checkpoint may have.
+            An update can overflow although its gradients are finite.
+    """
+    checkpoint = _describe_last(last_step)
+    if len({int(bits) for bits in learner.processes.gather(learner.fingerprint())}) > 1:
+        raise UserError(
+            f"step {learner.steps}: the processes no longer hold the same weights; {checkpoint}",
+            "resume from it on GPUs of one kind, with one version of torch",
+        )
+    tensors = learner.tensors()
+    weights = [tensor for part in WEIGHTS for tensor in tensors.get(part, {}).values()]
+    if not all(bool(tensor.isfinite().all()) for tensor in weights):
+        raise UserError(
+            f"step {learner.steps}: weights are no longer finite; {checkpoint}",
+            "lower train.lr and train.id_lr, or start from other weights, in a new --run-dir",
+        )
+
+
+def _describe_last(last_step: int | None) -> str:
+    if last_step is None:
+        return "no checkpoint was written yet"
+    return f"the last checkpoint, of step {last_step}, is intact"

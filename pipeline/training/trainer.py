@@ -25,7 +25,7 @@ from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import StopSignals
 from pipeline.time_budget import format_duration
-from pipeline.training.failed_step import explain, save_failure
+from pipeline.training.failed_step import check_weights, explain, save_failure
 from pipeline.training.metrics import Tally, format_metrics, held_out_accuracy, mean_movement
 from pipeline.training.setup import load_start, make_learner
 from pipeline.training.trackers import flat_values
@@ -260,12 +260,7 @@ class Trainer:
     def _save(self) -> None:
         """Save in the background everything that training needs to resume."""
         self._saved_at = time.monotonic()
-        if len({int(bits) for bits in self.processes.gather(self.learner.fingerprint())}) > 1:
-            raise UserError(
-                f"step {self.learner.steps}: the processes no longer hold the same weights; the checkpoint of step "
-                f"{self.keeper.last_step} is intact",
-                "resume from it on GPUs of one kind, with one version of torch",
-            )
+        check_weights(self.learner, self.keeper.last_step)
         tensors = self.learner.tensors() | {"random": {"torch": torch.get_rng_state()}}
         plain = {
             "learner": self.learner.numbers(),
