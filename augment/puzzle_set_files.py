@@ -30,6 +30,7 @@ from augment.puzzle_set_checks import (
     TASKS_FILE,
     PuzzleSetHeader,
     check_tables,
+    first_rows,
 )
 from augment.schema import join_bytes, read_table
 from augment.storage import new_folder, seal, unseal
@@ -71,8 +72,7 @@ def open_puzzle_set(folder: Path | str) -> PuzzleSet:
         roles=tuple(tasks["role"].to_pylist()),
         sources=tuple(tasks["source"].to_pylist()),
         canvases=np.stack([tasks["canvas_rows"].to_numpy(), tasks["canvas_columns"].to_numpy()], axis=1),
-        # Rows are sorted by task, so the first row of each task can be found by binary search.
-        starts=np.searchsorted(puzzles["task"].to_numpy(), np.arange(len(tasks) + 1)).astype(np.int64),
+        starts=first_rows(puzzles, len(tasks)),
         # The column is a read-only view of the memory-mapped file.
         augmentations=puzzles["augmentation"].to_numpy().copy(),
         seed=summary.seed,

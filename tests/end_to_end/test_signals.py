@@ -42,7 +42,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def commands(files: Path, out: Path) -> dict[str, tuple[str | Path, ...]]:
     """Return a long command of each kind; all write to `out`."""
     many = ("--score", "arc-agi-2/training", "--augmentations", "200000", "--out", out)
-    solve = ("solve", files / "tasks", "--recipe", "smoke", *LONG, "--run-dir", out)
+    short = ("solve", files / "tasks", "--recipe", "smoke")
+    solve = (*short, *LONG, "--run-dir", out)
     predict = (
         "predict",
         "--puzzles",
@@ -64,7 +65,9 @@ def commands(files: Path, out: Path) -> dict[str, tuple[str | Path, ...]]:
         "table": ("table", "puzzles", "--set", "train.steps=1000000", "--jobs", "2", "--out", out),
         "published export": ("build", *many, "--on-leak", "allow", "--format", "published"),
         "rescore": (*predict, "--out", out, "--trajectories", "500", "--noise", "0.1", "--rescore", "100000"),
-        "training on each task": (*predict, "--out", out, "--set", "predict.task_steps=1000000"),
+        "training on each task": (
+            *short, "--set", "train.steps=2", "--set", "train.task_steps=1000000", "--run-dir", out,
+        ),
         "kaggle": (
             "solve", "arc-agi-1/training", "--max-side", "3", "--limit", "1", "--recipe", "kaggle", "--budget", "20m",
             "--run-dir", out,
