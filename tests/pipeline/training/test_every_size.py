@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from augment.errors import UserError
-from pipeline.config.run_config import ConfigError, override
+from pipeline.config.run_config import ConfigError, RunConfig, override
 from pipeline.config.setting_names import flatten
 from pipeline.recipes.registry import recipe
 from pipeline.runtime import machine
@@ -16,8 +16,8 @@ from tests.helpers.commands import refuse, run
 from tests.helpers.sources import FIRST, write_source
 
 HUGE = 10**12
-PROBES = (1, 0.5, 4, 64)
-SETTINGS = flatten(recipe("smoke").model_dump())
+PROBES = (1, 0.5, 0.25, 4, 64)
+SETTINGS = flatten(recipe("kaggle").model_dump())
 
 LIMITS = {
     "selection.limit": "there are no more tasks",
@@ -32,7 +32,12 @@ LIMITS = {
     "predict.batch_size": "limited by the test inputs",
     "predict.rescore": "limited by the candidates",
 }
-"""Numbers of which no more are used than there is work."""
+UNATTENDED = {
+    "unattended.first_views": "limited by the puzzle set",
+    "unattended.restarts": "limited by the budget",
+    "unattended.patience": "limited by the budget",
+}
+"""Both are numbers of which no more are used than there is work or time."""
 VALUES = {
     *("seed", "train.lr", "train.weight_decay", "train.id_lr", "train.id_weight_decay", "train.muon_lr"),
     *("train.halting_loss", "train.evidence.kl_weight", "train.evidence.free_bits"),
@@ -45,11 +50,18 @@ LATER = {
 }
 
 
+def change(name: str, value: float) -> RunConfig:
+    """A small config, or that of an unattended run, with this value."""
+    if name.startswith("unattended."):
+        return override(recipe("kaggle"), {"budget": "1h", name: value})
+    return override(recipe("smoke"), {name: value})
+
+
 def is_number(name: str) -> bool:
     """Whether the setting takes a number; some are null by default."""
     for probe in PROBES:
         try:
-            value = flatten(override(recipe("smoke"), {name: probe}).model_dump())[name]
+            value = flatten(change(name, probe).model_dump())[name]
         except ConfigError:
             continue
         return isinstance(value, int | float) and not isinstance(value, bool)
@@ -59,24 +71,24 @@ def is_number(name: str) -> bool:
 NUMBERS = [name for name in SETTINGS if is_number(name)]
 
 
-HARMLESS = LIMITS.keys() | VALUES | LATER.keys()
+HARMLESS = LIMITS.keys() | UNATTENDED.keys() | VALUES | LATER.keys()
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_is_refused_before_work_begins_or_decides_no_work(name: str) -> None:
     with nullcontext() if name in HARMLESS else pytest.raises(UserError, match=re.escape(name)):
-        check_sizes(override(recipe("smoke"), {name: HUGE}))
+        check_sizes(change(name, HUGE))
 
 
 def test_the_numbers_are_found() -> None:
-    assert len(NUMBERS) > 60
+    assert len(NUMBERS) > 65
     assert set(NUMBERS) >= HARMLESS
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_below_zero_is_refused_by_name(name: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(name)):
-        override(recipe("smoke"), {name: -1})
+        change(name, -1)
 
 
 def test_a_run_with_all_harmless_numbers_at_once_is_like_any_other(
