@@ -38,7 +38,7 @@ from solver.model.config import (
 from submissions.rankers import find_ranker
 
 LARGEST = 2**63 - 1
-Cycles = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
+Cycles = Annotated[int, Field(gt=0, le=LARGEST_SIZE)]
 LONGEST_TEXT = 4096
 """Characters of the longest path on Linux."""
 
