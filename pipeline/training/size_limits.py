@@ -28,6 +28,9 @@ LONGEST = 365 * 86400.0
 LAYER_SECONDS = 4e-6
 """Less than any layer takes: it is at least four matrix products, one after the other, and to start one takes longer
 than a microsecond."""
+LONGEST_STEP = 60.0
+"""Seconds that one supervision step may take at `LAYER_SECONDS`, which is far below its real time: within a step no
+checkpoint is written and no budget is observed."""
 MOST_LAYERS = 10_000
 """Layers that can be created within some seconds, whatever their size."""
 FLOAT = 4
@@ -93,7 +96,8 @@ def check_training(config: RunConfig, puzzle_set: PuzzleSet | None = None) -> No
     _check_weights(model, "training", 3 + (settings.average is not None))
     processes = max(int(os.environ.get("WORLD_SIZE") or 1), count_gpus(), 1)
     latents = settings.batch_size / processes * latent_bytes(model, cells)
-    check_memory(latents, memory, f"train.batch_size={settings.batch_size}", "the latents of a batch")
+    names = f"train.batch_size={settings.batch_size}, {_width(model)}"
+    check_memory(latents, memory, names, "the latents of a batch")
     for _, stage in training_stages(config):
         _check_activations(stage, cells)
     if puzzle_set is not None:
@@ -107,6 +111,8 @@ def check_training(config: RunConfig, puzzle_set: PuzzleSet | None = None) -> No
         layers = sum(share * layers for share, _, layers in stages) * settings.steps
         names = f"train.steps={settings.steps}, train.batch_size={settings.batch_size}, ensemble={config.ensemble}"
         _check_time(work * config.ensemble, layers, names, "training")
+    for _, stage in training_stages(config):
+        _check_step(stage)
 
 
 def check_prediction(config: RunConfig, puzzle_set: PuzzleSet | None = None) -> None:
@@ -119,7 +125,7 @@ def check_prediction(config: RunConfig, puzzle_set: PuzzleSet | None = None) -> 
     settings = config.predict
     _check_weights(model, "prediction", 1)
     inputs, cells = _test_inputs(config, puzzle_set)
-    check_memory(latent_bytes(model, cells), device_memory(), f"model.hidden={model.hidden}", "an example's latents")
+    check_memory(latent_bytes(model, cells), device_memory(), _width(model), "an example's latents")
     rows = inputs * settings.trajectories
     names = f"predict.trajectories={settings.trajectories}, predict.augmentations={settings.augmentations}"
     check_memory(QUERY_BYTES * rows, main_memory(), names, f"the list of {rows:,} predictions")
@@ -129,6 +135,7 @@ def check_prediction(config: RunConfig, puzzle_set: PuzzleSet | None = None) -> 
     layers = applications(model)[0] * steps
     names = f"supervision steps={steps}, {names}, model.h_cycles={model.h_cycles}, model.l_cycles={model.l_cycles}"
     _check_time(work, layers, names, f"the prediction of {inputs:,} test inputs, augmentations included,")
+    _check_step(model)
 
 
 def check_checkpoint(folder: Path) -> None:
@@ -158,8 +165,28 @@ def _check_activations(model: ModelConfig, cells: float) -> None:
     """Refuse more layers with gradient than memory holds for one example; each keeps at least its input."""
     width = model.hidden * (model.vocabulary if model.symbols else 1)
     kept = applications(model)[1] * (model.id_slots + cells) * width * SMALLEST_FLOAT
-    names = f"model.layers={model.layers}, model.h_cycles={model.h_cycles}, model.l_cycles={model.l_cycles}"
-    check_memory(kept, device_memory(), names, "one example's activations")
+    check_memory(kept, device_memory(), _depth(model), "one example's activations")
+
+
+def _check_step(model: ModelConfig) -> None:
+    """Refuse more layers in one supervision step than can follow one another within `LONGEST_STEP`."""
+    layers = applications(_least_iterations(model))[0]
+    if layers * LAYER_SECONDS > LONGEST_STEP:
+        minutes = layers * LAYER_SECONDS / 60
+        raise UserError(
+            f"{_depth(model)}: one supervision step has {layers:,} layers and takes at least {minutes:,.0f} minutes",
+            "lower them",
+        )
+
+
+def _depth(model: ModelConfig) -> str:
+    """Return the settings that decide how many layers follow one another."""
+    return f"model.layers={model.layers}, model.h_cycles={model.h_cycles}, model.l_cycles={model.l_cycles}"
+
+
+def _width(model: ModelConfig) -> str:
+    """Return the settings that decide the size of a latent."""
+    return f"model.hidden={model.hidden}, model.id_slots={model.id_slots}, model.board_side={model.board_side}"
 
 
 def _check_time(work: float, layers: float, names: str, purpose: str) -> None:

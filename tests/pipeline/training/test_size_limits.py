@@ -150,6 +150,13 @@ def test_layers_that_follow_one_another_take_time_on_any_machine(monkeypatch: py
         check_prediction(change("model.h_cycles=2000000000", "predict.steps=60000"))
 
 
+@pytest.mark.parametrize("text", ["model.h_cycles=100000000", "train.curriculum=[[0.5, 100000000, 2]]"])
+def test_a_step_without_end_is_refused_even_if_there_are_few_of_them(text: str) -> None:
+    for few in ("train.steps=1", "budget=1h"):
+        with pytest.raises(UserError, match=r"h_cycles=100000000.*step has \d+,000,000 layers.*minutes"):
+            check_training(change(text, few))
+
+
 def test_steps_on_each_task_are_left_to_the_supervisor_of_an_unattended_run() -> None:
     texts = parse_assignments(["train.task_steps=1000000000000"])
     check_sizes(override(recipe("kaggle"), texts | {"budget": "1h"}))
