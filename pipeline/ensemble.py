@@ -12,15 +12,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.run_config import RunConfig
+from pipeline.config.run_config import SEEDS_APART, RunConfig
 from pipeline.runtime.distributed import LaunchedProcesses, alone, join_process_group
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.time_budget import Budget
 from submissions.prediction_files import read_predictions, write_predictions
 from submissions.predictions import Predictions, merge_predictions
-
-SEEDS_APART = 1000
-"""Difference between the seeds of two models, so that ensembles of neighbouring seeds share no model."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from augment.grid import MAX_SIDE, Grid
 from augment.logic_puzzles import maze, nqueens, sudoku
 from augment.logic_puzzles.symmetry import turn_cells
+from augment.memory import main_memory
 from augment.rng import task_rng
 from augment.sources.files import SourceError, require_regular
 from augment.task import Pair, Task
@@ -35,6 +36,9 @@ PUBLISHED_SUDOKUS = 1000
 
 MAX_REPEATED_DRAWS = 200
 """Generation stops with an error after this many consecutive draws of puzzles that were drawn before."""
+
+PUZZLE_BYTES = 300
+"""Less than a generated puzzle takes in memory: two arrays, a pair, and the bytes by which repeats are found."""
 
 SIDES = {"sudoku": sudoku.BOXES, "maze": maze.SIDES, "queens": nqueens.SIDES}
 PUZZLE_NAMES = tuple(f"{name}-{n}x{n}" for name, sides in SIDES.items() for n in sides)
@@ -89,7 +93,20 @@ def load_logic_puzzles(source: str) -> Task:
         return _read_folder(*folder_source)
     match = _NAME.fullmatch(source)
     assert match is not None
-    return _generate(source, match[1], _parse_counts(source, match[4], match[5]) or DEFAULT_COUNTS, int(match[6] or 0))
+    counts = _parse_counts(source, match[4], match[5]) or DEFAULT_COUNTS
+    _check_memory(source, sum(counts))
+    return _generate(source, match[1], counts, int(match[6] or 0))
+
+
+def _check_memory(source: str, puzzles: int) -> None:
+    """Raise a SourceError for more puzzles than main memory holds."""
+    memory = main_memory()
+    if PUZZLE_BYTES * puzzles > memory:
+        raise SourceError(
+            f"{source}: {puzzles:,} puzzles need at least {PUZZLE_BYTES * puzzles / 2**30:,.1f} GiB of memory, and "
+            f"there are {memory / 2**30:,.1f} GiB",
+            "request fewer",
+        )
 
 
 def _parse_counts(source: str, train: str | None, test: str | None) -> tuple[int, int] | None:

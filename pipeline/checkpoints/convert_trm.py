@@ -6,7 +6,7 @@ latents and the rows of the ID table. It can also be a backbone (`pipeline.check
 mean of these rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,14 @@ from solver.model.model import RecursiveModel
 
 PREFIX = "model.inner."
 ID_ROWS = "puzzle_emb.weights"
+FIXED = {
+    "hidden": "model.hidden",
+    "vocabulary": "model.vocabulary",
+    "mixer": "model.mixer",
+    "symbols": "model.symbols",
+    "total_layers": "model.layers, summed over the networks,",
+}
+"""Sizes that the tensors decide, as attributes of a ModelConfig, and what they are called in messages."""
 NOT_IN_THE_FILE = ("h_cycles", "l_cycles", "heads", "id_slots", "max_steps")
 
 
@@ -180,6 +188,7 @@ def convert(
     overrides: Mapping[str, Any],
     console: Console,
     backbone_only: bool = False,
+    check: Callable[[RunConfig], None] = lambda config: None,
 ) -> None:
     """Convert a published checkpoint to this project's format (`pipeline.checkpoints.checkpoint`).
 
@@ -190,6 +199,7 @@ def convert(
         overrides: settings that the file does not contain, such as {"model.heads": 8} (NOT_IN_THE_FILE).
         console: where the assumed settings and the result are logged.
         backbone_only: write a backbone: the weights in bf16, and instead of the ID table the mean of its trained rows.
+        check: raises a UserError for a config that no run can have; it is called before a model is created.
 
     Raises:
         UserError: naming the file, and the tensor or setting that does not fit.
@@ -202,6 +212,7 @@ def convert(
     weights, id_rows = _translate(published, file)
     settings, origin = read_settings(file, content)
     config = _configure(weights, id_rows, file, settings, overrides)
+    check(config)
     check_weights(weights, config.model, file)
     keys, rows = name_rows(id_rows, identifiers, config.model.id_length)
     converted = Checkpoint(weights, None, rows, keys, 0, config.model_dump(mode="json"))
@@ -236,7 +247,28 @@ def _configure(
             raise UserError(f"{file}: the settings say {sizes}", "give the all_config.yaml of these weights, or none")
     found = {f"model.{name}": value for name, value in settings.items()}
     inferred = RunConfig(recipe="converted", source=str(file), model=model)
-    return override(inferred, {"model.heads": 8, **found, **overrides})
+    config = override(inferred, {"model.heads": 8, **found, **overrides})
+    _check_fixed(model, config.model, file)
+    return config
+
+
+def _check_fixed(inferred: ModelConfig, chosen: ModelConfig, file: Path) -> None:
+    """Refuse settings that contradict the tensors' shapes, before a model of these sizes is created.
+
+    Raises:
+        UserError: naming the file, the setting and what the tensors have.
+    """
+    for attribute, name in FIXED.items():
+        value = getattr(chosen, attribute)
+        held = getattr(inferred, attribute)
+        if value != held:
+            raise UserError(f"{file}: {name} is {value}, and the tensors have {held}", "leave this setting out")
+    sizes = [inner_size(model.hidden, model.expansion, model.inner_multiple) for model in (chosen, inferred)]
+    if sizes[0] != sizes[1]:
+        names = f"model.expansion={chosen.expansion:g} and model.inner_multiple={chosen.inner_multiple}"
+        raise UserError(
+            f"{file}: {names} give an inner size of {sizes[0]}, and the tensors have {sizes[1]}", "leave them out"
+        )
 
 
 def _describe_settings(

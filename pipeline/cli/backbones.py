@@ -38,10 +38,12 @@ def convert_command(
 ) -> None:
     """Convert a published checkpoint."""
     from pipeline.checkpoints.convert_trm import convert
+    from pipeline.training.size_limits import check_prediction
 
     console = Console()
     with locked_output(out, console.log):
-        convert(file, out, identifiers, parse_assignments(assignments or []), console, backbone_only)
+        overrides = parse_assignments(assignments or [])
+        convert(file, out, identifiers, overrides, console, backbone_only, check_prediction)
 
 
 @app.command("pretrain")

@@ -12,6 +12,9 @@ from pipeline.cli.app import (
 )
 from pipeline.runtime.console import Console
 
+MOST_SEEDS = 1000
+"""More would not change a figure of a table: the standard error of a mean is then a thirtieth of the spread."""
+
 
 @app.command("models")
 def models_command(
@@ -38,7 +41,7 @@ def table_command(
     scale: Annotated[
         Literal["smoke", "cpu", "gpu", "paper"], typer.Option(help="How much data and training")
     ] = "smoke",
-    seeds: Annotated[int, typer.Option(help="Trainings of each row, with different seeds", min=1)] = 1,
+    seeds: Annotated[int, typer.Option(help="Trainings of each row, with different seeds", min=1, max=MOST_SEEDS)] = 1,
     jobs: Annotated[int, typer.Option(help="Trainings at the same time; with one thread each if several", min=1)] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder  \\[default: runs/table-NAME-SCALE]")] = None,
     rows: Annotated[

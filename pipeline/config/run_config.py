@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from augment import DIHEDRALS
 from augment.errors import UserError
 from pipeline.config.sections import (
+    LARGEST,
     PredictSettings,
     PuzzleSettings,
     SelectionSettings,
@@ -26,6 +27,8 @@ from solver.data.tokens import VOCABULARY
 from solver.model.config import ModelConfig
 from submissions.rankers import find_ranker
 
+SEEDS_APART = 1000
+"""Difference between the seeds of two models, so that ensembles of neighbouring seeds share no model."""
 LONGEST_BUDGET = 10 * 365 * 86400.0
 """Seconds; longer times do not fit into the clocks of some systems."""
 OLD_IDS = {"puzzle": "augmentation", "task": "shared"}
@@ -81,6 +84,11 @@ class RunConfig(Settings):
             conflict = "predict.rescore is above 0" if self.predict.rescore else "the run is unattended"
             raise UserError(
                 f"ensemble is {self.ensemble}, and {conflict}, which works with a single model only", "set ensemble=1"
+            )
+        if self.seed + SEEDS_APART * (self.ensemble - 1) > LARGEST:
+            raise UserError(
+                f"seed is {self.seed}, and with ensemble={self.ensemble} the last model's has more than 64 bits",
+                "lower seed",
             )
         return self
 

@@ -13,7 +13,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PositiveInt,
     field_validator,
     model_validator,
 )
@@ -27,6 +26,7 @@ from solver.data.choices import Visits
 from solver.data.puzzle_ids import Ids, needed_draws
 from solver.model.config import (
     EVIDENCE,
+    LARGEST_SIZE,
     MOST_SUPERVISION_STEPS,
     Curriculum,
     EvidenceConfig,
@@ -38,6 +38,7 @@ from solver.model.config import (
 from submissions.rankers import find_ranker
 
 LARGEST = 2**63 - 1
+Cycles = Annotated[int, Field(gt=0, le=LARGEST_SIZE)]
 LONGEST_TEXT = 4096
 """Characters of the longest path on Linux."""
 
@@ -200,7 +201,7 @@ class TrainSettings(Settings):
     ] = (0.3, 1.0)
     """bounds of the share of cells that get a random colour in a corrupted target; each example draws its own share"""
     curriculum: Annotated[
-        tuple[tuple[Annotated[float, Field(gt=0, lt=1)], PositiveInt, PositiveInt], ...],
+        tuple[tuple[Annotated[float, Field(gt=0, lt=1)], Cycles, Cycles], ...],
         AfterValidator(_check_increasing_stages),
     ] = ()
     """stages (share of the steps, h_cycles, l_cycles): fewer cycles until that share of the steps is done; after the

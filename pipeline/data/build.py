@@ -21,13 +21,14 @@ from augment import (
     write_puzzle_set,
 )
 from augment.distinct import count_distinct
+from augment.memory import main_memory
 from augment.sources.load import find_source_label
 from augment.sources.reading import describe_left_out
 from pipeline.config.run_config import ConfigError, PuzzleSettings, RunConfig
 from pipeline.data.summary import describe, describe_exceptions
 from pipeline.runtime.console import Console
 from pipeline.runtime.launcher import POLL_INTERVAL, is_first
-from pipeline.runtime.machine import check_memory, fit_workers, main_memory
+from pipeline.runtime.machine import check_memory, fit_workers
 from pipeline.runtime.run_folder import RunFolder
 
 ROW_BYTES = 4

@@ -3,36 +3,20 @@
 import os
 import subprocess
 from functools import cache
-from pathlib import Path
 
-import psutil
 from joblib import cpu_count
 
 from augment.errors import UserError
+from augment.memory import main_memory
 from pipeline.runtime.console import Console
 from pipeline.runtime.launcher import count_gpus
 
-CONTROL_GROUP_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
 CORE_FLOP = 2e12
 """More operations per second than a processor core makes: AMX in bf16 at 4 GHz has as many."""
 GPU_FLOP = 5e15
 """More operations per second than a GPU makes: twice a B200 in dense bf16."""
 WORKERS_PER_CORE = 4
 """Processes per core; more only take memory."""
-
-
-def main_memory() -> int:
-    """Return the bytes of main memory that this process may use: with swap, and at most what its control group may."""
-    limits = [psutil.virtual_memory().total + psutil.swap_memory().total]
-    for file in CONTROL_GROUP_LIMITS:
-        try:
-            limits.append(int(file.read_text()))
-        except (OSError, ValueError):  # no such control group, or "max"
-            continue
-    return min(limits)
 
 
 @cache
@@ -72,9 +56,13 @@ def fit_workers(workers: int, name: str, console: Console) -> int:
 
 
 def check_processes(processes: int) -> None:
-    """Raise a UserError for more launched processes than this machine without GPUs can sensibly run."""
-    most = WORKERS_PER_CORE * cpu_count()
-    if not count_gpus() and processes > most:
+    """Raise a UserError for more launched processes than this machine can sensibly run.
+
+    A process for each GPU is always allowed. A few more processes than GPUs are left to the launcher, which says that
+    devices are missing.
+    """
+    most = max(WORKERS_PER_CORE * cpu_count(), count_gpus())
+    if processes > most:
         raise UserError(
             f"--processes is {processes}, and this machine has {cpu_count()} cores", f"give {most} or fewer"
         )

@@ -11,7 +11,7 @@ and on which positions is the same for all networks.
 Shape suffix: B examples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -137,15 +137,20 @@ def step_flop(config: RunConfig, puzzle_set: PuzzleSet) -> float:
 
     The curriculum may start with fewer cycles, and steps with fewer cycles cost less.
     """
-    model = config.model
     settings = config.train
     total = 0.0
-    begin = 0.0
-    for end, h_cycles, l_cycles in (*settings.curriculum, (1.0, model.h_cycles, model.l_cycles)):
-        stage = replace(model, h_cycles=h_cycles, l_cycles=l_cycles)
-        total += (end - begin) * example_flop(stage, puzzle_set, settings.source_weights)
-        begin = end
+    for share, model in training_stages(config):
+        total += share * example_flop(model, puzzle_set, settings.source_weights)
     return settings.batch_size * total
+
+
+def training_stages(config: RunConfig) -> Iterator[tuple[float, ModelConfig]]:
+    """Yield the stages of train.curriculum, of which the last has the model's own cycles: (share of steps, model)."""
+    model = config.model
+    begin = 0.0
+    for end, h_cycles, l_cycles in (*config.train.curriculum, (1.0, model.h_cycles, model.l_cycles)):
+        yield end - begin, replace(model, h_cycles=h_cycles, l_cycles=l_cycles)
+        begin = end
 
 
 def steps_within(flop: float, config: RunConfig, puzzle_set: PuzzleSet) -> int:

@@ -228,7 +228,7 @@ class PuzzleDataset:
         """Return the pairs begin[task] to end[task] of each task under each of its first `most` puzzles."""
         examples = []
         for task, (start, stop) in enumerate(pairwise(self.puzzle_set.starts)):
-            puzzles_of_task = range(start, stop if most is None else min(stop, start + most))
+            puzzles_of_task = range(start, stop if most is None else start + min(most, stop - start))
             examples += [(puzzle, pair) for pair in range(begin[task], end[task]) for puzzle in puzzles_of_task]
         puzzles, pairs = np.array(examples, np.int64).reshape(-1, 2).T
         return puzzles, pairs

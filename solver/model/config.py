@@ -24,8 +24,11 @@ Adjoint = Literal["implicit", "neumann"]
 PosteriorUse = Literal["charged", "all"]
 
 
-LARGEST = 2**31 - 1
+LARGEST_SIZE = 2**31 - 1
 """The largest size of a model, as torch's kernels take 32-bit sizes."""
+MOST_ITERATIONS = 10_000
+"""An update that takes more iterations to its fixed point comes closer by less than a thousandth in each, and is not
+solved by iterating it; the same holds for the terms of its Neumann series."""
 MOST_SUPERVISION_STEPS = 2**16 - 1
 """Predictions have the number of the supervision step in 16 bits."""
 
@@ -66,6 +69,9 @@ class EquilibriumConfig:
         for name, least in (("iterations", 1), ("memory", 2), ("terms", 1)):
             value = getattr(self, name)
             _require(value >= least, f"equilibrium.{name}", value, f"must be at least {least}")
+        for name in ("iterations", "terms"):
+            value = getattr(self, name)
+            _require(value <= MOST_ITERATIONS, f"equilibrium.{name}", value, f"must be at most {MOST_ITERATIONS:,}")
         _require(0 < self.tolerance < 1, "equilibrium.tolerance", self.tolerance, "must be between 0 and 1")
 
 
@@ -218,7 +224,7 @@ class ModelConfig:
     def _check_number(self, name: str, value: object) -> None:
         if isinstance(value, int | float) and not isinstance(value, bool):
             # Comparisons are exact for numbers of any size, and math.isfinite() raises OverflowError.
-            _require(abs(value) <= LARGEST, name, value, f"must be a finite number, at most {LARGEST:,}")
+            _require(abs(value) <= LARGEST_SIZE, name, value, f"must be a finite number, at most {LARGEST_SIZE:,}")
             zero_allowed = value == 0 and (name in ("exploration", "dropout") or (name == "id_slots" and self.symbols))
             _require(value > 0 or zero_allowed, name, value, "must be positive")
 
@@ -241,6 +247,11 @@ class ModelConfig:
     def layers_of(self, network: str) -> int:
         """Return the number of layers of a network of the recursion."""
         return dict(self.recursion.layers).get(network, self.layers)
+
+    @property
+    def total_layers(self) -> int:
+        """The number of layers of all networks of the recursion together, each counted once."""
+        return sum(map(self.layers_of, self.recursion.networks))
 
     @property
     def effective_depth(self) -> int:

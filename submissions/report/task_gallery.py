@@ -31,6 +31,8 @@ DIHEDRAL_WORDS = (
 PAIRS_SHOWN = 12
 """The most demonstrations, and the most test pairs, shown for a task; generated tasks have hundreds."""
 AUGMENTED_PAIRS_SHOWN = 2
+MOST_AUGMENTATIONS = 1_000_000
+"""The most augmentations drawn on a page: each takes some 500 characters, and browsers open no longer page."""
 
 DrawnPair = tuple[Picture, Picture | None]
 """Input and output; the output is None if it is hidden."""
@@ -83,10 +85,12 @@ def write_gallery(path: str | Path, source: str, tasks: Sequence[Task], augmenta
         augmentations: number of augmented puzzles per task; a task with fewer shows all of them.
 
     Raises:
-        UserError: for a negative number of augmentations, or if the file exists with other content.
+        UserError: for a negative number of augmentations, for more than a page can hold, or if the file exists with
+            other content.
     """
     if augmentations < 0:
         raise UserError(f"augmentations is {augmentations}", "give 0 (only the tasks) or more")
+    _check_size(tasks, augmentations)
     sheet = Sheet()
     page = render_page(
         "gallery.html.j2",
@@ -100,6 +104,20 @@ def write_gallery(path: str | Path, source: str, tasks: Sequence[Task], augmenta
         symbols=sheet.symbols,
     )
     return write_new_file(Path(path), page, "--html")
+
+
+def _check_size(tasks: Sequence[Task], augmentations: int) -> None:
+    """Raise a UserError for more than `MOST_AUGMENTATIONS` augmentations on a page."""
+    drawn = len(tasks) * augmentations
+    if drawn > MOST_AUGMENTATIONS:
+        # A task may have fewer. They are counted only here, because it takes time.
+        drawn = sum(min(augmentations, count_distinct(task.demonstrations + task.tests) - 1) for task in tasks)
+    if drawn > MOST_AUGMENTATIONS:
+        raise UserError(
+            f"augmentations is {augmentations}: {drawn:,} drawings of {len(tasks):,} tasks are more than the "
+            f"{MOST_AUGMENTATIONS:,} that a page can hold",
+            "lower it, or draw fewer tasks (--limit)",
+        )
 
 
 def draw_task(task: Task, augmentations: int, sheet: Sheet) -> TaskDrawing:

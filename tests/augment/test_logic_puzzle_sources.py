@@ -69,6 +69,8 @@ def test_the_same_name_gives_the_same_puzzles_in_every_process() -> None:
         ("maze-31x31", "maze-5x5 to maze-30x30"),
         ("sudoku-9x9/1000", "as in sudoku-6x6/1000+500@1"),
         ("sudoku-9x9/0+5", "0 puzzles to train on"),
+        ("maze-30x30/1000000000000+1", "1,000,000,000,001 puzzles need at least 279,396.8 GiB of memory"),
+        ("maze-30x30/1+1000000000000", "1,000,000,000,001 puzzles need at least 279,396.8 GiB of memory"),
         ("sudoku-4x4/100000+1", "training puzzles and 1 different test puzzles were found; request fewer"),
     ],
 )

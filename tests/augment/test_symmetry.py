@@ -34,6 +34,15 @@ def test_the_requested_number_of_symmetries_is_drawn_and_at_most_seven_dihedral_
     assert set(Symmetries("dihedral", 0, 5).draw_numbers(rng, 9).tolist()) == {0}
 
 
+def test_any_number_of_symmetries_can_be_drawn_from() -> None:
+    symmetries = Symmetries("sudoku", 2**63 - 1, 4)
+    numbers = symmetries.draw_numbers(np.random.default_rng(0), 100)
+    assert numbers.max() > 2**62 > numbers.min() >= 0
+    cells, _ = symmetries.draw(7, np.zeros(100, np.int64), numbers)
+    assert (np.sort(cells, axis=1) == np.arange(16)).all()
+    assert len({row.tobytes() for row in cells}) > 50
+
+
 @given(st.integers(0, 2**63 - 1), st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 2**20)), min_size=1))
 def test_a_symmetry_does_not_depend_on_the_other_examples(seed: int, drawn: list[tuple[int, int]]) -> None:
     pairs, numbers = np.array(drawn, np.int64).T.copy()

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config.run_config import ConfigError, override
-from pipeline.ensemble import SEEDS_APART, seconds_kept
+from pipeline.config.run_config import SEEDS_APART, ConfigError, override
+from pipeline.ensemble import seconds_kept
 from pipeline.recipes.registry import recipe
 from pipeline.runtime.run_folder import read_metrics
 from pipeline.time_budget import Budget

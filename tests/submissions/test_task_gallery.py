@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from augment import DIHEDRALS, Augmentation, Pair, Selection, Task, apply, count_distinct, load_tasks, task_canvas
+from submissions.report import task_gallery
 from submissions.report.svg_grid import Sheet
 from submissions.report.task_gallery import DIHEDRAL_WORDS, PAIRS_SHOWN, draw_task, write_gallery
 from tests.helpers.commands import refuse, run
@@ -119,6 +120,19 @@ def test_the_command_writes_a_new_file_and_overwrites_none(tmp_path: Path, capsy
     assert "holds this page already" in capsys.readouterr().out
     assert "exists already" in refuse(capsys, *line[:-1], "2")
     assert out.read_bytes() == written
+
+
+def test_more_drawings_than_a_page_can_hold_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_gallery, "MOST_AUGMENTATIONS", 1000)
+    out = tmp_path / "tasks.html"
+    words = ("tasks", "arc-agi-1/training", "--limit", "2", "--html", out, "--augmentations", str(10**12))
+    assert "drawings of 2 tasks are more than the 1,000 that a page can hold" in refuse(capsys, *words)
+    assert not out.exists()
+    black = Task("black", (Pair(np.zeros((1, 1), np.uint8), np.zeros((1, 2), np.uint8)),), ())
+    write_gallery(out, "one augmentation is all that there is", [black], 10**12)
+    assert out.exists()
 
 
 @pytest.mark.slow

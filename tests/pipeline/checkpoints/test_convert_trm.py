@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
 
+from pipeline.checkpoints import convert_trm
 from pipeline.checkpoints.checkpoint import load_checkpoint
 from pipeline.checkpoints.convert_trm import check_weights, convert, infer_config, read_published, to_published
 from pipeline.checkpoints.id_table import match_rows
@@ -23,7 +24,7 @@ from solver.model.config import ModelConfig
 from solver.model.equations import HRM
 from solver.model.model import RecursiveModel
 from solver.training.deep_supervision import predict_steps
-from tests.helpers.commands import run
+from tests.helpers.commands import refuse, run
 from tests.helpers.golden_models import MODELS, Golden, check, load
 from tests.helpers.golden_set import read_json
 
@@ -138,6 +139,48 @@ def test_identifiers_of_another_checkpoint_are_refused(tmp_path: Path) -> None:
             write(published(ATTENTION), tmp_path), tmp_path / "ours", tmp_path / "identifiers.json", SETTINGS, Console()
         )
     assert not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.hidden=1000000000", "model.hidden is 1000000000, and the tensors have 32"),
+        ("model.layers=100000", "model.layers, summed over the networks, is 100000, and the tensors have 3"),
+        ("model.vocabulary=2000000000", "model.vocabulary is 2000000000, and the tensors have 12"),
+        ("model.mixer=mlp", "model.mixer is mlp, and the tensors have attention"),
+        ("model.expansion=1e9", "give an inner size of 21333333504, and the tensors have 512"),
+        ("model.inner_multiple=2000000000", "give an inner size of 2000000000, and the tensors have 512"),
+    ],
+)
+def test_a_setting_that_contradicts_the_tensors_is_refused_before_a_model_is_created(
+    setting: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convert_trm, "RecursiveModel", None)
+    file = write(published(ATTENTION), tmp_path)
+    given = {name: value for name, value in SETTINGS.items() if name not in setting}
+    words = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+    said = refuse(capsys, "convert", file, "--out", tmp_path / "ours", *words, "--set", setting)
+    assert f"{file}: " in said
+    assert message in said
+    assert not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize("setting", ["model.l_cycles=2000000000", "model.id_slots=2000000000"])
+def test_a_size_that_is_not_in_the_file_and_that_no_run_can_have_is_refused(
+    setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(published(ATTENTION), tmp_path)
+    words = [word for name, value in SETTINGS.items() if name not in setting for word in ("--set", f"{name}={value}")]
+    said = refuse(capsys, "convert", file, "--out", tmp_path / "ours", *words, "--set", setting)
+    assert setting in said
+    assert "GiB of memory" in said or "minutes" in said
+
+
+def test_an_expansion_that_gives_the_same_inner_size_is_taken(tmp_path: Path) -> None:
+    """13 x 32 x 2 / 3 = 277 and 16 x 32 x 2 / 3 = 341 are both rounded up to 512."""
+    settings = SETTINGS | {"model.expansion": 16.0}
+    convert(write(published(ATTENTION), tmp_path), tmp_path / "ours", None, settings, Console())
+    assert build_config(load_checkpoint(tmp_path / "ours").config).model.expansion == 16
 
 
 TABLE = "model.inner.puzzle_emb.weights"

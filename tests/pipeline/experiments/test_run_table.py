@@ -25,7 +25,8 @@ from pipeline.experiments.scales import SCALES, base_config
 from pipeline.experiments.trial import Trial, run_trial
 from pipeline.experiments.verdicts import Results, judge, make_line
 from pipeline.recipes.small import cpu
-from tests.helpers.commands import run
+from pipeline.runtime import machine
+from tests.helpers.commands import refuse, run
 from tests.helpers.process_family import wait_until
 
 SMOKE = "smoke"
@@ -112,6 +113,19 @@ def test_any_number_of_jobs_gives_the_same(ablation: Path, tmp_path: Path) -> No
         )
         assert ours["answers"] == theirs["answers"]
         assert ours["metrics"]["loss"] == theirs["metrics"]["loss"]
+
+
+def test_jobs_and_seeds_are_limited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    monkeypatch.setattr(machine, "cpu_count", lambda: 2)
+    monkeypatch.setattr("pipeline.experiments.run_table.run_all_trials", lambda _, jobs: started.append(jobs) or [])
+    words = ("table", "sudoku-ablation", "--row", "HRM", "--out", tmp_path / "out")
+    assert run(*words, "--jobs", str(10**12)) == 0
+    assert started == [8]
+    assert "--jobs is 1000000000000, and this machine has 2 cores: 8 are started" in capsys.readouterr().out
+    assert "--seeds" in refuse(capsys, *words, "--seeds", str(10**12))
 
 
 def test_other_settings_are_not_taken_for_the_same(

@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from augment import SourcedTasks, build_puzzle_set
 from augment.errors import UserError
 from pipeline.config.run_config import ConfigError, RunConfig, override, parse_assignments
 from pipeline.recipes.registry import RECIPES, recipe
 from pipeline.runtime import machine
 from pipeline.runtime.console import Console
 from pipeline.training import size_limits
-from pipeline.training.size_limits import check_prediction, check_training, count_weights
+from pipeline.training.size_limits import check_prediction, check_sizes, check_training, count_weights
 from solver.model.model import RecursiveModel
 from tests.helpers.commands import refuse, run
 from tests.helpers.mutations import reseal
-from tests.helpers.sources import FIRST, write_source
+from tests.helpers.sources import FIRST, SECOND, write_source
 
 GPU = 80 * 2**30
 
@@ -50,6 +51,8 @@ def change(*texts: str) -> RunConfig:
         (["train.batch_size=1000000000"], "train.batch_size=1000000000.*GiB"),
         (["model.h_cycles=2000000000", "train.steps=1000000000"], "train.steps=1000000000.*days"),
         (["train.steps=1000000000000000"], "train.steps=1000000000000000.*days"),
+        (["train.curriculum=[[0.5, 1, 2000000000]]"], "model.l_cycles=2000000000.*GiB"),
+        (["train.curriculum=[[0.5, 2000000000, 2]]", "train.steps=1000000000"], "train.steps=1000000000.*days"),
     ],
 )
 def test_training_that_cannot_be_is_refused_with_an_estimate(texts: list[str], message: str) -> None:
@@ -69,6 +72,8 @@ def test_training_that_cannot_be_is_refused_with_an_estimate(texts: list[str], m
         *("source=" + "x" * 1_000_000, "train.steps=" + "x" * 1_000_000, "x" * 1_000_000 + "=1"),
         "train.lr=" + "[" * 10**5,
         *("train_sources=[" + "1," * 1000 + "1]", "train.curriculum=[[0.5, 1e400, 2]]"),
+        *("train.curriculum=[[0.5, 1000000000000, 2]]", "train.curriculum=[[0.5, 1, 1000000000000]]"),
+        *("model.equilibrium.iterations=1000000000000", "model.equilibrium.terms=1000000000000"),
     ],
 )  # fmt: skip
 def test_an_absurd_value_is_refused_in_a_short_message(text: str) -> None:
@@ -108,10 +113,12 @@ def test_a_checkpoint_that_asks_for_an_impossible_model_is_refused_from_its_head
 
 
 @pytest.mark.parametrize("number", ["1000000000000", "100000000"])
+@pytest.mark.parametrize("form", ["puzzles", "published"])
 def test_more_augmentations_than_there_are_or_fit_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: str, form: str
 ) -> None:
     words = ("build", "--score", "arc-agi-1/training", "--augmentations", number, "--out", tmp_path / "set")
+    words = (*words, "--format", form)
     assert "augmentations" in refuse(capsys, *words)
     assert not (tmp_path / "set").exists()
 
@@ -131,3 +138,62 @@ def test_workers_are_limited_by_the_cores_with_a_line_and_processes_are_refused(
 def test_more_layers_than_can_be_created_are_refused_whatever_their_size() -> None:
     with pytest.raises(UserError, match="100,000 layers are more than 10,000"):
         check_training(change("model.layers=100000", "model.hidden=8"))
+
+
+def test_layers_that_follow_one_another_take_time_on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(size_limits, "speed_bound", lambda: 1e30)
+    check_sizes(change("model.h_cycles=1000"))
+    for texts in (["model.h_cycles=2000000000", "train.steps=100000"], ["train.task_steps=1000000000000"]):
+        with pytest.raises(UserError, match=f"{texts[-1]}.*days"):
+            check_sizes(change(*texts))
+    with pytest.raises(UserError, match=r"h_cycles=2000000000.*the prediction of 1 test inputs.*days"):
+        check_prediction(change("model.h_cycles=2000000000", "predict.steps=60000"))
+
+
+@pytest.mark.parametrize("text", ["model.h_cycles=100000000", "train.curriculum=[[0.5, 100000000, 2]]"])
+def test_a_step_without_end_is_refused_even_if_there_are_few_of_them(text: str) -> None:
+    for few in ("train.steps=1", "budget=1h"):
+        with pytest.raises(UserError, match=r"h_cycles=100000000.*step has \d+,000,000 layers.*minutes"):
+            check_training(change(text, few))
+
+
+def test_steps_on_each_task_are_left_to_the_supervisor_of_an_unattended_run() -> None:
+    texts = parse_assignments(["train.task_steps=1000000000000"])
+    check_sizes(override(recipe("kaggle"), texts | {"budget": "1h"}))
+
+
+def test_iterations_that_may_not_be_needed_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(size_limits, "speed_bound", lambda: 1000.0)
+    few, many = ({"model.equilibrium.iterations": number, "train.steps": 20} for number in (1, 10_000))
+    for values in (few, many):
+        check_training(override(recipe("smoke_equilibrium"), values))
+    with pytest.raises(UserError, match="days"):
+        check_training(override(recipe("smoke_equilibrium"), few | {"train.steps": 200_000}))
+
+
+def test_all_predictions_of_a_puzzle_set_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    puzzle_set = build_puzzle_set([SourcedTasks("a", "scored", [FIRST, SECOND])], 5, 0)
+    inputs = (1 + 5) * (len(FIRST.tests) + len(SECOND.tests))
+    texts = ("predict.noise=0.2", "predict.trajectories=60000", "predict.augmentations=1000000000000")
+    check_prediction(change(*texts), puzzle_set)
+    monkeypatch.setattr(size_limits, "main_memory", lambda: 24 * 60000 * inputs - 1)
+    with pytest.raises(UserError, match=f"predict.trajectories=60000.*the list of {60000 * inputs:,} predictions.*GiB"):
+        check_prediction(change(*texts), puzzle_set)
+    check_prediction(change(*texts[:2], "predict.augmentations=0"), puzzle_set)
+    monkeypatch.setattr(size_limits, "speed_bound", lambda: 1.0)
+    with pytest.raises(UserError, match=f"the prediction of {inputs} test inputs.*days"):
+        check_prediction(change(), puzzle_set)
+
+
+def test_seeds_of_an_ensemble_fit_into_64_bits() -> None:
+    change(f"seed={2**63 - 1001}", "ensemble=2")
+    with pytest.raises(ConfigError, match="with ensemble=3 the last model's has more than 64 bits"):
+        change(f"seed={2**63 - 1001}", "ensemble=3")
+
+
+def test_more_processes_than_a_machine_with_gpus_can_run_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_count", lambda: 1)
+    monkeypatch.setattr(machine, "count_gpus", lambda: 8)
+    machine.check_processes(8)
+    with pytest.raises(UserError, match=r"--processes is 1000000000000.*give 8 or fewer"):
+        machine.check_processes(10**12)
