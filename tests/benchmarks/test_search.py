@@ -143,6 +143,7 @@ def test_a_search_as_a_command_writes_its_record(tmp_path: Path) -> None:
     assert [record["seed"] for record in read(tmp_path / "file")] == [3]
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_leaves_no_worker(tmp_path: Path) -> None:
     words = ["run", "learner", "--limit", "2", "--seeds", "0", "--steps", "100000", "--file", str(tmp_path / "file")]
     with process_family([sys.executable, "-m", "benchmarks.search", *words]) as (search_run, started):

@@ -9,7 +9,7 @@ from tests.helpers.kill_cases import CASE, write_inputs
 from tests.helpers.kill_points import ForkServer
 from tests.helpers.kill_runs import Kill, kill_everywhere
 
-FEW = {"build": 8, "vote": 6, "train": 6}
+FEW = {"build": 6, "vote": 5, "train": 4}
 """Points of the fast tests, by case."""
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.fuzz.formats import FORMATS
 from tests.fuzz.worker import Worker, fuzz
 
-FEW = 40
+FEW = 25
 MANY = 2_000
 
 

@@ -66,6 +66,7 @@ def test_a_checkpoint_of_one_of_them_is_rescored_as_one_model(pair: Path, tmp_pa
     assert read_predictions(tmp_path / "answers").scores is not None
 
 
+@pytest.mark.slow
 def test_finished_models_are_not_trained_again(tmp_path: Path) -> None:
     assert solve(tmp_path / "run") == 0
     assert solve(tmp_path / "run", "ensemble=2") == 0
@@ -122,6 +123,7 @@ def test_without_gpus_there_is_a_process_for_each_model(tmp_path: Path, monkeypa
     assert logs[2].count("processes: 2") == 2
 
 
+@pytest.mark.slow
 def test_a_process_waits_for_another_that_trains_longer(tmp_path: Path) -> None:
     """The first process has its model already; the second has to train one."""
     words = ("solve", *SMALL, "--run-dir", tmp_path / "run")

@@ -207,6 +207,7 @@ for step in range(int(sys.argv[2]), 10**6):
 """
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_it_writes_loses_nothing_that_was_whole(tmp_path: Path) -> None:
     """16 MB a time, one after the other without a pause, so that every kill falls inside a write."""
     step, inside = 0, 0

@@ -30,6 +30,8 @@ from tests.helpers.commands import refuse, run
 from tests.helpers.process_family import wait_until
 
 SMOKE = "smoke"
+LONG = ("arc", "depth")
+"""Tables that take long even at the smoke scale."""
 
 
 def order(name: str, out: Path, **changes: Any) -> TableRequest:
@@ -65,7 +67,10 @@ def test_every_row_is_a_config(name: str, scale: Any, tmp_path: Path) -> None:
         assert row.training in configs
 
 
-@pytest.mark.parametrize("name", [name for name in TABLES if name != "sudoku-ablation"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in TABLES if name != "sudoku-ablation"],
+)
 def test_a_table_runs(name: str, tmp_path: Path) -> None:
     assert run("table", name, "--out", tmp_path / "out") == 0
     text = (tmp_path / "out" / "table.md").read_text()
@@ -162,7 +167,7 @@ def test_what_rows_decide_is_not_set_for_all(
     assert whose in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("how", ["interrupted", "killed"])
+@pytest.mark.parametrize("how", ["interrupted", pytest.param("killed", marks=pytest.mark.slow)])
 def test_a_table_that_is_stopped_leaves_no_worker_behind(how: str, tmp_path: Path) -> None:
     """Its workers save a checkpoint and exit; the same command then resumes."""
     words = ["table", "latents", "--jobs", "2", "--out", str(tmp_path / "out"), "--set", "train.steps=1000000"]

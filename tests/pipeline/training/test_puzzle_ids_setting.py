@@ -97,7 +97,9 @@ def puzzles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("ids", ["transform", "task", "symbols"])
+@pytest.mark.parametrize(
+    "ids", [pytest.param("transform", marks=pytest.mark.slow), pytest.param("task", marks=pytest.mark.slow), "symbols"]
+)
 def test_two_processes_train_what_one_does(ids: str, puzzles: Path, tmp_path: Path) -> None:
     chosen = ("train", "--puzzles", puzzles, *SMALL, *MODES[ids])
     chosen = (*chosen, "--set", "train.steps=6", "--set", "train.batch_size=13", "--set", "train.precision=fp64")

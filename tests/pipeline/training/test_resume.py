@@ -301,7 +301,7 @@ def test_a_run_grows_onto_other_tasks(alone: Path, tmp_path: Path, capsys: pytes
 # Several processes.
 
 
-@pytest.mark.parametrize("feed", ["all", "halted"])
+@pytest.mark.parametrize("feed", [pytest.param("all", marks=pytest.mark.slow), "halted"])
 def test_any_number_of_processes_trains_the_same(puzzles: Path, tmp_path: Path, feed: str) -> None:
     """14 slots of 4 processes: shares of 3 and 4; one batch of held-out examples: most processes have none.
 
@@ -326,6 +326,7 @@ def test_any_number_of_processes_trains_the_same(puzzles: Path, tmp_path: Path, 
             assert one == pytest.approx(other, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_in_optional_ways(puzzles: Path, tmp_path: Path) -> None:
     """From the same weights, as above."""
     optional = [word for each in OPTIONAL for word in ("--set", each)]
