@@ -99,7 +99,7 @@ def _check_chunk(content: Any, chunk: pq.ColumnChunkMetaData) -> int:
     while place < end:
         reader = _Reader(content, place)
         header = reader.struct()
-        kind, unpacked, packed = (header.get(name, -1) for name in (TYPE, UNCOMPRESSED, COMPRESSED))
+        kind, unpacked, packed = (_number(header, name) for name in (TYPE, UNCOMPRESSED, COMPRESSED))
         size += reader.place - place + unpacked
         place = reader.place + packed
         if unpacked < 0 or packed < 0 or place > end or size > chunk.total_uncompressed_size:
@@ -117,9 +117,15 @@ def _count_values(header: dict[int, Any], kind: int, path: str) -> int:
     """Return the number of values of a data page; PageError for another page, or an encoding that we do not write."""
     part, encoding = DATA_PAGES.get(kind, (0, 0))
     about = header.get(part)
-    if not isinstance(about, dict) or about.get(encoding) not in ENCODINGS or about.get(VALUES, -1) < 0:
+    if not isinstance(about, dict) or _number(about, encoding) not in ENCODINGS or _number(about, VALUES) < 0:
         raise PageError(f"{path}: a page is of an unknown kind or encoding")
-    return about[VALUES]
+    return _number(about, VALUES)
+
+
+def _number(fields: dict[int, Any], name: int) -> int:
+    """Return an integer among the fields of a header; -1 if it is missing or of another type."""
+    value = fields.get(name)
+    return value if isinstance(value, int) else -1
 
 
 @dataclass

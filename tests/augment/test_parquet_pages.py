@@ -144,7 +144,17 @@ def test_an_encoding_that_repeats_bytes_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", [b"\xff" * 30, b"\x15\x02" * 15, b"\x1c" * 30, b"\x15" + b"\xff" * 30, b"\x18\xff\xff\x7f", b"\x19\x1c"]
+    "header",
+    [
+        b"\xff" * 30,
+        b"\x15\x02" * 15,
+        b"\x1c" * 30,
+        b"\x15" + b"\xff" * 30,
+        b"\x18\xff\xff\x7f",
+        b"\x19\x1c",
+        b"\x15\x00\x11\x15",
+        b"\x15\x00\x15\x02\x1c\x00",
+    ],
 )
 def test_a_page_header_that_is_not_valid_is_refused(tmp_path: Path, header: bytes) -> None:
     file = tmp_path / "t"
