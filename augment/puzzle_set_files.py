@@ -64,7 +64,7 @@ def open_puzzle_set(folder: Path | str) -> PuzzleSet:
     )
     tasks = read_table(folder / TASKS_FILE, TASKS, FIX, summary.tasks)
     puzzles = read_table(folder / PUZZLES_FILE, PUZZLES, FIX, summary.puzzles)
-    check_tables(folder, tasks, puzzles, summary.board_side)
+    check_tables(folder, tasks, puzzles, summary.board_side, summary.max_pairs)
     pair_columns = (_decode_pairs(tasks[name]) for name in ("demonstrations", "tests"))
     return PuzzleSet(
         tasks=tuple(map(Task, tasks["id"].to_pylist(), *pair_columns)),

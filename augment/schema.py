@@ -6,7 +6,7 @@ checks: whoever alters a file can compute them again.
 """
 
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import numpy as np
 import psutil
@@ -14,18 +14,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from augment.errors import DamagedError
 from augment.parquet_pages import PageError, check_pages, decoded_size, promised_size
+from augment.text_files import read_regular_file
 
 GIB = 2**30
+LARGEST = 2**63 - 1
+"""The largest number of arrays and tensors, and so of counts and seeds in files."""
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+"""A number of things, the position of one, or a seed."""
 
 
 class Schema(BaseModel):
-    """Base class of the contents of JSON files. Types are strict: true and 1.0 are no integers."""
+    """Base class of the contents of JSON files. Types are strict: true and 1.0 are no integers, NaN is no number."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SealedHeader(Schema):
@@ -55,6 +60,15 @@ def parse_json(schema: type[Content], text: str | bytes, file: Path, fix: str) -
         field = ascii(".".join(map(str, problems[0]["loc"])))[1:-1][:200] or "the file"
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
         refuse(file, f"{field}: {problems[0]['msg']:.200}{more}", fix)
+
+
+def read_fields(schema: type[Content], file: Path, fix: str) -> Content:
+    """Read a JSON file; raises a DamagedError if it does not exist, or that names the first field that is wrong."""
+    try:
+        text = read_regular_file(file)
+    except FileNotFoundError:
+        refuse(file, "it does not exist", fix)
+    return parse_json(schema, text, file, fix)
 
 
 def read_table(file: Path, schema: pa.Schema, fix: str, rows: int | None = None, nullable: bool = False) -> pa.Table:
