@@ -20,6 +20,7 @@ from augment.errors import UserError
 from augment.merge import Duplicates, Entry, MergedSources, OnLeak, SourcedTasks, merge
 from augment.puzzle_set import MAX_PAIRS, PuzzleSet
 from augment.rng import task_rng
+from augment.schema import LARGEST
 from augment.task import Task
 
 TASKS_PER_JOB = 40
@@ -99,10 +100,12 @@ class _Settings:
     draws: Draws
 
     def __post_init__(self) -> None:
-        if self.augmentations < 0:
-            raise UserError(f"augmentations is {self.augmentations}", "give 0 (the tasks unchanged) or more")
-        if self.max_pairs < 1:
-            raise UserError(f"max_pairs is {self.max_pairs}", "give at least 1")
+        if not 0 <= self.augmentations <= LARGEST:
+            raise UserError(f"augmentations is {self.augmentations}", f"give 0 (the tasks unchanged) to {LARGEST}")
+        if not 0 <= self.seed <= LARGEST:
+            raise UserError(f"seed is {self.seed}", f"give 0 to {LARGEST}")
+        if not 1 <= self.max_pairs <= LARGEST:
+            raise UserError(f"max_pairs is {self.max_pairs}", f"give 1 to {LARGEST}")
         if not 1 <= self.board_side <= np.iinfo(np.uint8).max:
             raise UserError(f"board_side is {self.board_side}", f"give 1 to {np.iinfo(np.uint8).max}")
 

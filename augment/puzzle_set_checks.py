@@ -18,7 +18,7 @@ from augment.colour_draws import Draws
 from augment.contamination import Overlap
 from augment.grid import COLOURS, MAX_SIDE
 from augment.merge import DroppedTask, Role
-from augment.schema import Schema, SealedHeader, count_items, join_bytes, refuse, require
+from augment.schema import LARGEST, Count, Schema, SealedHeader, count_items, join_bytes, refuse, require
 from augment.task import check_id
 
 FIX = "build the set again"
@@ -40,7 +40,7 @@ TASKS = pa.schema(
 )
 PUZZLES = pa.schema({"task": pa.int32(), "augmentation": pa.uint32()})
 
-Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 
 
 class SourceSummary(Schema):
@@ -55,21 +55,28 @@ class SourceSummary(Schema):
 class PuzzleSetHeader(SealedHeader):
     """The contents of puzzle_set.json (docs/file_formats.md)."""
 
-    tasks: Annotated[int, Field(ge=1)]
-    puzzles: Annotated[int, Field(ge=1)]
+    tasks: Positive
+    puzzles: Positive
     sources: tuple[SourceSummary, ...]
-    seed: int
+    seed: Count
     requested: Count
     board_side: Annotated[int, Field(ge=1, le=255)]
-    max_pairs: Annotated[int, Field(ge=1)]
+    max_pairs: Positive
     draws: Draws = "distinct"
     dropped: tuple[DroppedTask, ...]
     leaks: tuple[Overlap, ...]
     versions: dict[str, str]
 
 
-def check_tables(folder: Path, tasks: pa.Table, puzzles: pa.Table, board_side: int) -> None:
+def check_tables(folder: Path, tasks: pa.Table, puzzles: pa.Table, board_side: int, max_pairs: int) -> None:
     """Check the values of both tables against each other.
+
+    Args:
+        folder: the folder of the set.
+        tasks: the table of tasks.
+        puzzles: the table of puzzles.
+        board_side: the side of the board, which no canvas exceeds.
+        max_pairs: the number of pairs that were drawn of a train task that is a list of pairs.
 
     Raises:
         DamagedError: naming the file, the row, the field and what is wrong.
@@ -82,6 +89,9 @@ def check_tables(folder: Path, tasks: pa.Table, puzzles: pa.Table, board_side: i
     roles = tasks["role"].to_numpy()
     for name in ("demonstrations", "tests"):
         _check_pairs(file, name, tasks[name].combine_chunks(), roles, canvases)
+    is_list = (roles == "train") & (count_items(tasks["tests"]) == 0)
+    counts = count_items(tasks["demonstrations"])
+    require(~is_list | (counts <= max_pairs), file, f"demonstrations: more than max_pairs, {max_pairs}", FIX)
     _check_puzzles(folder / PUZZLES_FILE, puzzles, len(tasks))
 
 

@@ -65,7 +65,7 @@ def open_puzzle_set(folder: Path | str) -> PuzzleSet:
     )
     tasks = read_table(folder / TASKS_FILE, TASKS, FIX, summary.tasks)
     puzzles = read_table(folder / PUZZLES_FILE, PUZZLES, FIX, summary.puzzles)
-    check_tables(folder, tasks, puzzles, summary.board_side)
+    check_tables(folder, tasks, puzzles, summary.board_side, summary.max_pairs)
     pair_columns = (_decode_pairs(tasks[name]) for name in ("demonstrations", "tests"))
     return PuzzleSet(
         tasks=tuple(map(Task, tasks["id"].to_pylist(), *pair_columns)),
@@ -137,8 +137,9 @@ def _decode_grids(column: pa.StructArray) -> list[Any]:
     block = join_bytes(cells.drop_null()).copy()
     heights, widths = (side.fill_null(0).to_numpy(zero_copy_only=False).astype(int) for side in (heights, widths))
     ends = np.cumsum(heights * widths)
-    grids = zip((ends - heights * widths).tolist(), ends.tolist(), heights.tolist(), widths.tolist(), strict=True)
-    return [block[start:end].reshape(height, width) if height else None for start, end, height, width in grids]
+    starts = ends - heights * widths
+    grids = zip(starts.tolist(), heights.tolist(), widths.tolist(), strict=True)
+    return [np.ndarray((height, width), np.uint8, block, start) if height else None for start, height, width in grids]
 
 
 def summarise(puzzle_set: PuzzleSet) -> dict[str, Any]:

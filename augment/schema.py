@@ -6,7 +6,7 @@ checks: whoever alters a file can compute them again.
 """
 
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import numpy as np
 import psutil
@@ -14,17 +14,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from augment.errors import DamagedError
+from augment.parquet_pages import PageError, check_pages, decoded_size, promised_size
+from augment.text_files import read_regular_file
 
 GIB = 2**30
+LARGEST = 2**63 - 1
+"""The largest number of arrays and tensors, and so of counts and seeds in files."""
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+"""A number of things, the position of one, or a seed."""
 
 
 class Schema(BaseModel):
-    """Base class of the contents of JSON files. Types are strict: true and 1.0 are no integers."""
+    """Base class of the contents of JSON files. Types are strict: true and 1.0 are no integers, NaN is no number."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SealedHeader(Schema):
@@ -56,10 +62,20 @@ def parse_json(schema: type[Content], text: str | bytes, file: Path, fix: str) -
         refuse(file, f"{field}: {problems[0]['msg']:.200}{more}", fix)
 
 
+def read_fields(schema: type[Content], file: Path, fix: str) -> Content:
+    """Read a JSON file; raises a DamagedError if it does not exist, or that names the first field that is wrong."""
+    try:
+        text = read_regular_file(file)
+    except FileNotFoundError:
+        refuse(file, "it does not exist", fix)
+    return parse_json(schema, text, file, fix)
+
+
 def read_table(file: Path, schema: pa.Schema, fix: str, rows: int | None = None, nullable: bool = False) -> pa.Table:
     """Read a Parquet file whose columns are exactly those of the schema.
 
-    The numbers of rows, values and bytes that the file's own header states are checked before anything is unpacked.
+    The numbers of rows, values and bytes that the file's own headers state, and the size of values that dictionaries
+    repeat, are checked before they are unpacked.
 
     Args:
         file: the file.
@@ -74,6 +90,7 @@ def read_table(file: Path, schema: pa.Schema, fix: str, rows: int | None = None,
     try:
         with pq.ParquetFile(file, memory_map=True) as parquet:
             _check_header(file, parquet, schema, fix, rows)
+            _check_size(file, parquet.metadata, schema, fix)
             table = parquet.read()
         table.validate(full=True)
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
@@ -85,7 +102,7 @@ def read_table(file: Path, schema: pa.Schema, fix: str, rows: int | None = None,
 
 
 def _check_header(file: Path, parquet: pq.ParquetFile, schema: pa.Schema, fix: str, rows: int | None) -> None:
-    """Raise DamagedError for other columns or rows, or more data than fits into memory, from the header alone."""
+    """Raise DamagedError for other columns or rows, from the header alone."""
     found = parquet.schema_arrow
     if found.names != schema.names:
         missing = [name for name in schema.names if name not in found.names]
@@ -100,16 +117,27 @@ def _check_header(file: Path, parquet: pq.ParquetFile, schema: pa.Schema, fix: s
     metadata = parquet.metadata
     if rows is not None and metadata.num_rows != rows:
         refuse(file, f"it has {metadata.num_rows:,} rows, not {rows:,}", fix)
+
+
+def _check_size(file: Path, metadata: pq.FileMetaData, schema: pa.Schema, fix: str) -> None:
+    """Raise DamagedError if the pages contradict the header, or unpack to more than the free memory."""
+    size = promised_size(metadata)
+    _check_memory(file, size, fix)
+    try:
+        repeated = check_pages(file, metadata)
+    except PageError as error:
+        refuse(file, str(error), fix)
+    # Columns that are dictionaries in memory too do not repeat their values.
+    columns = [path for path in repeated if not pa.types.is_dictionary(schema.field(path.split(".")[0]).type)]
+    if size + sum(repeated[path] for path in columns) > psutil.virtual_memory().available:
+        _check_memory(file, size + decoded_size(file, columns), fix)
+
+
+def _check_memory(file: Path, size: int, fix: str) -> None:
+    """Raise DamagedError if a table of this many bytes does not fit into the free memory."""
     free = psutil.virtual_memory().available
-    if (size := _unpacked_size(metadata)) > free:
+    if size > free:
         refuse(file, f"it unpacks to {size / GIB:,.1f} GiB, but {free / GIB:,.1f} GiB of memory are free", fix)
-
-
-def _unpacked_size(metadata: pq.FileMetaData) -> int:
-    """Return the bytes that a file's header promises: of its pages, or 4 for each value if that is more."""
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
-    return sum(max(column.total_uncompressed_size, 4 * column.num_values) for column in columns)
 
 
 def count_items(column: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ from augment.schema import refuse
 from augment.storage import add_path, new_folder, seal, sync, unseal
 from submissions import grid_table
 from submissions.grid_table import join_grids
-from submissions.prediction_schema import FIX, PredictionsHeader
+from submissions.prediction_schema import FIX, PredictionsHeader, check_malformed
 from submissions.prediction_tables import (
     PARQUET_OPTIONS,
     read_grids,
@@ -111,10 +111,11 @@ def read_predictions(folder: str | Path) -> Predictions:
     header = _unseal(folder)
     grids = read_grids(folder / GRIDS_FILE, header.grids)
     tasks, rows = read_rows(folder / ANSWERS_FILE, grids, PredictionRows, header.answers)
+    check_malformed(folder / METADATA_FILE, rows.grid, header.malformed)
     recursions = {}
     scores = None
     if RECURSION_FILE in header.files:
-        recursions = read_recursions(folder / RECURSION_FILE)
+        recursions = read_recursions(folder / RECURSION_FILE, _find_second_pass(tasks, rows))
         if unknown := {task for task, _ in recursions} - set(tasks):
             refuse(folder / RECURSION_FILE, f"task: {min(unknown)!a:.100} has no prediction", FIX)
     if SCORES_FILE in header.files:
@@ -122,6 +123,12 @@ def read_predictions(folder: str | Path) -> Predictions:
         # Each Parquet file has its own dictionary of tasks, so the task indices of the two must be aligned.
         tasks, (rows, scores) = _align_tasks([(tasks, rows), (score_tasks, scores)])
     return Predictions(header.plain_metadata(), tasks, rows, grids, recursions, scores)
+
+
+def _find_second_pass(tasks: Sequence[str], rows: PredictionRows) -> set[tuple[str, int]]:
+    """Return the test inputs, by task ID and index, that have predictions of a second pass."""
+    rows = rows.take(rows.board)
+    return {(tasks[task], test) for task, test in zip(rows.task.tolist(), rows.test.tolist(), strict=True)}
 
 
 # A shard on disk consists of NUMBER.grids.parquet, optionally NUMBER.recursion.parquet, and then NUMBER.answers.parquet

@@ -3,20 +3,27 @@
 numba kernels and array indices rely on these checks, which run once, when a folder or a shard is read.
 """
 
+from collections import Counter
+from collections.abc import Set
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import Field, JsonValue
 
 from augment.augmentation import AUGMENTATIONS
 from augment.grid import COLOURS, MAX_SIDE
-from augment.schema import Schema, SealedHeader, count_items, refuse, require
+from augment.schema import Count, Schema, SealedHeader, count_items, join_bytes, refuse, require
 from submissions.grid_table import Grids, hash_grids
+from submissions.predictions import NO_GRID
 
 FIX = "run the predict stage again"
-Count = Annotated[int, Field(ge=0)]
+TOKENS = COLOURS + 2
+"""Tokens of a model: empty, end mark, and the colours."""
+ROUNDING = 1e-3
+"""By this a sum of log-probabilities may be above 0."""
 
 
 class MadeFrom(Schema):
@@ -24,7 +31,7 @@ class MadeFrom(Schema):
 
     weights: str
     puzzle_set: str
-    seed: int | None
+    seed: Count | None
     augmentations: Count | None
     steps: Count | None
     record: str
@@ -78,6 +85,15 @@ def check_rows(file: Path, table: pa.Table) -> None:
     """
     require(table["test"].to_numpy() >= 0, file, "test: below 0", FIX)
     require(table["augmentation"].to_numpy() < AUGMENTATIONS, file, f"augmentation: not 0 to {AUGMENTATIONS - 1}", FIX)
+    # NaN is an unknown log-probability, or one that overflowed, and -inf that of a grid that does not fit its canvas.
+    require(~(table["log_prob"].to_numpy() > ROUNDING), file, "log_prob: above 0", FIX)
+
+
+def check_malformed(file: Path, grid: NDArray[np.int32], malformed: int) -> None:
+    """Raise DamagedError if another number of predictions has no grid than the JSON file states."""
+    found = int((grid == NO_GRID).sum())
+    if found != malformed:
+        refuse(file, f"malformed: {malformed:,}, but {found:,} predictions have no grid", FIX)
 
 
 def check_grids(file: Path, table: pa.Table) -> None:
@@ -126,3 +142,24 @@ def check_recursions(file: Path, table: pa.Table) -> None:
     require((reasoning == frames) | (reasoning == 0), file, "reasoning: not one frame for each supervision step", FIX)
     for name in ("answer_moved", "reasoning_moved"):
         require(count_items(table[name]) % steps == 0, file, f"{name}: not as many for each supervision step", FIX)
+    for name in ("answer", "reasoning"):
+        tokens = join_bytes(table[name].combine_chunks())
+        if tokens.max(initial=0) >= TOKENS:
+            refuse(file, f"{name}: a token above {TOKENS - 1}", FIX)
+
+
+def check_repeated(file: Path, inputs: list[tuple[str, int]], again: Set[tuple[str, int]]) -> None:
+    """Check that test inputs have one trace each, and those of the second pass at most two.
+
+    Args:
+        file: the table of traces.
+        inputs: its rows as (task ID, index of the test input).
+        again: the test inputs that were predicted again on the whole board.
+
+    Raises:
+        DamagedError: naming file and task.
+    """
+    counts = Counter(inputs)
+    for (task, test), count in counts.items():
+        if count > 1 + ((task, test) in again):
+            refuse(file, f"task: {task!a:.100} has {count} traces of test {test}", FIX)

@@ -3,7 +3,7 @@
 On disk, tasks and grids are stored as IDs, and in memory as numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from augment.schema import read_table, refuse
 from submissions import grid_table
 from submissions.grid_table import Grids
-from submissions.prediction_schema import FIX, check_contents, check_grids, check_recursions, check_rows
+from submissions.prediction_schema import FIX, check_contents, check_grids, check_recursions, check_repeated, check_rows
 from submissions.predictions import _PREDICTION_TYPES, _SCORE_TYPES, NO_GRID, PredictionRows, Shard
 from submissions.recursion_trace import RECURSIONS, Recursion, read_recursion_table
 
@@ -48,10 +48,16 @@ def read_rows(file: Path, grids: Grids, kind: Any, count: int | None = None) -> 
     return _from_table(file, table, grids, kind)
 
 
-def read_recursions(file: Path) -> dict[tuple[str, int], Recursion]:
-    """Read and check a table of recursion traces."""
+def read_recursions(file: Path, again: Set[tuple[str, int]] = frozenset()) -> dict[tuple[str, int], Recursion]:
+    """Read and check a table of recursion traces.
+
+    Args:
+        file: the table.
+        again: the test inputs, by task ID and index, of a second pass, which have a second trace. The later one counts.
+    """
     table = read_table(file, RECURSIONS, FIX)
     check_recursions(file, table)
+    check_repeated(file, list(zip(table["task"].to_pylist(), table["test"].to_pylist(), strict=True)), again)
     return read_recursion_table(table)
 
 

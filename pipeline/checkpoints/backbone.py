@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from augment import SeenTasks
-from augment.text_files import read_json
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
-from pipeline.runtime.provenance import versions
+from pipeline.runtime.provenance import VERSIONS_FILE, read_versions, versions
 from pipeline.runtime.run_folder import read_metrics
 from pipeline.time_budget import format_duration
 
@@ -69,8 +68,8 @@ def describe_training(run: Path) -> dict[str, str]:
     """Read the card's lines on a run from its folder: the training time, if it was logged, and the versions used."""
     metrics = read_metrics(run)
     duration = {"training time": format_duration(metrics[-1]["seconds"])} if metrics else {}
-    file = run / "versions.json"
-    return duration | {"made by": describe_versions(read_json(file) if file.exists() else versions())}
+    made = read_versions(run) if (run / VERSIONS_FILE).exists() else versions()
+    return duration | {"made by": describe_versions(made)}
 
 
 def describe_versions(made: Mapping[str, Any]) -> str:

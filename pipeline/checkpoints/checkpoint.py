@@ -32,7 +32,7 @@ from torch import Tensor
 from augment import Overlap, SeenTasks
 from augment.augmentation import parse_puzzle_keys, puzzle_keys
 from augment.errors import DamagedError, UserError
-from augment.schema import Content, parse_json, refuse
+from augment.schema import read_fields, refuse
 from augment.storage import new_folder, refuse_existing, seal, unseal
 from pipeline.checkpoints.checkpoint_schema import FORMAT, CheckpointFile, KeysFile, SeenFile
 from pipeline.checkpoints.tensor_files import FIX, load_numbers, save_tensors
@@ -205,9 +205,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     weights = load_numbers(folder / "model.safetensors")
     weights = {name: _upcast(tensor) for name, tensor in weights.items()}
     with _as_checkpoint_errors(folder):
-        tasks = _read_json(KeysFile, folder / "keys.json").tasks
+        tasks = read_fields(KeysFile, folder / "keys.json", FIX).tasks
         ids = _load_ids(folder / "ids.safetensors", tasks)
-        seen = _read_json(SeenFile, folder / "seen.json")
+        seen = read_fields(SeenFile, folder / "seen.json", FIX)
     task_ids = chain.from_iterable([task] * len(numbers) for task, numbers in tasks.items())
     keys = puzzle_keys(task_ids, np.array(list(chain.from_iterable(tasks.values())), dtype=np.int64))
     optional = {
@@ -219,10 +219,6 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(
         weights, average, ids["rows"], keys, about.step, about.config, seen_tasks, tuple(about.leaks), **optional
     )
-
-
-def _read_json(schema: type[Content], file: Path) -> Content:
-    return parse_json(schema, file.read_bytes(), file, FIX)
 
 
 def _load_ids(file: Path, tasks: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:

@@ -6,10 +6,9 @@ from pydantic import Field
 
 from augment import Overlap
 from augment.augmentation import AUGMENTATIONS
-from augment.schema import Schema, SealedHeader
+from augment.schema import Count, Schema, SealedHeader
 
 FORMAT = 3
-Count = Annotated[int, Field(ge=0)]
 
 
 class LearnerPosition(Schema):

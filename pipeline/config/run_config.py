@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from augment import DIHEDRALS
 from augment.errors import UserError
+from augment.schema import Count
 from pipeline.config.sections import (
     LARGEST,
     PredictSettings,
@@ -59,7 +60,7 @@ class RunConfig(Settings):
     """start from this checkpoint's weights and puzzle embeddings instead of from scratch"""
     budget: Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=LONGEST_BUDGET)] | None = None
     """wall-clock seconds for the whole command, or a duration such as "10m"; training stops early enough to predict"""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Count = 0
     ensemble: Annotated[int, Field(ge=1, le=1000)] = 1
     """number of models, trained one after the other with different seeds; their predictions are pooled"""
     puzzles: PuzzleSettings = PuzzleSettings()

@@ -21,6 +21,7 @@ from augment import MAX_PAIRS, Draws, Duplicates, FixedColours, OnLeak, Selectio
 from augment.augmentation import AUGMENTATIONS
 from augment.errors import UserError
 from augment.logic_puzzles.symmetry import Symmetries, SymmetryName
+from augment.schema import LARGEST
 from pipeline.time_budget import parse_duration
 from solver.data.choices import Visits
 from solver.data.puzzle_ids import Ids, needed_draws
@@ -37,7 +38,6 @@ from solver.model.config import (
 )
 from submissions.rankers import find_ranker
 
-LARGEST = 2**63 - 1
 Cycles = Annotated[int, Field(gt=0, le=LARGEST_SIZE)]
 LONGEST_TEXT = 4096
 """Characters of the longest path on Linux."""

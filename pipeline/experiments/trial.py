@@ -20,6 +20,7 @@ from augment import PuzzleSet, SourcedTasks, Task
 from augment.errors import UserError
 from augment.logic_puzzles.nqueens import complete
 from augment.logic_puzzles.recognition import describe_logic_puzzles, is_queens
+from augment.schema import read_fields
 from augment.storage import write_json
 from augment.text_files import read_json
 from pipeline.checkpoints.checkpoint import Checkpoint
@@ -29,9 +30,11 @@ from pipeline.experiments.exact_match import exact_match
 from pipeline.experiments.model_zoo import count_parameters
 from pipeline.experiments.other_sides import match_on_side
 from pipeline.experiments.spec import Ask, Way, Wide
+from pipeline.experiments.trial_schema import FIX, TrialResult
 from pipeline.prediction.predict import predict
 from pipeline.runtime.console import Screen
 from pipeline.runtime.distributed import join_process_group
+from pipeline.runtime.provenance import read_versions
 from pipeline.runtime.run_folder import RunFolder, read_metrics
 from pipeline.time_budget import Budget
 from pipeline.training.train import train
@@ -76,13 +79,14 @@ class Trial:
         """The content of result.json, if there is one; an earlier command with fewer rows has fewer evaluations.
 
         Raises:
-            UserError: the result was made with other settings.
+            UserError: the result was made with other settings, or a field of it is wrong.
         """
         file = self.folder / RESULT
         if not file.exists():
             return None
-        result = read_json(file)
-        if not isinstance(result, dict) or result.get("config") != self.config.model_dump(mode="json"):
+        read_fields(TrialResult, file, FIX)
+        result: Any = read_json(file)
+        if result["config"] != self.config.model_dump(mode="json"):
             raise UserError(
                 f"{file}: was made with other settings", "name another folder with --out, or remove this one"
             )
@@ -123,7 +127,7 @@ def _run(trial: Trial, run: RunFolder, sources: list[SourcedTasks], started: flo
     metrics = read_metrics(run.path)
     result = {
         "config": config.model_dump(mode="json"),
-        "versions": read_json(run.path / "versions.json")
+        "versions": read_versions(run.path)
         | {"threads": torch.get_num_threads(), "device": str(join_process_group().device)},
         "data": _describe_data(work),
         "tests": sum(len(task.tests) for task in work.tasks),

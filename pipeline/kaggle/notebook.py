@@ -13,6 +13,8 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from augment.errors import DamagedError
+from augment.schema import read_fields
 from augment.sources.lenient import load_readable_tasks
 from augment.text_files import read_json
 from pipeline.kaggle.bundle import PACKAGE
@@ -22,6 +24,7 @@ from pipeline.runtime.provenance import COMMIT_FILE
 from pipeline.scoring.score import find_scorable
 from submissions.report.notebook_view import excerpt
 from submissions.report.views import view_task
+from submissions.score_schema import ScoreFile
 from submissions.submission_file import placeholder_for, read_submission, write_submission
 
 KEPT = ("log.txt", "metrics.jsonl", "config.json", "versions.json", "incidents.json", "score.json", "report.html")
@@ -88,10 +91,10 @@ def keep(run: Path, folder: Path) -> None:
 
 def _describe_score(file: Path) -> str:
     try:
-        score = read_json(file)
-        counts = f"{score['tasks']} tasks, {score['outputs']} test outputs"
-        return f"{score['source']}: {counts}, macro pass@2 {score['pass@2']['macro']:.1%}"
-    except (ValueError, KeyError, TypeError):
+        score = read_fields(ScoreFile, file, "run solve again")
+        counts = f"{score.tasks} tasks, {score.outputs} test outputs"
+        return f"{score.source}: {counts}, macro pass@2 {score.pass_2.macro:.1%}"
+    except DamagedError:
         return f"no score: {file} is damaged"
 
 

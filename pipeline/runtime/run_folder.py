@@ -23,7 +23,7 @@ from pipeline.config.setting_names import differences
 from pipeline.runtime.console import Console
 from pipeline.runtime.folder_lock import LOCK, lock_folder
 from pipeline.runtime.output import ERRORS
-from pipeline.runtime.provenance import versions
+from pipeline.runtime.provenance import VERSIONS_FILE, versions
 from pipeline.time_budget import Budget, format_duration
 
 METRICS_FILE = "metrics.jsonl"
@@ -135,7 +135,7 @@ class RunFolder(Console):
     def _open(self, config: Path, values: dict[str, Any]) -> None:
         """Create the run, or check that the existing one has this config."""
         if not config.exists():
-            write_json(self.path / "versions.json", versions())
+            write_json(self.path / VERSIONS_FILE, versions())
             write_json(config, values)  # last: a folder without it counts as not yet created
         elif changes := _allowed_changes(config, values):
             write_json(config, values)
@@ -151,7 +151,7 @@ class RunFolder(Console):
 def _refuse_other_content(path: Path) -> None:
     """Raise UserError if a folder without config.json has other files than a run killed during its creation."""
     names = [entry.name for entry in path.iterdir() if not entry.name.endswith((LOCK, UNFINISHED))]
-    if any(name != "versions.json" for name in names):
+    if any(name != VERSIONS_FILE for name in names):
         raise UserError(f"{path} exists and is not a run folder", "name another folder with --run-dir")
 
 

@@ -12,6 +12,7 @@ from augment.storage import refuse_existing, write_json, write_new_file
 from augment.text_files import read_json
 from pipeline.config.run_config import RunConfig, build_config
 from pipeline.runtime.console import Console
+from pipeline.runtime.provenance import read_versions
 from pipeline.runtime.run_folder import RunFolder, read_metrics
 from pipeline.scoring.score import find_scorable, read_pooled, write_about
 from pipeline.scoring.score_tables import score_table
@@ -131,9 +132,7 @@ def draw_report(
 ) -> Path:
     """Write a run's report, with settings, versions and training curves from the files of the run folder."""
     config = build_config(read_json(path / "config.json"))
-    versions = read_json(path / "versions.json")
-    if not isinstance(versions, dict):
-        raise UserError(f"{path / 'versions.json'} contains no object", "run solve again, which writes it")
+    versions = read_versions(path)
     info = {
         "recipe": config.recipe,
         "source": config.source,

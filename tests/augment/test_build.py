@@ -93,6 +93,10 @@ def test_a_task_scored_twice_is_refused() -> None:
         ({"workers": 0}, "workers"),
         ({"board_side": 0}, "board_side"),
         ({"max_pairs": 0}, "max_pairs"),
+        ({"max_pairs": 2**63}, "max_pairs"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"augmentations": 10**40}, "augmentations"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict, name: str) -> None:

@@ -102,7 +102,9 @@ def test_altered_puzzles_are_refused(folder: Path, alter: Callable, field: str |
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("seed", None), ("seed", 1.0), ("seed", True), ("requested", "3"), ("requested", -1), ("board_side", 0),
+        ("seed", None), ("seed", 1.0), ("seed", True), ("seed", -1), ("seed", 2**63), ("requested", 10**40),
+        ("max_pairs", 0), ("max_pairs", 10**40), ("board_side", 256), ("tasks", 10**40),
+        ("requested", "3"), ("requested", -1), ("board_side", 0),
         ("max_pairs", [20]), ("dropped", [["a"]]), ("leaks", 5), ("leaks", [["a", "b", "yes"]]), ("draws", "all"),
         ("sources", {}), ("versions", None), ("files", []), ("files", {"../tasks.parquet": ""}), ("unknown", 1),
     ],
@@ -113,6 +115,14 @@ def test_altered_settings_are_refused(folder: Path, name: str, value: Any) -> No
     summary.write_text(text)
     reseal(summary, only_itself=True)
     with pytest.raises(DamagedError, match=r"puzzle_set\.json|tasks\.parquet"):
+        open_puzzle_set(folder)
+
+
+def test_more_pairs_of_a_list_than_were_drawn_are_refused(folder: Path) -> None:
+    alter_table(folder, "tasks.parquet", lambda rows: rows[2].update(tests=[], demonstrations=rows[2]["tests"] * 20))
+    assert len(open_puzzle_set(folder).tasks[2].demonstrations) == 20
+    alter_table(folder, "tasks.parquet", lambda rows: rows[2]["demonstrations"].append(rows[2]["demonstrations"][0]))
+    with pytest.raises(DamagedError, match="row 2: demonstrations: more than max_pairs, 20"):
         open_puzzle_set(folder)
 
 
@@ -128,5 +138,5 @@ def test_a_million_puzzles_are_checked_in_a_tenth_of_a_second() -> None:
     puzzles = pa.table({"task": rows, "augmentation": number}, schema=PUZZLES)
     table = _task_table(tasks)
     start = time.perf_counter()
-    check_tables(Path(TASKS_FILE), table, puzzles, 30)
+    check_tables(Path(TASKS_FILE), table, puzzles, 30, 20)
     assert time.perf_counter() - start < 2

@@ -174,7 +174,7 @@ def test_a_part_that_lost_its_end_does_not_count(folder, tmp_path):
 
 
 def test_recursions_and_scores_come_back(folder, tmp_path):
-    trace = Recursion(np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.zeros((2, 3, 4), np.uint8),
+    trace = Recursion(np.arange(24, dtype=np.uint8).reshape(2, 3, 4) % 12, np.zeros((2, 3, 4), np.uint8),
                       np.arange(6, dtype=np.float32).reshape(2, 3), np.zeros((2, 0), np.float32),
                       np.arange(2, dtype=np.float32))  # fmt: skip
     predictions = replace(read_predictions(folder), recursions={("b", 1): trace})
