@@ -128,7 +128,7 @@ def read_predictions(folder: str | Path) -> Predictions:
 def _find_second_pass(tasks: Sequence[str], rows: PredictionRows) -> set[tuple[str, int]]:
     """Return the test inputs, by task ID and index, that have predictions of a second pass."""
     rows = rows.take(rows.board)
-    return {(tasks[task], test) for task, test in zip(rows.task.tolist(), rows.test.tolist(), strict=True)}
+    return {(tasks[int(task)], int(test)) for task, test in zip(rows.task, rows.test, strict=True)}
 
 
 # A shard on disk consists of NUMBER.grids.parquet, optionally NUMBER.recursion.parquet, and then NUMBER.answers.parquet
