@@ -16,7 +16,7 @@ from pydantic import Field, JsonValue
 from augment.augmentation import AUGMENTATIONS
 from augment.grid import COLOURS, MAX_SIDE
 from augment.schema import Count, Schema, SealedHeader, count_items, join_bytes, refuse, require
-from submissions.grid_table import Grids, hash_grids
+from submissions.grid_table import Grids
 from submissions.predictions import NO_GRID
 
 FIX = "run the predict stage again"
@@ -111,14 +111,17 @@ def check_grids(file: Path, table: pa.Table) -> None:
 
 
 def check_contents(file: Path, grids: Grids) -> None:
-    """Check the colours of grids whose sides were checked, and that their IDs are those of the contents.
+    """Check the colours of grids whose sides were checked, and that their IDs are different.
+
+    The IDs are not computed from the cells again, which would take a tenth of the time of a vote.
 
     Raises:
         DamagedError: naming file and field.
     """
     if grids.cells.size and grids.cells.max() >= COLOURS:
         refuse(file, f"cells: a colour above {COLOURS - 1}", FIX)
-    require(hash_grids(grids.heights, grids.widths, grids.cells) == grids.ids, file, "id: not that of the grid", FIX)
+    if len(np.unique(grids.ids)) != len(grids):
+        refuse(file, "id: two grids have the same one", FIX)
 
 
 def check_recursions(file: Path, table: pa.Table) -> None:

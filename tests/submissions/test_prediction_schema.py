@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
         ("grids", lambda rows: rows[0].update(height=0, cells=b""), "height: not 1 to 30"),
         ("grids", lambda rows: rows[0].update(width=31, height=1, cells=bytes(31)), "width: not 1 to 30"),
         ("grids", lambda rows: rows[1].update(cells=bytes([10])), "a colour above 9"),
-        ("grids", lambda rows: rows[1].update(cells=bytes([6])), "id: not that of the grid"),
+        ("grids", lambda rows: rows[1].update(id=rows[0]["id"]), "id: two grids have the same one"),
         ("answers", lambda rows: rows[0].update(log_prob=0.1), "row 0: log_prob: above 0"),
         ("answers", lambda rows: rows[1].update(log_prob=math.inf), "row 1: log_prob: above 0"),
         ("answers", lambda rows: rows[0].update(grid=None), "malformed: 1, but 2 predictions have no grid"),
