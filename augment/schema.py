@@ -122,20 +122,20 @@ def _check_header(file: Path, parquet: pq.ParquetFile, schema: pa.Schema, fix: s
 def _check_size(file: Path, metadata: pq.FileMetaData, schema: pa.Schema, fix: str) -> None:
     """Raise DamagedError if the pages contradict the header, or unpack to more than the free memory."""
     size = promised_size(metadata)
-    _check_memory(file, size, fix)
+    free = psutil.virtual_memory().available
+    _check_memory(file, size, free, fix)
     try:
         repeated = check_pages(file, metadata)
     except PageError as error:
         refuse(file, str(error), fix)
     # Columns that are dictionaries in memory too do not repeat their values.
     columns = [path for path in repeated if not pa.types.is_dictionary(schema.field(path.split(".")[0]).type)]
-    if size + sum(repeated[path] for path in columns) > psutil.virtual_memory().available:
-        _check_memory(file, size + decoded_size(file, columns), fix)
+    if size + sum(repeated[path] for path in columns) > free:
+        _check_memory(file, size + decoded_size(file, columns), free, fix)
 
 
-def _check_memory(file: Path, size: int, fix: str) -> None:
+def _check_memory(file: Path, size: int, free: int, fix: str) -> None:
     """Raise DamagedError if a table of this many bytes does not fit into the free memory."""
-    free = psutil.virtual_memory().available
     if size > free:
         refuse(file, f"it unpacks to {size / GIB:,.1f} GiB, but {free / GIB:,.1f} GiB of memory are free", fix)
 
