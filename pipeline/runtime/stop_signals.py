@@ -45,8 +45,12 @@ def end_with(process: int) -> None:
 
 
 def end_children(grace: float = 0.0) -> None:
-    """End all processes that this one has started: SIGTERM, and after `grace` seconds SIGKILL."""
-    children = psutil.Process().children(recursive=True)
+    """End all processes that this one has started: SIGTERM, and after `grace` seconds SIGKILL.
+
+    Resource trackers of multiprocessing and joblib are not ended. They remove shared memory once this process has
+    ended, and then end by themselves.
+    """
+    children = [child for child in psutil.Process().children(recursive=True) if not _is_resource_tracker(child)]
     for send in (psutil.Process.terminate, psutil.Process.kill):
         for child in children:
             try:
@@ -54,6 +58,13 @@ def end_children(grace: float = 0.0) -> None:
             except psutil.NoSuchProcess:
                 continue
         children = psutil.wait_procs(children, timeout=grace)[1]
+
+
+def _is_resource_tracker(process: psutil.Process) -> bool:
+    try:
+        return any("resource_tracker" in word for word in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 @contextmanager

@@ -48,3 +48,21 @@ def test_a_block_that_ends_in_time_is_left_in_peace() -> None:
         assert stop.received == signal.SIGTERM
     time.sleep(0.5)
     assert signal.set_wakeup_fd(-1) == -1
+
+
+TRACKER = """
+from multiprocessing.resource_tracker import _resource_tracker
+from joblib.externals.loky.backend.resource_tracker import _resource_tracker as joblib_tracker
+from pipeline.runtime.stop_signals import end_children
+for tracker in (_resource_tracker, joblib_tracker):
+    tracker.ensure_running()
+end_children(grace=0.5)
+assert _resource_tracker._check_alive() and joblib_tracker._check_alive()
+"""
+
+
+def test_resource_trackers_are_not_ended_with_other_children() -> None:
+    """They remove shared memory after the process, and a process whose tracker is gone warns when it starts another."""
+    done = subprocess.run([sys.executable, "-c", TRACKER], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
