@@ -28,6 +28,7 @@ from pipeline.prediction.workload import Queries, Workload, make_questions
 from pipeline.runtime.console import Console
 from pipeline.runtime.distributed import LaunchedProcesses, join_process_group
 from pipeline.training.size_limits import check_prediction
+from solver.training.device_memory import open_memory
 from submissions.prediction_files import join_shards, read_predictions
 from submissions.predictions import NO_GRID, PredictionRows, Predictions
 
@@ -200,11 +201,12 @@ def open_batch_size(predictor: Predictor, asked: list[Queries], parts: Shards, b
     def find() -> int:
         if not asked:
             return CPU_BOARDS
-        return find_boards(parts.processes.device, most, lambda boards: predictor.try_boards(asked[0], boards))
+        memory = open_memory(parts.processes.device)
+        return find_boards(memory, board, most, lambda boards: predictor.try_boards(asked[0], boards))
 
-    boards = parts.open(find, batch_size)
-    parts.run.log(f"batch size: the cells of {boards} full boards; {len(asked)} parts")
-    return BatchSize(config, boards, parts.run.log)
+    batches = BatchSize(config, parts.open(find, batch_size), parts.run.log, parts.processes.device)
+    parts.run.log(f"batch size: the cells of {batches.most // board} full boards; {len(asked)} parts")
+    return batches
 
 
 def _make(predictor: Predictor, parts: Shards, memory: BatchSize, name: str, queries: dict[int, Queries]) -> None:
