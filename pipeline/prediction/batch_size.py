@@ -13,7 +13,7 @@ from pipeline.runtime.exit_codes import OutOfMemoryError
 from pipeline.runtime.system_errors import first_line
 from solver.model.config import ModelConfig
 from solver.training.device_memory import MEMORY_ERRORS, DeviceMemory, free_memory, ran_out_of_memory
-from solver.training.position_limit import MOST_POSITIONS, most_positions, reduce_size
+from solver.training.position_limit import most_positions, reduce_size
 
 CPU_BOARDS = 4
 """Batch size on a CPU, where larger batches gain nothing. With the model of the `cpu` recipe an example takes 7.1 ms in
@@ -34,7 +34,7 @@ class BatchSize:
 
     Args:
         config: the model's settings.
-        boards: the largest batch, in full boards; a GPU computes at most `MOST_POSITIONS` at once.
+        boards: the largest batch, in full boards; a GPU computes at most `most_positions` at once.
         log: called with a message when the bound is reduced.
         device: the device that computes.
     """
@@ -42,7 +42,7 @@ class BatchSize:
     def __init__(self, config: ModelConfig, boards: int, log: Callable[[str], Any], device: torch.device):
         self.slots = config.id_slots
         positions = boards * (config.id_slots + config.cells)
-        self.most = min(positions, most_positions(device) or positions)
+        self.most = min(positions, most_positions(config, device) or positions)
         self.log = log
 
     def rows(self, width: int) -> int:
@@ -87,13 +87,19 @@ class BatchSize:
         return False, None
 
 
-def find_boards(memory: DeviceMemory | None, board: int, most: int, work: Callable[[int], Any]) -> int:
+def largest_size(config: ModelConfig, device: torch.device) -> int:
+    """Return the largest batch in full boards that is computed on a device whatever its memory, at least 1."""
+    positions = most_positions(config, device)
+    return MOST_BOARDS if positions is None else max(1, min(MOST_BOARDS, positions // (config.id_slots + config.cells)))
+
+
+def find_boards(memory: DeviceMemory | None, most: int, largest: int, work: Callable[[int], Any]) -> int:
     """Return how many full boards to compute at once: CPU_BOARDS on a CPU, what fits in memory on a GPU.
 
     Args:
         memory: of the device that computes; None for a CPU (`solver.training.device_memory.open_memory`).
-        board: the number of positions of a full board.
         most: no size at or above it is doubled.
+        largest: the largest size that may be tried or returned.
         work: computes a batch of the given size in boards, with the widest examples; called with growing sizes.
     """
     if memory is None:
@@ -105,7 +111,6 @@ def find_boards(memory: DeviceMemory | None, board: int, most: int, work: Callab
         work(boards)
         return memory.peak() / total
 
-    largest = max(1, min(MOST_BOARDS, MOST_POSITIONS // board))
     return min(largest, grow(share_taken, min(most, largest)))
 
 

@@ -39,7 +39,7 @@ from solver.training.loss import LossConfig, losses
 from solver.training.loss_scale import LossScale
 from solver.training.micro_batches import Chunk, SlotWork, make_chunk, measure_limit, run_in_chunks
 from solver.training.optim import cycles_at, load_optimizer_tensors, make_optimizers, optimizer_tensors, scheduled_rate
-from solver.training.position_limit import PositionLimit
+from solver.training.position_limit import PositionLimit, most_positions
 from solver.training.process_group import ProcessGroup, own_part
 from solver.training.step_result import NotFiniteError, StepResult
 
@@ -80,7 +80,8 @@ class Learner:
         self.planned: int | None = None
         """total number of steps set by `plan_steps`, if it was called"""
         self._board = model.config.id_slots + model.config.cells
-        self.limit = PositionLimit(config.micro_batch and config.micro_batch * self._board, model.device)
+        most = most_positions(model.config, model.device)
+        self.limit = PositionLimit(config.micro_batch and config.micro_batch * self._board, most)
         self.memory = open_memory(model.device)
 
     def plan_steps(self, total: int) -> None:
@@ -230,12 +231,11 @@ class Learner:
         """Update the rows of the global batch in every process; only their gradients are sent, not the table's."""
         puzzles_B = self.processes.gather_rows(puzzles_B, self.sizes)
         gradients_BI = self.processes.gather_rows(gradients_BI, self.sizes)
-        lr = self._rate(step, self.config.id_lr)
-        config = self.config
+        lr, decay = self._rate(step, self.config.id_lr), self.config.id_weight_decay
         if self.id_adam is None:
-            self.table.sign_sgd_(puzzles_B, gradients_BI, lr, config.id_weight_decay)
+            self.table.sign_sgd_(puzzles_B, gradients_BI, lr, decay)
         else:
-            self.id_adam.update_(self.table, puzzles_B, gradients_BI, lr, config.betas, config.id_weight_decay)
+            self.id_adam.update_(self.table, puzzles_B, gradients_BI, lr, self.config.betas, decay)
 
     def _rate(self, step: int, base: float) -> float:
         config = self.config

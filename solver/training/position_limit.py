@@ -1,21 +1,42 @@
 """How many positions are computed at once: measured, lowered when memory runs out, raised when it has long sufficed."""
 
+import math
 from typing import Any, Literal
 
 import torch
 
+from solver.model.config import ModelConfig
+from solver.model.layers import inner_size
+
 MOST_POSITIONS = 262_144
-"""The most positions that a GPU computes at once. Tensors of more than 2^31 elements need kernels with 64-bit indices,
-which are slower, and hardly tried for products. The widest tensor of the published models (gate and up projections,
-3,072 values a position) reaches 2^31 elements at 699,050 positions, and one of 8,192 values a position at this number.
-Nothing is gained above some 100,000 positions."""
+"""The most positions that a GPU computes at once; nothing is gained above some 100,000."""
+MOST_ELEMENTS = 2**31 - 1
+"""The most elements of a tensor on a GPU. More need kernels with 64-bit indices, which are slower, and hardly tried for
+products."""
 GROWTH_STEPS = 1000
 """Steps without lack of memory after which the limit is raised."""
 
 
-def most_positions(device: torch.device) -> int | None:
-    """Return the most positions that a device computes at once whatever its memory; None for any number."""
-    return MOST_POSITIONS if device.type == "cuda" else None
+def most_positions(config: ModelConfig, device: torch.device) -> int | None:
+    """Return the most positions that a device computes at once whatever its memory; None for any number, on a CPU."""
+    if device.type != "cuda":
+        return None
+    return max(1, min(MOST_POSITIONS, MOST_ELEMENTS // values_per_position(config)))
+
+
+def values_per_position(config: ModelConfig) -> int:
+    """Return how many values for each position the widest tensor of a model's layers has.
+
+    It is that of gate and up projections, or of queries, keys and values. On a symbol axis every position has a row for
+    each symbol.
+    """
+    sizes = config.expansion, config.inner_multiple
+    head = config.hidden // config.heads
+    widths = [2 * inner_size(config.hidden, *sizes), 3 * head * max(config.heads, config.symbol_heads or 0)]
+    if config.mixer == "mlp":
+        positions = config.id_slots + config.cells
+        widths.append(math.ceil(2 * inner_size(positions, *sizes) * config.hidden / positions))
+    return max(widths) * (config.vocabulary if config.symbols else 1)
 
 
 def reduce_size(size: int) -> int:
@@ -35,6 +56,10 @@ class PositionLimit:
     fits for `GROWTH_STEPS` steps, its failure is forgotten. If it fails again, the lowered limit is final. Failed
     attempts thus cost at most one step in a thousand.
 
+    Args:
+        configured: the limit that a setting gives, which is never exceeded; None for none.
+        of_device: that of the device (`most_positions`).
+
     Attributes:
         most: the limit; None for none.
         ceiling: what a setting, the kind of device or a measurement allows at most; None for any number.
@@ -45,8 +70,8 @@ class PositionLimit:
         measured_for: what `ceiling` was measured for (`solver.training.micro_batches.measure_limit`); None before.
     """
 
-    def __init__(self, configured: int | None, device: torch.device):
-        self._base = _smallest(configured, most_positions(device))
+    def __init__(self, configured: int | None, of_device: int | None = None):
+        self._base = _smallest(configured, of_device)
         self.ceiling = self.most = self._base
         self.failed: int | None = None
         self.barred: int | None = None

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from pipeline.prediction.batch_size import CPU_BOARDS, FEWEST_BOARDS, BatchSize, find_boards, grow
+from pipeline.prediction.batch_size import (
+    CPU_BOARDS,
+    FEWEST_BOARDS,
+    MOST_BOARDS,
+    BatchSize,
+    find_boards,
+    grow,
+    largest_size,
+)
+from pipeline.recipes.registry import recipe
 from solver.model.config import ModelConfig
 from solver.training.position_limit import MOST_POSITIONS
 
@@ -81,14 +90,20 @@ class PretendedMemory:
 
 
 @pytest.mark.parametrize(
-    ("share", "board", "most", "expected"),
-    [(0.001, 40, 4096, 512), (1e-9, 40, 10**6, 4096), (1e-9, 916, 10**6, 286), (1e-9, 916, 5, 8), (0, 200_000, 9, 1)],
+    ("share", "most", "largest", "expected"),
+    [(0.001, 4096, 4096, 512), (1e-9, 10**6, 4096, 4096), (1e-9, 10**6, 286, 286), (1e-9, 5, 286, 8), (0, 9, 1, 1)],
 )
-def test_boards_are_found_by_measuring(share: float, board: int, most: int, expected: int) -> None:
+def test_boards_are_found_by_measuring(share: float, most: int, largest: int, expected: int) -> None:
     memory = PretendedMemory(share)
-    assert find_boards(memory, board, most, memory.boards.append) == expected
-    assert all(boards * board <= MOST_POSITIONS for boards in memory.boards), "none above it is tried"
-    assert find_boards(None, board, most, memory.boards.append) == CPU_BOARDS
+    assert find_boards(memory, most, largest, memory.boards.append) == expected
+    assert all(boards <= largest for boards in memory.boards), "no larger size is tried"
+    assert find_boards(None, most, largest, memory.boards.append) == CPU_BOARDS
+
+
+def test_the_largest_size_is_that_of_32_bit_indices() -> None:
+    cuda = torch.device("cuda")
+    assert largest_size(CONFIG, cuda) == largest_size(CONFIG, CPU) == MOST_BOARDS
+    assert largest_size(recipe("arc1").model, cuda) == MOST_POSITIONS // 916
 
 
 @pytest.mark.parametrize(("room", "most", "expected"), [(1000, 4096, 512), (19, 4096, 8), (1e9, 64, 64), (1e9, 50, 64)])
