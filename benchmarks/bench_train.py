@@ -282,7 +282,7 @@ def describe_trial(trial: Trial, rate: float) -> str:
     """A line of the main table."""
     seconds, slots = trial.median("step"), len(trial.work.slots)
     work = step_work(trial.work.config.model, trial.positions_B)[1]
-    memory, most = trial.held + trial.median("bytes"), trial.learner.most_positions
+    memory, most = trial.held + trial.median("bytes"), trial.learner.limit.most
     return (
         f"| {trial.name} | {1e3 * seconds:,.0f} | {slots / seconds:,.3g} | {work / slots / 1e9:,.4g} "
         f"| {work / seconds / 1e9:,.4g} | {work / seconds / rate:.0%} | {memory / 2**20:,.0f} MiB "

@@ -21,16 +21,17 @@ from pipeline.config.run_config import RunConfig, build_config, override
 from pipeline.prediction.stage import run_prediction
 from pipeline.runtime.distributed import leave_process_group
 from pipeline.runtime.events import report_error
-from pipeline.runtime.exit_codes import CheckpointError, OutOfMemoryError
+from pipeline.runtime.exit_codes import CheckpointError
 from pipeline.runtime.launcher import PARENT, is_first
 from pipeline.runtime.output import protect_output
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import bounded_end, end_with, exit_on_sigterm
+from pipeline.runtime.system_errors import explain_memory
 from pipeline.solve import solve
 from pipeline.time_budget import Budget
 from pipeline.training.train import train
 from pipeline.training.trainer import TrainingWindow
-from solver.training.micro_batches import ran_out_of_memory
+from solver.training.device_memory import MEMORY_ERRORS, ran_out_of_memory
 
 DAMAGED_PREFIX = "checkpoints.damaged-"
 
@@ -127,11 +128,12 @@ def main(words: list[str]) -> None:
             _run(options)
     except KeyboardInterrupt:  # before the stage watches for signals, or after it
         sys.exit(128 + signal.SIGINT)
-    except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not ran_out_of_memory(error):
+    except (ValueError, OSError) as error:
+        sys.exit(report_error(error))
+    except MEMORY_ERRORS as error:
+        if not ran_out_of_memory(error):
             raise
-        failure = OutOfMemoryError(str(error).splitlines()[0]) if ran_out_of_memory(error) else error
-        sys.exit(report_error(failure))
+        sys.exit(report_error(explain_memory(error)))
 
 
 def _run(options: argparse.Namespace) -> None:

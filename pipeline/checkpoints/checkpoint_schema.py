@@ -19,6 +19,9 @@ class LearnerPosition(Schema):
     planned: Count | None
     micro_batch: Count | None
     most_positions: Count | None
+    failed_positions: Count | None = None
+    barred_positions: Count | None = None
+    steps_in_memory: Count = 0
 
 
 class TrainingPosition(Schema):

@@ -17,6 +17,7 @@ from solver.data.puzzle_ids import check_draws, find_rows
 from solver.model.model import RecursiveModel
 from solver.model.packing import make_layout, varlen_attn
 from solver.model.puzzle_embedding import PuzzleEmbedding
+from solver.training.device_memory import ran_out_of_memory
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 
@@ -106,6 +107,8 @@ def find_compile_error(device: torch.device, dtype: torch.dtype) -> str | None:
         x.grad.sum().item()
     # Compilers raise any exception: without a C compiler, without Python's headers, for a card that is too old.
     except Exception as error:
+        if ran_out_of_memory(error):
+            raise
         torch.compiler.reset()
         return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
     return None
@@ -149,7 +152,9 @@ def varlen_works(heads: int, head_size: int, dtype: torch.dtype, device: torch.d
         try:
             mixed = layout.attend(inputs[:, :2], inputs[:, 2])
             mixed.float().square().sum().backward()
-        except (RuntimeError, TypeError):
+        except (RuntimeError, TypeError) as error:
+            if ran_out_of_memory(error):
+                raise
             return False
         results.append((mixed.detach(), inputs.grad))
     errors = [float((one - other).abs().max() / other.abs().max()) for one, other in zip(*results, strict=True)]

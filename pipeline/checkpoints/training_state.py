@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.runtime.exit_codes import CheckpointError
+from solver.training.device_memory import ran_out_of_memory
 
 REMOVE = "remove this step's folder to resume from an earlier one, or name another --run-dir"
 """What to do about a training state that cannot be resumed from."""
@@ -42,6 +43,8 @@ def state_errors(folder: Path, step: int) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, OverflowError) as error:
+        if isinstance(error, RuntimeError) and ran_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{folder}: the training state of step {step} does not fit this run ({type(error).__name__}: {reason})",

@@ -17,7 +17,7 @@ from pipeline.runtime.console import Console
 from pipeline.runtime.exit_codes import ExitCode, exit_code
 from pipeline.runtime.output import lost_output, protect_output
 from pipeline.runtime.stop_signals import bounded_end, end_children, exit_on_sigterm
-from pipeline.runtime.system_errors import explain
+from pipeline.runtime.system_errors import explain, explain_memory
 
 COMMANDS = (solve, build, stages, scoring, backbones, experiments, kaggle)
 """The modules that define commands of `app`, in the order in which --help lists them."""
@@ -57,10 +57,11 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with exit_on_sigterm(), bounded_end():
             _run(words)
-    except (ValueError, OSError) as error:
-        if debug:
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        lacks_memory = _lacks_memory(error)
+        if debug or (isinstance(error, RuntimeError) and not lacks_memory):
             raise
-        explained = explain(error)
+        explained = explain_memory(error) if lacks_memory else explain(error)
         Console(stderr=True).fail(_describe(explained))
         code = exit_code(explained)
         # An unreadable checkpoint that a user names is bad input; code 12 is for the supervisor's own checkpoints.
@@ -68,6 +69,15 @@ def main(arguments: list[str] | None = None) -> None:
     except SystemExit as end:
         _check_output(words, end)
         raise
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Return whether an error that no stage has explained means that the device or the machine ran out of memory."""
+    if isinstance(error, RuntimeError) and "torch" in sys.modules:
+        from solver.training.device_memory import ran_out_of_memory
+
+        return ran_out_of_memory(error)
+    return isinstance(error, MemoryError)
 
 
 def _describe(error: Exception) -> str:

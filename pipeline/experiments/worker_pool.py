@@ -58,7 +58,7 @@ def try_trial(trial: Trial) -> dict[str, Any]:
     """Return the trial's result, or {"failed": message} if it raised an error."""
     try:
         return run_trial(trial)
-    except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
+    except (ValueError, OSError, RuntimeError, MemoryError, ArithmeticError) as error:
         return {"failed": " ".join(str(error).split())[:300]}
 
 

@@ -1,4 +1,4 @@
-"""Chooses batch sizes for prediction: cuts work into batches that fit in memory, and halves those that do not.
+"""Chooses batch sizes for prediction: cuts work into batches that fit in memory, and makes them smaller if they do not.
 
 Batch sizes are given in boards: a size of B boards allows as many positions as B full boards have. `BatchSize` takes
 the number and width of examples, and yields the results batch by batch. `find_boards` measures the size that fits.
@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 import torch
 
 from pipeline.runtime.exit_codes import OutOfMemoryError
+from pipeline.runtime.system_errors import first_line
 from solver.model.config import ModelConfig
-from solver.training.micro_batches import free_memory, ran_out_of_memory
+from solver.training.device_memory import MEMORY_ERRORS, DeviceMemory, free_memory, ran_out_of_memory
+from solver.training.position_limit import most_positions, reduce_size
 
 CPU_BOARDS = 4
 """Batch size on a CPU, where larger batches gain nothing. With the model of the `cpu` recipe an example takes 7.1 ms in
@@ -28,17 +30,19 @@ Result = TypeVar("Result")
 class BatchSize:
     """Cuts work into batches with a bounded number of positions.
 
-    After a batch that does not fit in memory, the bound is halved for it and for all later batches.
+    After a batch that does not fit in memory, the bound is reduced by a quarter for it and for all later batches.
 
     Args:
         config: the model's settings.
-        boards: the largest batch, in full boards.
-        log: called with a message when the bound is halved.
+        boards: the largest batch, in full boards; a GPU computes at most `most_positions` at once.
+        log: called with a message when the bound is reduced.
+        device: the device that computes.
     """
 
-    def __init__(self, config: ModelConfig, boards: int, log: Callable[[str], Any]):
+    def __init__(self, config: ModelConfig, boards: int, log: Callable[[str], Any], device: torch.device):
         self.slots = config.id_slots
-        self.most = boards * (config.id_slots + config.cells)
+        positions = boards * (config.id_slots + config.cells)
+        self.most = min(positions, most_positions(config, device) or positions)
         self.log = log
 
     def rows(self, width: int) -> int:
@@ -64,7 +68,7 @@ class BatchSize:
                 start = rows.stop
                 yield result
             else:
-                self.most = (rows.stop - rows.start) // 2 * (self.slots + width)
+                self.most = reduce_size(rows.stop - rows.start) * (self.slots + width)
                 free_memory()
                 self.log(f"a batch did not fit in memory: from now on at most {self.most} positions at once")
 
@@ -72,35 +76,42 @@ class BatchSize:
         """Return (whether the slice fits in memory, the result)."""
         try:
             return True, work(rows)
-        except (RuntimeError, MemoryError) as error:
+        except MEMORY_ERRORS as error:
             if not ran_out_of_memory(error):
                 raise
             if rows.stop - rows.start == 1:
                 raise OutOfMemoryError(
-                    f"out of memory with a single example ({str(error).splitlines()[0][:200]})",
+                    f"out of memory with a single example ({first_line(error)})",
                     "free memory, or use a device with more memory",
                 ) from error
         return False, None
 
 
-def find_boards(device: torch.device, most: int, work: Callable[[int], Any]) -> int:
+def largest_size(config: ModelConfig, device: torch.device) -> int:
+    """Return the largest batch in full boards that is computed on a device whatever its memory, at least 1."""
+    positions = most_positions(config, device)
+    return MOST_BOARDS if positions is None else max(1, min(MOST_BOARDS, positions // (config.id_slots + config.cells)))
+
+
+def find_boards(memory: DeviceMemory | None, most: int, largest: int, work: Callable[[int], Any]) -> int:
     """Return how many full boards to compute at once: CPU_BOARDS on a CPU, what fits in memory on a GPU.
 
     Args:
-        device: the device that computes.
-        most: an upper bound.
+        memory: of the device that computes; None for a CPU (`solver.training.device_memory.open_memory`).
+        most: no size at or above it is doubled.
+        largest: the largest size that may be tried or returned.
         work: computes a batch of the given size in boards, with the widest examples; called with growing sizes.
     """
-    if device.type != "cuda":
+    if memory is None:
         return CPU_BOARDS
-    total = torch.cuda.get_device_properties(device).total_memory
+    total = memory.total()
 
     def share_taken(boards: int) -> float:
-        torch.cuda.reset_peak_memory_stats(device)
+        memory.allocated()  # the peak counts from here
         work(boards)
-        return torch.cuda.max_memory_allocated(device) / total
+        return memory.peak() / total
 
-    return grow(share_taken, min(most, MOST_BOARDS))
+    return min(largest, grow(share_taken, min(most, largest)))
 
 
 def grow(share_taken: Callable[[int], float], most: int) -> int:
@@ -115,7 +126,7 @@ def grow(share_taken: Callable[[int], float], most: int) -> int:
         while boards < most and 2 * share_taken(boards) < MOST_MEMORY:
             boards *= 2
         return boards
-    except RuntimeError as error:
+    except MEMORY_ERRORS as error:
         if not ran_out_of_memory(error):
             raise
     # Outside the except block: the error's traceback keeps the tensors alive that are to be freed.

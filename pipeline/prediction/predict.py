@@ -21,13 +21,14 @@ from augment.errors import DamagedError, UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, fingerprint
 from pipeline.checkpoints.load_model import load_model, prepare_model
 from pipeline.config.run_config import PredictSettings
-from pipeline.prediction.batch_size import CPU_BOARDS, BatchSize, find_boards
+from pipeline.prediction.batch_size import CPU_BOARDS, BatchSize, find_boards, largest_size
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.shards import Shards, shards_folder
 from pipeline.prediction.workload import Queries, Workload, make_questions
 from pipeline.runtime.console import Console
 from pipeline.runtime.distributed import LaunchedProcesses, join_process_group
 from pipeline.training.size_limits import check_prediction
+from solver.training.device_memory import open_memory
 from submissions.prediction_files import join_shards, read_predictions
 from submissions.predictions import NO_GRID, PredictionRows, Predictions
 
@@ -193,6 +194,7 @@ def open_batch_size(predictor: Predictor, asked: list[Queries], parts: Shards, b
         batch_size: a fixed number of boards, None to choose it.
     """
     config = predictor.model.config
+    device = parts.processes.device
     board = config.id_slots + config.cells
     # No part needs a larger batch than this, so larger ones are not tried.
     most = max((len(rows) * (config.id_slots + predictor.width(rows)) for rows in asked), default=0) // board + 1
@@ -200,11 +202,12 @@ def open_batch_size(predictor: Predictor, asked: list[Queries], parts: Shards, b
     def find() -> int:
         if not asked:
             return CPU_BOARDS
-        return find_boards(parts.processes.device, most, lambda boards: predictor.try_boards(asked[0], boards))
+        largest = largest_size(config, device)
+        return find_boards(open_memory(device), most, largest, lambda boards: predictor.try_boards(asked[0], boards))
 
-    boards = parts.open(find, batch_size)
-    parts.run.log(f"batch size: the cells of {boards} full boards; {len(asked)} parts")
-    return BatchSize(config, boards, parts.run.log)
+    batches = BatchSize(config, parts.open(find, batch_size), parts.run.log, device)
+    parts.run.log(f"batch size: the cells of {batches.most // board} full boards; {len(asked)} parts")
+    return batches
 
 
 def _make(predictor: Predictor, parts: Shards, memory: BatchSize, name: str, queries: dict[int, Queries]) -> None:

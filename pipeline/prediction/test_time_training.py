@@ -32,6 +32,7 @@ from pipeline.training.trainer import next_batch
 from solver.data.sampler import Sampler
 from solver.model.model import RecursiveModel
 from solver.training.learner import Learner
+from solver.training.position_limit import PositionLimit
 from solver.training.step_result import NotFiniteError
 from submissions.predictions import Predictions, Shard
 
@@ -118,8 +119,8 @@ class TaskTrainer:
         self.examples = predictor.questions.examples
         self.table = predictor.table
         self.weights = {name: tensor.clone() for name, tensor in predictor.model.state_dict().items()}
-        self.most_positions: int | None = None
-        """the limit of positions in training, once memory has run out"""
+        self.limit: PositionLimit | None = None
+        """the limit of positions in training, as the earlier tasks left it"""
 
     def answer(self, asked: Queries, report: Callable[[int], None]) -> Shard:
         """Train on the rows' task and predict the rows; `report` is called with the steps and rows done."""
@@ -167,14 +168,13 @@ class TaskTrainer:
     def _train(self, task: int, steps: int, report: Callable[[int], None] = lambda steps: None) -> None:
         model = self.predictor.model
         learner = Learner(model, self.table, learner_config(self.config, model.precision == torch.float16))
-        # A limit that an earlier task found by running out of memory holds for this task too.
-        learner.most_positions = self.most_positions or learner.most_positions
+        # What an earlier task found out about the memory holds for this task too.
+        learner.limit = self.limit = self.limit or learner.limit
         settings = self.config.train.model_copy(update={"batch_size": self._slots(task)})
         sampler = self._sampler(task)
         for _ in range(steps):
             learner.step(next_batch(self.examples, sampler, learner, settings).to(self.table.weights_PI.device))
             report(1)
-        self.most_positions = learner.most_positions
 
     def _task(self, queries: Queries) -> int:
         return int(self.examples.tasks[queries.puzzles[0]])
@@ -212,6 +212,6 @@ def estimate_test_time_training(config: RunConfig, puzzle_set: PuzzleSet, proces
     table = new_table(questions.examples.row_keys, config.model)
     prepare_model(model, table, config.train.model_copy(update={"compile": False}), processes.device)
     predictor = Predictor(model, table, questions)
-    batch_size = BatchSize(config.model, 1, lambda message: None)
+    batch_size = BatchSize(config.model, 1, lambda message: None, processes.device)
     trainer = TaskTrainer(predictor, batch_size, config, lambda message: None)
     return 1.2 * trainer.seconds(questions.ask_by_task()) / processes.count

@@ -50,7 +50,7 @@ def estimate_seconds(config: RunConfig, puzzle_set: PuzzleSet, processes: Launch
     prepare_model(model, table, config.train.model_copy(update={"compile": False}), device)
     predictor = Predictor(model, table, questions, settings.steps, settings.record, settings.noise)
     boards = settings.batch_size or (FEWEST_BOARDS if device.type == "cuda" else CPU_BOARDS)
-    memory = BatchSize(config.model, boards, lambda message: None)
+    memory = BatchSize(config.model, boards, lambda message: None, device)
     parts = questions.ask_all()
     seconds = _seconds_for(predictor, parts, memory)
     if settings.second_pass and questions.may_be_cut_off():

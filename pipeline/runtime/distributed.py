@@ -22,6 +22,7 @@ from torch import Tensor, distributed
 from pipeline.runtime.console import Console
 from pipeline.runtime.exit_codes import NoDeviceError
 from pipeline.runtime.launcher import count_launched, describe_launch, forget_launch, is_first
+from solver.training.device_memory import MEMORY_ERRORS, ran_out_of_memory
 from solver.training.process_group import ProcessGroup
 
 POLL_INTERVAL = 0.2
@@ -68,9 +69,9 @@ def cuda_works() -> bool:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK") or 0) % torch.cuda.device_count())
     try:
         torch.ones(2, device=device).add(1).sum().item()
-    except torch.OutOfMemoryError:
-        return True  # it computes; what else fills its memory may have ended by the first step
-    except RuntimeError as error:
+    except MEMORY_ERRORS as error:
+        if ran_out_of_memory(error):
+            return True  # it computes; what else fills its memory may have ended by the first step
         if is_first():
             name = torch.cuda.get_device_name(device)
             reason = str(error).splitlines()[0]
@@ -152,10 +153,12 @@ class LaunchedProcesses(ProcessGroup):
 
 
 def _run_collective(operation: Callable[[], Any]) -> None:
-    """Run a collective operation; ConnectionError if another process is gone."""
+    """Run a collective operation; ConnectionError if another process is gone. Lack of memory is raised as it is."""
     try:
         operation()
     except RuntimeError as error:
+        if ran_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0][:200]
         raise ConnectionError(
             f"another process of this run was lost ({reason}): see its last output, then run the same command again; "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from augment.errors import UserError
 from augment.leftovers import final_name
-from pipeline.runtime.exit_codes import FULL, DiskFullError
+from pipeline.runtime.exit_codes import FULL, DiskFullError, OutOfMemoryError
 
 DENIED = {errno.EACCES, errno.EPERM}
 IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST}
@@ -28,6 +28,17 @@ def explain(error: Exception) -> Exception:
     if error.errno in IN_THE_WAY and (file := _file_on_the_way(path)):
         return UserError(f"{path} cannot be created: {file} is a file, not a folder", "name another path")
     return UserError(f"{path}: {reason}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the beginning of an error's text, for a message; its class if it has no text."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def explain_memory(error: Exception) -> OutOfMemoryError:
+    """Return the error to report for one that means a lack of memory (`solver.training.device_memory`)."""
+    fix = "free memory, use more processes, or a smaller model, board or puzzle set"
+    return OutOfMemoryError(f"out of memory ({first_line(error)})", fix)
 
 
 def _fix_of_full(code: int) -> str:

@@ -6,6 +6,7 @@ from augment.errors import UserError
 from augment.storage import new_folder
 from pipeline.checkpoints.tensor_files import WEIGHTS, save_tensors
 from pipeline.runtime.exit_codes import OutOfMemoryError
+from pipeline.runtime.system_errors import first_line
 from solver.training.deep_supervision import carry_tensors
 from solver.training.learner import Learner
 from solver.training.step_result import NotFiniteError
@@ -46,7 +47,7 @@ def explain(error: Exception, last_step: int | None, folder: Path | None = None)
             "lower train.lr, or try train.precision=fp32, in a new --run-dir that starts from that --checkpoint",
         )
     return OutOfMemoryError(
-        f"out of memory, with nothing left to split ({str(error).splitlines()[0][:200]}); {checkpoint}",
+        f"out of memory, with nothing left to split ({first_line(error)}); {checkpoint}",
         "free memory, use more processes, or train a smaller model, board or puzzle set",
     )
 

@@ -32,8 +32,8 @@ from pipeline.training.trackers import flat_values
 from solver.data.batches import Batch, PuzzleDataset, check_board
 from solver.data.puzzle_ids import check_draws
 from solver.data.sampler import Sampler
+from solver.training.device_memory import MEMORY_ERRORS, ran_out_of_memory
 from solver.training.learner import Learner
-from solver.training.micro_batches import ran_out_of_memory
 from solver.training.process_group import own_part
 from solver.training.step_result import NotFiniteError, StepResult
 
@@ -173,7 +173,7 @@ class Trainer:
         except NotFiniteError as error:
             folder = save_failure(error, self.learner, self.run.path)
             raise explain(error, self.keeper.last_step, folder) from error
-        except (RuntimeError, MemoryError) as error:
+        except MEMORY_ERRORS as error:
             if not ran_out_of_memory(error):
                 raise
             raise explain(error, self.keeper.last_step) from error
@@ -203,13 +203,11 @@ class Trainer:
         progress.expect(self.learner.config.total_steps)
 
     def _step_in_memory(self, batch: Batch, watched: bool) -> StepResult:
-        """Make one step, and log if its batch had to be split because memory ran out."""
-        before = self.learner.most_positions
+        """Make one step, and log if it changed how many positions are computed at once."""
+        before = self.learner.limit.most
         result = self.learner.step(batch, watched)
-        if self.learner.most_positions != before:
-            self.run.log(
-                f"a batch did not fit in memory: from now on at most {self.learner.most_positions} positions at once"
-            )
+        if self.learner.limit.most != before:
+            self.run.log(self.learner.limit.change)
         return result
 
     def finish(self, stop: StopSignals, reserve: float) -> Checkpoint:

@@ -31,13 +31,15 @@ from solver.training.deep_supervision import (
     refill,
     start_carry,
 )
+from solver.training.device_memory import open_memory
 from solver.training.ema import MovingAverage
 from solver.training.gradients import share_gradients
 from solver.training.learner_config import LearnerConfig
 from solver.training.loss import LossConfig, losses
 from solver.training.loss_scale import LossScale
-from solver.training.micro_batches import Chunk, cut_slots, free_memory, join_chunks, make_chunk, ran_out_of_memory
+from solver.training.micro_batches import Chunk, SlotWork, make_chunk, measure_limit, run_in_chunks
 from solver.training.optim import cycles_at, load_optimizer_tensors, make_optimizers, optimizer_tensors, scheduled_rate
+from solver.training.position_limit import PositionLimit, most_positions
 from solver.training.process_group import ProcessGroup, own_part
 from solver.training.step_result import NotFiniteError, StepResult
 
@@ -77,8 +79,10 @@ class Learner:
         """relative changes of the latents in the last watched step"""
         self.planned: int | None = None
         """total number of steps set by `plan_steps`, if it was called"""
-        board = model.config.id_slots + model.config.cells
-        self.most_positions = None if config.micro_batch is None else config.micro_batch * board
+        self._board = model.config.id_slots + model.config.cells
+        most = most_positions(model.config, model.device)
+        self.limit = PositionLimit(config.micro_batch and config.micro_batch * self._board, most)
+        self.memory = open_memory(model.device)
 
     def plan_steps(self, total: int) -> None:
         """Set the total number of steps that the schedules use from now on; at most a tenth of it is warm-up."""
@@ -118,6 +122,7 @@ class Learner:
         if self.scale is not None:
             self.scale.update(finite)
         self.steps = step
+        self.limit.count_step()
         own = own_part(self.sizes, self.processes.index)
         self.carry = advance(carry, chunk.output, self.model.config, (self.config.seed, step), sum(self.sizes), own)
         return StepResult(
@@ -141,28 +146,21 @@ class Learner:
         return corrupt_starts(carry, fresh_B, self.model, noise_source, config.corrupted, config.corruption)
 
     def _run(self, carry: Carry, step: int, movement: Movement | None) -> Chunk:
-        """Run forward and backward on all slots, in chunks; after running out of memory, retry with smaller ones."""
+        """Run forward and backward on all slots, in chunks that fit in memory."""
         lengths_B = self.model.config.id_slots + (carry.batch.cells_BS >= 0).sum(1).cpu().numpy()
-        while True:
+
+        def clear() -> None:
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
             if movement is not None:
                 movement.clear()
-            rows_of_chunks = cut_slots(lengths_B, self.most_positions)
-            chunks = []
-            try:
-                for rows in rows_of_chunks:
-                    chunks.append(self._run_chunk(carry, rows, step, movement))
-                return join_chunks(chunks, rows_of_chunks, carry)
-            except RuntimeError as error:
-                # A chunk of a single slot cannot be split any further.
-                sizes = [int(lengths_B[rows].sum()) for rows in rows_of_chunks if len(rows) > 1]
-                if not ran_out_of_memory(error) or not sizes:
-                    raise
-            # Outside the except clause, because the exception's traceback keeps the failed attempt's tensors alive.
-            self.most_positions = max(sizes) // 2
-            chunks.clear()
-            free_memory()
+
+        def run(rows: np.ndarray) -> Chunk:
+            return self._run_chunk(carry, rows, step, movement)
+
+        work = SlotWork(lengths_B, run, clear)
+        measure_limit(self.limit, work, self._board, self.memory, self._cycles(step))
+        return run_in_chunks(carry, work, self.limit)
 
     def _run_chunk(self, carry: Carry, rows: np.ndarray, step: int, movement: Movement | None) -> Chunk:
         """Run forward and backward on the given slots."""
@@ -170,9 +168,8 @@ class Learner:
             movement.begin()
         config = self.config
         part = carry.take(rows)
-        default_cycles = self.model.config.h_cycles, self.model.config.l_cycles
         ids_BI = self.table.lookup(part.batch.puzzles_B)
-        cycles = cycles_at(step, config.total_steps, config.curriculum, default_cycles)
+        cycles = self._cycles(step)
         noise_source = self._noise_source(step, rows)
         posterior = config.evidence.posterior
         output = self.model(
@@ -183,6 +180,11 @@ class Learner:
         loss = losses(output, part.batch.labels_BS, target_B, config.evidence, weight, self.loss_config)
         self._backward(loss.total / sum(self.sizes))
         return make_chunk(loss, output, ids_BI)
+
+    def _cycles(self, step: int) -> tuple[int, int]:
+        """Return the cycles of a step, which decide how much memory a position takes."""
+        default_cycles = self.model.config.h_cycles, self.model.config.l_cycles
+        return cycles_at(step, self.config.total_steps, self.config.curriculum, default_cycles)
 
     def _noise_source(self, step: int, rows: np.ndarray) -> NoiseSource | None:
         """Return the noise source of the given slots at a step; None if the model has neither noise nor dropout."""
@@ -229,12 +231,11 @@ class Learner:
         """Update the rows of the global batch in every process; only their gradients are sent, not the table's."""
         puzzles_B = self.processes.gather_rows(puzzles_B, self.sizes)
         gradients_BI = self.processes.gather_rows(gradients_BI, self.sizes)
-        lr = self._rate(step, self.config.id_lr)
-        config = self.config
+        lr, decay = self._rate(step, self.config.id_lr), self.config.id_weight_decay
         if self.id_adam is None:
-            self.table.sign_sgd_(puzzles_B, gradients_BI, lr, config.id_weight_decay)
+            self.table.sign_sgd_(puzzles_B, gradients_BI, lr, decay)
         else:
-            self.id_adam.update_(self.table, puzzles_B, gradients_BI, lr, config.betas, config.id_weight_decay)
+            self.id_adam.update_(self.table, puzzles_B, gradients_BI, lr, self.config.betas, decay)
 
     def _rate(self, step: int, base: float) -> float:
         config = self.config
@@ -268,7 +269,7 @@ class Learner:
     def numbers(self) -> dict[str, Any]:
         """Return the rest of the state, as plain JSON values."""
         scale = self.scale.numbers() if self.scale else None
-        limits = {"micro_batch": self.config.micro_batch, "most_positions": self.most_positions}
+        limits = {"micro_batch": self.config.micro_batch, **self.limit.numbers()}
         return {"steps": self.steps, "scale": scale, "planned": self.planned, **limits}
 
     @torch.no_grad()
@@ -290,7 +291,7 @@ class Learner:
             self.plan_steps(numbers["planned"])
         # The saved limit may have been lowered for lack of memory, but a changed setting takes precedence.
         if numbers["micro_batch"] == self.config.micro_batch:
-            self.most_positions = numbers["most_positions"]
+            self.limit.load(numbers)
         if self.scale is not None and numbers["scale"] is not None:
             self.scale.load(numbers["scale"])
         if all(slots):

@@ -3,9 +3,9 @@
 Shape letters: B batch slots, I length of an ID vector.
 """
 
-import gc
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +14,15 @@ from torch import Tensor
 
 from solver.model.output import Output
 from solver.training.deep_supervision import Carry
+from solver.training.device_memory import MEMORY_ERRORS, DeviceMemory, free_memory, ran_out_of_memory
 from solver.training.loss import Losses
+from solver.training.position_limit import PositionLimit, reduce_size
+
+TRIAL_BOARDS = 8
+"""The chunk that measures memory has at most as many positions as this number of full boards."""
+FREE_SHARE = 0.8
+"""Share of the free memory that a chunk may take, as expected from a measured smaller one. The rest is for the outputs
+of earlier chunks, for sums of gradients, and for fragments."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +114,87 @@ def join_chunks(chunks: Sequence[Chunk], rows: Sequence[np.ndarray], carry: Carr
     )
 
 
-def ran_out_of_memory(error: Exception) -> bool:
-    """Return whether an error means that the device or the host ran out of memory."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+@dataclass(frozen=True)
+class SlotWork:
+    """The forward and backward pass of a step, which may be attempted several times and in parts.
+
+    Attributes:
+        lengths_B: number of positions that each slot uses.
+        run: runs the given slots, and adds to the gradients of the weights; it may run out of memory.
+        clear: removes the gradients of an attempt.
+    """
+
+    lengths_B: np.ndarray
+    run: Callable[[np.ndarray], Chunk]
+    clear: Callable[[], None]
 
 
-def free_memory() -> None:
-    """Release the memory of a failed attempt, including torch's cached GPU blocks."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def run_in_chunks(carry: Carry, work: SlotWork, limit: PositionLimit) -> Chunk:
+    """Run all slots of the carry in chunks within the limit; if memory runs out, lower the limit and begin again.
+
+    Raises:
+        RuntimeError, MemoryError: as `work.run` raises them, if every chunk is a single slot, or if the reason is not
+            memory.
+    """
+    while True:
+        work.clear()
+        rows_of_chunks = cut_slots(work.lengths_B, limit.most)
+        chunks = []
+        try:
+            for rows in rows_of_chunks:
+                chunks.append(work.run(rows))
+            return join_chunks(chunks, rows_of_chunks, carry)
+        except MEMORY_ERRORS as error:
+            # A chunk of a single slot cannot be split any further.
+            sizes = [int(work.lengths_B[rows].sum()) for rows in rows_of_chunks if len(rows) > 1]
+            if not ran_out_of_memory(error) or not sizes:
+                raise
+        # Outside the except clause, because the exception's traceback keeps the failed attempt's tensors alive.
+        limit.lower(max(sizes))
+        chunks.clear()
+        free_memory()
+
+
+def measure_limit(limit: PositionLimit, work: SlotWork, board: int, memory: DeviceMemory | None, kind: Any) -> None:
+    """Set the limit to what fits in the memory that is free now, as measured with a small chunk.
+
+    The gradients are removed afterwards. Nothing is done on a device whose memory is not measured, if the limit was
+    measured for the same kind of step, or if all slots are one small chunk.
+
+    Args:
+        limit: changed in place.
+        work: the step.
+        board: number of positions of a full board.
+        memory: of the device; None if it is not measured.
+        kind: what decides how much memory a position takes.
+    """
+    if memory is None or limit.measured_for == kind:
+        return
+    rows = cut_slots(work.lengths_B, min(TRIAL_BOARDS * board, limit.most or TRIAL_BOARDS * board))[0]
+    if len(rows) == len(work.lengths_B):
+        return
+    size = int(work.lengths_B[rows].sum())
+    taken = _measure_chunk(rows, work, memory)
+    work.clear()
+    free_memory()
+    limit.measure(reduce_size(size) if taken is None else int(FREE_SHARE * memory.free() * size / max(1, taken)), kind)
+
+
+def _measure_chunk(rows: np.ndarray, work: SlotWork, memory: DeviceMemory) -> int | None:
+    """Return how many bytes the slots take at the peak, None if memory ran out. Torch's random state is restored.
+
+    They run twice, and the second run is measured: the first one also makes what is kept for later steps, such as
+    compiled code and the workspaces of libraries.
+    """
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices):
+            for _ in range(2):
+                work.clear()
+                before = memory.allocated()
+                work.run(rows)
+            return memory.peak() - before
+    except MEMORY_ERRORS as error:
+        if not ran_out_of_memory(error):
+            raise
+        return None

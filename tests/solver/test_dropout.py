@@ -106,7 +106,7 @@ def test_chunks_drop_the_same() -> None:
         model.precision = torch.float64
         learner = make_learner(model)
         learner.table.weights_PI = learner.table.weights_PI.double()
-        learner.most_positions = most
+        learner.limit.most = most
         for _ in range(2):
             learner.step(make_batch([25, 9, 16, 4]))
         gradients.append(gradients_of(learner))

@@ -153,11 +153,11 @@ def test_a_state_goes_on_bit_for_bit(optimizer: str) -> None:
 def test_what_memory_allowed_is_remembered_until_it_is_set_anew() -> None:
     limited = make_learner(make_model())
     limited.step(make_batch([4, 4]))
-    limited.most_positions = 7
+    limited.limit.most = 7
     for micro_batch, expected in ((None, 7), (3, 3 * 18)):
         learner = make_learner(make_model(), micro_batch=micro_batch)
         learner.load(limited.tensors(), [limited.slots()], limited.numbers())
-        assert learner.most_positions == expected
+        assert learner.limit.most == expected
 
 
 def copied(tensors: dict) -> dict:

@@ -26,7 +26,7 @@ def real_learner(most: int | None = None) -> Learner:
     model.precision = torch.float64
     learner = make_learner(model)
     learner.table.weights_PI = torch.randn(8, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    learner.most_positions = most
+    learner.limit.most = most
     return learner
 
 
@@ -55,7 +55,7 @@ def test_slots_are_cut_longest_first_and_never_over_the_limit() -> None:
 
 
 def test_the_smallest_chunk_is_not_blamed_when_memory_ends_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Earlier chunks use memory too, so the largest chunks are halved until each has a single slot."""
+    """Earlier chunks use memory too, so the largest chunks are made smaller until each has a single slot."""
     learner = real_learner(1000)
     forward = RecursiveModel.forward
     calls = []
@@ -69,16 +69,25 @@ def test_the_smallest_chunk_is_not_blamed_when_memory_ends_there(monkeypatch: py
     monkeypatch.setattr(RecursiveModel, "forward", limited)
     learner.step(make_batch([498] * 6 + [2]))
     assert calls[:4] == [996, 996, 996, 2]
-    assert learner.most_positions == 500
+    assert learner.limit.most == 750
 
 
 def test_a_micro_batch_counts_full_boards() -> None:
     learner = make_learner(make_model(replace(CONFIG, board_side=30)), micro_batch=2)
-    assert learner.most_positions == 2 * 902
+    assert learner.limit.most == 2 * 902
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory"), RuntimeError("DefaultCPUAllocator: no memory")])
-def test_out_of_memory_halves_the_chunk_and_goes_on(monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("no memory"),
+        RuntimeError("DefaultCPUAllocator: no memory"),
+        MemoryError("no memory"),
+        torch.AcceleratorError("CUDA error: out of memory, no memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_out_of_memory_makes_chunks_smaller_and_goes_on(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     learner = real_learner()
     whole = real_learner()
     expected = whole.step(make_batch(SIZES))
@@ -92,12 +101,108 @@ def test_out_of_memory_halves_the_chunk_and_goes_on(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(type(learner.model), "forward", limited)
     result = learner.step(make_batch(SIZES))
     positions = sum(SIZES) + 2 * len(SIZES)
-    assert learner.most_positions == positions // 2
+    assert learner.limit.most == positions * 3 // 4
     assert_close(result.losses.total, expected.losses.total, rtol=1e-12, atol=0)
     assert_close(gradients_of(learner), gradients_of(whole), rtol=0, atol=1e-11)
     monkeypatch.setattr(type(learner.model), "forward", lambda *_, **__: raise_(error))
-    with pytest.raises(RuntimeError, match="no memory"):
+    with pytest.raises(type(error), match="no memory"):
         learner.step(make_batch(SIZES))
+
+
+class PretendedMemory:
+    """A device on which a position takes 1,000 bytes while it is computed, beside 500 bytes that stay allocated."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, free: int):
+        self.left = free
+        self.computed: list[int] = []
+        forward = RecursiveModel.forward
+
+        def counted(model: RecursiveModel, latents: Latents, batch: Batch, *rest: object, **options: object) -> Output:
+            self.computed.append(int((batch.cells_BS >= 0).sum()) + len(batch) * model.config.id_slots)
+            return forward(model, latents, batch, *rest, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(RecursiveModel, "forward", counted)
+
+    def allocated(self) -> int:
+        return 500
+
+    def peak(self) -> int:
+        return 500 + 1000 * self.computed[-1]
+
+    def free(self) -> int:
+        return self.left
+
+    def total(self) -> int:
+        return 10**9
+
+
+def test_memory_is_measured_once_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight boards run twice; then as much runs at once as 80% of the free memory holds."""
+    learner, whole = (make_learner(make_model(), rows=24) for _ in range(2))
+    memory = PretendedMemory(monkeypatch, free=250_000)
+    whole.step(make_batch([16] * 20))
+    memory.computed.clear()
+    learner.memory = memory
+    random = torch.get_rng_state()
+    learner.step(make_batch([16] * 20))
+    assert memory.computed == [8 * 18] * 2 + [198, 162], "200 positions are 11 boards of 18"
+    assert torch.equal(torch.get_rng_state(), random)
+    assert learner.limit.most == 200
+    assert_close(gradients_of(learner), gradients_of(whole), rtol=0, atol=1e-6)
+    learner.step(make_batch([16] * 20))
+    assert memory.computed[4:] == [198, 162]
+
+
+def test_a_measurement_changes_no_bit_where_all_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, whole = (make_learner(make_model(), rows=24, scale_loss=True) for _ in range(2))
+    learner.memory = PretendedMemory(monkeypatch, free=10**9)
+    for _ in range(2):
+        for each in (learner, whole):
+            each.step(make_batch([16] * 20), watched=True)
+    assert_close(learner.tensors(), whole.tensors(), rtol=0, atol=0)
+    assert_close(learner.slots(), whole.slots(), rtol=0, atol=0)
+    assert_close(vars(learner.movement), vars(whole.movement), rtol=0, atol=0)
+    assert learner.limit.most is not None
+    assert whole.limit.most is None
+
+
+def test_memory_is_measured_again_when_the_cycles_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = make_learner(
+        make_model(replace(CONFIG, l_cycles=2)), rows=24, total_steps=4, curriculum=((0.5, 1, 1),), micro_batch=15
+    )
+    learner.memory = memory = PretendedMemory(monkeypatch, free=1_000_000)
+    runs = []
+    for _ in range(4):
+        memory.computed.clear()
+        learner.step(make_batch([16] * 20))
+        runs.append(len(memory.computed))
+    assert runs == [4, 2, 4, 2]
+    assert learner.limit.most == 15 * 18, "the setting stays the upper limit"
+
+
+def test_small_batches_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = make_learner(make_model())
+    learner.memory = memory = PretendedMemory(monkeypatch, free=1)
+    learner.step(make_batch([16] * 8))
+    assert memory.computed == [8 * 18]
+
+
+def test_a_measurement_that_runs_out_of_memory_gives_a_smaller_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = make_learner(make_model(), rows=24)
+    memory = PretendedMemory(monkeypatch, free=1)
+    forward = RecursiveModel.forward
+
+    def limited(model: RecursiveModel, *rest: object, **options: object) -> Output:
+        output = forward(model, *rest, **options)  # type: ignore[arg-type]
+        if memory.computed[-1] > 120:
+            raise torch.OutOfMemoryError("no memory")
+        return output
+
+    monkeypatch.setattr(RecursiveModel, "forward", limited)
+    learner.memory = memory
+    learner.step(make_batch([16] * 20))
+    assert learner.limit.most == 8 * 18 * 3 // 4
+    assert memory.computed == [8 * 18] + [6 * 18] * 3 + [2 * 18]
 
 
 def raise_(error: Exception) -> None:

@@ -123,7 +123,7 @@ def test_chunks_change_nothing(name: str) -> None:
     learners = []
     for most in (None, 40):
         learner = learner_with(name)
-        learner.most_positions = most
+        learner.limit.most = most
         for batch in batches(6):
             learner.step(batch)
         learners.append(learner)

@@ -165,7 +165,7 @@ def test_parts_of_something_else_are_removed(
     same_files(tmp_path / "out", plain)
 
 
-def test_a_batch_that_runs_out_of_memory_is_halved_and_answers_the_same(
+def test_a_batch_that_runs_out_of_memory_is_made_smaller_and_answers_the_same(
     puzzle_set: PuzzleSet, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = RecursiveModel.forward

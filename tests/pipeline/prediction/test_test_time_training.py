@@ -73,7 +73,8 @@ def answers_of(made: Predictions, task: str) -> dict[str, list[Any]]:
 def make_specialist(trained: Checkpoint, puzzle_set: PuzzleSet) -> TaskTrainer:
     predictor = make_predictor(trained, puzzle_set, ONCE, join_process_group(), Notes())
     config = build_config(trained.config)
-    return TaskTrainer(predictor, BatchSize(config.model, 4, Notes().log), one_task_config(config), Notes().log)
+    batch_size = BatchSize(config.model, 4, Notes().log, torch.device("cpu"))
+    return TaskTrainer(predictor, batch_size, one_task_config(config), Notes().log)
 
 
 # What is learnt, and what is not.

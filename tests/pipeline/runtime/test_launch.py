@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from pipeline.runtime import distributed
-from pipeline.runtime.distributed import cuda_works, start_accelerator
+from pipeline.runtime.distributed import LaunchedProcesses, cuda_works, start_accelerator
 from pipeline.runtime.exit_codes import NoDeviceError
 from pipeline.runtime.launcher import LAUNCH_VARIABLES, count_launched, is_first
 
@@ -93,9 +93,28 @@ def test_a_card_without_kernels_is_reported_once_and_not_used(
     )
 
 
-def test_a_card_whose_memory_is_full_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_card(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"))
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("CUDA error: out of memory")]
+)
+def test_a_card_whose_memory_is_full_computes(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    pretend_card(monkeypatch, error)
     assert cuda_works()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [("Cuda failure 2 'out of memory'", RuntimeError), ("Connection reset", ConnectionError)]
+)
+def test_lack_of_memory_in_a_collective_operation_is_no_lost_process(
+    monkeypatch: pytest.MonkeyPatch, text: str, kind: type[Exception]
+) -> None:
+    def fail(_: torch.Tensor) -> None:
+        raise RuntimeError(text)
+
+    processes = LaunchedProcesses(start_accelerator())
+    monkeypatch.setattr(processes, "count", 2)
+    monkeypatch.setattr("torch.distributed.all_reduce", fail)
+    with pytest.raises(kind, match=text):
+        processes.sum_(torch.ones(1))
 
 
 def test_without_a_card_nothing_is_tried(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

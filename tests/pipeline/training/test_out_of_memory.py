@@ -3,22 +3,33 @@
 import pytest
 import torch
 
-from pipeline.prediction.batch_size import FEWEST_BOARDS, BatchSize, grow
+from pipeline.prediction.batch_size import (
+    CPU_BOARDS,
+    FEWEST_BOARDS,
+    MOST_BOARDS,
+    BatchSize,
+    find_boards,
+    grow,
+    largest_size,
+)
+from pipeline.recipes.registry import recipe
 from solver.model.config import ModelConfig
+from solver.training.position_limit import MOST_POSITIONS
 
 CONFIG = ModelConfig(hidden=16, heads=2, id_slots=4, board_side=6)
 """40 positions a board."""
+CPU = torch.device("cpu")
 
 
 def test_a_batch_has_no_more_positions_than_so_many_full_boards() -> None:
-    memory = BatchSize(CONFIG, 3, print)
+    memory = BatchSize(CONFIG, 3, print, CPU)
     assert list(memory.batches(70, 1, lambda rows: (rows.start, rows.stop))) == [(0, 24), (24, 48), (48, 70)]
     assert list(memory.batches(4, 36, lambda rows: rows.stop)) == [3, 4]
     assert list(memory.batches(2, 500, lambda rows: rows.stop)) == [1, 2], "one example at least"
     assert list(memory.batches(0, 36, lambda rows: rows.stop)) == []
 
 
-def test_what_does_not_fit_is_halved_and_stays_so() -> None:
+def test_what_does_not_fit_is_made_smaller_and_stays_so() -> None:
     tried, said = [], []
 
     def work(rows: slice) -> list[int]:
@@ -27,11 +38,12 @@ def test_what_does_not_fit_is_halved_and_stays_so() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return list(range(rows.start, rows.stop))
 
-    memory = BatchSize(CONFIG, 2, said.append)
+    memory = BatchSize(CONFIG, 2, said.append, CPU)
     done = [row for rows in memory.batches(20, 1, work) for row in rows]
     assert done == list(range(20))
-    assert tried == [16, 8, 4, 4, 4, 4, 4]
-    assert said == [f"a batch did not fit in memory: from now on at most {most} positions at once" for most in (40, 20)]
+    assert tried == [16, 12, 9, 6, 4, 4, 4, 4, 4]
+    limits = [rows * 5 for rows in (12, 9, 6, 4)]
+    assert said == [f"a batch did not fit in memory: from now on at most {most} positions at once" for most in limits]
 
 
 def test_a_single_example_that_does_not_fit_ends_in_words() -> None:
@@ -39,7 +51,7 @@ def test_a_single_example_that_does_not_fit_ends_in_words() -> None:
         raise MemoryError("no memory")
 
     with pytest.raises(ValueError, match=r"out of memory with a single example \(no memory\); free memory"):
-        list(BatchSize(CONFIG, 8, print).batches(5, 36, work))
+        list(BatchSize(CONFIG, 8, print, CPU).batches(5, 36, work))
 
 
 def test_other_errors_are_not_taken_for_it() -> None:
@@ -47,7 +59,51 @@ def test_other_errors_are_not_taken_for_it() -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        list(BatchSize(CONFIG, 1, print).batches(5, 36, work))
+        list(BatchSize(CONFIG, 1, print, CPU).batches(5, 36, work))
+
+
+@pytest.mark.parametrize("boards", [2, 1000, 1_000_000])
+def test_a_gpu_computes_no_more_at_once_than_32_bit_indices_reach(boards: int) -> None:
+    memory = BatchSize(CONFIG, boards, print, torch.device("cuda"))
+    assert memory.rows(36) == min(boards, MOST_POSITIONS // 40)
+    assert BatchSize(CONFIG, boards, print, CPU).rows(36) == boards
+
+
+class PretendedMemory:
+    """A GPU on which a board takes the given share of memory, beside what stays allocated."""
+
+    def __init__(self, share: float):
+        self.share = share
+        self.boards: list[int] = []
+
+    def allocated(self) -> int:
+        return 0
+
+    def peak(self) -> int:
+        return int(1e9 * self.share * self.boards[-1])
+
+    def free(self) -> int:
+        return 10**9
+
+    def total(self) -> int:
+        return 10**9
+
+
+@pytest.mark.parametrize(
+    ("share", "most", "largest", "expected"),
+    [(0.001, 4096, 4096, 512), (1e-9, 10**6, 4096, 4096), (1e-9, 10**6, 286, 286), (1e-9, 5, 286, 8), (0, 9, 1, 1)],
+)
+def test_boards_are_found_by_measuring(share: float, most: int, largest: int, expected: int) -> None:
+    memory = PretendedMemory(share)
+    assert find_boards(memory, most, largest, memory.boards.append) == expected
+    assert all(boards <= largest for boards in memory.boards), "no larger size is tried"
+    assert find_boards(None, most, largest, memory.boards.append) == CPU_BOARDS
+
+
+def test_the_largest_size_is_that_of_32_bit_indices() -> None:
+    cuda = torch.device("cuda")
+    assert largest_size(CONFIG, cuda) == largest_size(CONFIG, CPU) == MOST_BOARDS
+    assert largest_size(recipe("arc1").model, cuda) == MOST_POSITIONS // 916
 
 
 @pytest.mark.parametrize(("room", "most", "expected"), [(1000, 4096, 512), (19, 4096, 8), (1e9, 64, 64), (1e9, 50, 64)])

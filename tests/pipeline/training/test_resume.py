@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from pipeline import worker
 from pipeline.checkpoints import manager
 from pipeline.checkpoints.manager import CheckpointManager
-from pipeline.runtime.exit_codes import ExitCode
+from pipeline.checkpoints.training_state import state_errors
+from pipeline.runtime.exit_codes import CheckpointError, ExitCode
 from pipeline.runtime.stop_signals import StopSignals
 from solver.training.learner import Learner
 from tests.helpers.commands import launch, run
@@ -264,6 +266,35 @@ def test_out_of_memory_ends_in_words_where_nothing_smaller_is_left(
     monkeypatch.setattr("solver.model.model.RecursiveModel.forward", fail)
     assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run") == ExitCode.OUT_OF_MEMORY
     assert "with nothing left to split (CUDA out of memory" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_out_of_memory_outside_of_steps_ends_in_words(
+    puzzles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("pipeline.training.setup.prepare_model", fail)
+    command = ("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run")
+    assert run(*command) == ExitCode.OUT_OF_MEMORY
+    reason = str(error) or "MemoryError"
+    assert f"error: out of memory ({reason}); free memory, use more" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setattr("pipeline.worker._run", fail)
+    with pytest.raises(SystemExit, match=str(int(ExitCode.OUT_OF_MEMORY))):
+        worker.main(["solve", str(tmp_path / "run")])
+    assert f"error: out of memory ({reason}); free memory" in " ".join(capsys.readouterr().err.split())
+
+
+def test_out_of_memory_while_a_checkpoint_is_loaded_is_no_damage(tmp_path: Path) -> None:
+    with pytest.raises(torch.OutOfMemoryError), state_errors(tmp_path, 3):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(CheckpointError, match="the training state of step 3 does not fit"), state_errors(tmp_path, 3):
+        raise RuntimeError("shapes differ")
 
 
 def test_a_full_disk_ends_in_words_with_the_last_checkpoint_whole(

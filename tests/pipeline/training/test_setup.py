@@ -93,6 +93,22 @@ def test_a_compilation_that_fails_is_left_out(
     find_compile_error.cache_clear()
 
 
+def test_lack_of_memory_is_not_taken_for_a_kernel_or_compiler_that_does_not_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
+    monkeypatch.setattr(Layout, "attend", fail)
+    monkeypatch.setattr("pipeline.checkpoints.load_model.on_cuda", lambda _: True)
+    find_compile_error.cache_clear()
+    with pytest.raises(torch.AcceleratorError):
+        find_compile_error(CPU, torch.float32)
+    with pytest.raises(torch.AcceleratorError):
+        varlen_works(2, 8, torch.bfloat16, CPU)
+
+
 def test_a_compilation_that_works_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands in for a compiler: the function as it is, forward and backward."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
