@@ -3,6 +3,10 @@
 Accelerate's launcher starts several processes, one for each GPU. Each line that a child prints is passed on as it
 comes. A child that shows no progress for too long, or runs past its time, is killed with every process that it
 started. A child whose parent is gone ends itself (`pipeline.worker`).
+
+A child that has printed a fatal line may hang instead of ending, so that it is ended after a shorter silence. The line
+is forgotten when the child goes on, and a child that computes is not ended so early: compiling a network for a GPU
+takes a minute or two without a word.
 """
 
 import os
@@ -19,6 +23,7 @@ from typing import Any, Literal
 
 import psutil
 
+from pipeline.kaggle.cpu_use import CpuUse
 from pipeline.runtime.events import EVENTS, parse_event
 from pipeline.runtime.exit_codes import ExitCode
 from pipeline.runtime.launcher import (
@@ -40,9 +45,13 @@ NO_SPACE = re.compile(r"No space left|Disk quota exceeded", re.I)
 """Messages of the system."""
 FATAL = re.compile(r"^Traceback|^Exception ignored")
 PYTHON_ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception)\b")
+REST_OF_ERROR = re.compile(r"^\s|^$|^CUDA kernel errors|^For debugging consider|^Compile with|^Search for")
+"""Further lines of a traceback, and the lines that torch adds to a CUDA error."""
+RANK = re.compile(r"^\[rank\d+\]: ?")
+"""What torch writes before each line of a traceback, if several processes share the work."""
 SECONDS_AFTER_FATAL = 15.0
-"""Longest silence after a fatal line, an error event or an out-of-memory message: a process may hang instead of
-ending."""
+"""Longest silence after an error event, and, of a process that does not compute, after a fatal line or an
+out-of-memory message: a process may hang instead of ending."""
 
 EndReason = Literal["ended", "late", "silent", "stopped"]
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
@@ -153,7 +162,8 @@ class ChildProcess:
         self._errors = list[dict[str, Any]]()
         self._heartbeat = heartbeat
         self._last_heartbeat = 0.0
-        self._fatal = False
+        self._fatal_at: float | None = None
+        self._cpu_use = CpuUse()
         self._start = self._last_sign = time.monotonic()
         self._ready: float | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -174,8 +184,7 @@ class ChildProcess:
         while self._process.poll() is None:
             now = time.monotonic()
             self._check_heartbeat()
-            longest = min(patience, SECONDS_AFTER_FATAL) if self._fatal else patience
-            if stopped() or now > until or now - self._last_sign > longest:
+            if stopped() or now > until or self._is_silent(now, patience):
                 reason = "stopped" if stopped() else "late" if now > until else "silent"
                 break
             self._remember_family()
@@ -185,6 +194,19 @@ class ChildProcess:
         self.end(SECONDS_TO_LEAVE if reason == "stopped" else 0.0)
         self._reader.join(timeout=2.0)
         return ChildResult(self._process.wait(), reason, tuple(self._lines), tuple(self._errors), self._ready)
+
+    def _is_silent(self, now: float, patience: float) -> bool:
+        """Return whether it has shown no progress for too long: `patience` in seconds, less after a fatal line."""
+        silence = now - self._last_sign
+        if self._errors:
+            return silence > min(patience, SECONDS_AFTER_FATAL)
+        if self._fatal_at is None:
+            self._cpu_use.forget()
+            return silence > patience
+        # Waiting for a GPU, or for another process, may use the processor too, so that `patience` holds all the same.
+        self._cpu_use.read(self._family)
+        idle = now - max(self._last_sign, self._cpu_use.last_use)
+        return silence > patience or idle > SECONDS_AFTER_FATAL
 
     def end(self, grace: float = 0.0) -> None:
         """Kill the child and every process that it started; with a grace, send SIGTERM so many seconds before."""
@@ -217,6 +239,8 @@ class ChildProcess:
         if modified > self._last_heartbeat:
             self._last_heartbeat = modified
             self._last_sign = time.monotonic()
+            if self._fatal_at and modified > self._fatal_at:  # a beat from before the line may be noticed after it
+                self._fatal_at = None
 
     def _read(self) -> None:
         """Read the child's output to its end, in a thread."""
@@ -229,15 +253,19 @@ class ChildProcess:
                 if event := parse_event(text):
                     self._handle_event(event)
                 else:
-                    self._fatal |= bool(FATAL.search(text) or OUT_OF_MEMORY.search(text))
+                    self._fatal_at = time.time() if self._is_fatal(RANK.sub("", text)) else None
                     self._lines.append(text)
                     self._on_line(text)
+
+    def _is_fatal(self, text: str) -> bool:
+        """Return whether a line says that the process cannot go on, or belongs to the lines that said so."""
+        rest = self._fatal_at and (REST_OF_ERROR.search(text) or PYTHON_ERROR.search(text))
+        return bool(FATAL.search(text) or OUT_OF_MEMORY.search(text) or rest)
 
     def _handle_event(self, event: dict[str, Any]) -> None:
         """Pass a warning on; keep an error for the result."""
         if event["event"] == "warning":
             self._on_warning(str(event.get("message")))
         elif event["event"] == "error":
-            self._fatal = True
             self._errors.append(event)
             self._on_line(f"error: {event.get('summary')}")

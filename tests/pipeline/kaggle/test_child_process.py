@@ -112,6 +112,66 @@ def test_a_process_that_hangs_after_an_error_is_ended_sooner(monkeypatch: pytest
     assert wait(child).succeeded
 
 
+TRACEBACK = """
+import time, sys
+try:
+    [][1]
+except IndexError:
+    sys.excepthook(*sys.exc_info())
+"""
+IGNORED = "class Ended:\n    def __del__(self): [][1]\nEnded()\n"
+CUDA_ERROR = """
+print("[rank0]: Traceback (most recent call last):", "[rank0]:   File x", "[rank0]: RuntimeError: CUDA error: launch",
+      "[rank0]: CUDA kernel errors might be reported later", "", sep="\\n", flush=True)
+"""
+COMPUTE = "end = time.monotonic() + 2.5\nwhile time.monotonic() < end: pass\n"
+IN_A_CHILD = f"import subprocess\nsubprocess.run([sys.executable, '-c', 'import time\\n' + {COMPUTE!r}])\n"
+
+
+@pytest.mark.parametrize("beginning", [TRACEBACK, IGNORED, CUDA_ERROR], ids=["traceback", "ignored", "rank"])
+def test_a_process_that_waits_after_a_fatal_line_is_ended_sooner(
+    monkeypatch: pytest.MonkeyPatch, beginning: str
+) -> None:
+    monkeypatch.setattr(child_process, "SECONDS_AFTER_FATAL", 1.0)
+    child, _ = start(monkeypatch, f"import time\n{beginning}\ntime.sleep(60)")
+    assert wait(child).reason == "silent"
+
+
+@pytest.mark.parametrize("work", [COMPUTE, IN_A_CHILD], ids=["itself", "in a child"])
+def test_a_process_that_computes_after_a_fatal_line_is_not_ended(monkeypatch: pytest.MonkeyPatch, work: str) -> None:
+    """Objects that end print such lines, and compiling for a GPU is a silent minute of work."""
+    monkeypatch.setattr(child_process, "SECONDS_AFTER_FATAL", 1.5)
+    child, _ = start(monkeypatch, TRACEBACK + work)
+    assert wait(child).succeeded
+
+
+def test_a_fatal_line_is_forgotten_when_the_process_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(child_process, "SECONDS_AFTER_FATAL", 1.0)
+    child, _ = start(monkeypatch, TRACEBACK + "print('train 3/9', flush=True); time.sleep(2.5)")
+    assert wait(child).succeeded
+    heartbeat = tmp_path / ".alive"
+    script = f"import pathlib\n{TRACEBACK}\ntime.sleep(0.3); pathlib.Path({str(heartbeat)!r}).touch(); time.sleep(2.5)"
+    monkeypatch.setattr(child_process, "launch_command", lambda *_: [sys.executable, "-c", script])
+    assert wait(ChildProcess([], 1, print, print, heartbeat)).succeeded
+
+
+def test_a_heartbeat_from_before_a_fatal_line_does_not_undo_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(child_process, "SECONDS_AFTER_FATAL", 1.0)
+    heartbeat = tmp_path / ".alive"
+    script = f"import pathlib; pathlib.Path({str(heartbeat)!r}).touch()\n{TRACEBACK}\ntime.sleep(60)"
+    monkeypatch.setattr(child_process, "launch_command", lambda *_: [sys.executable, "-c", script])
+    assert wait(ChildProcess([], 1, print, print, heartbeat)).reason == "silent"
+
+
+@pytest.mark.parametrize("patience", [1.0, 20.0], ids=["no fatal line", "an error event"])
+def test_computing_alone_is_no_progress(monkeypatch: pytest.MonkeyPatch, patience: float) -> None:
+    """A process that waits for a GPU may use its core, and one that has reported its error has nothing to compute."""
+    monkeypatch.setattr(child_process, "SECONDS_AFTER_FATAL", 1.0)
+    event = 'print(\'{"event": "error", "code": 1}\', flush=True)\n' if patience > 1 else ""
+    child, _ = start(monkeypatch, f"import time\n{event}end = time.monotonic() + 9\nwhile time.monotonic() < end: pass")
+    assert wait(child, patience=patience).reason == "silent"
+
+
 def test_a_heartbeat_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     heartbeat = tmp_path / ".alive"
     script = f"import time, pathlib\nfor _ in range(8): pathlib.Path({str(heartbeat)!r}).touch(); time.sleep(0.4)"
