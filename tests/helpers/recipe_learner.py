@@ -15,6 +15,7 @@ SMALL = {"model.hidden": 32, "model.heads": 2, "model.h_cycles": 2, "model.l_cyc
 """Sizes of the recipes for GPUs here; recipes that are small anyway keep theirs."""
 SLOTS = {"task": 12, "full": 2}
 """Slots of a batch, by canvas."""
+SMALL_TASKS = Selection(max_side=5, limit=4)
 
 
 def small_recipe(name: str, **changes: object) -> RunConfig:
@@ -26,26 +27,26 @@ def small_recipe(name: str, **changes: object) -> RunConfig:
     return override(config, {**sizes, **common, **changes})
 
 
-def small_set(settings: PuzzleSettings, board_side: int) -> PuzzleSet:
-    """Return the puzzle set of four small tasks of ARC-AGI-1, with two augmentations each."""
-    sources = gather(["arc-agi-1/training"], Selection(max_side=5, limit=4), [])
+def small_set(settings: PuzzleSettings, board_side: int, selection: Selection = SMALL_TASKS) -> PuzzleSet:
+    """Return the puzzle set of some tasks of ARC-AGI-1, with two augmentations each."""
+    sources = gather(["arc-agi-1/training"], selection, [])
     return make_puzzle_set(sources, settings.model_copy(update={"augmentations": 2}), 0, board_side)
 
 
-def small_examples(config: RunConfig) -> PuzzleDataset:
+def small_examples(config: RunConfig, selection: Selection = SMALL_TASKS) -> PuzzleDataset:
     """Return the examples that the config trains on, of `small_set`."""
-    puzzles = small_set(config.puzzles, config.model.board_side)
+    puzzles = small_set(config.puzzles, config.model.board_side, selection)
     model = config.model
     return PuzzleDataset(puzzles, model.canvas, ids=config.puzzles.ids, palette=model.palette, redraw=not model.symbols)
 
 
-def small_learner(config: RunConfig, device: torch.device) -> Learner:
+def small_learner(config: RunConfig, device: torch.device, selection: Selection = SMALL_TASKS) -> Learner:
     """Return a learner of the config on `small_set`, before its first step."""
-    return make_learner(config, small_examples(config).row_keys, device, Console(quiet=True), None)
+    return make_learner(config, small_examples(config, selection).row_keys, device, Console(quiet=True), None)
 
 
-def small_batches(config: RunConfig, number: int) -> list[Batch]:
+def small_batches(config: RunConfig, number: int, selection: Selection = SMALL_TASKS) -> list[Batch]:
     """Return the first batches of the config on `small_set`, on the CPU."""
-    examples = small_examples(config)
+    examples = small_examples(config, selection)
     sampler = examples.sampler(config.seed)
     return [examples.training_batch(sampler, config.train.batch_size) for _ in range(number)]

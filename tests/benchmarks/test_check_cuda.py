@@ -1,0 +1,107 @@
+"""The checks for a first run on a GPU hold on the CPU, and fail where something is wrong."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import typer
+from torch import Tensor
+
+from benchmarks import check_cuda
+from benchmarks.check_cuda import Check, Finding, Place
+from solver.model import puzzle_embedding
+from solver.model.puzzle_embedding import PuzzleEmbedding
+from solver.training.learner import Learner
+from tests.helpers import varlen_on_cpu  # noqa: F401  registers kernels
+from tests.helpers.pretended_gpu import CUDA, pretended_gpu
+
+CPU = Place(torch.device("cpu"), small=True)
+
+
+HOLD = ["golden trm_attn float32", "canvas", "memory", "resume", "id rows", "fast arc1_fast", "member smoke_hrm"]
+
+
+@pytest.mark.parametrize("name", HOLD)
+def test_a_check_holds_on_the_cpu(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_cuda.run_check(name, check_cuda.list_checks()[name], CPU)
+    assert capsys.readouterr().out.startswith(f"ok     {name}: ")
+
+
+@pytest.mark.parametrize("name", [name for name in HOLD if name != "memory"])
+def test_a_check_runs_on_a_pretended_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mixture of devices in the check itself; memory cannot run out there."""
+    monkeypatch.setattr("pipeline.checkpoints.load_model.find_compile_error", lambda *_: "not on a pretended GPU")
+    with pretended_gpu() as traffic:
+        assert check_cuda.run_check(name, check_cuda.list_checks()[name], Place(CUDA, small=True))
+    assert not traffic.hidden
+
+
+def wrong_sum(original: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Sums that depend on chance, as additions in any order do near zero."""
+
+    def sum_by_row(rows_B: Tensor, gradients_BI: Tensor) -> tuple[Tensor, Tensor]:
+        rows_U, summed_UI = original(rows_B, gradients_BI)
+        return rows_U, summed_UI * torch.randn_like(summed_UI)
+
+    return sum_by_row
+
+
+def test_sums_in_any_order_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(puzzle_embedding, "sum_by_row", wrong_sum(puzzle_embedding.sum_by_row))
+    assert not check_cuda.check_id_rows(CPU).holds
+
+
+def test_a_chunk_that_is_left_out_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses: list[Tensor] = []
+    backward = Learner._backward
+
+    def leave_one_out(learner: Learner, loss: Tensor) -> None:
+        losses.append(loss)
+        backward(learner, 0 * loss if len(losses) == 3 else loss)
+
+    monkeypatch.setattr(Learner, "_backward", leave_one_out)
+    assert not check_cuda.check_memory(CPU).holds
+
+
+def test_a_state_that_is_not_loaded_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Learner, "load", lambda *_: None)
+    assert not check_cuda.check_resume(CPU).holds
+
+
+def test_embeddings_that_are_not_used_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The golden models have trained puzzle embeddings."""
+    lookup = PuzzleEmbedding.lookup
+
+    def look_up_zeros(table: PuzzleEmbedding, puzzles_B: Tensor) -> Tensor:
+        return torch.zeros_like(lookup(table, puzzles_B)).requires_grad_()
+
+    monkeypatch.setattr(PuzzleEmbedding, "lookup", look_up_zeros)
+    assert not check_cuda.list_checks()["golden trm_attn float32"](CPU).holds
+
+
+def fail(_: Place) -> Finding:
+    raise RuntimeError("CUDA error")
+
+
+@pytest.mark.parametrize(("check", "code", "said"), [
+    (lambda _: Finding("well", True), 0, "ok     one: well"),
+    (lambda _: Finding("badly", False), 1, "FAILED one: badly"),
+    (fail, 1, "CUDA error"),
+])  # fmt: skip
+def test_the_exit_code_says_whether_all_hold(
+    check: Check, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check_cuda, "list_checks", lambda: {"one": check})
+    with pytest.raises(SystemExit) as ended:
+        check_cuda.main("cpu")
+    assert int(ended.value.code or 0) == code
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert printed.splitlines()[-1] == ("FAILED: one" if code else "all checks hold")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda"])
+def test_a_device_that_is_not_here_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(typer.BadParameter, match=f"'{device}' is not a device here: name cpu"):
+        check_cuda.main(device)
