@@ -37,6 +37,7 @@ READS = {aten._local_scalar_dense.default, aten.equal.default, aten.is_nonzero.d
 WAITS = READS | {
     *(aten.nonzero.default, aten.masked_select.default, aten.repeat_interleave.Tensor),
     *(aten._unique2.default, aten.unique_dim.default, aten.unique_consecutive.default),
+    *(aten.bincount.default, aten._linalg_check_errors.default),
 }
 """Operations after which the host waits, because it needs a number or the size of the result."""
 INDEXING = {
@@ -66,9 +67,8 @@ class Traffic:
     hidden: Counter[str] = field(default_factory=Counter)
 
     def clear(self) -> None:
-        self.waits.clear()
-        self.moves.clear()
-        self.hidden.clear()
+        for counter in (self.waits, self.moves, self.hidden):
+            counter.clear()
 
 
 _traffic = Traffic()
@@ -77,12 +77,12 @@ _traffic = Traffic()
 def caller() -> str:
     """Return `file:function` of the innermost function of the project; a function that is local has its outer name."""
     frame = sys._getframe(1)
-    while frame is not None:
-        code = frame.f_code
-        if code.co_filename.startswith(PACKAGES):
-            return f"{code.co_filename[len(str(ROOT)) + 1 :]}:{code.co_qualname.split('.<locals>')[0]}"
+    while frame is not None and not frame.f_code.co_filename.startswith(PACKAGES):
         frame = frame.f_back
-    return "elsewhere"
+    if frame is None:
+        return "elsewhere"
+    file = frame.f_code.co_filename.removeprefix(f"{ROOT}/")
+    return f"{file}:{frame.f_code.co_qualname.split('.<locals>')[0]}"
 
 
 class PretendedTensor(Tensor):
@@ -107,9 +107,7 @@ class PretendedTensor(Tensor):
     def device(self) -> torch.device:  # pyright: ignore[reportIncompatibleVariableOverride]
         return CUDA
 
-    @property
-    def is_cuda(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return True
+    is_cuda = True  # pyright: ignore[reportAssignmentType]
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
