@@ -1,6 +1,7 @@
 """The checks for a first run on a GPU hold on the CPU, and fail where something is wrong."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +10,12 @@ from torch import Tensor
 
 from benchmarks import check_cuda
 from benchmarks.check_cuda import Check, Finding, Place
+from solver.data.batches import Batch
 from solver.model import puzzle_embedding
+from solver.model.model import RecursiveModel
+from solver.model.output import Output
 from solver.model.puzzle_embedding import PuzzleEmbedding
+from solver.model.recursion import Latents
 from solver.training.learner import Learner
 from tests.helpers import varlen_on_cpu  # noqa: F401  registers kernels
 from tests.helpers.pretended_gpu import CUDA, pretended_gpu
@@ -34,6 +39,27 @@ def test_a_check_runs_on_a_pretended_gpu(name: str, monkeypatch: pytest.MonkeyPa
     with pretended_gpu() as traffic:
         assert check_cuda.run_check(name, check_cuda.list_checks()[name], Place(CUDA, small=True))
     assert not traffic.hidden
+
+
+def test_memory_that_runs_out_on_a_pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is set, the step runs out of memory and is cut, and the limit is taken away."""
+    shares: list[float] = []
+    forward = RecursiveModel.forward
+
+    def run_out(model: RecursiveModel, latents: Latents, batch: Batch, *rest: Any, **named: Any) -> Output:
+        if shares[-1:] == [0.1] and len(batch) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(model, latents, batch, *rest, **named)
+
+    monkeypatch.setattr(RecursiveModel, "forward", run_out)
+    gibibytes = check_cuda.SPARE_BYTES // 4
+    with pretended_gpu():
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 4 * gibibytes)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (70 * gibibytes, 80 * gibibytes))
+        monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, _: shares.append(share))
+        finding = check_cuda.check_memory(Place(CUDA, small=True))
+    assert finding.holds, finding.text
+    assert shares == [0.1, 1.0]
 
 
 def wrong_sum(original: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
