@@ -48,18 +48,33 @@ part_1() {
     limited 250 train "$python" -m benchmarks.bench_train --rounds 5 --set train.micro_batch=192 --out "$out/train.md"
 }
 
+# kill_at_checkpoint SECONDS COMMAND...: start a training, and kill it once it has written a checkpoint.
+kill_at_checkpoint() {
+    local end=$((SECONDS + $1)) process
+    shift
+    echo "== killed after its first checkpoint: $*"
+    "$@" >"$out/killed.log" 2>&1 &
+    process=$!
+    until compgen -G "$work/killed/checkpoints/step_*" >/dev/null || [ $SECONDS -ge $end ]; do
+        kill -0 $process 2>/dev/null || break
+        sleep "${POLL:-1}"
+    done
+    kill -KILL $process 2>/dev/null
+    wait $process 2>/dev/null
+    tail -n 5 "$out/killed.log"
+}
+
 part_2() {
     limited 150 profile "$python" -m benchmarks.bench_train --rounds 3 --profile --recipe arc1_fast_trm \
         --set train.micro_batch=192 --only task --out "$out/profile.md"
     limited 30 build "$python" -m pipeline build --score arc-agi-1/evaluation --augmentations 20 --out "$work/puzzles"
     local training=("$python" -m pipeline train --puzzles "$work/puzzles" --recipe arc1_fast_trm --run-dir "$work/killed"
-        --set train.steps=60 --set train.checkpoint_every=10 --set train.batch_size=256)
-    echo "== killed after 75 s: ${training[*]}"
-    timeout -s KILL 75 "${training[@]}" 2>&1 | tee "$out/killed.log"
-    limited 100 resumed "${training[@]}"
-    grep -qE "resumed at step|already done" "$out/resumed.log" || failed+=("resume")
+        --set train.steps=100 --set train.checkpoint_every=10 --set train.batch_size=256)
+    kill_at_checkpoint 100 "${training[@]}"
+    limited 140 resumed "${training[@]}"
+    grep -q "resumed at step" "$out/resumed.log" || failed+=("resume")
     for recipe in smoke smoke_hrm smoke_direct smoke_gram smoke_equilibrium smoke_urm smoke_symbols; do
-        limited 34 "$recipe" "$python" -m pipeline solve --recipe "$recipe" --set train.compile=false --run-dir "$work/$recipe"
+        limited 25 "$recipe" "$python" -m pipeline solve --recipe "$recipe" --set train.compile=false --run-dir "$work/$recipe"
     done
 }
 
