@@ -34,7 +34,8 @@ def test_a_check_holds_on_the_cpu(name: str, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("name", [name for name in HOLD if name != "memory"])
 def test_a_check_runs_on_a_pretended_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No mixture of devices in the check itself; memory cannot run out there."""
+    """No mixture of devices in the check itself. Memory cannot run out there, and nothing is compiled."""
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
     monkeypatch.setattr("pipeline.checkpoints.load_model.find_compile_error", lambda *_: "not on a pretended GPU")
     with pretended_gpu() as traffic:
         assert check_cuda.run_check(name, check_cuda.list_checks()[name], Place(CUDA, small=True))
@@ -103,6 +104,15 @@ def test_embeddings_that_are_not_used_are_found(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(PuzzleEmbedding, "lookup", look_up_zeros)
     assert not check_cuda.list_checks()["golden trm_attn float32"](CPU).holds
+
+
+def test_no_check_inherits_the_graphs_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More networks are compiled than torch compiles graphs of one function."""
+    graphs: list[str] = []
+    monkeypatch.setattr(torch.compiler, "reset", graphs.clear)
+    for name in ("one", "two"):
+        check_cuda.run_check(name, lambda _, name=name: Finding("", graphs.append(name) is None), CPU)
+        assert graphs == [name]
 
 
 def fail(_: Place) -> Finding:
