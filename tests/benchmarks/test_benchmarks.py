@@ -2,15 +2,18 @@
 
 import json
 import subprocess
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import typer
 
 from augment import IDENTITY, Selection, SourcedTasks, build_puzzle_set, load_tasks
-from benchmarks import bench_canvas, bench_symbols, bench_train, bench_vote, run_budget
+from benchmarks import bench_canvas, bench_symbols, bench_train, bench_vote, run_budget, train_trial
 from benchmarks.bench_faults import Faults
 from benchmarks.bench_faults import describe as describe_faults
 from benchmarks.bench_kills import CHECKPOINT_EVERY, Outcome, compare, draw_moments
@@ -38,39 +41,39 @@ def test_operations_of_examples_add_up() -> None:
 
 def test_chosen_slots_stand_for_the_whole_batch() -> None:
     lengths_B = np.random.default_rng(0).permutation(100)
-    chosen = bench_train.choose_slots(lengths_B, 4)
+    chosen = train_trial.choose_slots(lengths_B, 4)
     assert sorted(lengths_B[chosen]) == [12, 37, 62, 87]
-    assert bench_train.choose_slots(lengths_B, 100).tolist() == list(range(100))
+    assert train_trial.choose_slots(lengths_B, 100).tolist() == list(range(100))
 
 
 @pytest.fixture(scope="module")
-def trials() -> list[bench_train.Trial]:
+def trials() -> list[train_trial.Trial]:
     """Both canvases, timed once on two slots of a batch of eight."""
     config = override(smoke(), {"train.batch_size": 8, "model.board_side": 10})
-    work, device = bench_train.prepare_work(config, 2), torch.device("cpu")
-    made = [bench_train.Trial(work, canvas, False, device) for canvas in ("full", "task")]
+    work, device = train_trial.prepare_work(config, 2), torch.device("cpu")
+    made = [train_trial.Trial(work, canvas, False, device) for canvas in ("full", "task")]
     bench_train.time_in_turn(made, lambda: 1e9, rounds=1)
     return made
 
 
-def test_both_canvases_train_the_same_slots(trials: list[bench_train.Trial]) -> None:
+def test_both_canvases_train_the_same_slots(trials: list[train_trial.Trial]) -> None:
     full, task = trials
     puzzles = [trial.work.batch(trial.examples).puzzles_B.tolist() for trial in trials]
     assert puzzles[0] == puzzles[1]
     assert len(puzzles[0]) == 2
     assert full.positions_B.tolist() == [101, 101]
     assert task.positions_B.max() < 50
-    assert full.learner.steps == task.learner.steps == 2, "one to warm up, one that counts"
+    assert [trial.learner and trial.learner.steps for trial in trials] == [2, 2], "one to warm up, one that counts"
 
 
-def test_parts_make_up_the_step(trials: list[bench_train.Trial]) -> None:
+def test_parts_make_up_the_step(trials: list[train_trial.Trial]) -> None:
     for trial in trials:
-        parts = [trial.median(part) for part in bench_train.PARTS]
+        parts = [trial.median(part) for part in train_trial.PARTS]
         assert sum(parts) == pytest.approx(trial.median("step"))
         assert min(parts) > 0, "every part is wrapped"
 
 
-def test_training_text_has_what_was_measured_and_no_more(trials: list[bench_train.Trial]) -> None:
+def test_training_text_has_what_was_measured_and_no_more(trials: list[train_trial.Trial]) -> None:
     text = bench_train.describe(trials, 1e9, "command")
     assert text.count("| full, eager |") == text.count("| task, eager |") == 2
     assert "ompiled" not in text
@@ -78,6 +81,35 @@ def test_training_text_has_what_was_measured_and_no_more(trials: list[bench_trai
     assert "2 slots stand for a batch of 8" in text
     works = [bench_train.step_work(trial.work.config.model, trial.positions_B)[1] for trial in trials]
     assert f"by arithmetic it could be {works[0] / works[1]:.2f} times" in text
+
+
+def test_one_learner_at_a_time_is_in_memory(trials: list[train_trial.Trial]) -> None:
+    """Ended before the next one is made, and still described: its text does not need the learner."""
+    work, alive = trials[0].work, []
+
+    def make() -> Iterator[list[train_trial.Trial]]:
+        for canvas, _ in bench_train.choose_kinds("eager", compiled=True):
+            trial = train_trial.Trial(work, canvas, False, torch.device("cpu"))
+            assert trial.learner is not None
+            alive.append(weakref.ref(trial.learner))
+            assert sum(learner() is not None for learner in alive) == 1
+            yield [trial]
+
+    made, rate, texts = bench_train.time_groups(make(), lambda: 1e9, 1, lambda trial: f"{trial.canvas} ")
+    assert (len(made), rate, texts) == (2, 1e9, "full task ")
+    text = bench_train.describe(made, rate, "command")
+    assert text.count("| full, eager |") == text.count("| task, eager |") == 2
+    assert "by arithmetic it could be" not in bench_train.describe(made[:1], rate, "command"), "one canvas, no ratio"
+
+
+def test_canvases_and_ways_to_time_are_chosen_by_name() -> None:
+    choose = bench_train.choose_kinds
+    assert choose(None, compiled=False) == [("full", False), ("task", False)]
+    assert choose(None, compiled=True) == [("full", False), ("task", False), ("full", True), ("task", True)]
+    assert choose("task", compiled=True) == [("task", False), ("task", True)]
+    assert choose("compiled,task", compiled=False) == [("task", True)]
+    with pytest.raises(typer.BadParameter, match="'fast' is none of full, task, eager, compiled"):
+        choose("task,fast", compiled=True)
 
 
 def test_the_plain_network_beside_the_symbols_is_about_as_large() -> None:
@@ -102,7 +134,7 @@ def test_every_network_is_timed_in_every_round() -> None:
             ("prediction", 1): 2,
         }
         model = contender.config.model
-        lengths = np.concatenate([bench_train.cells_in_use(batch) for batch in contender.batches])
+        lengths = np.concatenate([train_trial.cells_in_use(batch) for batch in contender.batches])
         if not model.symbols:
             step = bench_train.step_work(model, model.id_slots + lengths)[1] / len(lengths)
             assert contender.flop()["training"] == pytest.approx(step)

@@ -14,6 +14,7 @@ from pipeline.checkpoints.convert_trm import check_weights, infer_config, read_p
 from solver.data.batches import Batch
 from solver.model.model import RecursiveModel
 from solver.model.puzzle_embedding import PuzzleEmbedding
+from solver.training.learner import Learner, LearnerConfig
 from tests.helpers.golden_set import FOLDER, need, read_json
 
 GRADIENTS, ID_VALUES, WEIGHTS, AVERAGES = 5e-6, 1e-5, 1e-5, 1e-6
@@ -89,6 +90,22 @@ class Golden:
         table.weights_PI = id_rows.to(precision)
         model.precision = precision
         return model.to(precision), table
+
+    def learner(self, precision: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Learner:
+        """A learner of `build` with the set's hyperparameters, before its first step."""
+        hyper = read_json("model_golden.json")["hyper"]
+        model, table = self.build(precision)
+        table.to(device, precision)
+        config = LearnerConfig(
+            lr=hyper["lr"],
+            weight_decay=hyper["wd"],
+            betas=tuple(hyper["betas"]),
+            id_lr=hyper["emb_lr"],
+            id_weight_decay=hyper["emb_wd"],
+            warmup=0,
+            ema_decay=hyper["ema"],
+        )
+        return Learner(model.to(device), table, config)
 
 
 def load(name: str) -> Golden:

@@ -22,7 +22,7 @@ from torch.testing import assert_close
 from pipeline.checkpoints.convert_trm import read_published, to_published
 from solver.model.model import RecursiveModel
 from solver.training.deep_supervision import predict_steps
-from solver.training.learner import Learner, LearnerConfig
+from solver.training.learner import Learner
 from solver.training.optim import scheduled_rate
 from solver.training.step_result import StepResult
 from tests.helpers.golden_models import (
@@ -69,20 +69,10 @@ def train(name: str) -> tuple[list[TrainedStep], Learner]:
 def train_in(name: str, precision: torch.dtype) -> tuple[list[TrainedStep], Learner]:
     """Run every optimizer step of the set in this precision."""
     golden = load(name)
-    hyper = read_json("model_golden.json")["hyper"]
-    model, table = golden.build(precision)
-    config = LearnerConfig(
-        lr=hyper["lr"],
-        weight_decay=hyper["wd"],
-        betas=tuple(hyper["betas"]),
-        id_lr=hyper["emb_lr"],
-        id_weight_decay=hyper["emb_wd"],
-        warmup=0,
-        ema_decay=hyper["ema"],
-    )
-    learner = Learner(model, table, config)
+    learner = golden.learner(precision)
+    model, table = learner.model, learner.table
     steps = []
-    for number in range(hyper["train_steps"]):
+    for number in range(read_json("model_golden.json")["hyper"]["train_steps"]):
         result = learner.step(golden.batch(number))
         gradients = {key: value.grad.clone() for key, value in model.named_parameters() if value.grad is not None}
         steps.append(TrainedStep(result, table.weights_PI.clone(), gradients))

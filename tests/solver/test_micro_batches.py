@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 from torch.testing import assert_close
 
 from augment import Selection, SourcedTasks, build_puzzle_set, load_tasks
@@ -233,25 +232,6 @@ def test_the_task_canvas_is_the_full_board_with_the_same_cells_left_out() -> Non
         assert_close(logits, results[1].output.logits_BCV[row, cells], rtol=0, atol=1e-4)
     assert_close(gradients_of(learners[0]), gradients_of(learners[1]), rtol=0, atol=5e-6)
     assert_close(results[0].id_gradients_BI, results[1].id_gradients_BI, rtol=0, atol=5e-6)
-
-
-def test_varlen_attention_is_given_every_example_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in with the kernel's signature, as the kernel itself runs on CUDA only."""
-
-    def one_by_one(q, k, v, ends_q, ends_k, longest_q, longest_k):
-        assert ends_q is ends_k
-        lengths = ends_q.diff().tolist()
-        assert (ends_q.dtype, longest_q, longest_k) == (torch.int32, max(lengths), max(lengths))
-        parts = zip(*(tensor.transpose(0, 1).split(lengths, 1) for tensor in (q, k, v)), strict=True)
-        return torch.cat([scaled_dot_product_attention(*part) for part in parts], 1).transpose(0, 1)
-
-    monkeypatch.setattr("solver.model.packing.varlen_attn", one_by_one)
-    padded = real_learner()
-    varlen = real_learner()
-    varlen.model.varlen = True
-    results = [learner.step(make_batch(SIZES)) for learner in (padded, varlen)]
-    assert_close(results[0].output.logits_BCV, results[1].output.logits_BCV, rtol=0, atol=1e-10)
-    assert_close(gradients_of(padded), gradients_of(varlen), rtol=0, atol=1e-11)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")

@@ -1,6 +1,5 @@
 """Precision and attention kernel: chosen by the hardware unless set."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,11 @@ from torch import Tensor
 
 from augment import storage
 from pipeline.checkpoints import tensor_files
-from pipeline.checkpoints.load_model import choose_precision, find_compile_error, prepare_model, varlen_works
+from pipeline.checkpoints.load_model import choose_precision, find_compile_error, prepare_model
 from pipeline.config.run_config import RunConfig, TrainSettings, override
 from pipeline.recipes.small import smoke
 from pipeline.runtime.console import Console
 from pipeline.training.setup import learner_config
-from solver.model.packing import Layout
 from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.learner_config import LearnerConfig
 from tests.helpers.commands import SHORT, run
@@ -120,30 +118,6 @@ def test_a_compilation_that_works_is_found(monkeypatch: pytest.MonkeyPatch) -> N
 def test_varlen_attention_is_refused_where_it_cannot_be() -> None:
     with pytest.raises(ValueError, match=r"attention=varlen: torch .* does not support it in torch\.float32 on cpu"):
         prepare_model(make_model(), PuzzleEmbedding(2, 16), TrainSettings(attention="varlen"), CPU)
-
-
-@pytest.mark.parametrize(("factor", "expected"), [(1.0, True), (1.1, False)])
-def test_a_varlen_kernel_that_gives_something_else_is_not_used(
-    monkeypatch: pytest.MonkeyPatch, factor: float, expected: bool
-) -> None:
-    """Stands in for CUDA: the padded way, made wrong by a factor."""
-    attend: Callable[[Layout, Tensor, Tensor], Tensor] = Layout.attend
-
-    def pretended(layout: Layout, qk: Tensor, v: Tensor) -> Tensor:
-        if layout.ends is None:
-            return attend(layout, qk, v)
-        plain = Layout(layout.padding, layout.groups, None, layout.longest, layout.cos, layout.sin, layout.first)
-        return attend(plain, qk, v) * factor
-
-    monkeypatch.setattr(Layout, "attend", pretended)
-    monkeypatch.setattr("pipeline.checkpoints.load_model.on_cuda", lambda _: True)
-    assert varlen_works(2, 8, torch.bfloat16, CPU) is expected
-    monkeypatch.setattr(Layout, "attend", lambda *_: _raise())
-    assert varlen_works(2, 8, torch.bfloat16, CPU) is False
-
-
-def _raise() -> None:
-    raise RuntimeError("no such kernel")
 
 
 def test_a_run_sends_its_metrics_to_tensorboard(tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""The variable-length kernel is used where it works, and compiled recipes have few graphs and no breaks."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+from pipeline.checkpoints.load_model import varlen_works
+from solver.model.packing import varlen_attn
+from solver.training.deep_supervision import last_output, predict_steps
+from tests.helpers import varlen_on_cpu  # noqa: F401  registers kernels
+from tests.helpers.recipe_learner import small_batches, small_learner, small_recipe
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.0, True), (1.1, False)])
+def test_a_kernel_that_gives_something_else_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, factor: float, expected: bool
+) -> None:
+    def attend(*inputs: Any) -> Any:
+        mixed_THK: Any = varlen_attn(*inputs)
+        return mixed_THK * factor
+
+    monkeypatch.setattr("solver.model.packing.varlen_attn", attend)
+    monkeypatch.setattr("pipeline.checkpoints.load_model.on_cuda", lambda _: True)
+    assert varlen_works(2, 8, torch.bfloat16, CPU) is expected
+    assert not varlen_works(2, 8, torch.float32, CPU), "the kernel has half precision only"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no such kernel"), TypeError("another signature")])
+def test_a_kernel_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*_: Tensor | int) -> Tensor:
+        raise error
+
+    monkeypatch.setattr("solver.model.packing.varlen_attn", fail)
+    monkeypatch.setattr("pipeline.checkpoints.load_model.on_cuda", lambda _: True)
+    assert not varlen_works(2, 8, torch.bfloat16, CPU)
+
+
+GRAPHS = {
+    "smoke": 4,
+    "smoke_hrm": 4,
+    "smoke_direct": 4,
+    "smoke_gram": 4,
+    "smoke_urm": 4,
+    "smoke_symbols": 4,
+    "arc1_fast": 4,
+    "mlp": 2,
+}
+"""Graphs that a process compiles for a recipe: one with gradient and one without, of each compiled part of a block.
+
+Torch stops at 8 for one function (`torch._dynamo.config.recompile_limit`). `smoke_equilibrium` is never compiled.
+"""
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_compiled_recipe_has_few_graphs_and_no_breaks(name: str) -> None:
+    """Batches of different lengths in training, then in prediction; fewer graphs than here are welcome."""
+    mlp = {"model.mixer": "mlp", "model.canvas": "full", "model.board_side": 6}
+    config = small_recipe("smoke", **mlp) if name == "mlp" else small_recipe(name)
+    torch.compiler.reset()
+    counters.clear()
+    learner = small_learner(config, CPU)
+    learner.model.varlen = name != "mlp"
+    learner.model.compile_blocks(backend="eager")
+    first, *_ = batches = small_batches(config, 3)
+    for batch in batches:
+        learner.step(batch)
+    last_output(predict_steps(learner.model, learner.table, first, 1))
+    assert counters["stats"]["unique_graphs"] <= GRAPHS[name]
+    assert not counters["graph_break"]
