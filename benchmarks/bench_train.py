@@ -30,7 +30,8 @@ from pipeline.runtime.console import Console
 from pipeline.runtime.provenance import processor, versions
 from pipeline.training.flop import step_work
 from pipeline.training.setup import make_learner
-from solver.data.batches import Batch, PuzzleDataset
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset
 from solver.model.config import Canvas
 from solver.training.learner import Learner
 

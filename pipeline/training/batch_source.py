@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from pipeline.config.run_config import TrainSettings
-from solver.data.batches import Batch, PuzzleDataset
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset
 from solver.data.sampler import Sampler
 from solver.training.learner import Learner
 from solver.training.process_group import own_part

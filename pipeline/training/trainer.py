@@ -30,7 +30,8 @@ from pipeline.training.failed_step import check_weights, explain, save_failure
 from pipeline.training.metrics import Tally, format_metrics, held_out_accuracy, mean_movement
 from pipeline.training.setup import load_start, make_learner
 from pipeline.training.trackers import flat_values
-from solver.data.batches import Batch, PuzzleDataset, check_board
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset, check_board
 from solver.data.puzzle_ids import check_draws
 from solver.training.micro_batches import ran_out_of_memory
 from solver.training.step_result import NotFiniteError, StepResult

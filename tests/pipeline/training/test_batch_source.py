@@ -9,7 +9,8 @@ import torch
 from augment import Selection, SourcedTasks, build_puzzle_set, load_tasks
 from pipeline.training import trainer
 from pipeline.training.batch_source import BatchSource, copy_small
-from solver.data.batches import Batch, PuzzleDataset
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset
 from solver.data.sampler import Sampler
 from solver.training.learner import Learner
 from tests.helpers.commands import run
