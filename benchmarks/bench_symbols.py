@@ -34,7 +34,8 @@ from pipeline.runtime.console import Console
 from pipeline.runtime.provenance import processor, versions
 from pipeline.training.flop import work_of
 from pipeline.training.setup import make_learner
-from solver.data.batches import Batch, PuzzleDataset
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset
 from solver.model import symbol_kernels as kernels
 from solver.model.config import ModelConfig
 from solver.model.model import RecursiveModel

@@ -23,7 +23,8 @@ from augment import Selection
 from pipeline.checkpoints.convert_trm import read_published
 from pipeline.config.run_config import RunConfig, override
 from pipeline.recipes.registry import recipe
-from solver.data.batches import Batch, PuzzleDataset
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset
 from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.model.symbol_axis import NEVER
 from solver.training.deep_supervision import predict_steps

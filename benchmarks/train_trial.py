@@ -20,7 +20,8 @@ from pipeline.config.run_config import RunConfig, override
 from pipeline.data.build import gather, make_puzzle_set
 from pipeline.runtime.console import Console
 from pipeline.training.setup import make_learner
-from solver.data.batches import Batch, PuzzleDataset
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset
 from solver.model.config import Canvas
 from solver.training.learner import Learner
 

@@ -28,7 +28,8 @@ from augment.rng import task_rng
 from augment.storage import new_folder
 from pipeline.runtime.console import Console
 from pipeline.runtime.progress import Progress
-from solver.data.batches import Batch, PuzzleDataset
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset
 from solver.data.tokens import PAD, VOCABULARY
 
 BLANK = "<blank>"

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.workload import Queries, Workload
-from solver.data.batches import Batch, check_board
+from solver.data.batch import Batch
+from solver.data.batches import check_board
 from solver.data.decode import decode_batch
 from solver.data.tokens import END
 from solver.model.config import LossName

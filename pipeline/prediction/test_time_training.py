@@ -27,8 +27,8 @@ from pipeline.prediction.shards import Shards
 from pipeline.prediction.workload import Queries, make_questions
 from pipeline.runtime.console import Console
 from pipeline.runtime.distributed import LaunchedProcesses
+from pipeline.training.batch_source import next_batch
 from pipeline.training.setup import learner_config
-from pipeline.training.trainer import next_batch
 from solver.data.sampler import Sampler
 from solver.model.model import RecursiveModel
 from solver.training.learner import Learner

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pipeline.config.run_config import RunConfig
-from solver.data.batches import Batch, PuzzleDataset
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset
 from solver.model.config import ModelConfig
 from solver.model.trace import Movement, relative
 from solver.training.deep_supervision import last_output, predict_steps

@@ -19,22 +19,21 @@ from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from pipeline.checkpoints.manager import CheckpointManager
 from pipeline.checkpoints.training_state import TrainingState, state_errors
-from pipeline.config.run_config import RunConfig, TrainSettings
+from pipeline.config.run_config import RunConfig
 from pipeline.runtime.distributed import LaunchedProcesses
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import StopSignals
 from pipeline.time_budget import format_duration
+from pipeline.training.batch_source import BatchSource, next_batch
 from pipeline.training.failed_step import check_weights, explain, save_failure
 from pipeline.training.metrics import Tally, format_metrics, held_out_accuracy, mean_movement
 from pipeline.training.setup import load_start, make_learner
 from pipeline.training.trackers import flat_values
-from solver.data.batches import Batch, PuzzleDataset, check_board
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset, check_board
 from solver.data.puzzle_ids import check_draws
-from solver.data.sampler import Sampler
 from solver.training.device_memory import MEMORY_ERRORS, ran_out_of_memory
-from solver.training.learner import Learner
-from solver.training.process_group import own_part
 from solver.training.step_result import NotFiniteError, StepResult
 
 FIRST_PACE = 5
@@ -55,14 +54,6 @@ class TrainingWindow:
 
 
 NO_WINDOW = TrainingWindow()
-
-
-def next_batch(examples: PuzzleDataset, sampler: Sampler, learner: Learner, settings: TrainSettings) -> Batch:
-    """Return this process's next batch: an example for each of its slots, or for the halted ones only (train.feed)."""
-    processes = learner.processes
-    halted_only = settings.feed == "halted"
-    sizes = learner.free_slots(settings.batch_size) if halted_only else processes.sizes(settings.batch_size)
-    return examples.training_batch(sampler, sum(sizes), settings.shift, own_part(sizes, processes.index))
 
 
 def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]:
@@ -100,6 +91,7 @@ class Trainer:
             config.seed, config.train.source_weights, config.train.feed == "halted", config.train.visits
         )
         self.learner = make_learner(config, keys, self.accelerator.device, run, start, self.processes)
+        self.batches = self._make_batches()
         self.seen = puzzle_set.seen
         self.leaks = puzzle_set.leaks
         if start:
@@ -126,6 +118,15 @@ class Trainer:
             config.train.board_symmetries(self.puzzle_set.board_side), config.puzzles.ids, config.model.palette,
             redraw=not config.model.symbols,
         )  # fmt: skip
+
+    def _make_batches(self) -> BatchSource:
+        """Return the batches to train on. On a GPU they are drawn ahead, unless their size depends on what halts."""
+        device = self.accelerator.device
+        settings = self.config.train
+        ahead = device.type == "cuda" and settings.feed == "all"
+        return BatchSource(
+            lambda: next_batch(self.examples, self.sampler, self.learner, settings), self.sampler, device, ahead
+        )
 
     def _resume(self) -> None:
         """Load the newest checkpoint, if there is one, and check that all processes load the same."""
@@ -164,10 +165,10 @@ class Trainer:
     def step(self, progress: Progress, seconds_left: float = float("inf")) -> None:
         """Make one step; measure, plan and save when due. A failed step raises a UserError with reason and fix."""
         try:
-            batch = next_batch(self.examples, self.sampler, self.learner, self.config.train)
+            batch = self.batches.take()
             step = self.learner.steps + 1
             due = step % self.config.train.log_every == 0 or step == self.config.train.steps
-            self.tally.add(self._step_in_memory(batch.to(self.accelerator.device), due))
+            self.tally.add(self._step_in_memory(batch, due))
             self._fit(due, seconds_left, progress)
             progress.advance(1, self._measure() if due else "")
         except NotFiniteError as error:
@@ -262,7 +263,7 @@ class Trainer:
         tensors = self.learner.tensors() | {"random": {"torch": torch.get_rng_state()}}
         plain = {
             "learner": self.learner.numbers(),
-            "sampler": self.sampler.position,
+            "sampler": self.batches.position,
             "tally": self.tally.numbers(self.processes),
             "puzzle_set": self.puzzle_set.digest,
             "seconds": self._used(),

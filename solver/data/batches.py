@@ -6,16 +6,13 @@ with task canvases as the smallest of a few fixed widths (`augment.canvas`) that
 Shape letters: B examples, S cells of the widest canvas in the batch, V vocabulary, K colours.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from augment.augmentation import decode_numbers
 from augment.canvas import fixed_width
@@ -24,68 +21,13 @@ from augment.dihedral import TRANSPOSES
 from augment.grid import COLOURS
 from augment.logic_puzzles.symmetry import Symmetries
 from augment.puzzle_set import PuzzleSet
+from solver.data.batch import Batch, move_cells
 from solver.data.choices import Palette, Visits
 from solver.data.puzzle_ids import Ids, draws_colours, find_rows
 from solver.data.sampler import Rows, Sampler, weigh_tasks
 from solver.data.tokens import COLOUR, VOCABULARY, render_examples
 
 WHOLE = slice(None)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Examples as tensors; every field is (B, ...)."""
-
-    tokens_BS: Tensor  # input tokens, int64; 0 where the board is empty
-    labels_BS: Tensor  # output tokens, int64; 0 = no label
-    cells_BS: Tensor  # board cell number (row * side + column), int64; -1 pads the batch and is never attended to
-    puzzles_B: Tensor  # row of the ID table, int64
-    transforms_B: Tensor = None  # type: ignore[assignment]  # dihedral transform, int64; default: the identity
-    symbols_BV: Tensor = None  # type: ignore[assignment]  # tokens that the task uses, bool; default: all
-
-    def __post_init__(self) -> None:
-        """Set the defaults, which depend on the other tensors."""
-        if self.transforms_B is None:
-            object.__setattr__(self, "transforms_B", torch.zeros_like(self.puzzles_B))
-        if self.symbols_BV is None:
-            object.__setattr__(self, "symbols_BV", self.puzzles_B.new_ones(len(self), VOCABULARY, dtype=torch.bool))
-
-    def __len__(self) -> int:
-        return len(self.puzzles_B)
-
-    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """Return the batch with a function applied to every tensor."""
-        return Batch(*(change(getattr(self, name)) for name in self.__dataclass_fields__))
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """Return the batch on `device`."""
-        return self.each(lambda tensor: tensor.to(device))
-
-    def padded(self, width: int) -> "Batch":
-        """Return the batch with `width` columns: cut, or padded with cell -1."""
-        padding = 0, width - self.cells_BS.shape[1]
-        return replace(
-            self,
-            tokens_BS=F.pad(self.tokens_BS, padding),
-            labels_BS=F.pad(self.labels_BS, padding),
-            cells_BS=F.pad(self.cells_BS, padding, value=-1),
-        )
-
-    def used_width(self) -> int:
-        """Return the number of columns up to the last one in use; 0 if none is."""
-        return int((self.cells_BS >= 0).any(0).nonzero().max()) + 1 if (self.cells_BS >= 0).any() else 0
-
-
-def move_cells(batch: Batch, cells_BS: NDArray[np.int64], colours_BK: NDArray[np.int64]) -> Batch:
-    """Apply symmetries to whole boards: cells_BS is the old cell of each place, colours_BK each colour's new colour."""
-    sources_BS = torch.from_numpy(cells_BS)
-    tokens_BV = np.tile(np.arange(VOCABULARY), (len(batch), 1))
-    tokens_BV[:, COLOUR:] = colours_BK + COLOUR
-    new_BV = torch.from_numpy(tokens_BV)
-    boards = batch.tokens_BS, batch.labels_BS
-    tokens_BS, labels_BS = (new_BV.gather(1, tokens_BS.gather(1, sources_BS)) for tokens_BS in boards)
-    symbols_BV = torch.zeros_like(batch.symbols_BV).scatter(1, new_BV, batch.symbols_BV)
-    return replace(batch, tokens_BS=tokens_BS, labels_BS=labels_BS, symbols_BV=symbols_BV)
 
 
 def check_board(puzzle_set: PuzzleSet, board_side: int) -> None:

@@ -67,7 +67,7 @@ def largest_corner(tokens):
     return best_height, best_width
 
 
-@kernel()
+@kernel(nogil=True)
 def render_examples(
     pixels, starts, sizes, dihedrals, colours, canvases, origins, contents, side, tokens, labels, cells
 ):

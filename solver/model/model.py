@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from augment.canvas import fixed_width
 from augment.dihedral import DIHEDRALS
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.model.config import LossName, ModelConfig, PosteriorUse
 from solver.model.dropout import Dropout, make_dropout
 from solver.model.equilibrium import make_settler
@@ -286,8 +286,7 @@ class RecursiveModel(nn.Module):
         cells_BC = batch.cells_BS
         if self.config.symbols:
             return make_symbol_layout(cells_BC, batch.symbols_BV, self.rotary_cos, self.rotary_sin)
-        cells_B = (cells_BC >= 0).sum(1).cpu().numpy()
-        if self.config.mixer == "mlp" and not (cells_B == cells_BC.shape[1]).all() & (
+        if self.config.mixer == "mlp" and not (batch.lengths_B == cells_BC.shape[1]).all() & (
             cells_BC.shape[1] == self.config.cells
         ):
             raise ValueError(
@@ -296,5 +295,6 @@ class RecursiveModel(nn.Module):
             )
         slots_BN = torch.arange(slots, device=cells_BC.device).expand(len(cells_BC), slots)
         positions_BS = torch.cat((slots_BN, torch.where(cells_BC < 0, cells_BC, cells_BC + slots)), dim=1)
-        widths_B = fixed_width(cells_B, self.config.board_side)
-        return make_layout(positions_BS, widths_B, self.rotary_cos, self.rotary_sin, self.varlen)
+        widths_B = fixed_width(batch.lengths_B, self.config.board_side)
+        lengths_B = slots + batch.lengths_B if batch.is_compact else None
+        return make_layout(positions_BS, widths_B, self.rotary_cos, self.rotary_sin, self.varlen, lengths_B)

@@ -121,7 +121,14 @@ class Layout:
         return torch.cat([group.attend(qk, v) for group, qk, v in parts])
 
 
-def make_layout(positions_BS: Tensor, widths_B: np.ndarray, cos: Tensor, sin: Tensor, varlen: bool = False) -> Layout:
+def make_layout(
+    positions_BS: Tensor,
+    widths_B: np.ndarray,
+    cos: Tensor,
+    sin: Tensor,
+    varlen: bool = False,
+    lengths_B: np.ndarray | None = None,
+) -> Layout:
     """Return the layout of a batch.
 
     Args:
@@ -129,26 +136,50 @@ def make_layout(positions_BS: Tensor, widths_B: np.ndarray, cos: Tensor, sin: Te
         widths_B: examples with equal values here form one group.
         cos: rotary table of cosines (positions, K).
         sin: rotary table of signed sines (positions, K).
-        varlen: attend without padding, with torch's variable-length kernel (CUDA, half precision).
+        varlen: attend without padding, with torch's variable-length kernel (CUDA, half precision); without groups.
+        lengths_B: positions in use of each example, if they come first in every one; then nothing is read from the
+            device. By default they may be anywhere.
     """
-    used_BS = positions_BS >= 0
-    lengths_B = used_BS.sum(1).cpu().numpy()
+    device = positions_BS.device
+    is_compact = lengths_B is not None
+    if lengths_B is None:
+        lengths_B = (positions_BS >= 0).sum(1).cpu().numpy()
     order_B = np.argsort(widths_B, kind="stable")
+    lengths_B = lengths_B[order_B]
     borders = np.flatnonzero(np.diff(widths_B[order_B])) + 1
-    groups = tuple(_make_group(lengths, positions_BS.device) for lengths in np.split(lengths_B[order_B], borders))
     # Without `used_T`, packing and unpacking are views instead of copies.
     used_T = None
-    if len(groups) > 1 or not (lengths_B == positions_BS.shape[1]).all():
-        order = torch.from_numpy(order_B).to(positions_BS.device)
-        numbers_BS = torch.arange(positions_BS.numel(), device=positions_BS.device).view(positions_BS.shape)
-        used_T = numbers_BS[order][used_BS[order]]
+    if len(borders) or not (lengths_B == positions_BS.shape[1]).all():
+        find = _find_first_rows if is_compact else _find_rows
+        used_T = find(positions_BS, order_B, lengths_B)
     padding = Padding((positions_BS.shape[0], positions_BS.shape[1]), used_T)
     positions_T = padding.pack(positions_BS)
-    ends = torch.from_numpy(np.cumsum([0, *lengths_B[order_B]], dtype=np.int32)).to(cos.device) if varlen else None
+    ends = torch.from_numpy(np.cumsum([0, *lengths_B], dtype=np.int32)).to(device) if varlen else None
+    groups = () if varlen else tuple(_make_group(lengths, device) for lengths in np.split(lengths_B, borders))
     angles = cos[positions_T][:, None, None], sin[positions_T][:, None, None]
-    first_BS = torch.zeros_like(used_BS)
+    first_BS = torch.zeros_like(positions_BS, dtype=torch.bool)
     first_BS[:, 0] = True
     return Layout(padding, groups, ends, int(lengths_B.max()), *angles, padding.pack(first_BS)[:, None])
+
+
+def _find_first_rows(positions_BS: Tensor, order_B: np.ndarray, lengths_B: np.ndarray) -> Tensor:
+    """Return the flat index of the first positions of the examples in order (T,), `lengths_B` of each in that order.
+
+    Nothing is read from the device.
+    """
+    device = positions_BS.device
+    lengths = torch.from_numpy(lengths_B).to(device)
+    shifts_B = order_B * positions_BS.shape[1] - (np.cumsum(lengths_B) - lengths_B)
+    total = int(lengths_B.sum())
+    shifts_T = torch.from_numpy(shifts_B).to(device).repeat_interleave(lengths, output_size=total)
+    return torch.arange(total, device=device) + shifts_T
+
+
+def _find_rows(positions_BS: Tensor, order_B: np.ndarray, lengths_B: np.ndarray) -> Tensor:
+    """Return the flat index of the positions in use, wherever they are, of the examples in order (T,)."""
+    order = torch.from_numpy(order_B).to(positions_BS.device)
+    numbers_BS = torch.arange(positions_BS.numel(), device=positions_BS.device).view(positions_BS.shape)
+    return numbers_BS[order][(positions_BS >= 0)[order]]
 
 
 def _make_group(lengths: np.ndarray, device: torch.device) -> Group:
@@ -156,5 +187,6 @@ def _make_group(lengths: np.ndarray, device: torch.device) -> Group:
     total = int(lengths.sum())
     if total == shape[0] * shape[1]:
         return Group(total, Padding(shape), None)
-    used = torch.from_numpy(np.arange(shape[1]) < lengths[:, None]).to(device)
-    return Group(total, Padding(shape, used.flatten().nonzero()[:, 0]), used[:, None, None])
+    used = np.arange(shape[1]) < lengths[:, None]
+    rows = torch.from_numpy(np.flatnonzero(used)).to(device)
+    return Group(total, Padding(shape, rows), torch.from_numpy(used).to(device)[:, None, None])

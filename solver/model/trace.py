@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.model.model import RecursiveModel
 from solver.model.output import Output
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.data.tokens import COLOUR
 from solver.model.model import RecursiveModel
 from solver.model.noise import ON_STARTS, NoiseSource

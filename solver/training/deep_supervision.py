@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from augment.canvas import fixed_width
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.model.config import ModelConfig
 from solver.model.model import RecursiveModel
 from solver.model.noise import NoiseSource
@@ -45,11 +45,10 @@ class Carry:
         if len(rows) == len(self.batch):
             return self
         indices = torch.from_numpy(rows).to(self.steps_B.device)
-        batch = self.batch.each(lambda tensor: tensor[indices])
-        width = batch.used_width()
-        surplus = batch.cells_BS.shape[1] - width
+        batch = self.batch.take(rows)
+        surplus = self.batch.cells_BS.shape[1] - batch.cells_BS.shape[1]
         latents = {name: z[indices, : z.shape[1] - surplus] for name, z in self.latents.items()}
-        return Carry(latents, batch.padded(width), self.steps_B[indices], self.halted_B[indices])
+        return Carry(latents, batch, self.steps_B[indices], self.halted_B[indices])
 
 
 def start_carry(model: RecursiveModel, batch_size: int) -> Carry:

@@ -34,5 +34,7 @@ def share_gradients(
     if scale is not None:
         for gradient in (*gradients, chunk.id_gradients_BI):
             gradient.div_(scale.value)
-    loss, ids = health.isfinite().tolist()
-    return loss, ids and bool(torch.nn.utils.get_total_norm(gradients).isfinite())
+    norm = torch.nn.utils.get_total_norm(gradients)
+    # Read together: every reading makes the processor wait for a GPU.
+    loss, ids, all_finite = torch.cat((health.isfinite(), norm.isfinite()[None])).tolist()
+    return loss, ids and all_finite

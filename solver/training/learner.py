@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.model.model import RecursiveModel
 from solver.model.noise import NoiseSource, make_keys
 from solver.model.output import Output
@@ -147,7 +147,7 @@ class Learner:
 
     def _run(self, carry: Carry, step: int, movement: Movement | None) -> Chunk:
         """Run forward and backward on all slots, in chunks that fit in memory."""
-        lengths_B = self.model.config.id_slots + (carry.batch.cells_BS >= 0).sum(1).cpu().numpy()
+        lengths_B = self.model.config.id_slots + carry.batch.lengths_B
 
         def clear() -> None:
             for optimizer in self.optimizers:

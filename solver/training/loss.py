@@ -127,9 +127,9 @@ def losses(
     continuing = value = penalised_kl = kl = torch.zeros_like(halting)
     if continue_target_B is not None:
         continuing = F.binary_cross_entropy_with_logits(output.continue_B, continue_target_B, reduction="sum")
-    if not output.value_B.isnan().any():
-        share_B = (correct_B / labelled_B.clamp(min=1)).to(output.value_B.dtype)
-        value = (output.value_B - share_B).square().sum()
+    share_B = (correct_B / labelled_B.clamp(min=1)).to(output.value_B.dtype)
+    # The value is NaN without a value head; to ask whether it is would make the processor wait for a GPU.
+    value = (output.value_B - share_B).square().nan_to_num(nan=0.0, posinf=torch.inf).sum()
     if output.kl_B2 is not None:
         penalised_kl, kl = _kl(output.kl_B2, labelled_B, evidence)
     total = weighted_cells + (config.halting * (halting + continuing) + 0.5 * value) + kl_weight * penalised_kl

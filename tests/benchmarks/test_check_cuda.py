@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks import check_cuda
 from benchmarks.check_cuda import Check, Finding, Place
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.model import puzzle_embedding
 from solver.model.model import RecursiveModel
 from solver.model.output import Output

@@ -107,11 +107,11 @@ def test_a_prediction_batch_waits_no_more_than_it_did() -> None:
 CHUNKS = small_recipe("smoke", **{"train.micro_batch": 1, "model.board_side": 8})
 PADDED = small_recipe("smoke", **{"train.attention": "padded"})
 MOVES = {
-    "solver/data/batches.py:Batch.to": MEMBERS["smoke"],
+    "solver/data/batch.py:Batch.to": MEMBERS["smoke"],
     "pipeline/checkpoints/load_model.py:prepare_model": MEMBERS["smoke"],
     "solver/model/puzzle_embedding.py:PuzzleEmbedding.to": MEMBERS["smoke"],
     "solver/model/packing.py:_make_group": PADDED,
-    "solver/model/packing.py:make_layout": MEMBERS["smoke"],
+    "solver/model/packing.py:_find_first_rows": MEMBERS["smoke"],
     "solver/model/symbol_axis.py:make_symbol_layout": MEMBERS["smoke_symbols"],
     "solver/model/noise.py:make_keys": MEMBERS["smoke_gram"],
     "solver/training/deep_supervision.py:advance": MEMBERS["smoke"],

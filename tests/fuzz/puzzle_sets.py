@@ -7,7 +7,8 @@ import numpy as np
 
 from augment import PuzzleSet, SourcedTasks, build_puzzle_set, open_puzzle_set, write_puzzle_set
 from augment.puzzle_set_files import SUMMARY_FILE
-from solver.data.batches import Batch, PuzzleDataset
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset
 from solver.data.tokens import VOCABULARY
 from tests.fuzz.outcomes import refusable
 from tests.fuzz.sealed import mutate_sealed_folder

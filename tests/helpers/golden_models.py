@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.checkpoints.convert_trm import check_weights, infer_config, read_published
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.model.model import RecursiveModel
 from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.learner import Learner, LearnerConfig

@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves
 
 from pipeline.runtime.distributed import cuda_works
+from pipeline.training.batch_source import BatchSource
 from tests.helpers.paths import ROOT
 
 CUDA = torch.device("cuda", 0)
@@ -277,6 +278,9 @@ def pretended_gpu(capability: tuple[int, int] = (9, 0), unmoved: Collection[str]
         "get_device_capability": capability,
         "get_device_properties": SimpleNamespace(total_memory=MEMORY),
         "max_memory_allocated": MEMORY // 5,
+        "memory_allocated": MEMORY // 6,
+        "memory_reserved": MEMORY // 5,
+        "mem_get_info": (MEMORY - MEMORY // 5, MEMORY),
         **dict.fromkeys(("reset_peak_memory_stats", "synchronize", "empty_cache")),
     }
     _traffic.clear()
@@ -289,8 +293,14 @@ def pretended_gpu(capability: tuple[int, int] = (9, 0), unmoved: Collection[str]
             stack.enter_context(patch.object(torch.cuda, name, lambda *_, answer=answer: answer))
         stack.enter_context(patch("pipeline.runtime.distributed.Accelerator", _accelerator_of_the_cpu))
         stack.enter_context(patch.object(Accelerator, "device", PropertyMock(return_value=CUDA)))
+        # The pretence holds in one thread, and there are no streams.
+        stack.enter_context(patch("pipeline.training.trainer.BatchSource", _draw_when_asked))
         stack.enter_context(_PretendedCuda(unmoved))
         yield _traffic
+
+
+def _draw_when_asked(draw: Any, sampler: Any, device: torch.device, ahead: bool) -> BatchSource:
+    return BatchSource(draw, sampler, device, ahead=False)
 
 
 def _accelerator_of_the_cpu(**options: Any) -> Accelerator:

@@ -8,7 +8,8 @@ from pipeline.data.build import gather, make_puzzle_set
 from pipeline.recipes.registry import recipe
 from pipeline.runtime.console import Console
 from pipeline.training.setup import make_learner
-from solver.data.batches import Batch, PuzzleDataset
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset
 from solver.training.learner import Learner
 
 SMALL = {"model.hidden": 32, "model.heads": 2, "model.h_cycles": 2, "model.l_cycles": 2, "model.max_steps": 2}

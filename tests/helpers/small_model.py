@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.model.config import ModelConfig
 from solver.model.model import RecursiveModel
 from solver.model.puzzle_embedding import PuzzleEmbedding

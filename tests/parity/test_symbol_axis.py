@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.testing import assert_close
 
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.model.config import ModelConfig
 from solver.model.equations import UNIVERSAL
 from solver.model.model import RecursiveModel

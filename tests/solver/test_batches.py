@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from augment import Augmentation, PuzzleSet, Selection, SourcedTasks, build_puzzle_set, load_tasks, task_canvas
-from solver.data.batches import Batch, PuzzleDataset
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset
 from solver.data.tokens import encode
 from solver.training.process_group import ProcessGroup, own_part
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.model.noise import NoiseSource, make_keys
 from solver.training.corrupted_starts import corrupt_starts, corrupted_labels
 from solver.training.deep_supervision import Carry, refill, start_carry

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.training.deep_supervision import Carry, draw_random_halts, halting, minimum_steps, refill, start_carry
 from tests.helpers.small_model import CONFIG, make_batch, make_model
 

@@ -10,7 +10,7 @@ from torch.distributions import Normal as Reference
 from torch.distributions import kl_divergence as reference_kl
 from torch.testing import assert_close
 
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.model.config import EvidenceConfig
 from solver.model.equations import GRAM, TRM
 from solver.model.learned_noise import Guidance, Normal, kl_divergence

@@ -9,7 +9,8 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from augment import Selection, SourcedTasks, build_puzzle_set, load_tasks
-from solver.data.batches import Batch, PuzzleDataset
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset
 from solver.training.deep_supervision import predict_steps
 from solver.training.learner import Learner
 from solver.training.process_group import ProcessGroup

@@ -8,7 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from augment import Selection, SourcedTasks, build_puzzle_set, load_tasks
-from solver.data.batches import Batch, PuzzleDataset
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset
 from solver.model.model import RecursiveModel
 from solver.model.output import Output
 from solver.model.recursion import Latents

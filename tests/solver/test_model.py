@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.model.config import ModelConfig
 from solver.model.equations import TRM
 from solver.model.layers import inner_size, rms_norm, rotary_tables, rotary_tables_2d, rotate, truncated_normal_

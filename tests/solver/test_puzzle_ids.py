@@ -9,7 +9,8 @@ import torch
 from augment import Augmentation, Draws, PuzzleSet, Selection, SourcedTasks, build_puzzle_set, load_tasks, puzzle_key
 from augment.augmentation import PERMUTATIONS
 from augment.colour_draws import find_fixed
-from solver.data.batches import Batch, PuzzleDataset, move_cells
+from solver.data.batch import Batch, move_cells
+from solver.data.batches import PuzzleDataset
 from solver.data.puzzle_ids import Ids, check_draws, find_rows
 from solver.data.tokens import COLOUR
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.model.config import ModelConfig
 from solver.model.equations import UNIVERSAL
 from solver.model.model import RecursiveModel

@@ -11,7 +11,8 @@ from augment.logic_puzzles import maze, sudoku
 from augment.logic_puzzles.symmetry import Symmetries
 from pipeline.config.run_config import ConfigError, override
 from pipeline.recipes.registry import recipe
-from solver.data.batches import PuzzleDataset, move_cells
+from solver.data.batch import move_cells
+from solver.data.batches import PuzzleDataset
 from solver.data.tokens import COLOUR
 from tests.helpers.commands import run
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.model.equations import GRAM
 from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.deep_supervision import draw_random_halts, predict_steps

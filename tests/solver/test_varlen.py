@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 from torch.testing import assert_close
 
-from solver.data.batches import Batch
+from solver.data.batch import Batch
 from solver.model.layers import Block
 from solver.model.model import RecursiveModel
 from solver.model.packing import Layout, varlen_attn

@@ -21,7 +21,8 @@ from pipeline.runtime.console import Console
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.time_budget import Budget
 from pipeline.training.train import train
-from solver.data.batches import Batch, find_palette
+from solver.data.batch import Batch
+from solver.data.batches import find_palette
 from solver.model.model import RecursiveModel
 
 CPU = torch.device("cpu")

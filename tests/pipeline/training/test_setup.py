@@ -9,11 +9,12 @@ from torch import Tensor
 
 from augment import storage
 from pipeline.checkpoints import tensor_files
-from pipeline.checkpoints.load_model import choose_precision, find_compile_error, prepare_model
+from pipeline.checkpoints.load_model import choose_precision, find_compile_error, prepare_model, varlen_works
 from pipeline.config.run_config import RunConfig, TrainSettings, override
 from pipeline.recipes.small import smoke
 from pipeline.runtime.console import Console
 from pipeline.training.setup import learner_config
+from solver.model.packing import Layout
 from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.learner_config import LearnerConfig
 from tests.helpers.commands import SHORT, run

@@ -7,7 +7,7 @@ import pytest
 from augment import PuzzleSet, Selection, SourcedTasks, build_puzzle_set, load_tasks
 from pipeline.config.run_config import ConfigError, TrainSettings, override
 from pipeline.recipes.small import smoke
-from pipeline.training.trainer import next_batch
+from pipeline.training.batch_source import next_batch
 from solver.data.batches import PuzzleDataset
 from solver.data.sampler import Sampler
 from solver.model.config import ModelConfig
