@@ -24,7 +24,7 @@ import typer
 from augment import PuzzleSet
 from pipeline.config.run_config import RunConfig, SelectionSettings, override, parse_assignments
 from pipeline.data.build import gather, make_puzzle_set
-from pipeline.prediction.time_estimate import estimate_seconds
+from pipeline.prediction.time_estimate import estimate_prediction
 from pipeline.recipes.registry import recipe as find_recipe
 from pipeline.runtime.distributed import join_process_group
 from pipeline.runtime.provenance import processor, versions
@@ -68,8 +68,9 @@ def make_plan(config: RunConfig, puzzle_set: PuzzleSet, trial_steps: int, budget
     """Measure, then share out what is left of the budget."""
     step = time_training(config, puzzle_set, trial_steps)
     most = config.puzzles.augmentations + 1
-    view = estimate_seconds(config, puzzle_set, join_process_group()) / most
-    left = budget.left() * (1 - SPARE_SHARE)
+    estimate = estimate_prediction(config, puzzle_set, join_process_group())
+    view = estimate.work / most
+    left = budget.left() * (1 - SPARE_SHARE) - estimate.start
     if left <= view:
         raise ValueError(f"the trial alone took the time ({format_duration(budget.used())}); give it more --minutes")
     views = min(most, max(1, int(PREDICTION_SHARE * left / view)))

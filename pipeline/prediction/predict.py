@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from augment import PuzzleSet
@@ -184,29 +185,33 @@ def _if_few(cut_off: set[tuple[int, int]], questions: Workload, run: Console) ->
     return set()
 
 
+def choose_boards(predictor: Predictor, asked: list[Queries], device: torch.device) -> int:
+    """Return how many boards to compute at once on a device; the first part is used to try batch sizes."""
+    if not asked:
+        return CPU_BOARDS
+    config = predictor.model.config
+    board = config.id_slots + config.cells
+    # No part needs a larger batch than this, so larger ones are not tried.
+    most = max(len(rows) * (config.id_slots + predictor.width(rows)) for rows in asked) // board + 1
+    largest = largest_size(config, device)
+    return find_boards(open_memory(device), most, largest, lambda boards: predictor.try_boards(asked[0], boards))
+
+
 def open_batch_size(predictor: Predictor, asked: list[Queries], parts: Shards, batch_size: int | None) -> BatchSize:
     """Open the folder of the parts, and choose or read the number of boards to compute at once.
 
     Args:
         predictor: the model.
-        asked: the parts; the first one is used to try batch sizes.
+        asked: the parts.
         parts: opened here.
         batch_size: a fixed number of boards, None to choose it.
     """
-    config = predictor.model.config
-    device = parts.processes.device
-    board = config.id_slots + config.cells
-    # No part needs a larger batch than this, so larger ones are not tried.
-    most = max((len(rows) * (config.id_slots + predictor.width(rows)) for rows in asked), default=0) // board + 1
-
-    def find() -> int:
-        if not asked:
-            return CPU_BOARDS
-        largest = largest_size(config, device)
-        return find_boards(open_memory(device), most, largest, lambda boards: predictor.try_boards(asked[0], boards))
-
-    batches = BatchSize(config, parts.open(find, batch_size), parts.run.log, device)
-    parts.run.log(f"batch size: the cells of {batches.most // board} full boards; {len(asked)} parts")
+    config, device = predictor.model.config, parts.processes.device
+    boards = parts.open(lambda: choose_boards(predictor, asked, device), batch_size)
+    batches = BatchSize(config, boards, parts.run.log, device)
+    parts.run.log(
+        f"batch size: the cells of {batches.most // (config.id_slots + config.cells)} full boards; {len(asked)} parts"
+    )
     return batches
 
 

@@ -203,7 +203,7 @@ class TaskTrainer:
 def estimate_test_time_training(config: RunConfig, puzzle_set: PuzzleSet, processes: LaunchedProcesses) -> float:
     """Return a cautious estimate of the seconds for training on all tasks, without predicting them.
 
-    It is measured with an untrained model, like `pipeline.prediction.time_estimate.estimate_seconds`.
+    It is measured with an untrained model, like `pipeline.prediction.time_estimate.estimate_prediction`.
     """
     config, model = one_task_config(config), RecursiveModel(config.model)
     if not config.train.steps:

@@ -2,26 +2,52 @@
 
 import math
 import time
+from dataclasses import dataclass
+
+import torch
 
 from augment import PuzzleSet
 from pipeline.checkpoints.id_table import new_table
 from pipeline.checkpoints.load_model import prepare_model
 from pipeline.config.run_config import RunConfig
-from pipeline.prediction.batch_size import CPU_BOARDS, FEWEST_BOARDS, BatchSize
+from pipeline.prediction.batch_size import BatchSize
+from pipeline.prediction.predict import choose_boards
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.test_time_training import estimate_test_time_training
-from pipeline.prediction.workload import Queries, make_questions
+from pipeline.prediction.workload import Queries, Workload, make_questions
 from pipeline.runtime.distributed import LaunchedProcesses, join_process_group
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.training.train import is_trained
 from solver.model.model import RecursiveModel
+from solver.training.device_memory import free_memory
 
 SECOND_PASS_SHARE = 0.05
 """Share of the test inputs for which the estimate includes a second pass on the whole board. 2% of the public outputs
 are larger than their task's canvas, and end marks are learnt early (the `cpu` recipe predicts none of 31 test inputs
 again)."""
-SECONDS_TO_START = {False: 2, True: 60}
-"""Start-up time on a CPU (False) and on CUDA (True), where the model is compiled and batch sizes are tried."""
+ROWS_TO_COMPILE = 8
+"""Rows of the batch that compiles; compilers make code of its own for a single row."""
+SECONDS_TO_START = {False: 2, True: 15}
+"""Seconds on a CPU (False) and on CUDA (True) to start the process and load the checkpoint. Compiling and trying batch
+sizes on CUDA are measured."""
+
+
+@dataclass(frozen=True)
+class TimeEstimate:
+    """A cautious estimate of the time for all predictions of one model.
+
+    Attributes:
+        start: seconds that any number of predictions takes once: starting, compiling, trying batch sizes.
+        work: seconds that grow with the number of predictions.
+    """
+
+    start: float
+    work: float
+
+    @property
+    def total(self) -> float:
+        """All seconds."""
+        return self.start + self.work
 
 
 def seconds_to_reserve(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder) -> float:
@@ -32,46 +58,76 @@ def seconds_to_reserve(config: RunConfig, puzzle_set: PuzzleSet, run: RunFolder)
     if config.budget is None or (config.ensemble == 1 and is_trained(config, run)):
         return 0.0
     processes = join_process_group()
-    return estimate_seconds(config, puzzle_set, processes) + estimate_test_time_training(config, puzzle_set, processes)
+    prediction = estimate_prediction(config, puzzle_set, processes)
+    return prediction.total + estimate_test_time_training(config, puzzle_set, processes)
 
 
-def estimate_seconds(config: RunConfig, puzzle_set: PuzzleSet, processes: LaunchedProcesses) -> float:
-    """Return a cautious estimate of the seconds for all predictions, from timed batches of an untrained model.
+def estimate_prediction(config: RunConfig, puzzle_set: PuzzleSet, processes: LaunchedProcesses) -> TimeEstimate:
+    """Estimate the time for all predictions, from timed batches of an untrained model.
 
-    It includes a second pass for SECOND_PASS_SHARE of the test inputs, and one more pass if candidates are rescored.
-    The timed batches are slower than the real ones, as the model is not compiled for them. SECONDS_TO_START stands for
-    the time that compiling takes.
+    On CUDA the model is compiled, and its batches are as large as the real ones. On a CPU it is not compiled.
+    """
+    estimate = _time_untrained(config, puzzle_set, processes)
+    if processes.device.type == "cuda":
+        free_memory()  # of the untrained model, before training measures what is free
+    return estimate
+
+
+def _time_untrained(config: RunConfig, puzzle_set: PuzzleSet, processes: LaunchedProcesses) -> TimeEstimate:
+    """Make the model and time it; it is gone when this returns.
+
+    The work includes a second pass for SECOND_PASS_SHARE of the test inputs, and one more pass if candidates are
+    rescored.
     """
     settings = config.predict
-    device = processes.device
+    cuda = processes.device.type == "cuda"
     questions = make_questions(config, puzzle_set, settings)
-    model = RecursiveModel(config.model)
-    table = new_table(questions.examples.row_keys, config.model)
-    prepare_model(model, table, config.train.model_copy(update={"compile": False}), device)
-    predictor = Predictor(model, table, questions, settings.steps, settings.record, settings.noise)
-    boards = settings.batch_size or (FEWEST_BOARDS if device.type == "cuda" else CPU_BOARDS)
-    memory = BatchSize(config.model, boards, lambda message: None, device)
+    begin = time.monotonic()
+    predictor = _make_predictor(config, questions, processes.device)
     parts = questions.ask_all()
-    seconds = _seconds_for(predictor, parts, memory)
+    boards = settings.batch_size or choose_boards(predictor, parts, processes.device)
+    memory = BatchSize(config.model, boards, lambda message: None, processes.device)
+    if cuda and parts:
+        predictor.answer(parts[0].take(slice(0, ROWS_TO_COMPILE)), memory)
+    prepared = time.monotonic() - begin if cuda else 0.0
+    seconds = _seconds_for(predictor, parts, memory, cuda)
     if settings.second_pass and questions.may_be_cut_off():
         inputs = sorted(set(questions.inputs))
         sample = questions.ask_for({inputs[0]}, board=True)
-        seconds += _seconds_for(predictor, sample, memory) * math.ceil(SECOND_PASS_SHARE * len(inputs))
+        seconds += _seconds_for(predictor, sample, memory, cuda) * math.ceil(SECOND_PASS_SHARE * len(inputs))
     # Rescoring runs the model once for each test input and augmentation: one trajectory's share of the predictions.
     seconds *= 1 + bool(settings.rescore) / settings.trajectories
-    return SECONDS_TO_START[device.type == "cuda"] + 1.2 * seconds / processes.count
+    return TimeEstimate(SECONDS_TO_START[cuda] + prepared, 1.2 * seconds / processes.count)
 
 
-def _seconds_for(predictor: Predictor, parts: list[Queries], memory: BatchSize) -> float:
-    """Estimate the seconds for these parts in one process, from one batch of each width."""
+def _make_predictor(config: RunConfig, questions: Workload, device: torch.device) -> Predictor:
+    """Return a predictor with an untrained model, compiled as the real one on CUDA, and never on a CPU."""
+    model = RecursiveModel(config.model)
+    table = new_table(questions.examples.row_keys, config.model)
+    train = config.train if device.type == "cuda" else config.train.model_copy(update={"compile": False})
+    prepare_model(model, table, train, device)
+    settings = config.predict
+    return Predictor(model, table, questions, settings.steps, settings.record, settings.noise)
+
+
+def _seconds_for(predictor: Predictor, parts: list[Queries], memory: BatchSize, compiled: bool) -> float:
+    """Estimate the seconds for these parts in one process, from one batch of each width.
+
+    Args:
+        predictor: the model.
+        parts: the rows.
+        memory: chooses the batch sizes.
+        compiled: every kernel has run already; otherwise each batch runs twice, and only the second run counts.
+    """
     by_width: dict[int, list[Queries]] = {}
     for part in parts:
         by_width.setdefault(predictor.width(part), []).append(part)
     seconds = 0.0
     for width, group in by_width.items():
         batch = max(group, key=len).take(slice(0, memory.rows(width)))
-        for _ in range(2):  # the first run compiles kernels, and only the second one counts
-            start = time.monotonic()
+        if not compiled:
             predictor.answer(batch, memory)
+        start = time.monotonic()
+        predictor.answer(batch, memory)
         seconds += (time.monotonic() - start) / len(batch) * sum(map(len, group))
     return seconds

@@ -19,6 +19,7 @@ from benchmarks.bench_faults import describe as describe_faults
 from benchmarks.bench_kills import CHECKPOINT_EVERY, Outcome, compare, draw_moments
 from benchmarks.bench_kills import describe as describe_kills
 from pipeline.config.run_config import override
+from pipeline.prediction.time_estimate import TimeEstimate
 from pipeline.recipes.small import cpu_trm, smoke
 from solver.model.config import ModelConfig
 from submissions.prediction_files import write_predictions
@@ -226,12 +227,13 @@ def test_both_ways_of_voting_are_timed_on_the_same_answers() -> None:
 
 def test_a_budget_is_shared_out_by_what_a_trial_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_budget, "time_training", lambda *_: 0.5)
-    monkeypatch.setattr(run_budget, "estimate_seconds", lambda *_: 160.0)
-    monkeypatch.setattr(run_budget.Budget, "left", lambda _: 100.0 / (1 - run_budget.SPARE_SHARE))
+    monkeypatch.setattr(run_budget, "estimate_prediction", lambda *_: TimeEstimate(start=20.0, work=160.0))
+    monkeypatch.setattr(run_budget.Budget, "left", lambda _: 120.0 / (1 - run_budget.SPARE_SHARE))
     config, unused = override(cpu_trm(), {"puzzles.augmentations": 15}), np.zeros(0)
-    # 16 views would take 160 s, 10 each; a quarter of the 100 s is enough for 2; the other 80 s train 160 steps.
+    # 16 views would take 160 s, 10 each; a quarter of the 100 s that starting leaves is enough for 2; the other 80 s
+    # train 160 steps.
     assert run_budget.make_plan(config, unused, 40, run_budget.Budget(1)) == run_budget.PassSchedule(160, 2, 0.5, 10.0)  # type: ignore[arg-type]
-    monkeypatch.setattr(run_budget, "estimate_seconds", lambda *_: 16.0)
+    monkeypatch.setattr(run_budget, "estimate_prediction", lambda *_: TimeEstimate(start=20.0, work=16.0))
     assert run_budget.make_plan(config, unused, 40, run_budget.Budget(1)) == run_budget.PassSchedule(168, 16, 0.5, 1.0)  # type: ignore[arg-type]
 
 

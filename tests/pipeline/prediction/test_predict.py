@@ -3,6 +3,7 @@
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from numpy.testing import assert_array_equal
 
 from augment import Augmentation, PuzzleSet
 from pipeline.checkpoints.checkpoint import fingerprint
-from pipeline.config.run_config import ConfigError, PredictSettings, build_config
+from pipeline.config.run_config import ConfigError, PredictSettings, TrainSettings, build_config
+from pipeline.prediction import time_estimate
+from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.predict import predict
 from pipeline.prediction.predictor import Predictor
-from pipeline.prediction.time_estimate import estimate_seconds
+from pipeline.prediction.time_estimate import SECONDS_TO_START, estimate_prediction
 from pipeline.prediction.workload import Queries, Workload
 from pipeline.runtime.distributed import join_process_group
 from solver.data.batches import PuzzleDataset
@@ -272,9 +275,9 @@ def test_the_time_needed_is_that_of_every_row(puzzle_set: PuzzleSet, monkeypatch
     monkeypatch.setattr("pipeline.prediction.predict.time.monotonic", lambda: clock[0])
 
     def seconds(**settings: Any) -> float:
-        return estimate_seconds(
+        return estimate_prediction(
             config.model_copy(update={"predict": PredictSettings(**settings)}), puzzle_set, processes
-        )
+        ).total
 
     assert seconds(second_pass=False) == pytest.approx(2 + 1.2 * cells)
     inputs = set(zip(*questions.inputs_of(questions.puzzles, questions.pairs), strict=True))
@@ -282,6 +285,46 @@ def test_the_time_needed_is_that_of_every_row(puzzle_set: PuzzleSet, monkeypatch
     assert seconds() == pytest.approx(2 + 1.2 * (cells + again)), "some are asked again on the whole board"
     assert seconds(second_pass=False, trajectories=3, noise=0.1) == pytest.approx(2 + 1.2 * 3 * cells)
     assert seconds(second_pass=False, rescore=5) == pytest.approx(2 + 1.2 * 2 * cells)
+
+
+@pytest.mark.parametrize(("batch_size", "boards"), [(None, 3), (2, 2)])
+def test_on_cuda_the_compiled_model_is_timed_with_the_real_batches_and_its_start_apart(
+    puzzle_set: PuzzleSet, monkeypatch: pytest.MonkeyPatch, batch_size: int | None, boards: int
+) -> None:
+    """Preparing the model takes 7 s, trying batch sizes 3 s, compiling 40 s, and a row a second for each cell."""
+    settings = PredictSettings(second_pass=False, batch_size=batch_size)
+    config = build_config(make_checkpoint(puzzle_set).config).model_copy(update={"predict": settings})
+    clock, rows_at_once, compiled = [0.0], [], []
+
+    def prepare(model: object, table: object, settings: TrainSettings, device: torch.device) -> None:
+        compiled.append(settings.compile)
+        clock[0] += 7
+
+    def choose(predictor: Predictor, asked: list[Queries], device: torch.device) -> int:
+        assert device.type == "cuda"
+        clock[0] += 3
+        return 3
+
+    def answer(predictor: Predictor, asked: Queries, memory: BatchSize) -> None:
+        clock[0] += len(asked) * predictor.width(asked) if rows_at_once else 40
+        rows_at_once.append((len(asked), memory.rows(predictor.width(asked))))
+
+    monkeypatch.setattr(time_estimate, "prepare_model", prepare)
+    monkeypatch.setattr(time_estimate, "choose_boards", choose)
+    monkeypatch.setattr(Predictor, "answer", answer)
+    monkeypatch.setattr("pipeline.prediction.predict.time.monotonic", lambda: clock[0])
+    processes: Any = SimpleNamespace(device=torch.device("cuda"), count=2)
+    estimate = estimate_prediction(config, puzzle_set, processes)
+    questions = Workload(puzzle_set, "task")
+    assert compiled == [config.train.compile], "as in training and prediction"
+    assert estimate.start == SECONDS_TO_START[True] + 7 + (3 if batch_size is None else 0) + 40
+    assert estimate.work == pytest.approx(1.2 * questions.examples.widths(questions.puzzles).sum() / 2)
+    assert estimate.total == estimate.start + estimate.work
+    board = config.model.id_slots + config.model.cells
+    widths = sorted({int(width) for width in questions.examples.widths(questions.puzzles)}, reverse=True)
+    assert [most for _, most in rows_at_once[1:]] == [
+        boards * board // (config.model.id_slots + width) for width in widths
+    ]
 
 
 def test_what_is_no_part_is_not_removed(puzzle_set: PuzzleSet, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pipeline.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.checkpoints.load_model import load_model
 from pipeline.config.run_config import ConfigError, build_config, override
 from pipeline.prediction.test_time_training import estimate_test_time_training
-from pipeline.prediction.time_estimate import estimate_seconds
+from pipeline.prediction.time_estimate import estimate_prediction
 from pipeline.recipes.registry import recipe
 from pipeline.runtime.distributed import join_process_group
 from pipeline.scoring.unreachable_colours import describe_unreachable
@@ -136,7 +136,7 @@ def test_the_time_is_estimated_with_fewer_puzzles_than_rows() -> None:
     config = override(recipe("smoke"), changes)
     tasks = load_tasks(config.source, config.selection.selection())
     puzzle_set = build_puzzle_set([SourcedTasks("a", "scored", tasks)], 0, 0, board_side=8, draws=config.puzzles.draws)
-    assert estimate_seconds(config, puzzle_set, join_process_group()) > 0
+    assert estimate_prediction(config, puzzle_set, join_process_group()).total > 0
     assert estimate_test_time_training(config, puzzle_set, join_process_group()) > 0
 
 
