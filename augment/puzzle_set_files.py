@@ -8,6 +8,7 @@ and `puzzle_set.json` (settings, sources, checksums). The same build always writ
 import json
 import platform
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from importlib.metadata import version
 from itertools import chain, pairwise
@@ -63,8 +64,11 @@ def open_puzzle_set(folder: Path | str) -> PuzzleSet:
     summary = unseal(
         folder / SUMMARY_FILE, PuzzleSetHeader, "puzzle set", FORMAT, FIX, needed=(TASKS_FILE, PUZZLES_FILE)
     )
-    tasks = read_table(folder / TASKS_FILE, TASKS, FIX, summary.tasks)
-    puzzles = read_table(folder / PUZZLES_FILE, PUZZLES, FIX, summary.puzzles)
+    # In a thread, because pyarrow unpacks the larger table without Python's lock.
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_table, folder / PUZZLES_FILE, PUZZLES, FIX, summary.puzzles)
+        tasks = read_table(folder / TASKS_FILE, TASKS, FIX, summary.tasks)
+        puzzles = reading.result()
     check_tables(folder, tasks, puzzles, summary.board_side, summary.max_pairs)
     pair_columns = (_decode_pairs(tasks[name]) for name in ("demonstrations", "tests"))
     return PuzzleSet(

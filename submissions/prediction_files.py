@@ -12,6 +12,7 @@ separate folder until all are joined, so that a killed stage can resume. Joining
 
 import shutil
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from submissions.prediction_tables import (
     PARQUET_OPTIONS,
     read_grids,
     read_recursions,
+    read_row_table,
     read_rows,
+    rows_of,
     rows_schema,
     to_table,
 )
@@ -109,8 +112,12 @@ def read_predictions(folder: str | Path) -> Predictions:
     """
     folder = Path(folder)
     header = _unseal(folder)
-    grids = read_grids(folder / GRIDS_FILE, header.grids)
-    tasks, rows = read_rows(folder / ANSWERS_FILE, grids, PredictionRows, header.answers)
+    # In a thread, because pyarrow unpacks tables without Python's lock.
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_grids, folder / GRIDS_FILE, header.grids)
+        table = read_row_table(folder / ANSWERS_FILE, PredictionRows, header.answers)
+        grids = reading.result()
+    tasks, rows = rows_of(folder / ANSWERS_FILE, table, grids, PredictionRows)
     check_malformed(folder / METADATA_FILE, rows.grid, header.malformed)
     recursions = {}
     scores = None

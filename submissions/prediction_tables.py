@@ -41,11 +41,16 @@ def read_grids(file: Path, count: int | None = None) -> Grids:
 
 
 def read_rows(file: Path, grids: Grids, kind: Any, count: int | None = None) -> tuple[tuple[str, ...], Any]:
-    """Read and check a table of rows; see `_from_table`."""
+    """Read and check a table of rows; see `rows_of`."""
+    return rows_of(file, read_row_table(file, kind, count), grids, kind)
+
+
+def read_row_table(file: Path, kind: Any, count: int | None = None) -> pa.Table:
+    """Read a table of rows, and check it without its grids."""
     schema = rows_schema(_PREDICTION_TYPES if kind is PredictionRows else _SCORE_TYPES)
     table = read_table(file, schema, FIX, count, nullable=True)
     check_rows(file, table)
-    return _from_table(file, table, grids, kind)
+    return table
 
 
 def read_recursions(file: Path, again: Set[tuple[str, int]] = frozenset()) -> dict[tuple[str, int], Recursion]:
@@ -71,7 +76,7 @@ def to_table(part: Shard, tasks: Sequence[str]) -> pa.Table:
     return pa.table([arrays[name] for name in schema.names], schema=schema)
 
 
-def _from_table(file: Path, table: pa.Table, grids: Grids, kind: Any) -> tuple[tuple[str, ...], Any]:
+def rows_of(file: Path, table: pa.Table, grids: Grids, kind: Any) -> tuple[tuple[str, ...], Any]:
     """Return the IDs of the tasks in a table, and its rows as a `kind`, whose `task` is an index into these IDs."""
     table = table.unify_dictionaries().combine_chunks()
     column = table.column("task").chunk(0) if table.num_rows else None

@@ -8,6 +8,7 @@ resumes from its last checkpoint, with bit-identical results on the same CPU.
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,9 +125,9 @@ class Trainer:
         device = self.accelerator.device
         settings = self.config.train
         ahead = device.type == "cuda" and settings.feed == "all"
-        return BatchSource(
-            lambda: next_batch(self.examples, self.sampler, self.learner, settings), self.sampler, device, ahead
-        )
+        # Without a reference to this object: a cycle would keep the run's lock until the next garbage collection.
+        draw = partial(next_batch, self.examples, self.sampler, self.learner, settings)
+        return BatchSource(draw, self.sampler, device, ahead)
 
     def _resume(self) -> None:
         """Load the newest checkpoint, if there is one, and check that all processes load the same."""

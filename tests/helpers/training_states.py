@@ -33,5 +33,6 @@ def make_state(step: int, rows: int = 3) -> TrainingState:
     }
     slots = {"cells": torch.arange(6).view(2, 3), "halted": torch.tensor([True, False]), "none": torch.zeros(0, 4)}
     learner = {"steps": step, "scale": None, "planned": None, "micro_batch": None, "most_positions": None}
+    learner |= {"failed_positions": None, "barred_positions": None, "steps_in_memory": 0}
     plain = {"learner": learner, "sampler": {"step": step}, "tally": {}, "puzzle_set": "", "seconds": 0.5}
     return TrainingState(step, tensors, [slots], plain)
