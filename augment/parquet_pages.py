@@ -18,14 +18,18 @@ WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "FLOAT": 4, "DOUBLE": 8}
 """Bytes of a value in memory; other types have an offset of 4 bytes each."""
 
 # Numbers of fields, page types and encodings: parquet.thrift of the Parquet format.
-TYPE, UNCOMPRESSED, COMPRESSED = 1, 2, 3
+TYPE = 1
+UNCOMPRESSED = 2
+COMPRESSED = 3
 DICTIONARY_PAGE = 2
 VALUES = 1
 DATA_PAGES = {0: (5, 2), 3: (8, 4)}
 """By type of page: the field of its own header, and the field of the encoding in that."""
 ENCODINGS = (0, 2, 3, 8)
 """PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY. Others can repeat bytes without a dictionary."""
-_INTEGERS, _BINARY, _STRUCT = (4, 5, 6), 8, 12
+_INTEGERS = (4, 5, 6)
+_BINARY = 8
+_STRUCT = 12
 _LENGTHS = {1: 0, 2: 0, 3: 1, 7: 8}
 """Type -> bytes after its field's header: true, false, a byte, a double."""
 _DEPTH = 4

@@ -141,7 +141,8 @@ def describe_trial(trial: Trial, rate: float) -> str:
     """A line of the main table."""
     seconds, slots = trial.median("step"), len(trial.work.slots)
     work = step_work(trial.work.config.model, trial.positions_B)[1]
-    memory, most = trial.held + trial.median("bytes"), trial.most_positions
+    memory = trial.held + trial.median("bytes")
+    most = trial.most_positions
     return (
         f"| {trial.name} | {1e3 * seconds:,.0f} | {slots / seconds:,.3g} | {work / slots / 1e9:,.4g} "
         f"| {work / seconds / 1e9:,.4g} | {work / seconds / rate:.0%} | {memory / 2**20:,.0f} MiB "
@@ -154,7 +155,8 @@ def describe_ratio(trials: list[Trial], compiled: bool) -> str:
     by_canvas = {trial.canvas: trial for trial in trials if trial.compiled == compiled}
     if len(by_canvas) < 2:
         return ""
-    full, task = by_canvas["full"], by_canvas["task"]
+    full = by_canvas["full"]
+    task = by_canvas["task"]
     works = [step_work(trial.work.config.model, trial.positions_B)[1] for trial in (full, task)]
     return (
         f"{'Compiled' if compiled else 'Eager'}, the task canvas makes "
@@ -171,7 +173,8 @@ def describe_parts(trial: Trial) -> str:
 def describe_terms(trial: Trial, rate: float) -> list[str]:
     """What the figures mean, and what made them."""
     config, made, device = trial.work.config, versions(), trial.device
-    model, precision = config.model, str(trial.precision).removeprefix("torch.")
+    model = config.model
+    precision = str(trial.precision).removeprefix("torch.")
     board = np.array([model.id_slots + model.cells])
     forward, step = (work / 1e9 for work in step_work(model, board))
     side, _ = PRODUCTS[device.type]
@@ -198,7 +201,9 @@ def time_groups(
     Returns:
         All trials, the median rate of the product, and the joined texts of `finish`, called before a trial ends.
     """
-    trials, rates, texts = [], [], []
+    trials = []
+    rates = []
+    texts = []
     for group in groups:
         rates.append(time_in_turn(group, product, rounds))
         for trial in group:

@@ -44,7 +44,9 @@ GOLDEN_FACTOR = 20
 """How many times further off than on the processor that made the golden sets."""
 GOLDEN_STEPS = 3
 """Supervision steps of the golden sets; TRM-MLP multiplies differences by six at each."""
-FP32_ERROR, HALF_LOGITS, HALF_GRADIENTS = 1e-3, 0.05, 0.15
+FP32_ERROR = 1e-3
+HALF_LOGITS = 0.05
+HALF_GRADIENTS = 0.15
 """Largest accepted differences, relative to the norm: between two orders of summation, and between fp32 and bf16."""
 SPARE_BYTES = 4 * 2**30
 """Memory that is left to the step that is to run out of it."""
@@ -108,7 +110,8 @@ def gradients_of(learner: Learner) -> Tensor:
 
 def relative(ours: Tensor, theirs: Tensor) -> float:
     """Return |ours - theirs| / |theirs|."""
-    ours, theirs = ours.double(), theirs.double()
+    ours = ours.double()
+    theirs = theirs.double()
     return float((ours - theirs).norm() / theirs.norm())
 
 
@@ -162,7 +165,8 @@ def check_canvas(place: Place) -> Finding:
 def little_memory(place: Place) -> Iterator[None]:
     """Leave SPARE_BYTES of the GPU's memory within the block."""
     torch.cuda.empty_cache()
-    used, total = torch.cuda.memory_reserved(place.device), torch.cuda.mem_get_info(place.device)[1]
+    used = torch.cuda.memory_reserved(place.device)
+    total = torch.cuda.mem_get_info(place.device)[1]
     torch.cuda.set_per_process_memory_fraction(min(1.0, (used + SPARE_BYTES) / total), place.device)
     try:
         yield
@@ -193,12 +197,14 @@ def check_resume(place: Place) -> Finding:
     """A learner that loads a state goes on as the one that saved it, as training runs by default."""
     config = place.config("arc1_fast_trm")
     *before, batch = place.batches(config, 4)
-    learner, other = place.learner(config), place.learner(config)
+    learner = place.learner(config)
+    other = place.learner(config)
     for each in before:
         learner.step(each)
     tensors = {kind: _copy(values) for kind, values in learner.tensors().items()}
     other.load(tensors, [_copy(learner.slots())], learner.numbers())
-    ours, theirs = other.step(batch), learner.step(batch)
+    ours = other.step(batch)
+    theirs = learner.step(batch)
     off = relative(ours.output.logits_BCV, theirs.output.logits_BCV)
     alike = ours.halted_B.equal(theirs.halted_B)
     return Finding(f"logits differ by {off:.1e}, {'the same' if alike else 'other'} slots halt", alike and off < 0.01)

@@ -66,10 +66,12 @@ class Clock:
 class BatchSize:
     """Bytes in use and at most in use: on CUDA by tensors, on the CPU by the process (Linux only, else 0)."""
 
-    STATUS, FORGET_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    STATUS = Path("/proc/self/status")
+    FORGET_PEAK = Path("/proc/self/clear_refs")
 
     def __init__(self, device: torch.device):
-        self.cuda, self.posterior = device.type == "cuda", self.STATUS.exists()
+        self.cuda = device.type == "cuda"
+        self.posterior = self.STATUS.exists()
 
     def used(self) -> int:
         """Now."""
@@ -134,14 +136,19 @@ class Trial:
     """Training steps on one canvas, eager or compiled. Every step is offered the same examples, rendered again."""
 
     def __init__(self, work: Work, canvas: Canvas, compiled: bool, device: torch.device):
-        self.canvas, self.compiled, self.work, self.device = canvas, compiled, work, device
-        self.memory, self.clock = BatchSize(device), Clock(device)
+        self.canvas = canvas
+        self.compiled = compiled
+        self.work = work
+        self.device = device
+        self.memory = BatchSize(device)
+        self.clock = Clock(device)
         before = self.memory.used()
         config = override(work.config, {"model.canvas": canvas, "train.compile": compiled})
         self.examples = PuzzleDataset(work.puzzle_set, canvas, ids=config.puzzles.ids, palette=config.model.palette)
         self.positions_B = config.model.id_slots + cells_in_use(work.batch(self.examples))
         learner = make_learner(config, work.keys, device, Console(), None)
-        self.precision, self.varlen = learner.model.precision, learner.model.varlen
+        self.precision = learner.model.precision
+        self.varlen = learner.model.varlen
         self._wrap(learner)
         self.learner: Learner | None = learner
         for _ in range(1 if device.type == "cpu" else 2):  # compiles, and finds what fits into memory
@@ -165,12 +172,14 @@ class Trial:
     def step(self) -> dict[str, float]:
         """Seconds of a step and of its parts, and the bytes it takes at most above what was held before."""
         self.memory.reset_peak()
-        before, start = self.memory.used(), time.perf_counter()
+        before = self.memory.used()
+        start = time.perf_counter()
         batch = self.clock.time("rendering", lambda: self.work.batch(self.examples).to(self.device))
         assert self.learner is not None, "the trial has ended"
         self.learner.step(batch)
         wait_for(self.device)
-        seconds, parts = time.perf_counter() - start, self.clock.lap()
+        seconds = time.perf_counter() - start
+        parts = self.clock.lap()
         parts["rest"] = seconds - sum(parts.values())
         self.most_positions: int | None = self.learner.numbers()["most_positions"]
         return {"step": seconds, "bytes": self.memory.peak() - before} | parts

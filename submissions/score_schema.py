@@ -5,28 +5,9 @@ from typing import Any
 from pydantic import Field
 
 from augment.schema import Count, Schema
+from submissions.breakdown import Kind
 from submissions.confidence_intervals import Interval
-
-
-class FiguresFields(Schema):
-    """`submissions.score.Figures`."""
-
-    macro: float
-    macro_interval: Interval
-    micro: float
-    micro_interval: Interval
-    all_or_nothing: float
-    all_or_nothing_interval: Interval
-
-
-class KindFields(Schema):
-    """`submissions.breakdown.Kind`."""
-
-    group: str
-    label: str
-    outputs: Count
-    solved: Count
-    covered: Count | None
+from submissions.score import Figures
 
 
 class ScoreFile(Schema):
@@ -35,12 +16,12 @@ class ScoreFile(Schema):
     source: str
     tasks: Count
     outputs: Count
-    pass_1: FiguresFields = Field(alias="pass@1")
-    pass_2: FiguresFields = Field(alias="pass@2")
+    pass_1: Figures = Field(alias="pass@1")
+    pass_2: Figures = Field(alias="pass@2")
     trained_on: tuple[str, ...] | None
     merged: tuple[str, ...]
-    kinds: tuple[KindFields, ...]
-    coverage: FiguresFields | None = None
+    kinds: tuple[Kind, ...]
+    coverage: Figures | None = None
     rank: dict[str, Any] | None = None
     pass_at: dict[str, float] | None = Field(default=None, alias="pass@K")
     selection: float | None = None

@@ -206,7 +206,8 @@ def open_batch_size(predictor: Predictor, asked: list[Queries], parts: Shards, b
         parts: opened here.
         batch_size: a fixed number of boards, None to choose it.
     """
-    config, device = predictor.model.config, parts.processes.device
+    config = predictor.model.config
+    device = parts.processes.device
     boards = parts.open(lambda: choose_boards(predictor, asked, device), batch_size)
     batches = BatchSize(config, boards, parts.run.log, device)
     parts.run.log(

@@ -286,9 +286,7 @@ class RecursiveModel(nn.Module):
         cells_BC = batch.cells_BS
         if self.config.symbols:
             return make_symbol_layout(cells_BC, batch.symbols_BV, self.rotary_cos, self.rotary_sin)
-        if self.config.mixer == "mlp" and not (batch.lengths_B == cells_BC.shape[1]).all() & (
-            cells_BC.shape[1] == self.config.cells
-        ):
+        if self.config.mixer == "mlp" and (batch.lengths_B != self.config.cells).any():
             raise ValueError(
                 f"the MLP mixer needs all {self.config.cells} cells of the board in every example: "
                 "render the batch on full canvases (model.canvas=full)"

@@ -34,7 +34,8 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:
     """Yield the error and all errors that led to it, each once."""
-    pending, known = [error], {id(error)}
+    pending = [error]
+    known = {id(error)}
     while pending:
         yield (each := pending.pop())
         causes = [cause for cause in (each.__cause__, each.__context__) if cause and id(cause) not in known]

@@ -125,14 +125,8 @@ class Learner:
         self.limit.count_step()
         own = own_part(self.sizes, self.processes.index)
         self.carry = advance(carry, chunk.output, self.model.config, (self.config.seed, step), sum(self.sizes), own)
-        return StepResult(
-            chunk.losses,
-            chunk.output,
-            self.carry.halted_B,
-            self.carry.steps_B,
-            carry.batch.puzzles_B,
-            chunk.id_gradients_BI,
-        )
+        slots = self.carry.halted_B, self.carry.steps_B, carry.batch.puzzles_B
+        return StepResult(chunk.losses, chunk.output, *slots, chunk.id_gradients_BI)
 
     def _refill(self, offered: Batch) -> Carry:
         """Return the slots of the next step: halted ones get new examples, some of them with a corrupted start."""
@@ -231,7 +225,8 @@ class Learner:
         """Update the rows of the global batch in every process; only their gradients are sent, not the table's."""
         puzzles_B = self.processes.gather_rows(puzzles_B, self.sizes)
         gradients_BI = self.processes.gather_rows(gradients_BI, self.sizes)
-        lr, decay = self._rate(step, self.config.id_lr), self.config.id_weight_decay
+        lr = self._rate(step, self.config.id_lr)
+        decay = self.config.id_weight_decay
         if self.id_adam is None:
             self.table.sign_sgd_(puzzles_B, gradients_BI, lr, decay)
         else:

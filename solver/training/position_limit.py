@@ -93,10 +93,13 @@ class PositionLimit:
         """Lower the limit, as chunks of up to `size` positions, each of two or more slots, did not fit in memory."""
         reduced = reduce_size(size)
         if self.failed is not None and (self.most or size) >= self.failed:
-            self.failed, self.barred = None, reduced
+            self.failed = None
+            self.barred = reduced
         else:
             self.failed = size
-        self.most, self.steps, self._reason = reduced, 0, "lowered"
+        self.most = reduced
+        self.steps = 0
+        self._reason = "lowered"
 
     def count_step(self) -> None:
         """Count a step that fitted in memory, and raise the limit if it is time to."""
@@ -112,7 +115,8 @@ class PositionLimit:
         raised = _smallest(self.most + max(1, self.most // 4), self._bound())
         assert raised is not None
         if raised > self.most:
-            self.most, self._reason = raised, "raised"
+            self.most = raised
+            self._reason = "raised"
 
     def measure(self, positions: int, measured_for: Any) -> None:
         """Take over how many positions fit in memory by a measurement, at most what setting and device allow."""
@@ -120,7 +124,8 @@ class PositionLimit:
         self.measured_for = measured_for
         most = _smallest(self.most, self.ceiling)
         if most != self.most:
-            self.most, self._reason = most, "measured"
+            self.most = most
+            self._reason = "measured"
 
     def _bound(self) -> int | None:
         return _smallest(self.ceiling, self.barred, self.failed)

@@ -51,7 +51,8 @@ def test_chosen_slots_stand_for_the_whole_batch() -> None:
 def trials() -> list[train_trial.Trial]:
     """Both canvases, timed once on two slots of a batch of eight."""
     config = override(smoke(), {"train.batch_size": 8, "model.board_side": 10})
-    work, device = train_trial.prepare_work(config, 2), torch.device("cpu")
+    work = train_trial.prepare_work(config, 2)
+    device = torch.device("cpu")
     made = [train_trial.Trial(work, canvas, False, device) for canvas in ("full", "task")]
     bench_train.time_in_turn(made, lambda: 1e9, rounds=1)
     return made
@@ -86,7 +87,8 @@ def test_training_text_has_what_was_measured_and_no_more(trials: list[train_tria
 
 def test_one_learner_at_a_time_is_in_memory(trials: list[train_trial.Trial]) -> None:
     """Ended before the next one is made, and still described: its text does not need the learner."""
-    work, alive = trials[0].work, []
+    work = trials[0].work
+    alive = []
 
     def make() -> Iterator[list[train_trial.Trial]]:
         for canvas, _ in bench_train.choose_kinds("eager", compiled=True):

@@ -80,7 +80,8 @@ def test_every_member_trains_and_predicts(name: str) -> None:
         assert learner.model.precision == torch.bfloat16
         assert all(isinstance(parameter.grad, PretendedTensor) for parameter in learner.model.parameters())
         logits_BCV = last_output(predict_steps(learner.model, learner.table, small_batches(config, 1)[0].to(CUDA)))
-        loss, figures = result.losses.total.cpu(), logits_BCV.logits_BCV.cpu()
+        loss = result.losses.total.cpu()
+        figures = logits_BCV.logits_BCV.cpu()
     assert not traffic.hidden
     assert not figures.isnan().any()
     assert_close(loss, two_steps(config, CPU)[1].losses.total, rtol=0.01, atol=0)
@@ -135,7 +136,8 @@ def test_a_move_that_is_taken_away_is_noticed(place: str) -> None:
 
 def test_what_cuda_refuses_is_refused_and_what_it_allows_is_not() -> None:
     with pretended_gpu() as traffic:
-        here, there = torch.arange(3.0), torch.arange(3.0).to("cuda")
+        here = torch.arange(3.0)
+        there = torch.arange(3.0).to("cuda")
         for mix in (lambda: there + here, lambda: torch.cat([there, here]), lambda: here[there.long()]):
             with pytest.raises(RuntimeError, match="same device"):
                 mix()

@@ -229,10 +229,12 @@ class _PretendedCuda(TorchFunctionMode):
             place = caller()
             _traffic.moves[place] += 1
             if place not in self.unmoved:
-                x, copy = _Copy.apply(x), False  # pyright: ignore[reportAssignmentType]
+                x = _Copy.apply(x)
+                copy = False
         elif was_there and not goes_there:
             _traffic.waits[caller()] += 1
-            x, copy = _Copy.apply(x), False  # pyright: ignore[reportAssignmentType]
+            x = _Copy.apply(x)
+            copy = False
         return Tensor.to(x, dtype or x.dtype, copy=copy)
 
     def _to_numpy(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
@@ -13,11 +14,37 @@ from torch.testing import assert_close
 from pipeline.checkpoints.manager import WRITER
 from solver.training.learner import Learner
 from solver.training.step_result import StepResult
+from tests.helpers.commands import run
 
 TRAIN = ("--recipe", "smoke", "--set", "model.exploration=0.5", "--set", "train.checkpoint_every=4")
 
 
 STEPS = ("--set", "train.steps=17", "--set", "train.log_every=5")
+OPTIONAL = [
+    *("train.optimizer=normuon", "train.id_optimizer=adam", "train.schedule=wsd", "train.min_ratio=0.1"),
+    *("train.loss=softmax", "train.label_smoothing=0.1", "train.corrupted=0.5", "model.halting=random"),
+    *("model.dropout=0.1", "model.positions=rope2d"),
+]
+"""Ways of learning that have state of their own, or draw numbers."""
+
+
+def build_small_set(folder: Path) -> None:
+    """Build a set of six real tasks, some of them trained on with all their pairs."""
+    chosen = ("--score", "arc-agi-1/training", "--max-side", "4", "--limit", "6")
+    assert run("build", *chosen, "--augmentations", "3", "--out", folder) == 0
+
+
+def capture_learners(monkeypatch: pytest.MonkeyPatch) -> list[Learner]:
+    """Return a list to which every learner that is made from now on is added."""
+    learners: list[Learner] = []
+    make_learner = Learner.__init__
+
+    def capture(learner: Learner, *given: Any) -> None:
+        make_learner(learner, *given)
+        learners.append(learner)
+
+    monkeypatch.setattr(Learner, "__init__", capture)
+    return learners
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -70,7 +70,8 @@ def train_in(name: str, precision: torch.dtype) -> tuple[list[TrainedStep], Lear
     """Run every optimizer step of the set in this precision."""
     golden = load(name)
     learner = golden.learner(precision)
-    model, table = learner.model, learner.table
+    model = learner.model
+    table = learner.table
     steps = []
     for number in range(read_json("model_golden.json")["hyper"]["train_steps"]):
         result = learner.step(golden.batch(number))

@@ -46,8 +46,10 @@ def test_the_errors_that_led_to_an_error_count(explicit: bool) -> None:
 
 
 def test_errors_that_led_to_each_other_end() -> None:
-    first, second = RuntimeError("one"), RuntimeError("two")
-    first.__cause__, second.__context__ = second, first
+    first = RuntimeError("one")
+    second = RuntimeError("two")
+    first.__cause__ = second
+    second.__context__ = first
     assert not ran_out_of_memory(first)
 
 

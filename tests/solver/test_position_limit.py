@@ -19,7 +19,8 @@ from solver.training.position_limit import (
 )
 from tests.helpers.symbol_model import CONFIG as SYMBOL_CONFIG
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda")
 PUBLISHED = ModelConfig()
 
 

@@ -294,7 +294,9 @@ def test_on_cuda_the_compiled_model_is_timed_with_the_real_batches_and_its_start
     """Preparing the model takes 7 s, trying batch sizes 3 s, compiling 40 s, and a row a second for each cell."""
     settings = PredictSettings(second_pass=False, batch_size=batch_size)
     config = build_config(make_checkpoint(puzzle_set).config).model_copy(update={"predict": settings})
-    clock, rows_at_once, compiled = [0.0], [], []
+    clock = [0.0]
+    rows_at_once = []
+    compiled = []
 
     def prepare(model: object, table: object, settings: TrainSettings, device: torch.device) -> None:
         compiled.append(settings.compile)

@@ -71,14 +71,6 @@ def test_small_integers_hold_every_batch(side: int) -> None:
     assert same(copy_small(batch, CPU), batch)
 
 
-@pytest.fixture(scope="module")
-def puzzles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sets") / "set"
-    chosen = ("--score", "arc-agi-1/training", "--max-side", "4", "--limit", "6")
-    assert run("build", *chosen, "--augmentations", "3", "--out", folder) == 0
-    return folder
-
-
 def train(puzzles: Path, folder: Path, step: Callable | None, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         if step is not None:

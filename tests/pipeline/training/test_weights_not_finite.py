@@ -10,34 +10,20 @@ from pipeline.checkpoints.checkpoint import ABOUT
 from solver.training.learner import Learner
 from tests.helpers.commands import run
 from tests.helpers.mutations import reseal
-from tests.helpers.resume import STEPS, TRAIN, Crash, after, crash
-
-
-@pytest.fixture(scope="module")
-def puzzles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sets") / "set"
-    chosen = ("--score", "arc-agi-1/training", "--max-side", "3", "--limit", "2")
-    assert run("build", *chosen, "--augmentations", "1", "--out", folder) == 0
-    return folder
+from tests.helpers.resume import STEPS, TRAIN, Crash, after, capture_learners, crash
 
 
 @pytest.mark.parametrize("part", ["model", "average", "ids"])
 def test_they_are_not_saved(
     part: str, puzzles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    learners: list[Learner] = []
-    make_learner = Learner.__init__
-
-    def remember(learner: Learner, *given: object) -> None:
-        make_learner(learner, *given)  # type: ignore[arg-type]
-        learners.append(learner)
+    learners = capture_learners(monkeypatch)
 
     def overflow() -> None:
         # After the last step before a checkpoint, so that no loss and no gradient is computed with it.
         with torch.no_grad():
             next(iter(learners[0].tensors()[part].values())).view(-1)[0] = torch.inf
 
-    monkeypatch.setattr(Learner, "__init__", remember)
     monkeypatch.setattr(Learner, "step", after(8, overflow))
     assert run("train", "--puzzles", puzzles, *TRAIN, *STEPS, "--run-dir", tmp_path / "run") == 2
     said = " ".join(capsys.readouterr().err.split())
