@@ -2,9 +2,10 @@
 
     python -m benchmarks.bench_commits OLD [--new HEAD] [--rounds 100] [--out FILE]
 
-Each commit is checked out into a folder of its own and works in a process of its own, on one thread. In every round
-each operation is done once by both, one right after the other, in alternating order; the ratio of the two is
-free of whatever slows the machine for longer than that. Reported is the median ratio with its 95% bootstrap interval.
+Each commit is checked out into a folder of its own and works in a process of its own, with one thread for OpenMP and
+numba. In every round each operation is done once by both, one right after the other, in alternating order; the ratio of
+the two is free of whatever slows the machine for longer than that. Reported is the median ratio with its 95% bootstrap
+interval.
 """
 
 import os
@@ -121,7 +122,8 @@ def describe(old: Checkout, new: Checkout, seconds: dict[str, np.ndarray]) -> st
             "|---|---|---|---|---|",
             *rows,
             "",
-            f"Medians of {rounds} rounds, one thread, both commits in turn in each round.",
+            f"Medians of {rounds} rounds, both commits in turn in each round. OpenMP and numba use one thread each;",
+            f"pyarrow and threads of our own may use all {os.cpu_count()} processors.",
             f"Old: {old.commit}. New: {new.commit}.",
             f"CPU: {processor()}, torch {used['torch']}, Python {used['python']}.",
             "",
