@@ -60,7 +60,7 @@ def start_accelerator(trackers: Sequence[str] = (), folder: Path | None = None) 
 
 @cache
 def cuda_works() -> bool:
-    """Return whether there is a CUDA device and it computes; a device that does not is reported, and not used.
+    """Return whether there is a CUDA device and it computes, a product and its gradient; if not it is reported.
 
     The usual reason is a card that the installed torch has no kernels for, such as a P100.
     """
@@ -68,7 +68,10 @@ def cuda_works() -> bool:
         return False
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK") or 0) % torch.cuda.device_count())
     try:
-        torch.ones(2, device=device).add(1).sum().item()
+        with torch.enable_grad():
+            x = torch.ones(8, 8, device=device, requires_grad=True)
+            (gradient,) = torch.autograd.grad((x @ x).sum(), x)
+            gradient.sum().item()
     except MEMORY_ERRORS as error:
         if ran_out_of_memory(error):
             return True  # it computes; what else fills its memory may have ended by the first step

@@ -93,6 +93,23 @@ def test_a_card_without_kernels_is_reported_once_and_not_used(
     )
 
 
+def test_a_card_that_computes_no_gradient_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError(MESSAGE)
+
+    ones = torch.ones
+    pretend_card(monkeypatch, RuntimeError(MESSAGE))
+    monkeypatch.setattr(torch, "ones", lambda *shape, device, **options: ones(*shape, **options))
+    with torch.no_grad():
+        assert cuda_works()
+    cuda_works.cache_clear()
+    monkeypatch.setattr(torch.autograd, "grad", fail)
+    assert not cuda_works()
+    assert "cannot be used" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("CUDA error: out of memory")]
 )
