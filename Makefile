@@ -1,20 +1,24 @@
 # make solve: install what a run needs, then learn 25 real ARC tasks and score them (10 to 13 minutes on 2 cores).
 # make test:  install the development tools too, then ruff, pyright and pytest.
+# Tests do not see a GPU (CUDA_VISIBLE_DEVICES), but for those of make test-gpu.
 
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: solve test test-slow check clean
+.PHONY: solve test test-slow test-gpu check clean
 
 solve: .venv/run.stamp
 	$(BIN)/python -m pipeline solve --recipe cpu
 
 test: check
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: .venv/dev.stamp
-	OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow
+
+test-gpu: .venv/dev.stamp
+	$(BIN)/python -m pytest -m gpu
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """Run one stage of an existing run folder as a separate process, for the supervisor and for launchers.
 
-    python -m pipeline.worker train RUN --until T --later SECONDS [--micro-batch N] [--from-scratch]
-    python -m pipeline.worker predict RUN --until T --out FOLDER --views N [--boards N] [--last] [--plain]
+    python -m pipeline.worker train RUN --until T --later SECONDS [--micro-batch N] [--from-scratch] [--eager]
+    python -m pipeline.worker predict RUN --until T --out FOLDER --views N [--boards N] [--last] [--plain] [--eager]
     python -m pipeline.worker solve RUN                              all stages, started by a launcher
 
 Times T are of the monotonic clock, which all processes of a machine share. The process ends when its parent does.
@@ -17,6 +17,7 @@ from pathlib import Path
 from augment import open_puzzle_set
 from augment.text_files import read_json
 from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, read_checkpoint_header
+from pipeline.checkpoints.compilation import DISABLE
 from pipeline.config.run_config import RunConfig, build_config, override
 from pipeline.prediction.stage import run_prediction
 from pipeline.runtime.distributed import leave_process_group
@@ -101,6 +102,7 @@ def read_words(words: list[str]) -> argparse.Namespace:
     train_parser = stages.add_parser("train")
     predict_parser = stages.add_parser("predict")
     for stage in (train_parser, predict_parser):
+        stage.add_argument("--eager", action="store_true", help="without torch.compile")
         stage.add_argument("--until", type=float, required=True, help="monotonic time at which to be done")
     for stage in (train_parser, predict_parser, stages.add_parser("solve")):
         stage.add_argument("run", type=Path)
@@ -142,6 +144,8 @@ def _run(options: argparse.Namespace) -> None:
     if options.stage == "solve":
         solve(config, options.run)
     else:
+        if options.eager:
+            os.environ[DISABLE] = "1"
         run = RunFolder(options.run, config, first=is_first())
         {"train": train_stage, "predict": predict_stage}[options.stage](config, run, options)
     leave_process_group()

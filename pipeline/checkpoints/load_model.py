@@ -1,15 +1,14 @@
 """Loads a checkpoint's model onto a device, with the precision and attention kernel that its settings choose."""
 
-from functools import cache
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from augment import PuzzleSet
 from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.compilation import find_compile_error
 from pipeline.checkpoints.id_table import match_rows
 from pipeline.config.run_config import TrainSettings
 from pipeline.runtime.console import Console
@@ -61,13 +60,13 @@ def prepare_model(
 ) -> str:
     """Move a model and its ID table to the device; set the model's precision, loss, attention kernel and compilation.
 
-    A compilation that does not work on this machine is left out.
+    A compilation or an attention kernel that does not work on this machine is left out, and reported.
 
     Args:
         model, table: changed in place.
         settings: the choices.
         device: where to compute.
-        run: where a compilation that is left out is reported.
+        run: where it is reported what is left out.
 
     Returns:
         A description of these choices for the log.
@@ -79,10 +78,14 @@ def prepare_model(
     table.to(device, weights_dtype)
     model.loss = settings.loss
     model.varlen = choose_varlen(settings.attention, model, device)
+    if run and not model.varlen and settings.attention == "auto" and _should_have_varlen(model, device):
+        run.warn(
+            f"variable-length attention of torch {torch.__version__} does not work here: batches are padded instead"
+        )
     # The implicit gradient of an equilibrium goes through a graph twice, which compiled blocks do not support.
     default = device.type == "cuda" and not model.config.recursion.settles
     compiled = default if settings.compile is None else settings.compile
-    if compiled and (reason := find_compile_error(device, model.precision)):
+    if compiled and (reason := find_compile_error(model)):
         compiled = False
         if run:
             run.warn(f"torch.compile does not work here ({reason}): the model runs uncompiled, which is slower")
@@ -91,27 +94,6 @@ def prepare_model(
     attention = ("varlen" if model.varlen else "padded") + " attention"
     where = "cpu" if device.type == "cpu" else device  # with several processes accelerate adds an index
     return f"{str(model.precision).removeprefix('torch.')} on {where}, {attention}{', compiled' if compiled else ''}"
-
-
-@cache
-def find_compile_error(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Try torch.compile on a small function, forward and backward; return why it fails, None if it works."""
-
-    def small(x: Tensor) -> Tensor:
-        return torch.nn.functional.silu(x @ x).sum()
-
-    try:
-        x = torch.ones(8, 8, device=device, dtype=dtype, requires_grad=True)
-        torch.compile(small, fullgraph=True, dynamic=True)(x).backward()
-        assert x.grad is not None
-        x.grad.sum().item()
-    # Compilers raise any exception: without a C compiler, without Python's headers, for a card that is too old.
-    except Exception as error:
-        if ran_out_of_memory(error):
-            raise
-        torch.compiler.reset()
-        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-    return None
 
 
 def choose_varlen(name: Literal["auto", "varlen", "padded"], model: RecursiveModel, device: torch.device) -> bool:
@@ -133,6 +115,15 @@ def choose_varlen(name: Literal["auto", "varlen", "padded"], model: RecursiveMod
     return works
 
 
+def _should_have_varlen(model: RecursiveModel, device: torch.device) -> bool:
+    """Return whether torch documents its varlen kernel for such a device and model: half precision from 8.0 on."""
+    if varlen_attn is None or not on_cuda(device) or model.config.mixer == "mlp":
+        return False
+    is_half = model.precision in (torch.bfloat16, torch.float16)
+    head_size = model.config.hidden // model.config.heads
+    return is_half and head_size % 8 == 0 and head_size <= 256 and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def on_cuda(device: torch.device) -> bool:
     """Return whether the device is an NVIDIA (or ROCm) GPU."""
     return device.type == "cuda"
@@ -152,7 +143,7 @@ def varlen_works(heads: int, head_size: int, dtype: torch.dtype, device: torch.d
         try:
             mixed = layout.attend(inputs[:, :2], inputs[:, 2])
             mixed.float().square().sum().backward()
-        except (RuntimeError, TypeError) as error:
+        except Exception as error:  # of any class, as those of a compiler
             if ran_out_of_memory(error):
                 raise
             return False

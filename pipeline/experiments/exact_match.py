@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from augment import PuzzleSet, Task
 from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.compilation import explain_compilation
 from pipeline.checkpoints.load_model import load_model, prepare_model
 from pipeline.training.metrics import HELD_OUT_BOARDS, example_batches
 from solver.data.batches import PuzzleDataset
@@ -18,6 +19,7 @@ from solver.data.tokens import encode
 from solver.training.deep_supervision import predict_steps
 
 
+@explain_compilation()
 def exact_match(
     checkpoint: Checkpoint,
     puzzle_set: PuzzleSet,

@@ -4,6 +4,7 @@
 - Out of memory halves how many boards are computed at once. So does a second kill without a measured step in between:
   the system's out-of-memory killer leaves no message.
 - A full disk is cleared of files that the run does not need.
+- After a failure of torch.compile nothing is compiled any more.
 - Checkpoints that could not be read twice are put aside, and training starts from scratch, from the backbone.
 - The last restart uses one process.
 """
@@ -45,6 +46,7 @@ class RestartPolicy:
         self.given_up = set[Stage]()
         self.from_scratch = False
         self.single_process = False
+        self.eager = False
         self._last_failure = dict[Stage, tuple[str, int]]()
         self.batch_in_boards = config.train.batch_size
         self.parts: Path | None = None
@@ -68,6 +70,7 @@ class RestartPolicy:
         """Return the additional options of the next start; starting from scratch applies to one start only."""
         option = {"train": "--micro-batch", "predict": "--boards"}[stage]
         options = [option, str(self.boards[stage])] if stage in self.boards else []
+        options += ["--eager"] if self.eager else []
         if stage == "train" and self.from_scratch:
             options = [*options, "--from-scratch"]
             self.from_scratch = False
@@ -97,6 +100,9 @@ class RestartPolicy:
         elif result.has_code(ExitCode.NO_DEVICE):
             self.single_process = True
             measure = "it is started in one process"
+        elif result.has_code(ExitCode.COMPILATION):
+            self.eager = True
+            measure = "it is started without torch.compile"
         elif same_again and stage == "train" and result.has_code(ExitCode.UNREADABLE_CHECKPOINT):
             self.from_scratch = True
             measure = "it starts from scratch"

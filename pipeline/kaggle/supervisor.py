@@ -12,7 +12,6 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +19,11 @@ import psutil
 
 from augment import PuzzleSet, SourcedTasks, find_source_label
 from augment.sources.lenient import load_readable_source
-from augment.storage import write_json
 from pipeline.config.run_config import RunConfig
 from pipeline.data.build import build, gather_train
 from pipeline.kaggle.best_submission import BestSubmission
 from pipeline.kaggle.child_process import ChildProcess, ChildResult
+from pipeline.kaggle.incidents import Incidents
 from pipeline.kaggle.pass_monitor import PassMonitor, remove_parts
 from pipeline.kaggle.restart_policy import RestartPolicy, Stage
 from pipeline.kaggle.schedule import Pass, PassSchedule
@@ -47,6 +46,8 @@ LEAST_SECONDS_TO_STOP = 1.0
 GRACE_SHARE = 0.02
 LEAST_GRACE = 10.0
 """How long training may write its state after its time is up: this share of the budget, at least so many seconds."""
+LONGEST_WITHOUT_CHECKPOINT = 60.0
+"""Seconds after which a training that was ended without a checkpoint has failed; a shorter one had too little time."""
 SECONDS_FOR_REPORT = 3.0
 LONGEST_START = 60.0
 """Limit in seconds on the measured start-up time of this process; a larger value means that the clock was changed."""
@@ -70,7 +71,8 @@ class Supervisor:
         tasks, unread, self.left_out = load_readable_source(config.source, config.selection.selection())
         self.run = RunFolder(path, config)
         self.stop = StopSignals()
-        self.incidents = list[str]()
+        self.incidents = Incidents(self.run)
+        self.report_incident = self.incidents.report
         self.tasks = tasks
         files = [self.run.submission, *([out] if out else [])]
         self.best = BestSubmission(tasks, unread, files, self.report_incident)
@@ -82,6 +84,7 @@ class Supervisor:
         self.restarts = RestartPolicy(config, self.run, self.report_incident)
         self.processes = processes or max(1, count_gpus())
         self.predictions: Predictions | None = None
+        self._training_failed = False
         self._seconds_to_stop = LEAST_SECONDS_TO_STOP
         self.schedule_log = ScheduleLog(self.run)
 
@@ -89,23 +92,9 @@ class Supervisor:
         """Return the seconds since the start of this process."""
         return time.monotonic() - self.started
 
-    def report_incident(self, message: str) -> None:
-        """Log an incident and add it to incidents.json."""
-        self.incidents.append(message)
-        self.run.log(f"incident: {message}")
-        # The disk may be full, which is itself an incident: the list in memory is logged at the end.
-        with suppress(OSError):
-            write_json(self.run.path / "incidents.json", self.incidents)
-
-    def report_warning(self, message: str) -> None:
-        """Report a stage's warning as an incident, once: each start of a stage finds the same about the machine."""
-        if message not in self.incidents:
-            self.report_incident(message)
-
     def run_stages(self) -> None:
         """Build, then train and predict in turn until the budget is spent."""
-        with suppress(OSError):
-            write_json(self.run.path / "incidents.json", self.incidents)
+        self.incidents.write()
         if not self.tasks:
             return
         remove_parts(self.run)
@@ -162,9 +151,14 @@ class Supervisor:
         # A resumed training needs its start-up time before the first step, so a shorter stretch would train nothing.
         shortest = max(SHORTEST_STRETCH, self.schedule.speed.start if self.has_checkpoint() else 0.0)
         while self.restarts.may_start("train") and self.now() < end - shortest:
+            begin, failed_before = self.now(), self._training_failed
+            self._training_failed = True
             result = self._start_training(end)
             if result.reason == "late":
-                self.report_incident("training did not stop in time and was ended; the checkpoint before it is used")
+                left = "the checkpoint before it is used" if self.has_checkpoint() else "there is no checkpoint"
+                self.report_incident(f"training did not stop in time and was ended; {left}")
+                self._training_failed = failed_before or self.now() - begin > LONGEST_WITHOUT_CHECKPOINT
+            self._training_failed &= not result.succeeded
             if result.succeeded or result.reason == "late":
                 return
             self.restarts.record_failure("train", result)
@@ -251,7 +245,7 @@ class Supervisor:
         """Run a stage until `until`, in seconds since the start of the run; RunStopped if a signal comes."""
         arguments = [*arguments, *self.restarts.options(stage)]
         processes = self.restarts.process_count(stage, self.processes)
-        child = ChildProcess(arguments, processes, self.run.say, self.report_warning, self.run.beat_file)
+        child = ChildProcess(arguments, processes, self.run.say, self.incidents.report_once, self.run.beat_file)
         try:
             result = child.wait(
                 self.started + until, self.settings.patience, lambda: self.stop.received is not None, on_poll
@@ -278,13 +272,16 @@ class Supervisor:
             self.log_schedule()
 
     def finish(self) -> bool:
-        """Write all results; return whether the submissions are valid and training left a checkpoint or may go on."""
+        """Write all results; return whether the submissions are valid, and not every training has failed."""
         self.best.write()
         if self.tasks and self.schedule.finish - self.now() > SECONDS_FOR_REPORT:
             try:
                 self._report()
             except Exception as error:  # the submission is written: a missing report must not fail the run
                 self.report_incident(f"no report: {type(error).__name__}: {error}")
+        learned = self.has_checkpoint() or self.stop.received is not None or not self._training_failed
+        if not learned:
+            self.report_incident("nothing was learned: every training failed, and the submission stays as it was")
         valid = self.best.is_valid()
         state = "is complete and valid" if valid else "IS NOT VALID"
         used = f"{format_duration(self.now())} of {format_duration(self.schedule.budget)}"
@@ -292,7 +289,7 @@ class Supervisor:
         self.run.log(f"done in {used}: {self.run.submission} {state}, {answered}")
         for line in self.incidents:
             self.run.log(f"  incident: {line}")
-        return valid and (self.restarts.may_start("train") or self.has_checkpoint())
+        return valid and learned
 
     def _report(self) -> None:
         """Write the report, and the score if the solutions are known."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.config.run_config import ConfigError, RunConfig
 from pipeline.kaggle.supervisor import RunStopped, Supervisor
+from pipeline.runtime.machine import check_processes
 
 
 def solve_unattended(
@@ -26,11 +27,13 @@ def solve_unattended(
 
     Raises:
         ConfigError: if there is no budget.
+        NoDeviceError: if there are GPUs, and fewer than `processes`.
         SourceError: if the source does not exist.
         UserError: if the folder holds something else.
     """
     if config.unattended is None or config.budget is None:
         raise ConfigError("an unattended run needs a time budget", "set it with --budget, for example 11h50m")
+    check_processes(processes or 1)
     supervisor = Supervisor(config, run_dir, out, processes)
     for incident in incidents:
         supervisor.report_incident(incident)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from augment import PuzzleSet
 from augment.errors import DamagedError, UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, fingerprint
+from pipeline.checkpoints.compilation import explain_compilation
 from pipeline.checkpoints.load_model import load_model, prepare_model
 from pipeline.config.run_config import PredictSettings
 from pipeline.prediction.batch_size import CPU_BOARDS, BatchSize, find_boards, largest_size
@@ -41,6 +42,7 @@ PredictAll = Callable[[Predictor, Shards, PredictSettings], tuple[range, dict[st
 """Makes all parts; returns their numbers, and the test inputs of the second pass by task ID."""
 
 
+@explain_compilation()
 def predict(
     trained: Checkpoint,
     puzzle_set: PuzzleSet,

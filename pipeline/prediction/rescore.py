@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from augment import PuzzleSet
 from augment.errors import UserError
 from pipeline.checkpoints.checkpoint import Checkpoint, fingerprint
+from pipeline.checkpoints.compilation import explain_compilation
 from pipeline.config.run_config import PredictSettings
 from pipeline.prediction.predict import make_predictor, open_batch_size
 from pipeline.prediction.predictor import Predictor
@@ -48,6 +49,7 @@ class Candidates:
     numbers: dict[tuple[int, int], NDArray[np.int32]]
 
 
+@explain_compilation()
 def rescore(trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings, folder: Path, run: Console) -> None:
     """Add scores to the predictions in `folder`, for the `settings.rescore` candidates with most votes per test input.
 

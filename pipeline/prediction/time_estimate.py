@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from augment import PuzzleSet
+from pipeline.checkpoints.compilation import explain_compilation
 from pipeline.checkpoints.id_table import new_table
 from pipeline.checkpoints.load_model import prepare_model
 from pipeline.config.run_config import RunConfig
@@ -73,6 +74,7 @@ def estimate_prediction(config: RunConfig, puzzle_set: PuzzleSet, processes: Lau
     return estimate
 
 
+@explain_compilation()
 def _time_untrained(config: RunConfig, puzzle_set: PuzzleSet, processes: LaunchedProcesses) -> TimeEstimate:
     """Make the model and time it; it is gone when this returns.
 

@@ -22,6 +22,7 @@ from torch import Tensor, distributed
 from pipeline.runtime.console import Console
 from pipeline.runtime.exit_codes import NoDeviceError
 from pipeline.runtime.launcher import count_launched, describe_launch, forget_launch, is_first
+from pipeline.runtime.machine import cpu_is_chosen, too_few_gpus
 from solver.training.device_memory import MEMORY_ERRORS, ran_out_of_memory
 from solver.training.process_group import ProcessGroup
 
@@ -37,7 +38,8 @@ def start_accelerator(trackers: Sequence[str] = (), folder: Path | None = None) 
         folder: where trackers write.
 
     Raises:
-        NoDeviceError: if fewer processes take part than were launched; each would train a model of its own.
+        NoDeviceError: if fewer processes take part than were launched; each would train a model of its own. Or if more
+            processes were launched on this machine than it has GPUs, which NCCL refuses.
     """
     launched = count_launched()
     summary = f"{launched} processes were launched ({describe_launch()}), but not as many take part"
@@ -47,6 +49,7 @@ def start_accelerator(trackers: Sequence[str] = (), folder: Path | None = None) 
     )
     if launched == 1:
         forget_launch()
+    _check_gpus()
     try:
         accelerator = Accelerator(
             cpu=not cuda_works(), mixed_precision="no", log_with=list(trackers) or None, project_dir=folder
@@ -58,9 +61,18 @@ def start_accelerator(trackers: Sequence[str] = (), folder: Path | None = None) 
     return accelerator
 
 
+def _check_gpus() -> None:
+    """Raise a NoDeviceError if more processes were launched on this machine than it has GPUs that compute."""
+    here = os.environ.get("LOCAL_WORLD_SIZE") or "1"
+    if not here.isdecimal() or int(here) < 2 or cpu_is_chosen() or not cuda_works():
+        return
+    if int(here) > (gpus := torch.cuda.device_count()):
+        raise too_few_gpus(f"{here} processes were launched on this machine ({describe_launch()})", gpus)
+
+
 @cache
 def cuda_works() -> bool:
-    """Return whether there is a CUDA device and it computes; a device that does not is reported, and not used.
+    """Return whether there is a CUDA device and it computes, a product and its gradient; if not it is reported.
 
     The usual reason is a card that the installed torch has no kernels for, such as a P100.
     """
@@ -68,7 +80,10 @@ def cuda_works() -> bool:
         return False
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK") or 0) % torch.cuda.device_count())
     try:
-        torch.ones(2, device=device).add(1).sum().item()
+        with torch.enable_grad():
+            x = torch.ones(8, 8, device=device, requires_grad=True)
+            (gradient,) = torch.autograd.grad((x @ x).sum(), x)
+            gradient.sum().item()
     except MEMORY_ERRORS as error:
         if ran_out_of_memory(error):
             return True  # it computes; what else fills its memory may have ended by the first step

@@ -8,6 +8,7 @@
 12  no checkpoint can be read
 13  fewer devices than processes, or none
 14  another process of the same run was lost
+15  torch.compile failed during the run
 128 + N   ended by signal N
 """
 
@@ -28,6 +29,7 @@ class ExitCode(IntEnum):
     UNREADABLE_CHECKPOINT = 12
     NO_DEVICE = 13
     PROCESS_LOST = 14
+    COMPILATION = 15
 
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -46,6 +48,10 @@ class NoDeviceError(UserError):
     """There are fewer devices than processes, or none."""
 
 
+class CompilationError(UserError):
+    """torch.compile failed during a run, although it had worked on a small block."""
+
+
 class OutOfMemoryError(UserError):
     """Not even the smallest batch fits in memory."""
 
@@ -60,6 +66,8 @@ def exit_code(error: BaseException) -> ExitCode:
         return ExitCode.UNREADABLE_CHECKPOINT
     if isinstance(error, NoDeviceError):
         return ExitCode.NO_DEVICE
+    if isinstance(error, CompilationError):
+        return ExitCode.COMPILATION
     if isinstance(error, ConnectionError):
         return ExitCode.PROCESS_LOST
     return ExitCode.REFUSED if isinstance(error, ValueError | OSError) else ExitCode.BUG

@@ -9,6 +9,7 @@ from joblib import cpu_count
 from augment.errors import UserError
 from augment.memory import main_memory
 from pipeline.runtime.console import Console
+from pipeline.runtime.exit_codes import NoDeviceError
 from pipeline.runtime.launcher import count_gpus
 
 CORE_FLOP = 2e12
@@ -19,10 +20,15 @@ WORKERS_PER_CORE = 4
 """Processes per core; more only take memory."""
 
 
+def cpu_is_chosen() -> bool:
+    """Return whether accelerate's environment variable ACCELERATE_USE_CPU keeps it from using a GPU."""
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+
+
 @cache
 def gpu_memory() -> int:
     """Return the bytes of the largest GPU, without initialising CUDA; 0 if there is none or it does not say."""
-    if not count_gpus() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+    if not count_gpus() or cpu_is_chosen():
         return 0
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
@@ -56,16 +62,33 @@ def fit_workers(workers: int, name: str, console: Console) -> int:
 
 
 def check_processes(processes: int) -> None:
-    """Raise a UserError for more launched processes than this machine can sensibly run.
+    """Check that this machine can run so many processes of one stage: one for each GPU, or a few per core without GPUs.
 
-    A process for each GPU is always allowed. A few more processes than GPUs are left to the launcher, which says that
-    devices are missing.
+    Raises:
+        NoDeviceError: if there are GPUs, and fewer than processes: NCCL refuses two processes on one GPU.
+        UserError: if there are many more processes than cores.
     """
-    most = max(WORKERS_PER_CORE * cpu_count(), count_gpus())
-    if processes > most:
+    gpus = 0 if cpu_is_chosen() else count_gpus()
+    if gpus and processes > gpus:
+        raise too_few_gpus(f"--processes is {processes}", gpus)
+    most = WORKERS_PER_CORE * cpu_count()
+    if processes > most and not gpus:
         raise UserError(
             f"--processes is {processes}, and this machine has {cpu_count()} cores", f"give {most} or fewer"
         )
+
+
+def too_few_gpus(asked: str, gpus: int) -> NoDeviceError:
+    """Return the error for more processes than GPUs.
+
+    Args:
+        asked: what says how many processes there are to be, and how many.
+        gpus: how many GPUs there are.
+    """
+    return NoDeviceError(
+        f"{asked}, and there {'is 1 GPU' if gpus == 1 else f'are {gpus} GPUs'}",
+        f"give {gpus} or fewer, or set CUDA_VISIBLE_DEVICES= (to nothing) to compute on the processor",
+    )
 
 
 def check_memory(needed: float, memory: int, settings: str, purpose: str) -> None:

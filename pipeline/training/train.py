@@ -2,6 +2,7 @@
 
 from augment import PuzzleSet
 from pipeline.checkpoints.checkpoint import Checkpoint, load_checkpoint, read_checkpoint_header
+from pipeline.checkpoints.compilation import explain_compilation
 from pipeline.config.run_config import RunConfig
 from pipeline.runtime.distributed import LaunchedProcesses, start_accelerator
 from pipeline.runtime.exit_codes import CheckpointError
@@ -52,7 +53,7 @@ def train(
     stop = StopSignals()
     with Progress(run, "train", steps, trainer.learner.steps) as progress:
         try:
-            with stop.watched(SECONDS_TO_END):
+            with stop.watched(SECONDS_TO_END), explain_compilation():
                 while trainer.goes_on(stop, left := budget.left(reserve)):
                     trainer.step(progress, left)
         except ValueError:
@@ -61,7 +62,7 @@ def train(
             trainer.keeper.wait()
             raise
         # Without a limit: a checkpoint that takes longer to write must not be lost.
-        with stop.watched():
+        with stop.watched(), explain_compilation():
             return trainer.finish(stop, reserve)
 
 

@@ -1,10 +1,13 @@
 """The restart policy: what is changed after each kind of failure, and when a stage is given up."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from pipeline import worker
+from pipeline.checkpoints.compilation import DISABLE
 from pipeline.config.run_config import UnattendedSettings, override
 from pipeline.kaggle.child_process import ChildResult
 from pipeline.kaggle.restart_policy import RestartPolicy
@@ -17,6 +20,7 @@ NO_MEMORY = ChildResult(ExitCode.OUT_OF_MEMORY, "ended")
 NO_SPACE = ChildResult(ExitCode.DISK_FULL, "ended")
 DAMAGED = ChildResult(ExitCode.UNREADABLE_CHECKPOINT, "ended")
 NO_DEVICE = ChildResult(ExitCode.NO_DEVICE, "ended")
+COMPILATION = ChildResult(ExitCode.COMPILATION, "ended")
 OTHER = ChildResult(ExitCode.BUG, "ended", ("RuntimeError: CUDA error: unspecified launch failure",))
 LAUNCHED = ChildResult(137, "ended", ("train 3/9", "error: process 1 ended with exit code -9"))
 
@@ -99,6 +103,23 @@ def test_without_a_device_for_each_process_there_is_one_process(policy: RestartP
     policy.record_failure("train", NO_DEVICE)
     assert policy.options("train") == []
     assert policy.process_count("train", 4) == 1
+
+
+def test_after_a_failure_of_the_compiler_nothing_is_compiled(policy: RestartPolicy) -> None:
+    policy.record_failure("train", COMPILATION)
+    assert policy.options("train") == policy.options("predict") == ["--eager"]
+    policy.record_failure("train", NO_MEMORY)
+    assert policy.options("train") == ["--micro-batch", "8", "--eager"]
+
+
+def test_a_stage_that_is_told_so_compiles_nothing(policy: RestartPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = list[str | None]()
+    monkeypatch.setenv(DISABLE, "")
+    monkeypatch.setattr(worker, "train_stage", lambda *_: found.append(os.environ.get(DISABLE)))
+    words = ["train", str(policy.run.path), "--until", "0"]
+    for options in (policy.options("train"), ["--eager"]):
+        worker.main([*words, *options])
+    assert found == ["", "1"]
 
 
 def test_a_full_disk_is_cleared_of_files_that_the_run_does_not_need(policy: RestartPolicy) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from augment import Selection, load_tasks
 from pipeline.checkpoints.checkpoint import seal_checkpoint
-from pipeline.config.run_config import TrainSettings, UnattendedSettings, override
+from pipeline.config.run_config import TrainSettings, UnattendedSettings, override, parse_assignments
+from pipeline.kaggle import child_process, supervisor
 from pipeline.kaggle.backbone_settings import take_backbone_settings
 from pipeline.kaggle.supervisor import Supervisor
 from pipeline.kaggle.unattended import solve_unattended
@@ -155,17 +156,48 @@ def make_supervisor(tmp_path: Path) -> Supervisor:
 
 
 def test_a_warning_that_every_stage_repeats_is_one_incident(tmp_path: Path) -> None:
-    supervisor = make_supervisor(tmp_path)
+    unattended = make_supervisor(tmp_path)
     for message in ("no compiler", "old card", "no compiler"):
-        supervisor.report_warning(message)
+        unattended.incidents.report_once(message)
     assert json.loads((tmp_path / "run" / "incidents.json").read_text()) == ["no compiler", "old card"]
 
 
-def test_a_run_that_cannot_learn_fails_though_its_placeholder_is_valid(tmp_path: Path) -> None:
-    supervisor = make_supervisor(tmp_path)
-    assert supervisor.finish()  # too little time is no failure of the machine
-    supervisor.restarts.given_up.add("train")
-    assert not supervisor.finish()
-    assert supervisor.best.is_valid()
-    (tmp_path / "run" / "checkpoints" / "step_0000001").mkdir(parents=True)
-    assert supervisor.finish()
+def run_with_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, budget: str) -> bool:
+    """Run unattended with a script in place of every stage process; return whether it succeeded."""
+    monkeypatch.setattr(supervisor, "LONGEST_START", 0.0)  # the process of the tests has run for longer
+    monkeypatch.setattr(child_process, "launch_command", lambda *_: [sys.executable, "-c", script])
+    changes = parse_assignments(TINY) | {"source": str(write_challenges(tmp_path)), "budget": budget}
+    return solve_unattended(override(recipe("kaggle"), changes), tmp_path / "run", tmp_path / "out.json", 1)
+
+
+@pytest.mark.parametrize(("seconds", "budget"), [(0, "60s"), (2, "14s")], ids=["given up", "time over before that"])
+def test_a_run_in_which_every_training_fails_leaves_the_placeholder_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, budget: str
+) -> None:
+    script = f"import time; time.sleep({seconds}); raise RuntimeError('no kernel image')"
+    assert not run_with_training(tmp_path, monkeypatch, script, budget)
+    assert complete(tmp_path / "out.json", tmp_path / "arc-agi_test_challenges.json")
+    incidents = json.loads((tmp_path / "run" / "incidents.json").read_text())
+    assert "RuntimeError: no kernel image" in incidents[0]
+    assert incidents[-1] == "nothing was learned: every training failed, and the submission stays as it was"
+
+
+def test_training_that_hangs_before_its_first_checkpoint_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LONGEST_WITHOUT_CHECKPOINT", 1.0)
+    monkeypatch.setattr(supervisor, "LEAST_GRACE", 0.1)
+    assert not run_with_training(tmp_path, monkeypatch, "import time; time.sleep(60)", "12s")
+
+
+def test_too_little_time_is_no_failure_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "LEAST_GRACE", 0.1)
+    assert run_with_training(tmp_path, monkeypatch, "import time; time.sleep(60)", "12s")
+
+
+def test_a_training_that_failed_after_its_first_checkpoint_has_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run" / "checkpoints" / "step_0000001"
+    script = f"from pathlib import Path; Path({str(folder)!r}).mkdir(parents=True, exist_ok=True); 1 / 0"
+    assert run_with_training(tmp_path, monkeypatch, script, "20s")

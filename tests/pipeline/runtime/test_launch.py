@@ -93,6 +93,23 @@ def test_a_card_without_kernels_is_reported_once_and_not_used(
     )
 
 
+def test_a_card_that_computes_no_gradient_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError(MESSAGE)
+
+    ones = torch.ones
+    pretend_card(monkeypatch, RuntimeError(MESSAGE))
+    monkeypatch.setattr(torch, "ones", lambda *shape, device, **options: ones(*shape, **options))
+    with torch.no_grad():
+        assert cuda_works()
+    cuda_works.cache_clear()
+    monkeypatch.setattr(torch.autograd, "grad", fail)
+    assert not cuda_works()
+    assert "cannot be used" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("CUDA error: out of memory")]
 )
@@ -115,6 +132,26 @@ def test_lack_of_memory_in_a_collective_operation_is_no_lost_process(
     monkeypatch.setattr("torch.distributed.all_reduce", fail)
     with pytest.raises(kind, match=text):
         processes.sum_(torch.ones(1))
+
+
+def test_more_processes_than_cards_are_refused_before_they_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL refuses two processes on one card, and a card that is not there cannot be set."""
+
+    def construct(**_: object) -> SimpleNamespace:
+        return SimpleNamespace(num_processes=3)
+
+    monkeypatch.setattr(distributed, "Accelerator", construct)
+    monkeypatch.setattr(distributed, "cuda_works", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    start_accelerator()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    text = r"3 processes were launched on this machine \(WORLD_SIZE=3, LOCAL_WORLD_SIZE=3\), and there are 2 GPUs"
+    with pytest.raises(NoDeviceError, match=text):
+        start_accelerator()
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+    start_accelerator()
 
 
 def test_without_a_card_nothing_is_tried(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

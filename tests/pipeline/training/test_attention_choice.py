@@ -7,11 +7,15 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from pipeline.checkpoints.load_model import varlen_works
+from pipeline.checkpoints.load_model import prepare_model, varlen_works
+from pipeline.config.run_config import TrainSettings
+from pipeline.runtime.console import Console
 from solver.model.packing import varlen_attn
+from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.deep_supervision import last_output, predict_steps
 from tests.helpers import varlen_on_cpu  # noqa: F401  registers kernels
 from tests.helpers.recipe_learner import small_batches, small_learner, small_recipe
+from tests.helpers.small_model import make_model
 
 CPU = torch.device("cpu")
 
@@ -30,7 +34,9 @@ def test_a_kernel_that_gives_something_else_is_not_used(
     assert not varlen_works(2, 8, torch.float32, CPU), "the kernel has half precision only"
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no such kernel"), TypeError("another signature")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no such kernel"), TypeError("another signature"), ImportError("no flash")]
+)
 def test_a_kernel_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*_: Tensor | int) -> Tensor:
         raise error
@@ -38,6 +44,20 @@ def test_a_kernel_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, error:
     monkeypatch.setattr("solver.model.packing.varlen_attn", fail)
     monkeypatch.setattr("pipeline.checkpoints.load_model.on_cuda", lambda _: True)
     assert not varlen_works(2, 8, torch.bfloat16, CPU)
+
+
+@pytest.mark.parametrize(("capability", "warnings"), [((8, 0), 1), ((7, 5), 0)])
+def test_a_card_that_should_have_the_kernel_and_has_not_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], capability: tuple[int, int], warnings: int
+) -> None:
+    """A T4 is known not to have it."""
+    monkeypatch.setattr("pipeline.checkpoints.load_model.varlen_works", lambda *_: False)
+    monkeypatch.setattr("pipeline.checkpoints.load_model.on_cuda", lambda _: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    settings = TrainSettings(precision="bf16", compile=False)
+    said = prepare_model(make_model(), PuzzleEmbedding(2, 16), settings, CPU, Console())
+    assert said == "bfloat16 on cpu, padded attention"
+    assert capsys.readouterr().out.count("warning: variable-length attention of torch") == warnings
 
 
 GRAPHS = {

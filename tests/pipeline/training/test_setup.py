@@ -5,16 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor
 
 from augment import storage
 from pipeline.checkpoints import tensor_files
-from pipeline.checkpoints.load_model import choose_precision, find_compile_error, prepare_model, varlen_works
+from pipeline.checkpoints.load_model import choose_precision, prepare_model
 from pipeline.config.run_config import RunConfig, TrainSettings, override
 from pipeline.recipes.small import smoke
-from pipeline.runtime.console import Console
 from pipeline.training.setup import learner_config
-from solver.model.packing import Layout
 from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.learner_config import LearnerConfig
 from tests.helpers.commands import SHORT, run
@@ -74,46 +71,6 @@ def test_compiling_is_off_on_the_cpu_unless_asked_for(
     said = prepare_model(make_model(), PuzzleEmbedding(2, 16), TrainSettings(compile=compile_it), CPU)
     assert len(compiled) == expected
     assert said == "float32 on cpu, padded attention" + (", compiled" if expected else "")
-
-
-@pytest.mark.parametrize("error", [RuntimeError("no gcc\nand more"), OSError("no Python.h"), KeyError("uid")])
-def test_a_compilation_that_fails_is_left_out(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
-) -> None:
-    def fail(_: Tensor) -> Tensor:
-        raise error
-
-    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
-    find_compile_error.cache_clear()
-    said = prepare_model(make_model(), PuzzleEmbedding(2, 16), TrainSettings(compile=True), CPU, Console())
-    assert said == "float32 on cpu, padded attention"
-    reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    assert capsys.readouterr().out.startswith(f"warning: torch.compile does not work here ({reason})")
-    find_compile_error.cache_clear()
-
-
-def test_lack_of_memory_is_not_taken_for_a_kernel_or_compiler_that_does_not_work(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fail(*_: object) -> None:
-        raise torch.AcceleratorError("CUDA error: out of memory")
-
-    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
-    monkeypatch.setattr(Layout, "attend", fail)
-    monkeypatch.setattr("pipeline.checkpoints.load_model.on_cuda", lambda _: True)
-    find_compile_error.cache_clear()
-    with pytest.raises(torch.AcceleratorError):
-        find_compile_error(CPU, torch.float32)
-    with pytest.raises(torch.AcceleratorError):
-        varlen_works(2, 8, torch.bfloat16, CPU)
-
-
-def test_a_compilation_that_works_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands in for a compiler: the function as it is, forward and backward."""
-    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    find_compile_error.cache_clear()
-    assert find_compile_error(CPU, torch.bfloat16) is None
-    find_compile_error.cache_clear()
 
 
 def test_varlen_attention_is_refused_where_it_cannot_be() -> None:

@@ -12,6 +12,7 @@ from pipeline.config.run_config import ConfigError, RunConfig, override, parse_a
 from pipeline.recipes.registry import RECIPES, recipe
 from pipeline.runtime import machine
 from pipeline.runtime.console import Console
+from pipeline.runtime.exit_codes import ExitCode, NoDeviceError
 from pipeline.training import size_limits
 from pipeline.training.size_limits import check_prediction, check_sizes, check_training, count_weights
 from solver.model.model import RecursiveModel
@@ -191,9 +192,24 @@ def test_seeds_of_an_ensemble_fit_into_64_bits() -> None:
         change(f"seed={2**63 - 1001}", "ensemble=3")
 
 
-def test_more_processes_than_a_machine_with_gpus_can_run_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cpu_count", lambda: 1)
     monkeypatch.setattr(machine, "count_gpus", lambda: 8)
     machine.check_processes(8)
-    with pytest.raises(UserError, match=r"--processes is 1000000000000.*give 8 or fewer"):
-        machine.check_processes(10**12)
+    with pytest.raises(NoDeviceError, match=r"--processes is 9, and there are 8 GPUs; give 8 or fewer"):
+        machine.check_processes(9)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    machine.check_processes(4)
+    with pytest.raises(UserError, match="--processes is 9, and this machine has 1 cores; give 4 or fewer"):
+        machine.check_processes(9)
+
+
+def test_a_run_of_more_processes_than_gpus_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    words = ("--processes", "2", "--run-dir", tmp_path / "run")
+    for recipe_name, more in (("smoke", ()), ("kaggle", ("arc-agi-1/training", "--budget", "10s"))):
+        assert run("solve", *more, "--recipe", recipe_name, *words) == ExitCode.NO_DEVICE
+        assert "--processes is 2, and there is 1 GPU" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
