@@ -5,7 +5,7 @@ Shape letters: C cells, D hidden, T positions in use.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline.runtime.exit_codes import CompilationError
 from pipeline.runtime.system_errors import first_line
 from solver.data.batch import Batch
 from solver.model.model import RecursiveModel
+from solver.model.networks import AnyBlock, compile_blocks, run_blocks
 from solver.training.device_memory import ran_out_of_memory
 
 POSITIONS = 64
@@ -80,9 +81,8 @@ def _try_block(model: RecursiveModel) -> str | None:
     try:
         for is_compiled in (False, True):
             block = deepcopy(model.blocks[0])
-            if is_compiled:
-                block.compile_parts()
-            results.append(_run_block(model, block))
+            run = compile_blocks([block], model.varlen) if is_compiled else run_blocks
+            results.append(_run_block(model, block, run))
     # Compilers raise any exception: without a C compiler, without Python's headers, for a card that is too old.
     except Exception as error:
         if ran_out_of_memory(error):
@@ -96,7 +96,7 @@ def _try_block(model: RecursiveModel) -> str | None:
     return f"its results differ by {max(errors):.0%} from those of the same block uncompiled"
 
 
-def _run_block(model: RecursiveModel, block: Any) -> tuple[Tensor, Tensor]:
+def _run_block(model: RecursiveModel, block: AnyBlock, run: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
     """Run a block of the model forward and backward on one example; return its output and its gradient, (T, D)."""
     config = model.config
     cells = config.cells if config.mixer == "mlp" else min(config.cells, max(1, POSITIONS - config.id_slots))
@@ -107,7 +107,7 @@ def _run_block(model: RecursiveModel, block: Any) -> tuple[Tensor, Tensor]:
     noise_TD = torch.randn(len(layout.cos), config.hidden, generator=torch.Generator().manual_seed(0))
     x_TD = noise_TD.to(model.device, model.precision).requires_grad_()
     with torch.enable_grad():
-        output_TD = block(x_TD, layout)
+        output_TD = run([block], x_TD, layout)
         # The sum of squares of the output alone has no gradient: the norm at the end of a block keeps it.
         loss = (output_TD.float() * noise_TD.to(model.device)).square().sum()
         (gradient_TD,) = torch.autograd.grad(loss, x_TD)

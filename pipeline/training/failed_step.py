@@ -24,7 +24,7 @@ def save_failure(error: NotFiniteError, learner: Learner, run: Path) -> Path:
         The folder that was written.
     """
     folder = run / f"failed_step_{error.step:07d}" / f"process_{learner.processes.index}"
-    slots = carry_tensors(error.carry, learner.model) | {"ids": learner.table.weights_PI[error.carry.batch.puzzles_B]}
+    slots = carry_tensors(error.carry) | {"ids": learner.table.weights_PI[error.carry.batch.puzzles_B]}
     with new_folder(folder, replace=True) as unfinished:
         for name, tensors in {"slots": slots, "model": learner.model.state_dict()}.items():
             plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}

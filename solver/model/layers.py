@@ -30,14 +30,20 @@ def truncated_normal_(tensor: Tensor, std: float) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """A linear layer without bias that computes in its input's precision; weights start at deviation 1/sqrt(inputs)."""
+    """A linear layer without bias that computes in its input's precision; weights start at deviation 1/sqrt(inputs).
+
+    cast: the weight in the input's precision, for passes without gradient (`solver.model.networks.cast_weights`)
+    """
+
+    cast: Tensor | None = None
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, bias=False)
         truncated_normal_(self.weight, inputs**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        return F.linear(x, self.weight.to(x.dtype))
+        weight = self.weight if self.cast is None or torch.is_grad_enabled() else self.cast
+        return F.linear(x, weight.to(x.dtype))
 
 
 def rms_norm(x: Tensor, epsilon: float) -> Tensor:
@@ -151,7 +157,8 @@ class Attention(nn.Module):
     def project(self, x_TD: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """Return queries and keys (T, 2, H, K), rotated by their positions, and values (T, H, K)."""
         qk_TNHK, v_TNHK = self.qkv(x_TD).unflatten(-1, (3, self.heads, -1)).split((2, 1), dim=1)
-        return rotate(qk_TNHK, cos, sin), v_TNHK.squeeze(1)
+        # A copy of the values: a view would keep queries and keys in memory until the backward pass.
+        return rotate(qk_TNHK, cos, sin), v_TNHK.squeeze(1).contiguous()
 
 
 class Block(nn.Module):

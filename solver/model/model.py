@@ -5,24 +5,25 @@
 Shape letters: B examples, C cells of the canvas, S positions (ID slots, then cells), D hidden, V vocabulary.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from augment.canvas import fixed_width
 from augment.dihedral import DIHEDRALS
 from solver.data.batch import Batch
 from solver.model.config import LossName, ModelConfig, PosteriorUse
 from solver.model.dropout import Dropout, make_dropout
 from solver.model.equilibrium import make_settler
-from solver.model.layers import Block, Linear, rotary_tables, rotary_tables_2d, truncated_normal_
+from solver.model.layers import Block, Linear, truncated_normal_
 from solver.model.learned_noise import Guidance, LearnedNoise
+from solver.model.networks import cast_weights, compile_blocks, run_blocks
 from solver.model.noise import NoiseSource
 from solver.model.output import Output
-from solver.model.packing import Layout, Padding, make_layout, mean_over_positions
+from solver.model.packing import Layout, Padding, mean_over_positions, pick_rows
 from solver.model.parameter_names import guidance_name, module_name, start_name
+from solver.model.positions import layout_of, padding_of, rotary_tables_of, rows_of
 from solver.model.probability import least_confidence
 from solver.model.recursion import Latents, Network, Watch, recurse
 from solver.model.symbol_axis import NEVER, SymbolBlock, SymbolEmbedding, SymbolLayout, make_symbol_layout
@@ -49,6 +50,7 @@ class RecursiveModel(nn.Module):
         self.precision = torch.get_default_dtype()
         self.varlen = False
         self.loss: LossName = "stablemax"
+        self._run_blocks = run_blocks
         hidden = config.hidden
         if config.symbols:
             self.symbol_embedding = SymbolEmbedding(config)
@@ -75,29 +77,22 @@ class RecursiveModel(nn.Module):
                 self.add_module(guidance_name(name), Guidance(config))
         for name in config.recursion.latents:
             self.register_buffer(start_name(name), truncated_normal_(torch.empty(hidden), 1.0))
-        cos, sin = self._rotary_tables()
+        cos, sin = rotary_tables_of(config)
         self.register_buffer("rotary_cos", cos, persistent=False)
         self.register_buffer("rotary_sin", sin, persistent=False)
-
-    def _rotary_tables(self) -> tuple[Tensor, Tensor]:
-        config = self.config
-        size = self.config.hidden // self.config.heads
-        if config.positions == "rope2d":
-            return rotary_tables_2d(config.id_slots, config.board_side, size, config.rope_theta)
-        return rotary_tables(config.id_slots + config.cells, size, config.rope_theta)
 
     @property
     def device(self) -> torch.device:
         """The device of the model's parameters."""
         return self.cell_head.weight.device
 
-    def initial_latents(self, batch_size: int, cells: int) -> Latents:
-        """Return the starting vectors at every position, by name: views of shape (batch_size, id_slots + cells, D).
+    def initial_latents(self, batch: Batch) -> Latents:
+        """Return the starting vectors at every position in use, by name: views of shape (R, D).
 
-        With a symbol axis, latents have shape (batch_size, cells, V x D) outside this module.
+        With a symbol axis, the latents outside this module have shape (cells in use, V x D).
         """
         repeats = self.config.vocabulary if self.config.symbols else 1
-        shape = batch_size, self.config.id_slots + cells, repeats * self.config.hidden
+        shape = int(rows_of(self.config, batch).sum()), repeats * self.config.hidden
         starts = {name: self.get_buffer(start_name(name)).repeat(repeats) for name in self.config.recursion.latents}
         return {name: start.to(self.precision).expand(shape) for name, start in starts.items()}
 
@@ -115,7 +110,8 @@ class RecursiveModel(nn.Module):
         """Run one supervision step: h_cycles cycles, with gradient where the recursion's config asks for it.
 
         Args:
-            latents: the latents (B, S, D) by name; ignored if the recursion's `carry` is "reset".
+            latents: the latents by name, one row for each position in use (R, D), as `initial_latents` returns
+                them; ignored if the recursion's `carry` is "reset".
             batch: the examples.
             ids_BI: the ID vectors (B, id_size) of the batch's puzzles.
             layout: the layout of the batch, if it is already computed.
@@ -127,58 +123,70 @@ class RecursiveModel(nn.Module):
         layout = layout or self.layout(batch)
         padding = layout.padding
         recursion = self.config.recursion
-        x_TD = padding.pack(self._embed(batch, ids_BI)).to(self.precision)
+        x_TD = self._embed(batch, ids_BI, layout)
         if recursion.carry == "reset":
-            latents = self.initial_latents(*batch.tokens_BS.shape)
-        packed = {name: self._pack(padding, z_BSD) for name, z_BSD in latents.items()}
+            latents = self.initial_latents(batch)
+        in_groups = {name: self._enter(layout, z_RD) for name, z_RD in latents.items()}
         dropout = make_dropout(chance, padding)
         networks = {name: self._network(name, layout, dropout) for name in recursion.networks}
         guide = self._guide(padding, chance, batch.labels_BS if posterior else None, posterior)
         figures: dict[str, Tensor] = {}
-        new_latents = recurse(
-            recursion,
-            networks,
-            packed,
-            x_TD,
-            *(cycles or (self.config.h_cycles, self.config.l_cycles)),
-            watch,
-            guide,
-            make_settler(self.config.equilibrium, padding, figures),
-        )
-        return self._make_output(new_latents, guide, figures, batch, padding)
+        with cast_weights(self.blocks, self.precision):
+            new_latents = recurse(
+                recursion,
+                networks,
+                in_groups,
+                x_TD,
+                *(cycles or (self.config.h_cycles, self.config.l_cycles)),
+                watch,
+                guide,
+                make_settler(self.config.equilibrium, padding, figures),
+            )
+        return self._make_output(new_latents, guide, figures, batch, layout)
 
     def _make_output(
-        self, new_latents: Latents, guide: LearnedNoise, figures: dict[str, Tensor], batch: Batch, padding: Padding
+        self,
+        new_latents: Latents,
+        guide: LearnedNoise,
+        figures: dict[str, Tensor],
+        batch: Batch,
+        layout: Layout | SymbolLayout,
     ) -> Output:
         """Apply the heads to the answer and detach the latents that the next supervision step starts from.
 
         The accuracies, the halting logits and the value are computed from the answer drawn from the prior, if there is
         one: at prediction no other answer exists.
         """
-        answer = self.config.recursion.answer
-        answer_BSD = self._unpack(padding, new_latents.pop(answer))
-        judged_BSD = answer_BSD if guide.prior_answer_TD is None else self._unpack(padding, guide.prior_answer_TD)
-        others = {name: self._unpack(padding, z_TD.detach()) for name, z_TD in new_latents.items()}
-        logits_BCV = self.read_cells(answer_BSD, batch.symbols_BV)
-        prior_logits_BCV = None if guide.prior_answer_TD is None else self.read_cells(judged_BSD, batch.symbols_BV)
+        padding = layout.padding
+        answer_TD = new_latents[self.config.recursion.answer]
+        prior_TD = guide.prior_answer_TD
+        logits_BCV = self._read_rows(answer_TD, layout, batch)
+        prior_logits_BCV = None if prior_TD is None else self._read_rows(prior_TD, layout, batch)
         return Output(
-            {answer: answer_BSD.detach()} | others,
+            {name: self._leave(layout, z_TD.detach()) for name, z_TD in new_latents.items()},
             logits_BCV,
-            *self._judge(judged_BSD, logits_BCV if prior_logits_BCV is None else prior_logits_BCV, batch),
-            None if guide.kl_T2 is None else self._unpack(padding, guide.kl_T2).sum(1),
+            *self._judge(
+                answer_TD if prior_TD is None else prior_TD,
+                logits_BCV if prior_logits_BCV is None else prior_logits_BCV,
+                batch,
+                layout,
+            ),
+            None if guide.kl_T2 is None else padding.unpack(guide.kl_T2).sum(1),
             prior_logits_BCV,
             figures | {name: mean_over_positions(width_T, padding) for name, width_T in guide.widths.items()},
         )
 
-    def _judge(self, z_BSD: Tensor, logits_BCV: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def _judge(
+        self, z_TD: Tensor, logits_BCV: Tensor, batch: Batch, layout: Layout | SymbolLayout
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the halting logit, the continue logit and the value, read from the first ID slot of the answer.
 
         With random halting, the halting logit is the confidence of the least confident cell. With a symbol axis there
         are no ID slots, so the continue logit and the value are NaN.
         """
         halt_B = continue_B = value_B = logits_BCV.new_full((len(batch),), torch.nan)
-        if not self.config.symbols:
-            first_BD = z_BSD[:, 0].to(self.halt_head.weight.dtype)
+        if isinstance(layout, Layout):
+            first_BD = pick_rows(z_TD, layout.starts_B).to(self.halt_head.weight.dtype)
             halt_B, continue_B = self.halt_head(first_BD).unbind(-1)
             value_B = torch.full_like(halt_B, torch.nan)
             if self.config.recursion.noisy:
@@ -187,16 +195,14 @@ class RecursiveModel(nn.Module):
             halt_B = least_confidence(logits_BCV, batch.labels_BS, batch.cells_BS >= 0, self.loss)
         return halt_B, continue_B, value_B
 
-    def _pack(self, padding: Padding, z_BSD: Tensor) -> Tensor:
-        """Pack a latent (B, S, D), or with a symbol axis (B, C, V x D), into rows (T, D)."""
-        if not self.config.symbols:
-            return padding.pack(z_BSD)
-        return padding.pack(z_BSD.unflatten(-1, (self.config.vocabulary, -1)).transpose(1, 2))
+    def _enter(self, layout: Layout | SymbolLayout, z_RD: Tensor) -> Tensor:
+        """Return the rows (T, D) of a carried latent, in the order of the layers."""
+        return layout.carried.pack(z_RD.reshape(-1, self.config.hidden))
 
-    def _unpack(self, padding: Padding, z_TD: Tensor) -> Tensor:
-        """Invert `_pack`."""
-        z = padding.unpack(z_TD)
-        return z.transpose(1, 2).flatten(2) if self.config.symbols else z
+    def _leave(self, layout: Layout | SymbolLayout, z_TD: Tensor) -> Tensor:
+        """Invert `_enter`; with a symbol axis, symbols that an example does not use are zero."""
+        z_RD = layout.carried.unpack(z_TD)
+        return z_RD.view(-1, self.config.vocabulary * self.config.hidden) if self.config.symbols else z_RD
 
     def _guide(
         self, padding: Padding, chance: NoiseSource | None, labels_BC: Tensor | None, posterior: PosteriorUse | None
@@ -209,29 +215,33 @@ class RecursiveModel(nn.Module):
         parts = {}
         target_TD = None
         if config.learns_noise:
-            parts = {name: self._guidance_of(name) for name in config.recursion.noisy}
+            parts = {name: cast(Guidance, self.get_submodule(guidance_name(name))) for name in config.recursion.noisy}
             if labels_BC is not None:
                 target_BCD = config.hidden**0.5 * self.token_embedding(labels_BC) * (labels_BC != 0)[..., None]
                 target_TD = padding.pack(F.pad(target_BCD, (0, 0, config.id_slots, 0))).to(self.precision)
         width = config.noise_width
         return LearnedNoise(parts, padding, chance, target_TD, posterior == "all", config.recursion.answer, width)
 
-    def _guidance_of(self, latent: str) -> Guidance:
-        part = self.get_submodule(guidance_name(latent))
-        assert isinstance(part, Guidance)
-        return part
+    def read_cells(self, z_RD: Tensor, batch: Batch) -> Tensor:
+        """Return the logits (B, C, V) that the output head reads from any carried latent, answer or reasoning."""
+        logits_RV = self.cell_head(z_RD.reshape(-1, self.config.hidden)).view(-1, self.config.vocabulary)
+        return self._at_cells(logits_RV, padding_of(self.config, batch), batch)
 
-    def read_cells(self, z_BSD: Tensor, symbols_BV: Tensor) -> Tensor:
-        """Return the logits (B, C, V) that the output head reads from any latent, answer or reasoning."""
+    def _read_rows(self, z_TD: Tensor, layout: Layout | SymbolLayout, batch: Batch) -> Tensor:
+        """Return the logits (B, C, V) that the output head reads from a latent of the layers."""
+        logits_RV = layout.carried.unpack(self.cell_head(z_TD)).view(-1, self.config.vocabulary)
+        return self._at_cells(logits_RV, layout.rows, batch)
+
+    def _at_cells(self, logits_RV: Tensor, rows: Padding, batch: Batch) -> Tensor:
+        """Return the logits of the cells (B, C, V), zero at padding."""
+        logits_BCV = rows.unpack(logits_RV)[:, self.config.id_slots :]
         if not self.config.symbols:
-            return self.cell_head(z_BSD[:, self.config.id_slots :])
-        logits_BCV = self.cell_head(z_BSD.unflatten(-1, (self.config.vocabulary, -1)))[..., 0]
-        return logits_BCV.to(self.cell_head.weight.dtype).masked_fill(~symbols_BV[:, None], NEVER)
+            return logits_BCV
+        return logits_BCV.to(self.cell_head.weight.dtype).masked_fill(~batch.symbols_BV[:, None], NEVER)
 
     def compile_blocks(self, **options: Any) -> None:
-        """Compile the blocks (`torch.compile`); the names of their weights do not change."""
-        for block in self.blocks:
-            block.compile_parts(**options)
+        """Compile the networks (`torch.compile`), for the chosen attention kernel; weights keep their names."""
+        self._run_blocks = compile_blocks(self.blocks, self.varlen, **options)
 
     @property
     def blocks(self) -> list[Block | SymbolBlock]:
@@ -242,8 +252,8 @@ class RecursiveModel(nn.Module):
         modules = self.get_submodule(module_name(network)).children()
         return [block for block in modules if isinstance(block, Block | SymbolBlock)]
 
-    def _embed(self, batch: Batch, ids_BI: Tensor) -> Tensor:
-        """Embed the input as (B, S, D), or with a symbol axis as (B, V, C, D).
+    def _embed(self, batch: Batch, ids_BI: Tensor, layout: Layout | SymbolLayout) -> Tensor:
+        """Embed the input as rows (T, D), in the model's precision.
 
         The ID vector, padded with zeros to fill its slots, precedes the tokens. Both are scaled by sqrt(hidden).
         """
@@ -252,47 +262,36 @@ class RecursiveModel(nn.Module):
         if self.config.transform_vectors:
             transforms_BI = self.transform_embedding(batch.transforms_B)
             ids_BI = ids_BI + F.pad(transforms_BI, (0, ids_BI.shape[1] - transforms_BI.shape[1]))
-        if self.config.symbols:
-            return self.symbol_embedding(batch.tokens_BS, ids_BI)
+        if isinstance(layout, SymbolLayout):
+            return layout.padding.pack(self.symbol_embedding(batch.tokens_BS, ids_BI)).to(self.precision)
+        # Token 0 at the ID slots, whose vectors are overwritten.
+        x_TD = self.embed_tokens(layout.padding.pack(F.pad(batch.tokens_BS, (slots, 0))))
         ids_BND = F.pad(ids_BI, (0, slots * hidden - ids_BI.shape[1])).unflatten(1, (slots, hidden))
-        return torch.cat((hidden**0.5 * ids_BND, self.embed_tokens(batch.tokens_BS)), dim=1)
+        ids_T = (layout.starts_B[:, None] + torch.arange(slots, device=x_TD.device)).flatten()
+        return x_TD.index_copy_(0, ids_T, (hidden**0.5 * ids_BND).to(self.precision).flatten(0, 1))
 
-    def embed_tokens(self, tokens_BC: Tensor) -> Tensor:
-        """Embed tokens (B, C) as in the input but without an ID vector, in the shape of a latent's cells."""
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """Embed tokens (..., C) as in the input, but without an ID vector: (..., C, D), in the model's precision.
+
+        With a symbol axis, tokens (B, C) as (B, C, V x D).
+        """
         if self.config.symbols:
-            return self.symbol_embedding.embed_tokens(tokens_BC).transpose(1, 2).flatten(2)
-        return self.config.hidden**0.5 * self.token_embedding(tokens_BC)
+            return self.symbol_embedding.embed_tokens(tokens).transpose(1, 2).flatten(2)
+        return self.config.hidden**0.5 * F.embedding(tokens, self.token_embedding.weight.to(self.precision))
 
-    def _network(self, name: str, layout: Any, dropout: Dropout | None) -> Network:
+    def _network(self, name: str, layout: Layout | SymbolLayout, dropout: Dropout | None) -> Network:
         """Return the network as a function of its input (T, D)."""
         blocks = self._blocks_of(name)
 
         def run(z_TD: Tensor) -> Tensor:
-            for block in blocks:
-                z_TD = block(z_TD, layout, None if dropout is None else dropout.factors(z_TD))
-            return z_TD
+            factors = None if dropout is None else [dropout.factors(z_TD) for _ in blocks]
+            return self._run_blocks(blocks, z_TD, layout, factors)
 
         return run
 
     def layout(self, batch: Batch) -> Layout | SymbolLayout:
-        """Return the layout of a batch: ID slots at positions 0, 1, ..., then each cell at its board position.
-
-        Padding has no position. Since the ID slots are always in use, no row of the attention mask is empty.
-
-        Raises:
-            ValueError: if the MLP mixer gets a batch that does not use every cell of the board.
-        """
-        slots = self.config.id_slots
-        cells_BC = batch.cells_BS
+        """Return the layout of a batch; see `layout_of` and `make_symbol_layout`."""
+        tables = self.rotary_cos, self.rotary_sin
         if self.config.symbols:
-            return make_symbol_layout(cells_BC, batch.symbols_BV, self.rotary_cos, self.rotary_sin)
-        if self.config.mixer == "mlp" and (batch.lengths_B != self.config.cells).any():
-            raise ValueError(
-                f"the MLP mixer needs all {self.config.cells} cells of the board in every example: "
-                "render the batch on full canvases (model.canvas=full)"
-            )
-        slots_BN = torch.arange(slots, device=cells_BC.device).expand(len(cells_BC), slots)
-        positions_BS = torch.cat((slots_BN, torch.where(cells_BC < 0, cells_BC, cells_BC + slots)), dim=1)
-        widths_B = fixed_width(batch.lengths_B, self.config.board_side)
-        lengths_B = slots + batch.lengths_B if batch.is_compact else None
-        return make_layout(positions_BS, widths_B, self.rotary_cos, self.rotary_sin, self.varlen, lengths_B)
+            return make_symbol_layout(batch.cells_BS, batch.symbols_BV, *tables)
+        return layout_of(self.config, batch, *tables, self.varlen)

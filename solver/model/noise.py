@@ -72,15 +72,19 @@ class NoiseSource:
         channels = torch.arange(size, device=self.keys_B.device) * _CHANNEL
         return _mix(keys_T[:, None] + channels)
 
-    def disturb(self, latents: Latents) -> Latents:
-        """Return the latents (B, S, D) with Gaussian noise of standard deviation `noise` added."""
+    def disturb(self, latents: Latents, rows: Padding) -> Latents:
+        """Return the latents with Gaussian noise of standard deviation `noise` added.
+
+        Args:
+            latents: one row for each position in use (R, D), by name.
+            rows: the mapping between these rows and the positions (B, S).
+        """
         if not self.noise:
             return latents
         noisy = {}
-        for number, (name, z_BSD) in enumerate(latents.items()):
-            padding = Padding((z_BSD.shape[0], z_BSD.shape[1]))
-            normal_BSD = padding.unpack(self.normal(ON_LATENTS + number, padding, z_BSD.shape[-1]))
-            noisy[name] = z_BSD + (self.noise * normal_BSD).to(z_BSD.dtype)
+        for number, (name, z_RD) in enumerate(latents.items()):
+            normal_RD = self.normal(ON_LATENTS + number, rows, z_RD.shape[-1])
+            noisy[name] = z_RD + (self.noise * normal_RD).to(z_RD.dtype)
         return noisy
 
 

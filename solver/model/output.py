@@ -11,7 +11,7 @@ from solver.model.recursion import Latents
 class Output:
     """Latents, logits and statistics after one supervision step.
 
-    latents: detached latents (B, S, D) by name
+    latents: detached latents by name, one row for each position in use, in the order of the examples (R, D)
     logits_BCV: token logits of the cells, read from the answer
     halt_B: logit of the halting head; with "random" halting the confidence of the least confident cell
         (`least_confidence`)

@@ -3,7 +3,10 @@
 Examples have different numbers of cells. Layers that act on each position separately run on the T positions in use
 only. Attention pads an example to the longest example of its group; variable-length attention needs no padding.
 
-Shape letters: B examples, S positions (ID slots, then cells), T positions in use, H heads, K head size.
+There are two orders of the positions in use. Rows R are in the order of the examples; latents are carried in this
+order. Rows T are in the order of the groups; layers work in this order. With one group the two are the same.
+
+Shape letters: B examples, S positions (ID slots, then cells), R and T positions in use, H heads, K head size.
 """
 
 import math
@@ -21,7 +24,7 @@ except ImportError:  # torch before 2.10
     varlen_attn = None
 
 
-class PickRows(torch.autograd.Function):
+class _PickRows(torch.autograd.Function):
     """Select distinct rows of a tensor.
 
     Since no row is selected twice, the gradient is a copy. That of torch's own indexing is a slow scattered sum.
@@ -41,6 +44,11 @@ class PickRows(torch.autograd.Function):
         return gradients[0].new_zeros(ctx.shape).index_copy_(0, rows_T, gradients[0]), None
 
 
+def pick_rows(x: Tensor, rows_T: Tensor) -> Tensor:
+    """Return x[rows_T], for rows that are all different."""
+    return _PickRows.apply(x, rows_T)  # pyright: ignore[reportReturnType]
+
+
 @dataclass(frozen=True)
 class Padding:
     """The mapping between T packed rows and a padded array of `shape`, (B, S), or with a symbol axis (B, V, C).
@@ -54,7 +62,7 @@ class Padding:
     def pack(self, x: Tensor) -> Tensor:
         """Convert (*shape, ...) to (T, ...)."""
         rows = x.flatten(0, len(self.shape) - 1)
-        return rows if self.used_T is None else PickRows.apply(rows, self.used_T)  # pyright: ignore[reportReturnType]
+        return rows if self.used_T is None else pick_rows(rows, self.used_T)
 
     def unpack(self, x: Tensor, fill: float = 0.0) -> Tensor:
         """Convert (T, ...) to (*shape, ...), with `fill` at unused places."""
@@ -92,20 +100,26 @@ class Group:
 class Layout:
     """The positions of one batch.
 
-    padding: the mapping between the T positions in use and the batch's (B, S); rows of a group are contiguous
+    rows: the mapping between rows R and the batch's (B, S)
+    carried: the mapping between rows T and rows R
+    padding: the mapping between rows T and (B, S); rows of a group are contiguous
     groups: examples that are padded to the same length for attention
     ends: for variable-length attention, the row after each example's last, int32 (B + 1), starting with 0
     longest: positions of the longest example
     cos, sin: rotary tables of the positions in use, (T, 1, 1, K); see `solver.model.layers.rotate`
-    first: bool (T, 1), the first position of each example
+    starts_B: int64, the row T of each example's first position
+    first: bool (T, 1), whether a row is one of these
     """
 
+    rows: Padding
+    carried: Padding
     padding: Padding
     groups: tuple[Group, ...]
     ends: Tensor | None
     longest: int
     cos: Tensor
     sin: Tensor
+    starts_B: Tensor
     first: Tensor
 
     def attend(self, qk_TNHK: Tensor, v_THK: Tensor) -> Tensor:
@@ -141,45 +155,63 @@ def make_layout(
             device. By default they may be anywhere.
     """
     device = positions_BS.device
+    rows, lengths_B = rows_in_use(positions_BS >= 0, lengths_B)
+    # Variable-length attention needs no groups, so its rows keep the order of the examples.
+    order_B = np.arange(len(lengths_B)) if varlen else np.argsort(widths_B, kind="stable")
+    borders = np.flatnonzero(np.diff(widths_B[order_B])) + 1
+    carried = Padding((int(lengths_B.sum()),))
+    if len(borders) and not varlen:
+        carried = Padding(carried.shape, consecutive(first_rows(lengths_B)[order_B], lengths_B[order_B], device))
+    padding = _compose(rows, carried)
+    positions_T = padding.pack(positions_BS)
+    angles = cos[positions_T][:, None, None], sin[positions_T][:, None, None]
+    ends = torch.from_numpy(np.cumsum([0, *lengths_B], dtype=np.int32)).to(device) if varlen else None
+    groups = () if varlen else tuple(_make_group(part, device) for part in np.split(lengths_B[order_B], borders))
+    starts_B = torch.from_numpy(first_rows(lengths_B[order_B])[np.argsort(order_B)]).to(device)
+    first_T1 = torch.zeros_like(positions_T, dtype=torch.bool).index_fill_(0, starts_B, True)[:, None]
+    return Layout(rows, carried, padding, groups, ends, int(lengths_B.max()), *angles, starts_B, first_T1)
+
+
+def rows_in_use(in_use_BS: Tensor, lengths_B: np.ndarray | None) -> tuple[Padding, np.ndarray]:
+    """Return the mapping between rows R and (B, S), and how many rows each example has.
+
+    Args:
+        in_use_BS: bool, which positions are in use.
+        lengths_B: how many are, if they come first in every example; then nothing is read from the device.
+    """
+    batch_size, width = in_use_BS.shape
     is_compact = lengths_B is not None
     if lengths_B is None:
-        lengths_B = (positions_BS >= 0).sum(1).cpu().numpy()
-    order_B = np.argsort(widths_B, kind="stable")
-    lengths_B = lengths_B[order_B]
-    borders = np.flatnonzero(np.diff(widths_B[order_B])) + 1
-    # Without `used_T`, packing and unpacking are views instead of copies.
-    used_T = None
-    if len(borders) or not (lengths_B == positions_BS.shape[1]).all():
-        find = _find_first_rows if is_compact else _find_rows
-        used_T = find(positions_BS, order_B, lengths_B)
-    padding = Padding((positions_BS.shape[0], positions_BS.shape[1]), used_T)
-    positions_T = padding.pack(positions_BS)
-    ends = torch.from_numpy(np.cumsum([0, *lengths_B], dtype=np.int32)).to(device) if varlen else None
-    groups = () if varlen else tuple(_make_group(lengths, device) for lengths in np.split(lengths_B, borders))
-    angles = cos[positions_T][:, None, None], sin[positions_T][:, None, None]
-    first_BS = torch.zeros_like(positions_BS, dtype=torch.bool)
-    first_BS[:, 0] = True
-    return Layout(padding, groups, ends, int(lengths_B.max()), *angles, padding.pack(first_BS)[:, None])
+        lengths_B = in_use_BS.sum(1).cpu().numpy()
+    if (lengths_B == width).all():  # then packing and unpacking are views instead of copies
+        return Padding((batch_size, width)), lengths_B
+    if is_compact:
+        used_R = consecutive(width * np.arange(batch_size), lengths_B, in_use_BS.device)
+    else:
+        used_R = in_use_BS.flatten().nonzero()[:, 0]
+    return Padding((batch_size, width), used_R), lengths_B
 
 
-def _find_first_rows(positions_BS: Tensor, order_B: np.ndarray, lengths_B: np.ndarray) -> Tensor:
-    """Return the flat index of the first positions of the examples in order (T,), `lengths_B` of each in that order.
+def _compose(rows: Padding, carried: Padding) -> Padding:
+    """Return the mapping between rows T and (B, S)."""
+    if carried.used_T is None:
+        return rows
+    return Padding(rows.shape, carried.used_T if rows.used_T is None else rows.used_T[carried.used_T])
+
+
+def first_rows(lengths_B: np.ndarray) -> np.ndarray:
+    """Return the first row of each example (B,), where examples of these lengths follow one another."""
+    return np.cumsum(lengths_B) - lengths_B
+
+
+def consecutive(starts_B: np.ndarray, lengths_B: np.ndarray, device: torch.device) -> Tensor:
+    """Return the ranges start, start + 1, ..., start + length - 1 of all examples, one after another (R,), int64.
 
     Nothing is read from the device.
     """
-    device = positions_BS.device
-    lengths = torch.from_numpy(lengths_B).to(device)
-    shifts_B = order_B * positions_BS.shape[1] - (np.cumsum(lengths_B) - lengths_B)
     total = int(lengths_B.sum())
-    shifts_T = torch.from_numpy(shifts_B).to(device).repeat_interleave(lengths, output_size=total)
-    return torch.arange(total, device=device) + shifts_T
-
-
-def _find_rows(positions_BS: Tensor, order_B: np.ndarray, lengths_B: np.ndarray) -> Tensor:
-    """Return the flat index of the positions in use, wherever they are, of the examples in order (T,)."""
-    order = torch.from_numpy(order_B).to(positions_BS.device)
-    numbers_BS = torch.arange(positions_BS.numel(), device=positions_BS.device).view(positions_BS.shape)
-    return numbers_BS[order][(positions_BS >= 0)[order]]
+    shifts_2B = torch.from_numpy(np.stack((starts_B - first_rows(lengths_B), lengths_B))).to(device)
+    return torch.arange(total, device=device) + shifts_2B[0].repeat_interleave(shifts_2B[1], output_size=total)
 
 
 def _make_group(lengths: np.ndarray, device: torch.device) -> Group:

@@ -25,7 +25,7 @@ from solver.model import symbol_kernels as kernels
 from solver.model.config import ModelConfig
 from solver.model.dropout import drop
 from solver.model.layers import Attention, SwiGLU, rms_norm, truncated_normal_
-from solver.model.packing import Padding
+from solver.model.packing import Padding, rows_in_use
 
 NEVER = -1e9
 """Logit of a symbol outside the palette. It is below `solver.model.probability.MASKED`, so label smoothing ignores the
@@ -100,11 +100,15 @@ class SymbolGroup:
 class SymbolLayout:
     """The rows of one batch.
 
+    rows: the mapping between the cells in use, in the order of the examples, and (B, C)
+    carried: the mapping between the T rows and (cells in use x V)
     padding: the mapping between the T rows and (B, V, C); rows of a group are contiguous
     groups: examples of equal shape, which are attended to together without padding
     cos, sin: rotary tables of each row's cell, (T, 1, 1, K); see `solver.model.layers.rotate`
     """
 
+    rows: Padding
+    carried: Padding
     padding: Padding
     groups: tuple[SymbolGroup, ...]
     cos: Tensor
@@ -154,8 +158,10 @@ def make_symbol_layout(cells_BC: Tensor, symbols_BV: Tensor, cos: Tensor, sin: T
         cos: rotary table of cosines (positions, K).
         sin: rotary table of signed sines (positions, K).
     """
-    used_BVC = (cells_BC >= 0)[:, None] & symbols_BV[..., None]
-    counts_2B = np.stack([(cells_BC >= 0).sum(1).cpu().numpy(), symbols_BV.sum(1).cpu().numpy()])
+    in_use_BC = cells_BC >= 0
+    used_BVC = in_use_BC[:, None] & symbols_BV[..., None]
+    rows, lengths_B = rows_in_use(in_use_BC, None)
+    counts_2B = np.stack([lengths_B, symbols_BV.sum(1).cpu().numpy()])
     order_B = np.lexsort(counts_2B)
     counts_2B = counts_2B[:, order_B]
     borders = [0, *(np.flatnonzero(np.diff(counts_2B).any(0)) + 1).tolist(), len(order_B)]
@@ -166,7 +172,12 @@ def make_symbol_layout(cells_BC: Tensor, symbols_BV: Tensor, cos: Tensor, sin: T
     numbers_BVC = torch.arange(used_BVC.numel(), device=cells_BC.device).view(used_BVC.shape)
     padding = Padding(tuple(used_BVC.shape), numbers_BVC[order][used_BVC[order]])
     cells_T = padding.pack(cells_BC[:, None].expand(used_BVC.shape))
-    return SymbolLayout(padding, groups, cos[cells_T][:, None, None], sin[cells_T][:, None, None])
+    vocabulary = symbols_BV.shape[1]
+    numbers_V1 = torch.arange(vocabulary, device=cells_BC.device)[:, None]
+    carried_BC = (in_use_BC.flatten().cumsum(0) - 1).view(in_use_BC.shape) * vocabulary
+    carried_T = padding.pack((carried_BC[:, None] + numbers_V1).expand(used_BVC.shape))
+    carried = Padding((int(lengths_B.sum()) * vocabulary,), carried_T)
+    return SymbolLayout(rows, carried, padding, groups, cos[cells_T][:, None, None], sin[cells_T][:, None, None])
 
 
 class SymbolBlock(nn.Module):

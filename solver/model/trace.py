@@ -96,6 +96,7 @@ class TraceRecorder:
 
     def __init__(self, model: RecursiveModel, batch: Batch, rows: NDArray[np.integer]):
         self._model = model
+        self._batch = batch
         self._count = len(rows)
         if not self._count:
             return
@@ -106,7 +107,6 @@ class TraceRecorder:
         self._rows_E = torch.from_numpy(rows).to(device)
         places_B = torch.full((len(batch),), -1, device=device)
         places_B[self._rows_E] = torch.arange(self._count, device=device)
-        self._symbols_EV = batch.symbols_BV[self._rows_E]
         padding = model.layout(batch).padding
         places_P = padding.pack(places_B.view(-1, *[1] * (len(padding.shape) - 1)).expand(padding.shape))
         self._followed = (places_P >= 0).nonzero()[:, 0]
@@ -128,8 +128,10 @@ class TraceRecorder:
         """Finish a supervision step with its output."""
         if not self._count:
             return
-        latents = [output.latents[name][self._rows_E] for name in (self._answer, self._reasoning) if name]
-        tokens = [self._model.read_cells(z_ESD, self._symbols_EV).argmax(-1).to(torch.uint8) for z_ESD in latents]
+        logits = [output.logits_BCV]
+        if self._reasoning:
+            logits.append(self._model.read_cells(output.latents[self._reasoning], self._batch))
+        tokens = [logits_BCV[self._rows_E].argmax(-1).to(torch.uint8) for logits_BCV in logits]
         tokens += [tokens[0][:, :0]] * (2 - len(tokens))
         empty_E0 = output.halt_B.new_zeros(self._count, 0)
         updates = self._step.answer, self._step.others

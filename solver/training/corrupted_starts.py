@@ -5,12 +5,13 @@ magnitude, and the model learns to undo the noise over several recursive steps i
 taken from the paper. The corruption replaces a share of the cells by random colours. The corrupted target is added to
 the initial answer, scaled like embedded tokens. Only a share of the slots starts this way.
 
-Shape letters: B batch slots, C cells, S positions (ID slots, then cells), D hidden.
+Shape letters: B batch slots, C cells, R positions in use of all slots, D hidden.
 """
 
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from solver.data.batch import Batch
@@ -18,6 +19,7 @@ from solver.data.tokens import COLOUR
 from solver.model.model import RecursiveModel
 from solver.model.noise import ON_STARTS, NoiseSource
 from solver.model.packing import Padding
+from solver.model.positions import padding_of
 from solver.training.deep_supervision import Carry
 
 
@@ -42,13 +44,16 @@ def corrupt_starts(
     config = model.config
     labels_BC = carry.batch.labels_BS
     uniform_B = chance.uniform(ON_STARTS, Padding((len(labels_BC), 1)), 1)[0, :, 0]
-    hints_BCD = model.embed_tokens(corrupted_labels(carry.batch, chance, levels))
-    hinted_BC1 = ((labels_BC != 0) & (fresh_B & (uniform_B < share))[:, None])[..., None]
-    start_BSD = carry.latents[config.recursion.answer]
-    slots_BND, cells_BCD = start_BSD.split((config.id_slots, labels_BC.shape[1]), dim=1)
-    cells_BCD = torch.where(hinted_BC1, cells_BCD + hints_BCD.to(start_BSD.dtype), cells_BCD)
-    answer_BSD = torch.cat((slots_BND, cells_BCD), dim=1)
-    return replace(carry, latents={**carry.latents, config.recursion.answer: answer_BSD})
+    hinted_BC = (labels_BC != 0) & (fresh_B & (uniform_B < share))[:, None]
+    padding = padding_of(config, carry.batch)
+
+    def at_rows(cells_BC: Tensor) -> Tensor:
+        return padding.pack(F.pad(cells_BC, (config.id_slots, 0)))
+
+    start_RD = carry.latents[config.recursion.answer]
+    hints_RD = model.embed_tokens(at_rows(corrupted_labels(carry.batch, chance, levels))[None])[0]
+    answer_RD = torch.where(at_rows(hinted_BC)[:, None], start_RD + hints_RD.to(start_RD.dtype), start_RD)
+    return replace(carry, latents={**carry.latents, config.recursion.answer: answer_RD})
 
 
 def corrupted_labels(batch: Batch, chance: NoiseSource, levels: tuple[float, float]) -> Tensor:

@@ -4,7 +4,10 @@ A carry is the state of the batch slots between two optimizer steps (`solver.tra
 examples to halted slots, and `advance` decides which slots halt. `predict_steps` yields the output of every supervision
 step on one batch.
 
-Shape letters: B batch slots, C cells, S positions, D hidden, I length of an ID vector, V vocabulary.
+Latents are stored packed: one row for each position in use of each slot, in the order of the slots.
+
+Shape letters: B batch slots, C cells, R positions in use of all slots, D hidden, I length of an ID
+vector, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from augment.canvas import fixed_width
@@ -21,6 +24,8 @@ from solver.model.config import ModelConfig
 from solver.model.model import RecursiveModel
 from solver.model.noise import NoiseSource
 from solver.model.output import Output
+from solver.model.packing import consecutive, first_rows
+from solver.model.positions import rows_of
 from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.model.recursion import Latents, Watch
 
@@ -29,26 +34,28 @@ from solver.model.recursion import Latents, Watch
 class Carry:
     """The batch slots between two optimizer steps.
 
-    latents: (B, S, D) by name
+    latents: (R, D) by name
     batch: the examples in the slots
     steps_B: int64, supervision steps done on the slot's example
     halted_B: bool, whether the slot takes a new example at the next step
+    rows_B: number of rows that each slot has in a latent, in main memory
     """
 
     latents: Latents
     batch: Batch
     steps_B: Tensor
     halted_B: Tensor
+    rows_B: NDArray[np.int64]
 
     def take(self, rows: np.ndarray) -> "Carry":
         """Return the given slots, cut to the width they use; if they are as many as all slots, the carry itself."""
         if len(rows) == len(self.batch):
             return self
         indices = torch.from_numpy(rows).to(self.steps_B.device)
-        batch = self.batch.take(rows)
-        surplus = self.batch.cells_BS.shape[1] - batch.cells_BS.shape[1]
-        latents = {name: z[indices, : z.shape[1] - surplus] for name, z in self.latents.items()}
-        return Carry(latents, batch, self.steps_B[indices], self.halted_B[indices])
+        rows_B = self.rows_B[rows]
+        rows_R = consecutive(first_rows(self.rows_B)[rows], rows_B, self.steps_B.device)
+        latents = {name: z_RD.index_select(0, rows_R) for name, z_RD in self.latents.items()}
+        return Carry(latents, self.batch.take(rows), self.steps_B[indices], self.halted_B[indices], rows_B)
 
 
 def start_carry(model: RecursiveModel, batch_size: int) -> Carry:
@@ -57,7 +64,7 @@ def start_carry(model: RecursiveModel, batch_size: int) -> Carry:
     zeros_B = torch.zeros(batch_size, dtype=torch.int64, device=device)
     empty_B0 = zeros_B[:, None][:, :0]
     batch = Batch(empty_B0, empty_B0, empty_B0, zeros_B)
-    return Carry(model.initial_latents(batch_size, 0), batch, zeros_B, zeros_B == 0)
+    return Carry(model.initial_latents(batch), batch, zeros_B, zeros_B == 0, rows_of(model.config, batch))
 
 
 def refill(carry: Carry, offered: Batch, model: RecursiveModel) -> Carry:
@@ -74,14 +81,24 @@ def refill(carry: Carry, offered: Batch, model: RecursiveModel) -> Carry:
     width = max(offered.cells_BS.shape[1], carry.batch.cells_BS.shape[1])
     batch = _choose_rows(carry.halted_B, offered.padded(width), carry.batch.padded(width))
     width = min(width, int(fixed_width(batch.used_width(), model.config.board_side)))
-    initial = model.initial_latents(len(batch), width)
-    halted_B11 = carry.halted_B[:, None, None]
-    latents = {
-        name: torch.where(halted_B11, start_BSD, _resize(carry.latents[name], start_BSD))
-        for name, start_BSD in initial.items()
-    }
+    batch = batch.padded(width)
+    rows_B = rows_of(model.config, batch)
+    initial = model.initial_latents(batch)
+    latents = {name: _keep_rows(carry, carry.latents[name], start_RD, rows_B) for name, start_RD in initial.items()}
     steps_B = carry.steps_B.masked_fill(carry.halted_B, 0)
-    return Carry(latents, batch.padded(width), steps_B, torch.zeros_like(carry.halted_B))
+    return Carry(latents, batch, steps_B, torch.zeros_like(carry.halted_B), rows_B)
+
+
+def _keep_rows(carry: Carry, old_RD: Tensor, start_RD: Tensor, rows_B: NDArray[np.int64]) -> Tensor:
+    """Return a latent of the refilled slots, `rows_B` rows each: initial rows for halted slots, else their old ones."""
+    if not len(old_RD):
+        return start_RD
+    device = old_RD.device
+    # A slot that goes on has as many rows as before. The rows read for a halted slot are not used, so any will do.
+    old_R = consecutive(first_rows(carry.rows_B), rows_B, device).clamp_(max=len(old_RD) - 1)
+    counts_B = torch.from_numpy(rows_B).to(device)
+    is_new_R = carry.halted_B.repeat_interleave(counts_B, output_size=len(start_RD))
+    return torch.where(is_new_R[:, None], start_RD, old_RD.index_select(0, old_R))
 
 
 def _spread(offered: Batch, halted_B: Tensor) -> Batch:
@@ -100,12 +117,6 @@ def _spread(offered: Batch, halted_B: Tensor) -> Batch:
     return Batch(*(spread(getattr(offered, name)) for name in offered.__dataclass_fields__))
 
 
-def _resize(latents_BSD: Tensor, fresh_BSD: Tensor) -> Tensor:
-    """Cut the latents to the number of positions of the initial ones, or extend them with initial values."""
-    length = fresh_BSD.shape[1]
-    return torch.cat((latents_BSD[:, :length], fresh_BSD[:, latents_BSD.shape[1] :]), dim=1)
-
-
 def _choose_rows(choice_B: Tensor, new: Batch, old: Batch) -> Batch:
     def choose(name: str) -> Tensor:
         new_values = getattr(new, name)
@@ -115,12 +126,10 @@ def _choose_rows(choice_B: Tensor, new: Batch, old: Batch) -> Batch:
     return Batch(*map(choose, Batch.__dataclass_fields__))
 
 
-def carry_tensors(carry: Carry, model: RecursiveModel) -> dict[str, Tensor]:
-    """Return the slots as named tensors, with the latents of the positions in use only."""
-    used_BS = positions_in_use(carry.batch.cells_BS, model)
+def carry_tensors(carry: Carry) -> dict[str, Tensor]:
+    """Return the slots as named tensors."""
     batch = {name.rpartition("_")[0]: getattr(carry.batch, name) for name in carry.batch.__dataclass_fields__}
-    latents = {name: z_BSD[used_BS] for name, z_BSD in carry.latents.items()}
-    return batch | latents | {"steps": carry.steps_B, "halted": carry.halted_B}
+    return batch | carry.latents | {"steps": carry.steps_B, "halted": carry.halted_B}
 
 
 def join_carry(parts: Sequence[dict[str, Tensor]], model: RecursiveModel, own: slice) -> Carry:
@@ -135,18 +144,12 @@ def join_carry(parts: Sequence[dict[str, Tensor]], model: RecursiveModel, own: s
     # Slots saved before a field was added do not have it.
     batches = [Batch(*(part.get(name.rpartition("_")[0]) for name in names)).padded(width) for part in parts]  # pyright: ignore[reportArgumentType]
     batch = Batch(*(torch.cat([getattr(part, name) for part in batches]).to(device) for name in names))
-    used_BS = positions_in_use(batch.cells_BS, model)
-    latents = {}
-    for name in model.config.recursion.latents:
-        rows = join(name).to(model.precision)
-        spread_BSD = rows.new_zeros(*used_BS.shape, rows.shape[1]).masked_scatter_(used_BS[..., None], rows)
-        latents[name] = spread_BSD[own]
-    return Carry(latents, batch.each(lambda tensor: tensor[own]), join("steps")[own], join("halted")[own])
-
-
-def positions_in_use(cells_BS: Tensor, model: RecursiveModel) -> Tensor:
-    """Return which positions (B, S) are in use: the ID slots, and all cells that are not padding."""
-    return F.pad(cells_BS >= 0, (model.config.id_slots, 0), value=True)
+    rows_B = rows_of(model.config, batch)
+    starts = first_rows(np.append(rows_B, 0))
+    own_rows = slice(starts[own.start], starts[own.stop])
+    latents = {name: join(name).to(model.precision)[own_rows] for name in model.config.recursion.latents}
+    own_batch = batch.each(lambda tensor: tensor[own])
+    return Carry(latents, own_batch, join("steps")[own], join("halted")[own], rows_B[own])
 
 
 def minimum_steps(seed: int, step: int, batch_size: int, max_steps: int, probability: float) -> Tensor:
@@ -192,13 +195,15 @@ def advance(
     steps_B = carry.steps_B + 1
     # Drawn for the global batch and then sliced, so that the draws do not depend on the number of processes.
     if config.halting == "random":
-        ends_B = draw_random_halts(*key, batch_size, config.exploration)
-        own_B = ends_B[own].to(steps_B.device)
-        return Carry(output.latents, carry.batch, steps_B, own_B | (steps_B >= config.max_steps))
+        drawn_B = draw_random_halts(*key, batch_size, config.exploration)
+        own_B = drawn_B[own].to(steps_B.device)
+        ends_B = own_B | (steps_B >= config.max_steps)
+        return Carry(output.latents, carry.batch, steps_B, ends_B, carry.rows_B)
     minimum_B = minimum_steps(*key, batch_size, config.max_steps, config.exploration)
     own_B = minimum_B[own].to(steps_B.device)
     margin_B = output.halt_B - output.continue_B if config.halting == "q_learning" else output.halt_B
-    return Carry(output.latents, carry.batch, steps_B, halting(steps_B, margin_B, own_B, config.max_steps))
+    halted_B = halting(steps_B, margin_B, own_B, config.max_steps)
+    return Carry(output.latents, carry.batch, steps_B, halted_B, carry.rows_B)
 
 
 @torch.no_grad()
@@ -244,10 +249,10 @@ def predict_steps(
     """
     ids_BI = table.lookup(batch.puzzles_B)
     layout = model.layout(batch)
-    latents = model.initial_latents(len(batch), batch.cells_BS.shape[1])
+    latents = model.initial_latents(batch)
     for step in range(1, 1 + (steps or model.config.max_steps)):
         noise_source = None if chance is None else chance.at(step)
-        latents = latents if noise_source is None else noise_source.disturb(latents)
+        latents = latents if noise_source is None else noise_source.disturb(latents, layout.rows)
         output = model(latents, batch, ids_BI, layout, watch=watch, chance=noise_source)
         latents = output.latents
         yield output

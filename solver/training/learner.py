@@ -141,7 +141,6 @@ class Learner:
 
     def _run(self, carry: Carry, step: int, movement: Movement | None) -> Chunk:
         """Run forward and backward on all slots, in chunks that fit in memory."""
-        lengths_B = self.model.config.id_slots + carry.batch.lengths_B
 
         def clear() -> None:
             for optimizer in self.optimizers:
@@ -152,7 +151,7 @@ class Learner:
         def run(rows: np.ndarray) -> Chunk:
             return self._run_chunk(carry, rows, step, movement)
 
-        work = SlotWork(lengths_B, run, clear)
+        work = SlotWork(carry.rows_B, run, clear)
         measure_limit(self.limit, work, self._board, self.memory, self._cycles(step))
         return run_in_chunks(carry, work, self.limit)
 
@@ -259,7 +258,7 @@ class Learner:
 
     def slots(self) -> dict[str, Tensor]:
         """Return this process's slots as named tensors; empty before the first step."""
-        return carry_tensors(self.carry, self.model) if self.carry else {}
+        return carry_tensors(self.carry) if self.carry else {}
 
     def numbers(self) -> dict[str, Any]:
         """Return the rest of the state, as plain JSON values."""

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from solver.model.output import Output
+from solver.model.packing import consecutive, first_rows
 from solver.training.deep_supervision import Carry
 from solver.training.device_memory import MEMORY_ERRORS, DeviceMemory, free_memory, ran_out_of_memory
 from solver.training.loss import Losses
@@ -81,11 +82,14 @@ def cut_slots(lengths_B: np.ndarray, most: int | None) -> list[np.ndarray]:
 
 
 def join_chunks(chunks: Sequence[Chunk], rows: Sequence[np.ndarray], carry: Carry) -> Chunk:
-    """Join the chunks, whose slots are `rows`: slots in their original order, padded to the width of the carry."""
+    """Join the chunks, whose slots are `rows`: slots in their original order, cells padded to those of the carry."""
     if len(chunks) == 1 and len(rows[0]) == len(carry.batch):
         return chunks[0]
-    order = torch.from_numpy(np.argsort(np.concatenate(rows))).to(carry.steps_B.device)
-    positions = {name: z.shape[1] for name, z in carry.latents.items()}
+    device = carry.steps_B.device
+    order_B = np.argsort(np.concatenate(rows))
+    starts_B = first_rows(carry.rows_B[np.concatenate(rows)])[order_B]
+    order_R = consecutive(starts_B, carry.rows_B, device)
+    order = torch.from_numpy(order_B).to(device)
     cells = carry.batch.cells_BS.shape[1]
     parts = [chunk.losses for chunk in chunks]
     outputs = [chunk.output for chunk in chunks]
@@ -103,7 +107,7 @@ def join_chunks(chunks: Sequence[Chunk], rows: Sequence[np.ndarray], carry: Carr
             *(join(getattr(part, name) for part in parts) for name in ("exact_B", "correct_B", "labelled_B")),
         ),
         Output(
-            {name: join((out.latents[name] for out in outputs), width) for name, width in positions.items()},
+            {name: torch.cat([out.latents[name] for out in outputs])[order_R] for name in carry.latents},
             join((out.logits_BCV for out in outputs), cells),
             join(out.halt_B for out in outputs),
             join(out.continue_B for out in outputs),

@@ -66,7 +66,7 @@ def test_arithmetic_agrees_with_the_operations_torch_counts(make: Any) -> None:
     examples = PuzzleDataset(build_tasks(config, find_tasks("six", limit=2)), config.model.canvas)
     batch, model = examples.training_batch(examples.sampler(0), 4, shift=False), RecursiveModel(config.model)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        output = model(model.initial_latents(*batch.tokens_BS.shape), batch, torch.zeros(4, config.model.id_length))
+        output = model(model.initial_latents(batch), batch, torch.zeros(4, config.model.id_length))
         forward = counter.get_total_flops()
         output.logits_BCV.sum().backward()
     whole = counter.get_total_flops() + (config.model.forward_passes - 1) * forward

@@ -21,6 +21,7 @@ from torch.testing import assert_close
 
 from pipeline.checkpoints.convert_trm import read_published, to_published
 from solver.model.model import RecursiveModel
+from solver.model.positions import padding_of
 from solver.training.deep_supervision import predict_steps
 from solver.training.learner import Learner
 from solver.training.optim import scheduled_rate
@@ -104,13 +105,14 @@ def check_named(actual: dict[str, Tensor], expected: dict[str, Tensor], toleranc
 def test_evaluation_logits_and_latents(golden: Golden) -> None:
     model, table = golden.build(precision_of(golden.name))
     last = max(golden.steps("eval", "logits"))
+    rows = padding_of(model.config, golden.batch(0))
     for step, output in enumerate(predict_steps(model, table, golden.batch(0), last), start=1):
         results = {
             "logits": output.logits_BCV,
             "q_halt_logits": output.halt_B,
             "q_continue_logits": output.continue_B,
-            "z_H": output.latents["z_h"],
-            "z_L": output.latents["z_l"],
+            "z_H": rows.unpack(output.latents["z_h"]),
+            "z_L": rows.unpack(output.latents["z_l"]),
         }
         for part, actual in results.items():
             if f"eval.step{step}.{part}" in golden.io:

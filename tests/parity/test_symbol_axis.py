@@ -11,6 +11,7 @@ from solver.model.config import ModelConfig
 from solver.model.equations import UNIVERSAL
 from solver.model.model import RecursiveModel
 from solver.model.output import Output
+from solver.model.positions import padding_of
 from solver.training.loss import losses
 from tests.helpers.golden_set import SymbolRows, se_rrm_part
 
@@ -70,7 +71,7 @@ def make_inputs(golden: SymbolRows) -> tuple[Batch, torch.Tensor]:
 
 
 def run_steps(model: RecursiveModel, batch: Batch, ids_BI: torch.Tensor, steps: int) -> list[Output]:
-    latents = model.initial_latents(len(batch), batch.cells_BS.shape[1])
+    latents = model.initial_latents(batch)
     outputs = []
     for _ in range(steps):
         outputs.append(model(latents, batch, ids_BI))
@@ -90,7 +91,7 @@ def test_three_supervision_steps() -> None:
         expected = {name: golden.figures[f"eval.step{number}.{name}"] for name in ("logits", "output_prob", "z")}
         assert_close(output.logits_BCV, expected["logits"], atol=2e-5, rtol=1e-5)
         assert_close(output.halt_B.sigmoid(), expected["output_prob"], atol=2e-5, rtol=1e-4)
-        z_BCVD = output.latents["z"].unflatten(-1, (12, -1))
+        z_BCVD = padding_of(model.config, batch).unpack(output.latents["z"]).unflatten(-1, (12, -1))
         assert_close(z_BCVD[:, cells].transpose(1, 2), expected["z"], atol=2e-5, rtol=1e-5)
 
 

@@ -34,10 +34,10 @@ def test_an_example_is_answered_alike_in_any_batch() -> None:
     table = PuzzleEmbedding(3, 16)
     together = make_batch([4, 2, 3])
     widths = [4, 2, 3]
-    outputs = model(model.initial_latents(3, 4), together, table.lookup(together.puzzles_B))
+    outputs = model(model.initial_latents(together), together, table.lookup(together.puzzles_B))
     for row, width in enumerate(widths):
         alone = make_batch([width], first_puzzle=row)
-        output = model(model.initial_latents(1, width), alone, table.lookup(alone.puzzles_B))
+        output = model(model.initial_latents(alone), alone, table.lookup(alone.puzzles_B))
         assert_close(outputs.logits_BCV[row, :width], output.logits_BCV[0], rtol=1e-5, atol=1e-6)
 
 
@@ -59,18 +59,17 @@ def test_half_of_the_updates_carry_gradient() -> None:
     table = PuzzleEmbedding(2, 16)
     runs = list(model.config.recursion.schedule(2, 2))
     assert [(run.times, run.gradient) for run in runs] == [(2, False), (2, True)]
-    z_BSD = model.initial_latents(2, 4)["z"]
+    z_TD = model.initial_latents(batch)["z"]
     x = []
-    output = model(model.initial_latents(2, 4), batch, table.lookup(batch.puzzles_B))
+    output = model(model.initial_latents(batch), batch, table.lookup(batch.puzzles_B))
     layout = model.layout(batch)
-    x_TD = layout.padding.pack(model._embed(batch, table.lookup(batch.puzzles_B)))
-    z_TD = z_BSD.flatten(0, 1)
+    x_TD = model._embed(batch, table.lookup(batch.puzzles_B), layout)
     for _ in range(4):
         z_TD = z_TD + x_TD
         for block in model.blocks:
             z_TD = block(z_TD, layout)
         x.append(z_TD)
-    assert_close(output.latents["z"], x[-1].detach().unflatten(0, (2, 6)))
+    assert_close(output.latents["z"], x[-1].detach())
 
 
 def test_muon_takes_the_matrices_and_leaves_the_convolution() -> None:

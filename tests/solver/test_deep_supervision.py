@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from solver.data.batch import Batch
-from solver.training.deep_supervision import Carry, draw_random_halts, halting, minimum_steps, refill, start_carry
+from solver.training.deep_supervision import draw_random_halts, halting, minimum_steps, refill, start_carry
 from tests.helpers.small_model import CONFIG, make_batch, make_model
 
 
@@ -16,14 +16,17 @@ def test_halted_slots_take_the_row_of_their_own_index() -> None:
     first = refill(start_carry(model, 3), make_batch([4, 4, 4]), model)
     assert first.batch.puzzles_B.tolist() == [0, 1, 2]
     latents = {"z_h": first.latents["z_h"] + 1, "z_l": first.latents["z_l"] - 1}
-    carry = Carry(latents, first.batch, torch.tensor([2, 1, 3]), torch.tensor([False, True, False]))
+    steps_B, halted_B = torch.tensor([2, 1, 3]), torch.tensor([False, True, False])
+    carry = replace(first, latents=latents, steps_B=steps_B, halted_B=halted_B)
     second = refill(carry, make_batch([4, 4, 4], first_puzzle=5), model)
     assert second.batch.puzzles_B.tolist() == [0, 6, 2]
     assert second.steps_B.tolist() == [2, 0, 3]
     assert second.batch.tokens_BS[1].tolist() == [7, 8, 9, 10]
     assert second.batch.labels_BS[2].tolist() == [3, 4, 5, 6]
-    assert_close(second.latents["z_h"][[0, 2]], latents["z_h"][[0, 2]])
-    assert_close(second.latents["z_l"][1], model.get_buffer("l_start").expand(6, 16))
+    assert second.rows_B.tolist() == [6, 6, 6], "two ID slots and four cells each"
+    kept = [0, 1, 2, 3, 4, 5, 12, 13, 14, 15, 16, 17]
+    assert_close(second.latents["z_h"][kept], latents["z_h"][kept])
+    assert_close(second.latents["z_l"][6:12], model.get_buffer("l_start").expand(6, 16))
 
 
 def test_the_width_is_the_fixed_one_that_holds_the_widest_row_in_the_slots() -> None:
@@ -33,7 +36,7 @@ def test_the_width_is_the_fixed_one_that_holds_the_widest_row_in_the_slots() -> 
     narrow = refill(carry, make_batch([3, 196], first_puzzle=2), model)
     assert [row[row >= 0].tolist() for row in narrow.batch.cells_BS] == [[0, 1, 2], [0, 1]]
     assert narrow.batch.cells_BS.shape == (2, 36)
-    assert narrow.latents["z_h"].shape == (2, 2 + 36, 16)
+    assert narrow.latents["z_h"].shape == (5 + 4, 16), "two ID slots each, and no row for padding"
     wide = refill(replace(narrow, halted_B=torch.tensor([False, True])), make_batch([1, 121]), model)
     assert [len(row[row >= 0]) for row in wide.batch.cells_BS] == [3, 121]
     assert wide.batch.cells_BS.shape == (2, 121)
@@ -51,8 +54,10 @@ def test_examples_for_halted_slots_go_to_them_in_order() -> None:
     assert second.steps_B.tolist() == [2, 0, 1, 0]
     assert second.batch.tokens_BS.tolist() == [[1, 2, 3, 4], [6, 7, 8, 0], [3, 4, 5, 6], [7, 8, 9, 10]]
     assert second.batch.cells_BS[1].tolist() == [0, 1, 2, -1]
-    assert_close(second.latents["z_h"][[0, 2]], latents["z_h"][[0, 2]])
-    assert_close(second.latents["z_l"][[1, 3]], model.get_buffer("l_start").expand(2, 6, 16))
+    assert second.rows_B.tolist() == [6, 5, 6, 6]
+    assert_close(second.latents["z_h"][:6], latents["z_h"][:6])
+    assert_close(second.latents["z_h"][11:17], latents["z_h"][12:18])
+    assert_close(second.latents["z_l"][[*range(6, 11), *range(17, 23)]], model.get_buffer("l_start").expand(11, 16))
     running = replace(second, halted_B=torch.zeros(4, dtype=torch.bool))
     nothing = make_batch([4])
     nothing = Batch(*(getattr(nothing, name)[:0] for name in nothing.__dataclass_fields__))

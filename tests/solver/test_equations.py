@@ -177,7 +177,7 @@ def test_a_carry_that_is_reset_makes_every_step_the_first() -> None:
     reset = make_model(config)
     batch = make_batch([4, 2])
     ids_BI = torch.zeros(2, CONFIG.hidden)
-    first = reset(reset.initial_latents(2, 4), batch, ids_BI)
+    first = reset(reset.initial_latents(batch), batch, ids_BI)
     second = reset(first.latents, batch, ids_BI)
     assert_close(second.logits_BCV, first.logits_BCV, rtol=0, atol=0)
     assert not torch.equal(keep(first.latents, batch, ids_BI).logits_BCV, first.logits_BCV)

@@ -141,7 +141,7 @@ def test_a_model_that_settles_has_the_gradient_of_one_that_goes_on_for_long() ->
         model = doubled(config)
         table = PuzzleEmbedding(2, 32)
         table.weights_PI = table.weights_PI.double()
-        output = model(model.initial_latents(2, 4), batch, table.lookup(batch.puzzles_B))
+        output = model(model.initial_latents(batch), batch, table.lookup(batch.puzzles_B))
         output.logits_BCV.square().sum().backward()
         results.append((output, model.get_parameter("network.0.mlp.down.weight").grad))
     (settled, one), (_, other) = results

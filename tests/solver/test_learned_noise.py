@@ -64,13 +64,13 @@ def test_the_loss_is_a_bound_on_the_evidence_that_sampling_finds() -> None:
     table = PuzzleEmbedding(1, 16)
     table.weights_PI = table.weights_PI.double()
     chance = NoiseSource(make_keys(torch.arange(draws)[:, None].numpy()))
-    latents = model.initial_latents(draws, 2)
+    latents = model.initial_latents(repeated)
     output = model(latents, repeated, table.lookup(repeated.puzzles_B), chance=chance, posterior="charged")
     loss = losses(output, repeated.labels_BS, evidence=EvidenceConfig(prior_share=0), kl_weight=1.0)
     bound = -2 * float(loss.cells + loss.kl) / draws  # of both cells, in nats
 
     with torch.no_grad():
-        u_BSD = _before_noise(model, latents, repeated, table)
+        u_BSD = _before_noise(model, latents, repeated, table).view(draws, 3, -1)
         part = model.get_submodule("guidance_h")
         assert isinstance(part, Guidance)
         target_BSD = torch.cat((torch.zeros_like(u_BSD[:, :1]), 4.0 * model.token_embedding(repeated.labels_BS)), dim=1)
@@ -82,7 +82,7 @@ def test_the_loss_is_a_bound_on_the_evidence_that_sampling_finds() -> None:
         )
 
         def log_likelihood(e_BSD: Tensor) -> Tensor:
-            logits_BCV = model.read_cells(u_BSD + e_BSD, repeated.symbols_BV)
+            logits_BCV = model.read_cells((u_BSD + e_BSD).flatten(0, 1), repeated)
             return log_stablemax(logits_BCV, repeated.labels_BS[..., None])[..., 0].sum(1)
 
         evidence = _log_mean(log_likelihood(from_prior))
@@ -95,7 +95,7 @@ def test_the_loss_is_a_bound_on_the_evidence_that_sampling_finds() -> None:
 
 
 def _before_noise(model: RecursiveModel, latents: Latents, batch: Batch, table: PuzzleEmbedding) -> Tensor:
-    """Return the output of the network of z_h before noise, from the same weights without guidance."""
+    """Return the output (R, D) of the network of z_h before noise, from the same weights without guidance."""
     plain = RecursiveModel(replace(model.config, recursion=TRM)).double()
     plain.precision = torch.float64
     plain.load_state_dict(
@@ -114,7 +114,7 @@ def test_free_bits_balance_and_weight_charge_what_they_say() -> None:
     table = PuzzleEmbedding(2, 16)
     chance = NoiseSource(make_keys([[1], [2]]))
     ids_BI = table.lookup(batch.puzzles_B)
-    output = model(model.initial_latents(2, 4), batch, ids_BI, chance=chance, posterior="charged")
+    output = model(model.initial_latents(batch), batch, ids_BI, chance=chance, posterior="charged")
     plain_evidence = EvidenceConfig(prior_share=0)
     free = replace(plain_evidence, free_bits=1e4)
     half = replace(plain_evidence, kl_balance=0.5)
@@ -144,7 +144,7 @@ def test_a_share_of_the_cells_loss_is_of_the_answer_that_was_not_told() -> None:
     table = PuzzleEmbedding(2, 16)
     chance = NoiseSource(make_keys([[1], [2]]))
     ids_BI = table.lookup(batch.puzzles_B)
-    latents = model.initial_latents(2, 4)
+    latents = model.initial_latents(batch)
     output = model(latents, batch, ids_BI, chance=chance, posterior="charged")
     by_prior = model(latents, batch, ids_BI, chance=chance)
     assert output.prior_logits_BCV is not None
@@ -199,7 +199,7 @@ def test_the_posterior_knows_the_target_and_prediction_does_not() -> None:
         learner.step(batch if step % 2 else shuffled)
     model = learner.model
     ids_BI = learner.table.lookup(batch.puzzles_B)
-    latents = model.initial_latents(4, 4)
+    latents = model.initial_latents(batch)
     chance = NoiseSource(make_keys([[row] for row in range(4)]))
     posterior = [
         model(latents, each, ids_BI, chance=chance, posterior="charged").logits_BCV for each in (batch, shuffled)

@@ -27,7 +27,7 @@ def make_batch(cells: list[list[int]], seed: int = 0) -> Batch:
 
 
 def run(model: RecursiveModel, batch: Batch, ids_BI: Tensor) -> Output:
-    return model(model.initial_latents(len(batch), batch.cells_BS.shape[1]), batch, ids_BI)
+    return model(model.initial_latents(batch), batch, ids_BI)
 
 
 def make_model(config: ModelConfig = SMALL) -> RecursiveModel:
@@ -95,8 +95,8 @@ def test_id_vector_fills_its_slots_and_zeros_the_rest(size: int) -> None:
     model = make_model(ModelConfig(hidden=16, heads=2, board_side=4, id_slots=2, id_size=size))
     nothing_BC = torch.zeros(1, 3, dtype=torch.int64)
     batch = Batch(nothing_BC, nothing_BC, nothing_BC, nothing_BC[:, 0])
-    embedded = model._embed(batch, torch.ones(1, size))
-    flat = embedded[0, :2].flatten()
+    embedded = model._embed(batch, torch.ones(1, size), model.layout(batch))
+    flat = embedded[:2].flatten()
     assert_close(flat, 4 * torch.tensor([1.0] * size + [0.0] * (32 - size)))
 
 

@@ -47,14 +47,16 @@ def test_another_example_step_or_draw_has_other_noise() -> None:
 
 
 def test_noise_between_steps_is_added_to_every_latent() -> None:
-    zeros = {name: torch.zeros(3, 6, 512) for name in ("z_h", "z_l")}
+    rows = Padding((3, 6))
+    zeros = {name: torch.zeros(18, 512) for name in ("z_h", "z_l")}
     chance = NoiseSource(make_keys([[0, 5, 1], [0, 6, 1], [1, 5, 1]]), noise=0.3)
-    noisy = chance.at(2).disturb(zeros)
-    alone = NoiseSource(chance.keys_B[1:2], 0.3).at(2).disturb({name: z[1:2] for name, z in zeros.items()})
+    noisy = chance.at(2).disturb(zeros, rows)
+    second = {name: z[6:12] for name, z in zeros.items()}
+    alone = NoiseSource(chance.keys_B[1:2], 0.3).at(2).disturb(second, Padding((1, 6)))
     for name in zeros:
-        assert_close(alone[name][0], noisy[name][1], rtol=0, atol=0)
-    later = chance.at(3).disturb(zeros)
-    noise = torch.cat([noisy["z_h"], noisy["z_l"], later["z_h"], later["z_l"]]).flatten(1)
+        assert_close(alone[name], noisy[name][6:12], rtol=0, atol=0)
+    later = chance.at(3).disturb(zeros, rows)
+    noise = torch.cat([noisy["z_h"], noisy["z_l"], later["z_h"], later["z_l"]]).view(12, -1)
     assert_close(noise.std(dim=1), torch.full((12,), 0.3), rtol=0.05, atol=0)
     correlations = torch.corrcoef(noise) - torch.eye(12)
     assert correlations.abs().max() < 0.1, "the noise of different rows, latents and steps is uncorrelated"
@@ -66,10 +68,11 @@ def test_noise_is_added_before_every_supervision_step() -> None:
     table = PuzzleEmbedding(2, 16)
     batch = make_batch([4, 4])
     chance = NoiseSource(make_keys([[1], [2]]), noise=0.5)
-    latents = model.initial_latents(2, 4)
+    latents = model.initial_latents(batch)
+    rows = model.layout(batch).rows
     for step, output in enumerate(predict_steps(model, table, batch, 3, chance), 1):
         with torch.no_grad():
-            by_hand = model(chance.at(step).disturb(latents), batch, table.lookup(batch.puzzles_B))
+            by_hand = model(chance.at(step).disturb(latents, rows), batch, table.lookup(batch.puzzles_B))
         assert_close(output.logits_BCV, by_hand.logits_BCV, rtol=0, atol=0)
         latents = by_hand.latents
     *_, without = predict_steps(model, table, batch, 3)

@@ -28,7 +28,7 @@ def test_a_trace_is_what_direct_calls_of_the_model_give() -> None:
 
     alone = batch.each(lambda tensor: tensor[1:2]).padded(3)
     cells = 3
-    latents = model.initial_latents(1, cells)
+    latents = model.initial_latents(alone)
     ids_BI = table.lookup(alone.puzzles_B)
     for step in range(steps):
         changes: dict[str, list[float]] = {"z_h": [], "z_l": []}
@@ -39,7 +39,7 @@ def test_a_trace_is_what_direct_calls_of_the_model_give() -> None:
         with torch.no_grad():
             output = model(latents, alone, ids_BI, watch=watch)
             for name, z in (("answer", output.latents["z_h"]), ("reasoning", output.latents["z_l"])):
-                tokens = model.cell_head(z[0, CONFIG.id_slots :]).argmax(-1)
+                tokens = model.cell_head(z[CONFIG.id_slots :]).argmax(-1)
                 assert getattr(traces[0], name)[step, :cells].tolist() == tokens.tolist()
             assert traces[0].answer_moved[step].tolist() == pytest.approx(changes["z_h"], abs=1e-5)
             assert traces[0].reasoning_moved[step].tolist() == pytest.approx(changes["z_l"], abs=1e-5)

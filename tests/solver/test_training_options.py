@@ -210,6 +210,6 @@ def test_a_value_is_still_judged_where_halting_is_random() -> None:
     model = make_model(replace(CONFIG, recursion=GRAM, halting="random"))
     batch = make_batch([4, 3])
     table = PuzzleEmbedding(2, CONFIG.id_length)
-    output = model(model.initial_latents(2, 4), batch, table.lookup(batch.puzzles_B))
+    output = model(model.initial_latents(batch), batch, table.lookup(batch.puzzles_B))
     assert output.value_B.isfinite().all()
     assert output.halt_B.isfinite().all()

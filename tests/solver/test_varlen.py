@@ -1,6 +1,5 @@
 """Torch's own operation for examples of different lengths, with kernels for the CPU: signature, gradients, graphs."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +10,8 @@ from torch._dynamo.utils import counters
 from torch.testing import assert_close
 
 from solver.data.batch import Batch
-from solver.model.layers import Block
-from solver.model.model import RecursiveModel
-from solver.model.packing import Layout, varlen_attn
-from solver.model.recursion import Network
-from solver.model.symbol_axis import SymbolBlock
+from solver.model.equations import HRM, TRM, RecursionConfig
+from solver.model.packing import varlen_attn
 from solver.training.learner import Learner
 from tests.helpers import varlen_on_cpu  # noqa: F401  registers kernels
 from tests.helpers.small_model import CONFIG, gradients_of, make_batch, make_learner, make_model
@@ -24,9 +20,9 @@ SIZES = [900, 12, 200, 36, 130, 25, 49]
 BATCHES = [make_batch([16, 3, 9]), make_batch([2, 12, 5]), make_batch([7, 7, 8])]
 
 
-def double_learner(varlen: bool, board_side: int = 4) -> Learner:
+def double_learner(varlen: bool, board_side: int = 4, recursion: RecursionConfig = TRM) -> Learner:
     """Return a learner in float64, whose two kinds of attention differ by rounding only."""
-    model = make_model(replace(CONFIG, board_side=board_side, h_cycles=2, l_cycles=2)).double()
+    model = make_model(replace(CONFIG, board_side=board_side, h_cycles=2, l_cycles=2, recursion=recursion)).double()
     model.precision = torch.float64
     model.varlen = varlen
     learner = make_learner(model)
@@ -60,34 +56,15 @@ def test_each_example_is_named_once_by_its_end(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
-def test_compiled_parts_of_a_block_compute_the_same() -> None:
-    learners = [double_learner(True), double_learner(True)]
+@pytest.mark.parametrize("recursion", [TRM, HRM], ids=["one network", "two networks"])
+def test_a_compiled_network_is_one_graph_and_computes_the_same(recursion: RecursionConfig) -> None:
+    """Attention included: one graph with gradient, and one without."""
+    learners = [double_learner(True, recursion=recursion) for _ in range(2)]
+    torch.compiler.reset()
+    counters.clear()
     learners[1].model.compile_blocks(backend="aot_eager")
     for batch in BATCHES:
         eager, compiled = (run_step(learner, batch) for learner in learners)
         assert_close(compiled, eager, rtol=0, atol=1e-10)
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
-def test_a_whole_network_is_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attention included, so a network could be compiled as a whole; one graph with gradient, and one without."""
-
-    def run_blocks(blocks: Sequence[Block | SymbolBlock], z_TD: Tensor, layout: Layout) -> Tensor:
-        for block in blocks:
-            z_TD = block(z_TD, layout)
-        return z_TD
-
-    torch.compiler.reset()
-    compiled_blocks = torch.compile(run_blocks, fullgraph=True, dynamic=True, backend="aot_eager")
-
-    def network(model: RecursiveModel, name: str, layout: Layout, _: object) -> Network:
-        blocks = model._blocks_of(name)
-        return lambda z_TD: compiled_blocks(blocks, z_TD, layout)
-
-    eager = [run_step(learner, batch) for learner in [double_learner(True)] for batch in BATCHES]
-    monkeypatch.setattr(RecursiveModel, "_network", network)
-    counters.clear()
-    compiled = [run_step(learner, batch) for learner in [double_learner(True)] for batch in BATCHES]
-    assert_close(compiled, eager, rtol=0, atol=1e-10)
     assert counters["stats"]["unique_graphs"] == 2
     assert not counters["graph_break"]

@@ -61,10 +61,9 @@ def test_weights_know_rows_and_columns_but_no_side(changes: Any, side: int) -> N
     small.load_state_dict(model.state_dict())
     ids_BI = torch.randn(3, large.id_length)
     with torch.no_grad():
-        of_large, of_small = (
-            each(each.initial_latents(3, side**2), random_boards(side, side, each.config.board_side), ids_BI)
-            for each in (model, small)
-        )
+        batches = [random_boards(side, side, each.config.board_side) for each in (model, small)]
+        of_large = model(model.initial_latents(batches[0]), batches[0], ids_BI)
+        of_small = small(small.initial_latents(batches[1]), batches[1], ids_BI)
     assert_close(of_large.logits_BCV, of_small.logits_BCV)
 
 

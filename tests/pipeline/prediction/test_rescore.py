@@ -19,6 +19,7 @@ from solver.data.batches import PuzzleDataset
 from solver.data.tokens import encode
 from solver.model.config import LossName
 from solver.model.model import RecursiveModel
+from solver.model.output import Output
 from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.training.deep_supervision import last_output, predict_steps
 from solver.training.loss import log_probabilities, stablemax_cross_entropy
@@ -176,14 +177,14 @@ def test_the_other_files_stay_as_they_are(puzzle_set: PuzzleSet, scored: Path, t
 def test_answers_that_are_no_grids_leave_nothing_to_score(
     puzzle_set: PuzzleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = RecursiveModel.read_cells
+    forward = RecursiveModel.forward
 
-    def blank(model: RecursiveModel, z_BSD: torch.Tensor, symbols_BV: torch.Tensor) -> torch.Tensor:
-        logits_BCV = read(model, z_BSD, symbols_BV)
-        logits_BCV[..., 0] = 1e9
-        return logits_BCV
+    def blank(*arguments: Any, **options: Any) -> Output:
+        output = forward(*arguments, **options)
+        output.logits_BCV[..., 0] = 1e9
+        return output
 
-    monkeypatch.setattr(RecursiveModel, "read_cells", blank)
+    monkeypatch.setattr(RecursiveModel, "forward", blank)
     answer(puzzle_set, tmp_path / "out", second_pass=False)
     score(puzzle_set, tmp_path / "out")
     made = read_predictions(tmp_path / "out")

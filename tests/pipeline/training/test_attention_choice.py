@@ -61,16 +61,18 @@ def test_a_card_that_should_have_the_kernel_and_has_not_is_reported(
 
 
 GRAPHS = {
-    "smoke": 4,
-    "smoke_hrm": 4,
-    "smoke_direct": 4,
-    "smoke_gram": 4,
-    "smoke_urm": 4,
+    "smoke": 2,
+    "smoke_hrm": 2,
+    "smoke_direct": 2,
+    "smoke_gram": 2,
+    "smoke_urm": 2,
     "smoke_symbols": 4,
+    "arc1": 2,
     "arc1_fast": 4,
+    "arc1_fast_urm": 2,
     "mlp": 2,
 }
-"""Graphs that a process compiles for a recipe: one with gradient and one without, of each compiled part of a block.
+"""Graphs that a process compiles for a recipe: one with gradient and one without, of each compiled part of a network.
 
 Torch stops at 8 for one function (`torch._dynamo.config.recompile_limit`). `smoke_equilibrium` is never compiled.
 """
