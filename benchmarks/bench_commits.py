@@ -1,4 +1,4 @@
-"""Compare the speed of two commits: opening and building a puzzle set, voting, and a training step.
+"""Compare the speed of two commits: puzzle sets, votes, training and prediction.
 
     python -m benchmarks.bench_commits OLD [--new HEAD] [--rounds 100] [--out FILE]
 

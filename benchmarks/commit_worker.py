@@ -21,9 +21,11 @@ from augment import SourcedTasks, build_puzzle_set, load_tasks, open_puzzle_set,
 from benchmarks.bench_train import Trial, prepare_work
 from benchmarks.bench_vote import Answered, Clock, attempts, our_way
 from pipeline.recipes.registry import recipe
+from solver.training.deep_supervision import last_output, predict_steps
 from submissions import read_predictions
 
 SOURCE = "arc-agi-1/evaluation"
+PREDICTED_STEPS = 4
 AUGMENTATIONS = {"opening": 1000, "building": 100, "voting": 100}
 
 
@@ -35,7 +37,11 @@ def prepare(folder: Path) -> dict[str, Callable[[], object]]:
     (folder / "votes").mkdir()
     answered = Answered(tasks, AUGMENTATIONS["voting"])
     our_way(answered, Clock(), folder / "votes")
-    trial = Trial(prepare_work(recipe("cpu"), None), "task", False, torch.device("cpu"))
+    work = prepare_work(recipe("cpu"), None)
+    trial = Trial(work, "task", False, torch.device("cpu"))
+    learner = trial.learner
+    assert learner is not None
+    batch = work.batch(trial.examples)
 
     def build() -> None:
         write_puzzle_set(build_puzzle_set(sources, AUGMENTATIONS["building"], seed=0), folder / "built")
@@ -45,7 +51,9 @@ def prepare(folder: Path) -> dict[str, Callable[[], object]]:
         "opening": lambda: open_puzzle_set(folder / "large"),
         "building": build,
         "voting": lambda: attempts(read_predictions(folder / "votes" / "predictions"), answered.set.tasks),
+        "rendering": lambda: work.batch(trial.examples),
         "a training step": trial.step,
+        "predicting": lambda: last_output(predict_steps(learner.model, learner.table, batch, PREDICTED_STEPS)),
     }
 
 
