@@ -54,42 +54,47 @@ class Batch:
             labels_BS=F.pad(self.labels_BS, padding),
             cells_BS=F.pad(self.cells_BS, padding, value=-1),
         )
-        known = self.__dict__.get("_counts_2B")
+        known = self.__dict__.get("_counts")
         return padded if known is None or known[1].max(initial=0) > width else padded._with_counts(known)
 
     @cached_property
-    def _counts_2B(self) -> NDArray[np.int64]:
-        """Cells in use of each example, and columns up to the last of them: (2, B), in main memory.
+    def _counts(self) -> NDArray[np.int64]:
+        """Cells in use of each example, columns up to the last of them, and its symbols: (2 + V, B), in main memory.
 
         The processor waits for a GPU when it reads them, so they are read once, and kept by `padded` and `take`.
         """
         used_BS = self.cells_BS >= 0
         numbers_S = torch.arange(1, used_BS.shape[1] + 1, device=used_BS.device)
         columns_B = F.pad(used_BS * numbers_S, (1, 0)).amax(1)
-        return torch.stack((used_BS.sum(1), columns_B)).cpu().numpy()
+        return torch.cat((torch.stack((used_BS.sum(1), columns_B)), self.symbols_BV.T)).cpu().numpy()
 
     @property
     def lengths_B(self) -> NDArray[np.int64]:
         """The number of cells in use of each example (B,), in main memory."""
-        return self._counts_2B[0]
+        return self._counts[0]
+
+    @property
+    def palettes_BV(self) -> NDArray[np.bool_]:
+        """`symbols_BV` in main memory."""
+        return self._counts[2:].T.astype(bool)
 
     @property
     def is_compact(self) -> bool:
         """Whether the cells in use of every example come first, as `PuzzleDataset` renders them."""
-        return bool((self._counts_2B[0] == self._counts_2B[1]).all())
+        return bool((self._counts[0] == self._counts[1]).all())
 
     def used_width(self) -> int:
         """Return the number of columns up to the last one in use; 0 if none is."""
-        return int(self._counts_2B[1].max(initial=0))
+        return int(self._counts[1].max(initial=0))
 
     def take(self, rows: NDArray[np.int64]) -> "Batch":
         """Return the given examples, padded no wider than they need."""
         indices = torch.from_numpy(rows).to(self.cells_BS.device)
-        taken = self.each(lambda tensor: tensor[indices])._with_counts(self._counts_2B[:, rows])
+        taken = self.each(lambda tensor: tensor[indices])._with_counts(self._counts[:, rows])
         return taken.padded(taken.used_width())
 
-    def _with_counts(self, counts_2B: NDArray[np.int64]) -> "Batch":
-        self.__dict__["_counts_2B"] = counts_2B  # where cached_property looks for it
+    def _with_counts(self, counts: NDArray[np.int64]) -> "Batch":
+        self.__dict__["_counts"] = counts  # where cached_property looks for it
         return self
 
 

@@ -277,7 +277,7 @@ class RecursiveModel(nn.Module):
         """
         if self.config.symbols:
             return self.symbol_embedding.embed_tokens(tokens).transpose(1, 2).flatten(2)
-        return self.config.hidden**0.5 * F.embedding(tokens, self.token_embedding.weight.to(self.precision))
+        return F.embedding(tokens, (self.config.hidden**0.5 * self.token_embedding.weight).to(self.precision))
 
     def _network(self, name: str, layout: Layout | SymbolLayout, dropout: Dropout | None) -> Network:
         """Return the network as a function of its input (T, D)."""
@@ -293,5 +293,5 @@ class RecursiveModel(nn.Module):
         """Return the layout of a batch; see `layout_of` and `make_symbol_layout`."""
         tables = self.rotary_cos, self.rotary_sin
         if self.config.symbols:
-            return make_symbol_layout(batch.cells_BS, batch.symbols_BV, *tables)
+            return make_symbol_layout(batch, *tables)
         return layout_of(self.config, batch, *tables, self.varlen)

@@ -20,12 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from solver.data.batch import Batch
 from solver.data.tokens import COLOUR
 from solver.model import symbol_kernels as kernels
 from solver.model.config import ModelConfig
 from solver.model.dropout import drop
 from solver.model.layers import Attention, SwiGLU, rms_norm, truncated_normal_
-from solver.model.packing import Padding, rows_in_use
+from solver.model.packing import Padding, consecutive, rows_in_use
 
 NEVER = -1e9
 """Logit of a symbol outside the palette. It is below `solver.model.probability.MASKED`, so label smoothing ignores the
@@ -149,35 +150,47 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def make_symbol_layout(cells_BC: Tensor, symbols_BV: Tensor, cos: Tensor, sin: Tensor) -> SymbolLayout:
-    """Return the layout of a batch.
+def make_symbol_layout(batch: Batch, cos: Tensor, sin: Tensor) -> SymbolLayout:
+    """Return the layout of a batch; examples have vectors for the symbols that they use.
 
     Args:
-        cells_BC: index of each cell in the rotary tables, -1 where it is not in use.
-        symbols_BV: bool, the symbols that each example has vectors for.
-        cos: rotary table of cosines (positions, K).
-        sin: rotary table of signed sines (positions, K).
+        batch: the examples.
+        cos: rotary table of cosines (cells of the board, K).
+        sin: rotary table of signed sines (cells of the board, K).
     """
+    cells_BC = batch.cells_BS
     in_use_BC = cells_BC >= 0
-    used_BVC = in_use_BC[:, None] & symbols_BV[..., None]
-    rows, lengths_B = rows_in_use(in_use_BC, None)
-    counts_2B = np.stack([lengths_B, symbols_BV.sum(1).cpu().numpy()])
+    rows, lengths_B = rows_in_use(in_use_BC, batch.lengths_B if batch.is_compact else None)
+    counts_2B = np.stack([lengths_B, batch.palettes_BV.sum(1)])
     order_B = np.lexsort(counts_2B)
     counts_2B = counts_2B[:, order_B]
     borders = [0, *(np.flatnonzero(np.diff(counts_2B).any(0)) + 1).tolist(), len(order_B)]
     groups = tuple(
         SymbolGroup(end - start, int(counts_2B[1, start]), int(counts_2B[0, start])) for start, end in pairwise(borders)
     )
-    order = torch.from_numpy(order_B).to(cells_BC.device)
-    numbers_BVC = torch.arange(used_BVC.numel(), device=cells_BC.device).view(used_BVC.shape)
-    padding = Padding(tuple(used_BVC.shape), numbers_BVC[order][used_BVC[order]])
-    cells_T = padding.pack(cells_BC[:, None].expand(used_BVC.shape))
-    vocabulary = symbols_BV.shape[1]
+    size, width = cells_BC.shape
+    vocabulary = batch.symbols_BV.shape[1]
+    padding = Padding((size, vocabulary, width), _find_rows(batch, order_B))
+    cells_T = padding.pack(cells_BC[:, None].expand(padding.shape))
     numbers_V1 = torch.arange(vocabulary, device=cells_BC.device)[:, None]
     carried_BC = (in_use_BC.flatten().cumsum(0) - 1).view(in_use_BC.shape) * vocabulary
-    carried_T = padding.pack((carried_BC[:, None] + numbers_V1).expand(used_BVC.shape))
+    carried_T = padding.pack((carried_BC[:, None] + numbers_V1).expand(padding.shape))
     carried = Padding((int(lengths_B.sum()) * vocabulary,), carried_T)
     return SymbolLayout(rows, carried, padding, groups, cos[cells_T][:, None, None], sin[cells_T][:, None, None])
+
+
+def _find_rows(batch: Batch, order_B: np.ndarray) -> Tensor:
+    """Return the flat index in (B, V, C) of each row in use (T,), of the examples in order."""
+    cells_BC = batch.cells_BS
+    if batch.is_compact:  # nothing is read from the device
+        examples_N, symbols_N = np.nonzero(batch.palettes_BV[order_B])
+        examples_N = order_B[examples_N]
+        starts_N = (examples_N * batch.symbols_BV.shape[1] + symbols_N) * cells_BC.shape[1]
+        return consecutive(starts_N, batch.lengths_B[examples_N], cells_BC.device)
+    order = torch.from_numpy(order_B).to(cells_BC.device)
+    used_BVC = (cells_BC >= 0)[:, None] & batch.symbols_BV[..., None]
+    numbers_BVC = torch.arange(used_BVC.numel(), device=cells_BC.device).view(used_BVC.shape)
+    return numbers_BVC[order][used_BVC[order]]
 
 
 class SymbolBlock(nn.Module):

@@ -83,22 +83,24 @@ def refill(carry: Carry, offered: Batch, model: RecursiveModel) -> Carry:
     width = min(width, int(fixed_width(batch.used_width(), model.config.board_side)))
     batch = batch.padded(width)
     rows_B = rows_of(model.config, batch)
-    initial = model.initial_latents(batch)
-    latents = {name: _keep_rows(carry, carry.latents[name], start_RD, rows_B) for name, start_RD in initial.items()}
+    latents = _keep_rows(carry, model.initial_latents(batch), rows_B)
     steps_B = carry.steps_B.masked_fill(carry.halted_B, 0)
     return Carry(latents, batch, steps_B, torch.zeros_like(carry.halted_B), rows_B)
 
 
-def _keep_rows(carry: Carry, old_RD: Tensor, start_RD: Tensor, rows_B: NDArray[np.int64]) -> Tensor:
-    """Return a latent of the refilled slots, `rows_B` rows each: initial rows for halted slots, else their old ones."""
-    if not len(old_RD):
-        return start_RD
-    device = old_RD.device
+def _keep_rows(carry: Carry, initial: Latents, rows_B: NDArray[np.int64]) -> Latents:
+    """Return the latents of the refilled slots, `rows_B` rows each: initial rows in halted slots, else the old ones."""
+    old_total, total = int(carry.rows_B.sum()), int(rows_B.sum())
+    if not old_total:
+        return initial
+    device = carry.halted_B.device
     # A slot that goes on has as many rows as before. The rows read for a halted slot are not used, so any will do.
-    old_R = consecutive(first_rows(carry.rows_B), rows_B, device).clamp_(max=len(old_RD) - 1)
-    counts_B = torch.from_numpy(rows_B).to(device)
-    is_new_R = carry.halted_B.repeat_interleave(counts_B, output_size=len(start_RD))
-    return torch.where(is_new_R[:, None], start_RD, old_RD.index_select(0, old_R))
+    old_R = consecutive(first_rows(carry.rows_B), rows_B, device).clamp_(max=old_total - 1)
+    is_new_R = carry.halted_B.repeat_interleave(torch.from_numpy(rows_B).to(device), output_size=total)
+    return {
+        name: torch.where(is_new_R[:, None], start_RD, carry.latents[name].index_select(0, old_R))
+        for name, start_RD in initial.items()
+    }
 
 
 def _spread(offered: Batch, halted_B: Tensor) -> Batch:

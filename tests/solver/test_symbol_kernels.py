@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
+from solver.data.batch import Batch
 from solver.model import symbol_kernels as kernels
 from solver.model.layers import rms_norm, rotary_tables, rotate
 from solver.model.symbol_axis import SymbolBlock, SymbolLayout, make_symbol_layout
@@ -28,7 +29,8 @@ def make_layout() -> SymbolLayout:
     cells_BC[cells_BC >= torch.tensor(cells_B)[:, None]] = -1
     symbols_BV = torch.arange(12) < torch.tensor(symbols_B)[:, None]
     cos, sin = rotary_tables(SIDE, SIZE, 30.0)
-    return make_symbol_layout(cells_BC, symbols_BV, cos.double(), sin.double())
+    batch = Batch(cells_BC, cells_BC, cells_BC, cells_BC[:, 0], symbols_BV=symbols_BV)
+    return make_symbol_layout(batch, cos.double(), sin.double())
 
 
 LAYOUT = make_layout()
