@@ -285,7 +285,8 @@ class RecursiveModel(nn.Module):
         slots = self.config.id_slots
         cells_BC = batch.cells_BS
         if self.config.symbols:
-            return make_symbol_layout(cells_BC, batch.symbols_BV, self.rotary_cos, self.rotary_sin)
+            angles = self.rotary_cos, self.rotary_sin
+            return make_symbol_layout(cells_BC, batch.symbols_BV, *angles, batch.lengths_B)
         if self.config.mixer == "mlp" and (batch.lengths_B != self.config.cells).any():
             raise ValueError(
                 f"the MLP mixer needs all {self.config.cells} cells of the board in every example: "

@@ -145,7 +145,9 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def make_symbol_layout(cells_BC: Tensor, symbols_BV: Tensor, cos: Tensor, sin: Tensor) -> SymbolLayout:
+def make_symbol_layout(
+    cells_BC: Tensor, symbols_BV: Tensor, cos: Tensor, sin: Tensor, lengths_B: np.ndarray | None = None
+) -> SymbolLayout:
     """Return the layout of a batch.
 
     Args:
@@ -153,9 +155,12 @@ def make_symbol_layout(cells_BC: Tensor, symbols_BV: Tensor, cos: Tensor, sin: T
         symbols_BV: bool, the symbols that each example has vectors for.
         cos: rotary table of cosines (positions, K).
         sin: rotary table of signed sines (positions, K).
+        lengths_B: cells in use of each example; by default they are read from the device.
     """
+    if lengths_B is None:
+        lengths_B = (cells_BC >= 0).sum(1).cpu().numpy()
     used_BVC = (cells_BC >= 0)[:, None] & symbols_BV[..., None]
-    counts_2B = np.stack([(cells_BC >= 0).sum(1).cpu().numpy(), symbols_BV.sum(1).cpu().numpy()])
+    counts_2B = np.stack([lengths_B, symbols_BV.sum(1).cpu().numpy()])
     order_B = np.lexsort(counts_2B)
     counts_2B = counts_2B[:, order_B]
     borders = [0, *(np.flatnonzero(np.diff(counts_2B).any(0)) + 1).tolist(), len(order_B)]

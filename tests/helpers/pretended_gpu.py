@@ -116,7 +116,7 @@ class PretendedTensor(Tensor):
         if func is aten.copy_.default and not isinstance(args[0], cls):
             _traffic.waits[caller()] += 1
             return args[0].copy_(unwrap(args[1]))
-        _count(func, args)
+        _count(func, args, kwargs)
         _refuse_mixture(func, args, kwargs)
         result = func(*unwrap(args), **unwrap(kwargs))
         if func in READS:
@@ -139,10 +139,11 @@ def _wrap(result: Any) -> Any:
     return type(result)(_wrap(part) for part in result) if isinstance(result, tuple | list) else result
 
 
-def _count(func: Any, args: Sequence[Any]) -> None:
+def _count(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     """Count an operation that waits, or that copies an index to the device."""
     indices = _indices(args) if func in INDEXING else []
-    if func in WAITS or any(index.dtype == torch.bool for index in indices):
+    knows_size = kwargs.get("output_size") is not None  # of `repeat_interleave`, which then reads nothing
+    if (func in WAITS and not knows_size) or any(index.dtype == torch.bool for index in indices):
         _traffic.waits[caller()] += 1
     if not all(isinstance(index, PretendedTensor) for index in indices):
         _traffic.hidden[caller()] += 1
