@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.workload import Queries, Workload
+from pipeline.training.batch_size import BatchSize
 from solver.data.batch import Batch
 from solver.data.batches import check_board
 from solver.data.decode import decode_batch

@@ -18,12 +18,12 @@ import torch
 from augment import PuzzleSet
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.config.run_config import PredictSettings, RunConfig
-from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.predict import identify, make_predictions, open_batch_size
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.shards import Shards
 from pipeline.prediction.workload import Queries
 from pipeline.runtime.console import Console
+from pipeline.training.batch_size import BatchSize
 from pipeline.training.batch_source import next_batch
 from pipeline.training.setup import learner_config
 from solver.data.sampler import Sampler

@@ -11,13 +11,13 @@ from pipeline.checkpoints.compilation import explain_compilation
 from pipeline.checkpoints.id_table import new_table
 from pipeline.checkpoints.load_model import prepare_model
 from pipeline.config.run_config import RunConfig
-from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.predict import choose_boards
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.test_time_training import TaskTrainer, one_task_config
 from pipeline.prediction.workload import Queries, Workload, make_questions
 from pipeline.runtime.distributed import LaunchedProcesses, join_process_group
 from pipeline.runtime.run_folder import RunFolder
+from pipeline.training.batch_size import BatchSize
 from pipeline.training.train import is_trained
 from solver.model.model import RecursiveModel
 from solver.training.device_memory import free_memory

@@ -16,12 +16,12 @@ import torch
 from augment import PuzzleSet, open_puzzle_set, write_puzzle_set
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from pipeline.config.run_config import PredictSettings, build_config, override
-from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.predict import make_predictor, predict
 from pipeline.prediction.test_time_training import TaskTrainer, one_task_config, train_and_predict_tasks
 from pipeline.prediction.time_estimate import estimate_test_time_training
 from pipeline.prediction.workload import Workload
 from pipeline.runtime.distributed import join_process_group
+from pipeline.training.batch_size import BatchSize
 from solver.model.model import RecursiveModel
 from solver.training.deep_supervision import last_output, predict_steps
 from solver.training.learner import Learner

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pipeline.prediction.batch_size import (
+from pipeline.recipes.registry import recipe
+from pipeline.training.batch_size import (
     CPU_BOARDS,
     FEWEST_BOARDS,
     MOST_BOARDS,
@@ -12,7 +13,6 @@ from pipeline.prediction.batch_size import (
     grow,
     largest_size,
 )
-from pipeline.recipes.registry import recipe
 from solver.model.config import ModelConfig
 from solver.training.position_limit import MOST_POSITIONS
 

@@ -1,4 +1,4 @@
-"""Chooses batch sizes for prediction: cuts work into batches that fit in memory, and makes them smaller if they do not.
+"""Chooses batch sizes without training: cuts work into batches that fit in memory, and shrinks those that do not.
 
 Batch sizes are given in boards: a size of B boards allows as many positions as B full boards have. `BatchSize` takes
 the number and width of examples, and yields the results batch by batch. `find_boards` measures the size that fits.
