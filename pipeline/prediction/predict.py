@@ -23,12 +23,12 @@ from pipeline.checkpoints.checkpoint import Checkpoint, fingerprint
 from pipeline.checkpoints.compilation import explain_compilation
 from pipeline.checkpoints.load_model import load_model, prepare_model
 from pipeline.config.run_config import PredictSettings
-from pipeline.prediction.batch_size import CPU_BOARDS, BatchSize, find_boards, largest_size
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.shards import Shards, shards_folder
 from pipeline.prediction.workload import Queries, Workload, make_questions
 from pipeline.runtime.console import Console
 from pipeline.runtime.distributed import LaunchedProcesses, join_process_group
+from pipeline.training.batch_size import CPU_BOARDS, BatchSize, find_boards, largest_size
 from pipeline.training.size_limits import check_prediction
 from solver.training.device_memory import open_memory
 from submissions.prediction_files import join_shards, read_predictions

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.workload import Queries, Workload
+from pipeline.training.batch_size import BatchSize
 from solver.data.batch import Batch
 from solver.data.batches import check_board
 from solver.data.decode import decode_batch
@@ -25,8 +25,11 @@ from solver.model.config import LossName
 from solver.model.model import RecursiveModel
 from solver.model.noise import NoiseSource, make_keys
 from solver.model.output import Output
+from solver.model.packing import Layout
 from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.model.recursion import Watch
+from solver.model.step_records import StepRecords
+from solver.model.symbol_axis import SymbolLayout
 from solver.model.trace import LatentTrace, TraceRecorder
 from solver.training.deep_supervision import predict_steps
 from solver.training.loss import log_probabilities
@@ -135,18 +138,22 @@ class Predictor:
         return int(self.questions.examples_of(asked).widths(asked.puzzles[:1])[0])
 
     def compute(self, asked: Queries) -> ComputedBatch:
-        """Run the model on a batch; the latents of un-augmented rows are traced along their first trajectory."""
+        """Run the model on a batch; the latents of un-augmented rows are traced along their first trajectory.
+
+        The results of all supervision steps are copied to main memory together, after the last step.
+        """
         batch = self.render(asked)
+        layout = self.model.layout(batch)
         unchanged = self.questions.puzzle_set.augmentations[asked.puzzles] == 0
         traced_rows = np.flatnonzero(unchanged & (asked.trajectories == 0))
-        trace = TraceRecorder(self.model, batch, traced_rows)
-        records = []
+        trace = TraceRecorder(self.model, batch, traced_rows, layout)
+        records = StepRecords()
         watch = trace.watch if len(traced_rows) else None
-        for step, output in enumerate(self.outputs(asked, batch, self.steps, watch), 1):
+        for step, output in enumerate(self.outputs(asked, batch, self.steps, watch, layout), 1):
             trace.add(output)
             if step in self.recorded:
-                records.append(_read(output, self.model.loss))
-        tokens, log_probs, halts, values = (torch.stack(column, dim=1).numpy() for column in zip(*records, strict=True))
+                records.add(_read(output, self.model.loss))
+        tokens, log_probs, halts, values = records.stacked()
         traced = dict(zip(traced_rows.tolist(), trace.examples(), strict=True)) if len(traced_rows) else {}
         return ComputedBatch(asked, tokens, log_probs, halts, values, list(self.recorded), traced)
 
@@ -165,7 +172,14 @@ class Predictor:
         for output in self.outputs(asked, self.render(asked), 1):
             _read(output, self.model.loss)
 
-    def outputs(self, asked: Queries, batch: Batch, steps: int, watch: Watch | None = None) -> Iterator[Output]:
+    def outputs(
+        self,
+        asked: Queries,
+        batch: Batch,
+        steps: int,
+        watch: Watch | None = None,
+        layout: Layout | SymbolLayout | None = None,
+    ) -> Iterator[Output]:
         """Run the model, and return an iterator over its outputs after each supervision step.
 
         The noise of a row is keyed by seed, puzzle, pair and trajectory: it is the same in any batch, part and process.
@@ -175,7 +189,7 @@ class Predictor:
             columns = [np.full(len(asked), self.seed), asked.puzzles, asked.pairs, asked.trajectories]
             keys_B = make_keys(np.stack(columns, axis=1), self.model.device)
             noise_source = NoiseSource(keys_B, self.noise, self.temperature)
-        return predict_steps(self.model, self.table, batch, steps, noise_source, watch)
+        return predict_steps(self.model, self.table, batch, steps, noise_source, watch, layout)
 
     def _take_back(self, computed: ComputedBatch) -> Shard:
         """Decode the tokens and undo the augmentations; one row for each query and recorded step, in this order."""
@@ -228,13 +242,11 @@ def join_pieces(pieces: list[Shard]) -> Shard:
 
 
 def _read(output: Output, loss: LossName) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Copy tokens, log-probabilities, halting logits and values of one supervision step to the CPU."""
+    """Return tokens, log-probabilities, halting logits and values of one supervision step, on its device."""
     tokens_BC = output.logits_BCV.argmax(-1)
     read_BC2 = torch.stack((tokens_BC, torch.full_like(tokens_BC, END)), dim=-1)
     log_probs_BC2 = log_probabilities(output.logits_BCV, read_BC2, loss).float()
-    halts_B = output.halt_B.double().cpu()
-    values_B = output.value_B.float().cpu()
-    return tokens_BC.to(torch.uint8).cpu(), log_probs_BC2.cpu(), halts_B, values_B
+    return tokens_BC.to(torch.uint8), log_probs_BC2, output.halt_B.double(), output.value_B.float()
 
 
 def _as_recursion(traced: LatentTrace, canvas: NDArray[np.int64]) -> Recursion:

@@ -17,20 +17,16 @@ import torch
 
 from augment import PuzzleSet
 from pipeline.checkpoints.checkpoint import Checkpoint
-from pipeline.checkpoints.id_table import new_table
-from pipeline.checkpoints.load_model import prepare_model
 from pipeline.config.run_config import PredictSettings, RunConfig
-from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.predict import identify, make_predictions, open_batch_size
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.shards import Shards
-from pipeline.prediction.workload import Queries, make_questions
+from pipeline.prediction.workload import Queries
 from pipeline.runtime.console import Console
-from pipeline.runtime.distributed import LaunchedProcesses
+from pipeline.training.batch_size import BatchSize
 from pipeline.training.batch_source import next_batch
 from pipeline.training.setup import learner_config
 from solver.data.sampler import Sampler
-from solver.model.model import RecursiveModel
 from solver.training.learner import Learner
 from solver.training.position_limit import PositionLimit
 from solver.training.step_result import NotFiniteError
@@ -156,14 +152,36 @@ class TaskTrainer:
         prediction = self.predictor.steps * len(asked) * self._positions(asked)
         return STEP_COST * self.config.train.steps * self._batch_positions(asked) + prediction
 
-    def seconds(self, asked: list[Queries]) -> float:
-        """Estimate the seconds to train on all these tasks, from a few steps on the one with the largest batch."""
-        largest = max(asked, key=self._batch_positions)
-        for steps in (1, TIMED_STEPS):  # the first step compiles kernels and is not counted
-            start = time.monotonic()
-            self._train(self._task(largest), steps)
-        per_position = (time.monotonic() - start) / TIMED_STEPS / self._batch_positions(largest)
-        return per_position * self.config.train.steps * sum(map(self._batch_positions, asked))
+    def seconds(self, asked: list[Queries]) -> tuple[float, float]:
+        """Estimate the seconds to train on all these tasks, from a few steps on the one with the largest batch.
+
+        On CUDA a few steps are made for each width of the canvas: a small batch takes longer for each position there.
+
+        Returns:
+            (seconds of the first steps, which compile kernels on CUDA and are not counted on a CPU; seconds of all
+            steps).
+        """
+        cuda = self.table.weights_PI.device.type == "cuda"
+        by_width: dict[int, list[Queries]] = {}
+        for queries in asked:
+            by_width.setdefault(self.predictor.width(queries) if cuda else 0, []).append(queries)
+        first = total = 0.0
+        for group in by_width.values():
+            largest = max(group, key=self._batch_positions)
+            compiling, timed = (self._time(self._task(largest), steps) for steps in (1, TIMED_STEPS))
+            first += compiling if cuda else 0.0
+            per_position = timed / TIMED_STEPS / self._batch_positions(largest)
+            total += per_position * self.config.train.steps * sum(map(self._batch_positions, group))
+        return first, total
+
+    def _time(self, task: int, steps: int) -> float:
+        """Return the seconds that steps on a task take, until the device has made them."""
+        device = self.table.weights_PI.device
+        start = time.monotonic()
+        self._train(task, steps)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.monotonic() - start
 
     def _train(self, task: int, steps: int, report: Callable[[int], None] = lambda steps: None) -> None:
         model = self.predictor.model
@@ -198,20 +216,3 @@ class TaskTrainer:
         starts = self.predictor.questions.puzzle_set.starts
         keep_rest = self.config.train.feed == "halted"
         return Sampler(starts, self.examples.trained, self.config.seed, weights, keep_rest)
-
-
-def estimate_test_time_training(config: RunConfig, puzzle_set: PuzzleSet, processes: LaunchedProcesses) -> float:
-    """Return a cautious estimate of the seconds for training on all tasks, without predicting them.
-
-    It is measured with an untrained model, like `pipeline.prediction.time_estimate.estimate_prediction`.
-    """
-    config, model = one_task_config(config), RecursiveModel(config.model)
-    if not config.train.steps:
-        return 0.0
-    questions = make_questions(config, puzzle_set, config.predict.model_copy(update={"augmentations": 0}))
-    table = new_table(questions.examples.row_keys, config.model)
-    prepare_model(model, table, config.train.model_copy(update={"compile": False}), processes.device)
-    predictor = Predictor(model, table, questions)
-    batch_size = BatchSize(config.model, 1, lambda message: None, processes.device)
-    trainer = TaskTrainer(predictor, batch_size, config, lambda message: None)
-    return 1.2 * trainer.seconds(questions.ask_by_task()) / processes.count

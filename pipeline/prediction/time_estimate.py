@@ -1,4 +1,4 @@
-"""Estimates the duration of prediction before training, from timings of an untrained model of the config's size."""
+"""Estimates the duration of prediction and of test-time training before training, with an untrained model."""
 
 import math
 import time
@@ -11,13 +11,13 @@ from pipeline.checkpoints.compilation import explain_compilation
 from pipeline.checkpoints.id_table import new_table
 from pipeline.checkpoints.load_model import prepare_model
 from pipeline.config.run_config import RunConfig
-from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.predict import choose_boards
 from pipeline.prediction.predictor import Predictor
-from pipeline.prediction.test_time_training import estimate_test_time_training
+from pipeline.prediction.test_time_training import TaskTrainer, one_task_config
 from pipeline.prediction.workload import Queries, Workload, make_questions
 from pipeline.runtime.distributed import LaunchedProcesses, join_process_group
 from pipeline.runtime.run_folder import RunFolder
+from pipeline.training.batch_size import BatchSize
 from pipeline.training.train import is_trained
 from solver.model.model import RecursiveModel
 from solver.training.device_memory import free_memory
@@ -69,9 +69,36 @@ def estimate_prediction(config: RunConfig, puzzle_set: PuzzleSet, processes: Lau
     On CUDA the model is compiled, and its batches are as large as the real ones. On a CPU it is not compiled.
     """
     estimate = _time_untrained(config, puzzle_set, processes)
-    if processes.device.type == "cuda":
-        free_memory()  # of the untrained model, before training measures what is free
+    _free_untrained(processes.device)
     return estimate
+
+
+def estimate_test_time_training(config: RunConfig, puzzle_set: PuzzleSet, processes: LaunchedProcesses) -> float:
+    """Return a cautious estimate of the seconds for training on all tasks, without predicting them.
+
+    It is measured with an untrained model, compiled as for `estimate_prediction`, and the batches of the real training.
+    """
+    one_task = one_task_config(config)
+    if not one_task.train.steps:
+        return 0.0
+    first, total = _time_task_training(one_task, puzzle_set, processes)
+    _free_untrained(processes.device)
+    return first + 1.2 * total / processes.count
+
+
+def _free_untrained(device: torch.device) -> None:
+    """Release the memory of the untrained model on CUDA, before training measures what is free."""
+    if device.type == "cuda":
+        free_memory()
+
+
+@explain_compilation()
+def _time_task_training(config: RunConfig, puzzle_set: PuzzleSet, processes: LaunchedProcesses) -> tuple[float, float]:
+    """Make the model and time it (`TaskTrainer.seconds`); it is gone when this returns."""
+    questions = make_questions(config, puzzle_set, config.predict.model_copy(update={"augmentations": 0}))
+    predictor = _make_predictor(config, questions, processes.device)
+    batch_size = BatchSize(config.model, 1, lambda message: None, processes.device)
+    return TaskTrainer(predictor, batch_size, config, lambda message: None).seconds(questions.ask_by_task())
 
 
 @explain_compilation()

@@ -1,28 +1,29 @@
 """Computes training metrics: means over steps, and the accuracy on held-out demonstrations, over all processes."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.config.run_config import RunConfig
+from pipeline.training.batch_size import BatchSize
 from solver.data.batch import Batch
 from solver.data.batches import PuzzleDataset
-from solver.model.config import ModelConfig
 from solver.model.trace import Movement, relative
 from solver.training.deep_supervision import last_output, predict_steps
 from solver.training.learner import Learner
-from solver.training.micro_batches import cut_slots
 from solver.training.process_group import ProcessGroup
 from solver.training.step_result import StepResult
 
 HELD_OUT_BOARDS = 32
 """Batch size of the held-out accuracy, in full boards. It is computed between training steps, while their memory is
 still allocated: this is enough to keep a GPU busy, and small compared with a training batch."""
+
+Result = TypeVar("Result")
 
 
 class Tally:
@@ -91,23 +92,42 @@ def mean_movement(movement: Movement, processes: ProcessGroup) -> dict[str, list
     return {latent: relative(processes.sum_(squares)) for latent, squares in movement.squares.items()}
 
 
-def held_out_accuracy(learner: Learner, examples: PuzzleDataset, config: RunConfig) -> float:
+def held_out_accuracy(learner: Learner, examples: PuzzleDataset, steps: int | None, memory: BatchSize) -> float:
     """Return the share of held-out demonstrations, un-augmented, that the averaged weights predict exactly.
 
     The prediction after the last supervision step counts. Batches are distributed to the processes round-robin; a
     process without a batch contributes zeros.
+
+    Args:
+        learner: the model and its ID table.
+        examples: whose held-out demonstrations are predicted.
+        steps: supervision steps; None for as many as in training.
+        memory: chooses the batch sizes (`held_out_batches`), and keeps them for the next call.
+
+    Raises:
+        OutOfMemoryError: if a single example does not fit.
     """
     processes = learner.processes
-    settings = config.predict
+    device = learner.table.weights_PI.device
+
+    def count(batch: Batch, rows: np.ndarray) -> list[float]:
+        return [float(is_correct(learner, batch.to(device), steps).sum()), len(rows)]
+
     counts = torch.zeros(2, dtype=torch.float64)
-    batches = example_batches(examples, *examples.held_out(), config.model, settings.batch_size or HELD_OUT_BOARDS)
+    own = slice(processes.index, None, processes.count)
     with learner.average.averaged() if learner.average else nullcontext():
-        for number, (batch, _) in enumerate(batches):
-            if number % processes.count == processes.index:
-                right_B = is_correct(learner, batch.to(learner.table.weights_PI.device), settings.steps)
-                counts += torch.tensor([float(right_B.sum()), len(right_B)])
+        for numbers in compute_examples(examples, *examples.held_out(), memory, count, own):
+            counts += torch.tensor(numbers)
     right, total = processes.sum_(counts).tolist()
     return right / total
+
+
+def held_out_batches(
+    config: RunConfig, device: torch.device, log: Callable[[str], None] = lambda message: None
+) -> BatchSize:
+    """Return what chooses the batch sizes for a config's held-out accuracy; `log` is told where memory runs out."""
+    boards = config.predict.batch_size or HELD_OUT_BOARDS
+    return BatchSize(config.model, boards, lambda message: log(f"predicting held-out examples: {message}"), device)
 
 
 def is_correct(learner: Learner, batch: Batch, steps: int | None) -> Tensor:
@@ -117,13 +137,24 @@ def is_correct(learner: Learner, batch: Batch, steps: int | None) -> Tensor:
     return ((output.logits_BCV.argmax(-1) == batch.labels_BS) | (batch.labels_BS == 0)).all(dim=1)
 
 
-def example_batches(
-    examples: PuzzleDataset, puzzles: np.ndarray, pairs: np.ndarray, config: ModelConfig, boards: int
-) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Yield (batch, row numbers) of the given examples, each with at most as many positions as `boards` full boards."""
-    lengths = config.id_slots + examples.canvas_sizes(puzzles).prod(axis=1)
-    for rows in cut_slots(lengths, boards * (config.id_slots + config.cells)):
-        yield examples.render(puzzles[rows], pairs[rows]), rows
+def compute_examples(
+    examples: PuzzleDataset,
+    puzzles: np.ndarray,
+    pairs: np.ndarray,
+    memory: BatchSize,
+    work: Callable[[Batch, np.ndarray], Result],
+    share: slice = slice(None),
+) -> Iterator[Result]:
+    """Yield the results of `work` on (batch, row numbers) of the given examples, batch by batch.
+
+    Args:
+        examples, puzzles, pairs: the examples.
+        memory: chooses the batch sizes.
+        work: computes a batch; it may run out of memory.
+        share: which of the batches are computed (`BatchSize.ragged_batches`).
+    """
+    lengths = memory.slots + examples.canvas_sizes(puzzles).prod(axis=1)
+    return memory.ragged_batches(lengths, lambda rows: work(examples.render(puzzles[rows], pairs[rows]), rows), share)
 
 
 def format_metrics(metrics: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ from pipeline.runtime.stop_signals import StopSignals
 from pipeline.time_budget import format_duration
 from pipeline.training.batch_source import BatchSource, next_batch
 from pipeline.training.failed_step import check_weights, explain, save_failure
-from pipeline.training.metrics import Tally, format_metrics, held_out_accuracy, mean_movement
+from pipeline.training.metrics import Tally, format_metrics, held_out_accuracy, held_out_batches, mean_movement
 from pipeline.training.setup import load_start, make_learner
 from pipeline.training.trackers import flat_values
 from solver.data.batch import Batch
@@ -93,6 +93,7 @@ class Trainer:
         )
         self.learner = make_learner(config, keys, self.accelerator.device, run, start, self.processes)
         self.batches = self._make_batches()
+        self.held_out_batches = held_out_batches(config, accelerator.device, run.log)
         self.seen = puzzle_set.seen
         self.leaks = puzzle_set.leaks
         if start:
@@ -243,7 +244,8 @@ class Trainer:
         metrics: dict[str, Any] = self.tally.means(self.processes)
         moved = mean_movement(self.learner.movement, self.processes)
         if self.config.train.hold_out:
-            metrics["held_out_exact"] = held_out_accuracy(self.learner, self.examples, self.config)
+            steps = self.config.predict.steps
+            metrics["held_out_exact"] = held_out_accuracy(self.learner, self.examples, steps, self.held_out_batches)
         if self.config.train.fit:
             metrics["planned_steps"] = self.learner.config.total_steps
         self.run.measure(step=self.learner.steps, seconds=round(self._used(), 2), **metrics, moved=moved)

@@ -43,7 +43,9 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on `device`."""
-        return self.each(lambda tensor: tensor.to(device))
+        moved = self.each(lambda tensor: tensor.to(device))
+        known = self.__dict__.get("_counts")
+        return moved if known is None else moved.with_counts(known)
 
     def padded(self, width: int) -> "Batch":
         """Return the batch with `width` columns: cut, or padded with cell -1."""
@@ -55,13 +57,14 @@ class Batch:
             cells_BS=F.pad(self.cells_BS, padding, value=-1),
         )
         known = self.__dict__.get("_counts")
-        return padded if known is None or known[1].max(initial=0) > width else padded._with_counts(known)
+        return padded if known is None or known[1].max(initial=0) > width else padded.with_counts(known)
 
     @cached_property
     def _counts(self) -> NDArray[np.int64]:
         """Cells in use of each example, columns up to the last of them, and its symbols: (2 + V, B), in main memory.
 
-        The processor waits for a GPU when it reads them, so they are read once, and kept by `padded` and `take`.
+        The processor waits for a GPU when it reads them, so they are read once, and kept by `to`, `padded`
+        and `take`. They are known without reading where the batch was rendered (`PuzzleDataset.render`).
         """
         used_BS = self.cells_BS >= 0
         numbers_S = torch.arange(1, used_BS.shape[1] + 1, device=used_BS.device)
@@ -90,10 +93,11 @@ class Batch:
     def take(self, rows: NDArray[np.int64]) -> "Batch":
         """Return the given examples, padded no wider than they need."""
         indices = torch.from_numpy(rows).to(self.cells_BS.device)
-        taken = self.each(lambda tensor: tensor[indices])._with_counts(self._counts[:, rows])
+        taken = self.each(lambda tensor: tensor[indices]).with_counts(self._counts[:, rows])
         return taken.padded(taken.used_width())
 
-    def _with_counts(self, counts: NDArray[np.int64]) -> "Batch":
+    def with_counts(self, counts: NDArray[np.int64]) -> "Batch":
+        """Note what is known of the examples in main memory (2 + V, B), see `_counts`; return the batch itself."""
         self.__dict__["_counts"] = counts  # where cached_property looks for it
         return self
 

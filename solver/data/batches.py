@@ -229,7 +229,9 @@ class PuzzleDataset:
         symbols = np.ones((len(puzzles), VOCABULARY), bool)
         np.put_along_axis(symbols, COLOUR + colours.astype(np.int64), self.palette[self.tasks[puzzles]], axis=1)
         transforms = self.dihedrals[puzzles].astype(np.int64)
-        return Batch(*map(torch.from_numpy, (tokens, labels, cells, self.id_rows[puzzles], transforms, symbols)))
+        arrays = tokens, labels, cells, self.id_rows[puzzles], transforms, symbols
+        # The cells in use of a rendered example come first.
+        return Batch(*map(torch.from_numpy, arrays)).with_counts(np.stack([areas, areas, *symbols.T]))
 
     def widths(self, puzzles: Rows) -> Rows:
         """Return the fixed width (len(puzzles),) that each puzzle's canvas is padded to."""

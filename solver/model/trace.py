@@ -17,6 +17,9 @@ from torch import Tensor
 from solver.data.batch import Batch
 from solver.model.model import RecursiveModel
 from solver.model.output import Output
+from solver.model.packing import Layout
+from solver.model.step_records import StepRecords
+from solver.model.symbol_axis import SymbolLayout
 
 
 class Movement:
@@ -91,10 +94,23 @@ class _Step:
 class TraceRecorder:
     """Records the examples `rows` of a batch.
 
-    Pass `watch` to the model as its callback, and call `add` with the output of every supervision step.
+    Pass `watch` to the model as its callback, and call `add` with the output of every supervision step. What is
+    recorded stays on the device until `examples` copies it.
+
+    Args:
+        model: the model.
+        batch: the examples.
+        rows: which of them are recorded.
+        layout: the layout of the batch, if it is already computed.
     """
 
-    def __init__(self, model: RecursiveModel, batch: Batch, rows: NDArray[np.integer]):
+    def __init__(
+        self,
+        model: RecursiveModel,
+        batch: Batch,
+        rows: NDArray[np.integer],
+        layout: Layout | SymbolLayout | None = None,
+    ):
         self._model = model
         self._batch = batch
         self._count = len(rows)
@@ -107,12 +123,12 @@ class TraceRecorder:
         self._rows_E = torch.from_numpy(rows).to(device)
         places_B = torch.full((len(batch),), -1, device=device)
         places_B[self._rows_E] = torch.arange(self._count, device=device)
-        padding = model.layout(batch).padding
+        padding = (layout or model.layout(batch)).padding
         places_P = padding.pack(places_B.view(-1, *[1] * (len(padding.shape) - 1)).expand(padding.shape))
         self._followed = (places_P >= 0).nonzero()[:, 0]
         self._places_P = places_P[self._followed]
         self._step = _Step()
-        self._steps = []
+        self._records = StepRecords()
 
     def watch(self, latent: str, old: Tensor, new: Tensor) -> None:
         """Record one update of a latent, (positions in use of the batch, D)."""
@@ -137,12 +153,12 @@ class TraceRecorder:
         updates = self._step.answer, self._step.others
         changes = [torch.stack(columns, 1) if columns else empty_E0 for columns in updates]
         halting_E = output.halt_B[self._rows_E].float().sigmoid()
-        self._steps.append(tuple(value.cpu() for value in (*tokens, *changes, halting_E)))
+        self._records.add((*tokens, *changes, halting_E))
         self._step = _Step()
 
     def examples(self) -> list[LatentTrace]:
         """Return the trace of each example, in the order of `rows`."""
         if not self._count:
             return []
-        columns = [torch.stack(column, dim=1).numpy() for column in zip(*self._steps, strict=True)]
+        columns = self._records.stacked()
         return [LatentTrace(*(column[place] for column in columns)) for place in range(self._count)]

@@ -24,10 +24,11 @@ from solver.model.config import ModelConfig
 from solver.model.model import RecursiveModel
 from solver.model.noise import NoiseSource
 from solver.model.output import Output
-from solver.model.packing import consecutive, first_rows
+from solver.model.packing import Layout, consecutive, first_rows
 from solver.model.positions import rows_of
 from solver.model.puzzle_embedding import PuzzleEmbedding
 from solver.model.recursion import Latents, Watch
+from solver.model.symbol_axis import SymbolLayout
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,7 @@ def predict_steps(
     steps: int | None = None,
     chance: NoiseSource | None = None,
     watch: Watch | None = None,
+    layout: Layout | SymbolLayout | None = None,
 ) -> Iterator[Output]:
     """Yield the output of each supervision step, starting from the initial latents, without halting.
 
@@ -248,9 +250,10 @@ def predict_steps(
         steps: number of supervision steps; None: the model's max_steps.
         chance: the noise source; None: no noise between steps, and the mean of the noise in equations.
         watch: a callback that receives every update of a latent.
+        layout: the layout of the batch, if it is already computed.
     """
     ids_BI = table.lookup(batch.puzzles_B)
-    layout = model.layout(batch)
+    layout = layout or model.layout(batch)
     latents = model.initial_latents(batch)
     for step in range(1, 1 + (steps or model.config.max_steps)):
         noise_source = None if chance is None else chance.at(step)

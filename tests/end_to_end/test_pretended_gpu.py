@@ -27,8 +27,9 @@ MEMBERS = {name: small_recipe(name) for name in NAMES} | {"mlp": small_recipe("s
 
 MOST_WAITS_OF_A_STEP = {"smoke": 3, "smoke_symbols": 4, "arc1": 3}
 """Today's waits of the host in a training step, by recipe. These must only fall: the GPU idles after each of them."""
-MOST_WAITS_OF_A_BATCH = 21
-"""Today's waits of the host in a prediction batch of `smoke`, of two supervision steps. It must only fall too."""
+WAITS_OF_A_BATCH = {"smoke": 3, "smoke_symbols": 3, "arc1": 3}
+"""Waits of the host in a prediction batch, by recipe: one to find the traced positions, two to copy the predictions and
+the trace."""
 
 INDEXED_BY_THE_CPU = {"pipeline/checkpoints/id_table.py:match_rows"}
 """Functions that index a tensor on CUDA by one of the CPU: the ID table of a training that ends in this process."""
@@ -94,15 +95,18 @@ def test_a_step_waits_no_more_than_it_did(name: str) -> None:
     assert traffic.waits.total() <= MOST_WAITS_OF_A_STEP[name], traffic.waits
 
 
-def test_a_prediction_batch_waits_no_more_than_it_did() -> None:
-    config = MEMBERS["smoke"]
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("name", WAITS_OF_A_BATCH)
+def test_a_prediction_batch_waits_as_often_for_any_number_of_steps(name: str, steps: int) -> None:
+    config = MEMBERS[name]
     questions = make_questions(config, small_set(config.puzzles, config.model.board_side), config.predict)
     with pretended_gpu() as traffic:
         learner = small_learner(config, CUDA)
-        predictor = Predictor(learner.model, learner.table, questions)
+        predictor = Predictor(learner.model, learner.table, questions, steps, record="all")
         traffic.clear()
-        predictor.compute(questions.ask_all()[0])
-    assert traffic.waits.total() <= MOST_WAITS_OF_A_BATCH, traffic.waits
+        computed = predictor.compute(questions.ask_all()[0])
+    assert computed.traced
+    assert traffic.waits.total() == WAITS_OF_A_BATCH[name], traffic.waits
 
 
 CHUNKS = small_recipe("smoke", **{"train.micro_batch": 1, "model.board_side": 8})

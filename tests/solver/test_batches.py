@@ -54,6 +54,23 @@ def test_full_canvas_renders_what_encode_does(puzzle_set: PuzzleSet, shift: tupl
         assert np.array_equal(batch.labels_BS[row].numpy(), answer.ravel())
 
 
+@pytest.mark.parametrize("canvas", ["full", "task"])
+@pytest.mark.parametrize("shift", [0, 6])
+def test_a_rendered_batch_knows_its_lengths(
+    puzzle_set: PuzzleSet, canvas: Literal["full", "task"], shift: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On any device: they are not read from the tensors, and are those that the tensors have."""
+    puzzles = np.arange(len(puzzle_set))
+    shifts = np.full((len(puzzles), 2), shift)
+    batch = PuzzleDataset(puzzle_set, canvas).render(puzzles, np.zeros_like(puzzles), shifts)
+    counted = batch.each(lambda tensor: tensor)
+    widths = counted.lengths_B, counted.used_width(), counted.is_compact
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: pytest.fail("lengths were read from the device"))
+    moved = batch.to("cpu")
+    assert np.array_equal(moved.lengths_B, widths[0])
+    assert (moved.used_width(), moved.is_compact) == widths[1:]
+
+
 @pytest.mark.parametrize("shift", [(0, 0), (3, 2), (6, 6)])
 def test_task_canvas_shows_the_same_cells_at_their_places(puzzle_set: PuzzleSet, shift: tuple[int, int]) -> None:
     examples = PuzzleDataset(puzzle_set, canvas="task")

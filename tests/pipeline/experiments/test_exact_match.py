@@ -24,14 +24,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "one" / "seed-0"
 
 
-def test_an_answer_is_right_where_every_cell_is(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model is patched: at supervision step 2 test inputs 0 and 5 are right, and 7 except for one cell."""
+@pytest.mark.parametrize("most", [12, 5, 1])
+def test_an_answer_is_right_where_every_cell_is(trained: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is patched: at supervision step 2 test inputs 0 and 5 are right, and 7 except for one cell.
+
+    No more than `most` test inputs fit in memory at once.
+    """
     tasks = load_tasks(SOURCE)
     answers = {tuple(pair.input.ravel() + COLOUR): pair.output for pair in tasks[0].tests}
     knows = {tuple(tasks[0].tests[number].input.ravel() + COLOUR): number for number in (0, 5, 7)}
     forward, calls = RecursiveModel.forward, []
 
     def patched(model: RecursiveModel, latents: object, batch: object, *rest: object, **more: object) -> Output:
+        if len(batch) > most:  # type: ignore[arg-type]
+            raise torch.OutOfMemoryError("CUDA out of memory")
         output = forward(model, latents, batch, *rest, **more)  # type: ignore[arg-type]
         calls.append(len(batch))  # type: ignore[arg-type]
         output.logits_BCV.zero_()
@@ -48,6 +54,7 @@ def test_an_answer_is_right_where_every_cell_is(trained: Path, monkeypatch: pyte
     monkeypatch.setattr(RecursiveModel, "forward", patched)
     checkpoint, puzzle_set = load_checkpoint(trained / "checkpoints" / "final"), open_puzzle_set(trained / "puzzles")
     right = exact_match(checkpoint, puzzle_set, tasks, torch.device("cpu"), steps=3)
+    assert max(calls) <= most
     assert right.shape == (12, 3)
     assert not right[:, [0, 2]].any()
     assert np.flatnonzero(right[:, 1]).tolist() == [0, 5]

@@ -15,12 +15,12 @@ from augment import Augmentation, PuzzleSet
 from pipeline.checkpoints.checkpoint import fingerprint
 from pipeline.config.run_config import ConfigError, PredictSettings, TrainSettings, build_config
 from pipeline.prediction import time_estimate
-from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.predict import predict
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.time_estimate import SECONDS_TO_START, estimate_prediction
 from pipeline.prediction.workload import Queries, Workload
 from pipeline.runtime.distributed import join_process_group
+from pipeline.training.batch_size import BatchSize
 from solver.data.batches import PuzzleDataset
 from solver.data.tokens import decode
 from solver.model.model import RecursiveModel

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,16 +16,13 @@ import torch
 from augment import PuzzleSet, open_puzzle_set, write_puzzle_set
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from pipeline.config.run_config import PredictSettings, build_config, override
-from pipeline.prediction.batch_size import BatchSize
 from pipeline.prediction.predict import make_predictor, predict
-from pipeline.prediction.test_time_training import (
-    TaskTrainer,
-    estimate_test_time_training,
-    one_task_config,
-    train_and_predict_tasks,
-)
+from pipeline.prediction.test_time_training import TaskTrainer, one_task_config, train_and_predict_tasks
+from pipeline.prediction.time_estimate import estimate_test_time_training
 from pipeline.prediction.workload import Workload
 from pipeline.runtime.distributed import join_process_group
+from pipeline.training.batch_size import BatchSize
+from solver.model.model import RecursiveModel
 from solver.training.deep_supervision import last_output, predict_steps
 from solver.training.learner import Learner
 from solver.training.step_result import NotFiniteError, StepResult
@@ -31,6 +30,7 @@ from submissions import Predictions, read_predictions
 from tests.helpers.commands import run
 from tests.helpers.paths import ROOT
 from tests.helpers.predictions import Notes, crash_after, same_files
+from tests.helpers.pretended_gpu import pretended_gpu
 from tests.helpers.resume import Crash
 from tests.helpers.untrained import MODEL, make_checkpoint, make_set
 
@@ -324,6 +324,42 @@ def test_the_time_needed_is_that_of_every_step(puzzle_set: PuzzleSet, monkeypatc
     assert expected == pytest.approx(1.2 * sum(positions))
     without = build_config(make_trained(puzzle_set, task_steps=0).config)
     assert estimate_test_time_training(without, puzzle_set, join_process_group()) == 0
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_model_is_timed_as_it_will_train(
+    puzzle_set: PuzzleSet, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    """On CUDA it is compiled. A step takes 40 s the first time a width is seen, else 5 s and one for each position."""
+    config, clock = build_config(make_trained(puzzle_set, batch_size=500).config), [0.0]
+    questions, compiled, seen = Workload(puzzle_set, "task"), [], {}
+    step = Learner.step
+
+    def patched(learner: Learner, offered: Any) -> StepResult:
+        width = offered.cells_BS.shape[1]
+        positions = len(offered) * (width + MODEL.id_slots)
+        clock[0] += 5 + positions if width in seen else 40
+        seen.setdefault(width, positions)
+        assert seen[width] >= positions, "the largest batch of a width is timed"
+        return step(learner, offered)
+
+    monkeypatch.setattr(Learner, "step", patched)
+    monkeypatch.setattr("pipeline.checkpoints.load_model.find_compile_error", lambda model: None)
+    monkeypatch.setattr(RecursiveModel, "compile_blocks", lambda model: compiled.append(model))
+    monkeypatch.setattr("pipeline.prediction.test_time_training.time.monotonic", lambda: clock[0])
+    with pretended_gpu() if device == "cuda" else nullcontext():
+        processes: Any = SimpleNamespace(device=torch.device(device), count=2)
+        expected = estimate_test_time_training(config, puzzle_set, processes)
+    specialist = make_specialist(make_trained(puzzle_set, batch_size=500), puzzle_set)
+    asked = questions.ask_by_task()
+    sizes = [(questions.examples.widths(rows.puzzles[:1])[0], specialist._batch_positions(rows)) for rows in asked]
+    largest = max(size for _, size in sizes)
+    most = {width: seen[width] if device == "cuda" else largest for width, _ in sizes}
+    assert len(compiled) == (device == "cuda")
+    assert seen.keys() == (most.keys() if device == "cuda" else {max(most)})
+    seconds = sum(STEPS * size * (5 + most[width]) / most[width] for width, size in sizes)
+    first = 40 * len(most) if device == "cuda" else 0
+    assert expected == pytest.approx(first + 1.2 * seconds / 2)
 
 
 def test_solve_answers_each_task_by_weights_of_its_own(tmp_path: Path) -> None:

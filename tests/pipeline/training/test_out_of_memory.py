@@ -1,9 +1,13 @@
 """Batches that fit into memory."""
 
+import numpy as np
 import pytest
 import torch
 
-from pipeline.prediction.batch_size import (
+from pipeline.recipes.registry import recipe
+from pipeline.runtime.exit_codes import OutOfMemoryError
+from pipeline.training import metrics
+from pipeline.training.batch_size import (
     CPU_BOARDS,
     FEWEST_BOARDS,
     MOST_BOARDS,
@@ -12,9 +16,13 @@ from pipeline.prediction.batch_size import (
     grow,
     largest_size,
 )
-from pipeline.recipes.registry import recipe
+from solver.data.batch import Batch
+from solver.data.batches import PuzzleDataset
 from solver.model.config import ModelConfig
+from solver.training.learner import Learner
+from solver.training.micro_batches import cut_slots
 from solver.training.position_limit import MOST_POSITIONS
+from tests.helpers.recipe_learner import small_learner, small_recipe, small_set
 
 CONFIG = ModelConfig(hidden=16, heads=2, id_slots=4, board_side=6)
 """40 positions a board."""
@@ -44,6 +52,71 @@ def test_what_does_not_fit_is_made_smaller_and_stays_so() -> None:
     assert tried == [16, 12, 9, 6, 4, 4, 4, 4, 4]
     limits = [rows * 5 for rows in (12, 9, 6, 4)]
     assert said == [f"a batch did not fit in memory: from now on at most {most} positions at once" for most in limits]
+
+
+LENGTHS = np.random.default_rng(0).integers(5, 41, 50)
+
+
+def test_examples_of_different_lengths_are_cut_as_slots_are() -> None:
+    memory = BatchSize(CONFIG, 3, print, CPU)
+    cut = cut_slots(LENGTHS, 120)
+    done = list(memory.ragged_batches(LENGTHS, lambda rows: rows))
+    assert len(done) == len(cut) > 2
+    assert all(np.array_equal(one, other) for one, other in zip(done, cut, strict=True))
+
+
+def test_every_example_is_computed_by_one_process_whichever_runs_out_of_memory() -> None:
+    """The second process can compute 60 positions at once, and remembers it; the first one all."""
+    said, tried = [], []
+
+    def work(rows: np.ndarray) -> np.ndarray:
+        tried.append(int(LENGTHS[rows].sum()))
+        if tried[-1] > 60:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return rows
+
+    memories = [BatchSize(CONFIG, 3, said.append, CPU) for _ in range(2)]
+    for _ in range(2):
+        tried.clear()
+        first = list(memories[0].ragged_batches(LENGTHS, lambda rows: rows, slice(0, None, 2)))
+        second = list(memories[1].ragged_batches(LENGTHS, work, slice(1, None, 2)))
+        assert sorted(np.concatenate([*first, *second]).tolist()) == list(range(50))
+    assert max(tried) <= 60, "what did not fit is not tried again"
+    assert len(said) >= 1
+    assert said[-1].endswith(f"from now on at most {memories[1].most} positions at once")
+
+
+def test_a_single_long_example_that_does_not_fit_ends_in_words() -> None:
+    def work(rows: np.ndarray) -> None:
+        raise MemoryError("no memory")
+
+    with pytest.raises(OutOfMemoryError, match="with a single example"):
+        list(BatchSize(CONFIG, 8, print, CPU).ragged_batches(LENGTHS, work))
+
+
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_held_out_accuracy_is_the_same_whatever_fits(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is patched: it knows every other puzzle, and `most` examples fit in memory."""
+    config, said, sizes = small_recipe("smoke"), [], []
+    puzzles = small_set(config.puzzles, config.model.board_side)
+    held_out = tuple(range(len(puzzles.tasks)))
+    examples = PuzzleDataset(puzzles, "task", held_out, ids=config.puzzles.ids)
+    rows = examples.id_rows[examples.held_out()[0]]
+    known = set(rows[::2].tolist())
+
+    def is_correct(learner: Learner, batch: Batch, steps: int | None) -> torch.Tensor:
+        if len(batch) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(batch))
+        return torch.tensor([row in known for row in batch.puzzles_B.tolist()])
+
+    monkeypatch.setattr(metrics, "is_correct", is_correct)
+    memory = metrics.held_out_batches(config, CPU, said.append)
+    accuracy = metrics.held_out_accuracy(small_learner(config, CPU), examples, None, memory)
+    assert accuracy == len(known) / len(rows)
+    assert sum(sizes) == len(rows)
+    assert bool(said) == (most < len(rows))
+    assert all(line.startswith("predicting held-out examples: a batch did not fit in memory") for line in said)
 
 
 def test_a_single_example_that_does_not_fit_ends_in_words() -> None:

@@ -14,8 +14,7 @@ from augment.augmentation import PERMUTATIONS, parse_puzzle_keys
 from pipeline.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.checkpoints.load_model import load_model
 from pipeline.config.run_config import ConfigError, build_config, override
-from pipeline.prediction.test_time_training import estimate_test_time_training
-from pipeline.prediction.time_estimate import estimate_prediction
+from pipeline.prediction.time_estimate import estimate_prediction, estimate_test_time_training
 from pipeline.recipes.registry import recipe
 from pipeline.runtime.distributed import join_process_group
 from pipeline.scoring.unreachable_colours import describe_unreachable

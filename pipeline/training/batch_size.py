@@ -1,18 +1,23 @@
-"""Chooses batch sizes for prediction: cuts work into batches that fit in memory, and makes them smaller if they do not.
+"""Chooses batch sizes without training: cuts work into batches that fit in memory, and shrinks those that do not.
 
 Batch sizes are given in boards: a size of B boards allows as many positions as B full boards have. `BatchSize` takes
-the number and width of examples, and yields the results batch by batch. `find_boards` measures the size that fits.
+the number and width of examples, or the length of each, and yields the results batch by batch. `find_boards` measures
+the size that fits.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.runtime.exit_codes import OutOfMemoryError
 from pipeline.runtime.system_errors import first_line
 from solver.model.config import ModelConfig
 from solver.training.device_memory import MEMORY_ERRORS, DeviceMemory, free_memory, ran_out_of_memory
+from solver.training.micro_batches import cut_slots
 from solver.training.position_limit import most_positions, reduce_size
 
 CPU_BOARDS = 4
@@ -42,7 +47,7 @@ class BatchSize:
     def __init__(self, config: ModelConfig, boards: int, log: Callable[[str], Any], device: torch.device):
         self.slots = config.id_slots
         positions = boards * (config.id_slots + config.cells)
-        self.most = min(positions, most_positions(config, device) or positions)
+        self.largest = self.most = min(positions, most_positions(config, device) or positions)
         self.log = log
 
     def rows(self, width: int) -> int:
@@ -63,23 +68,61 @@ class BatchSize:
         start = 0
         while start < total:
             rows = slice(start, min(total, start + self.rows(width)))
-            fits, result = self._try(work, rows)
+            fits, result = self._try(work, rows, rows.stop - rows.start)
             if fits:
                 start = rows.stop
                 yield result
             else:
-                self.most = reduce_size(rows.stop - rows.start) * (self.slots + width)
-                free_memory()
-                self.log(f"a batch did not fit in memory: from now on at most {self.most} positions at once")
+                self._reduce(reduce_size(rows.stop - rows.start) * (self.slots + width))
 
-    def _try(self, work: Callable[[slice], Any], rows: slice) -> tuple[bool, Any]:
-        """Return (whether the slice fits in memory, the result)."""
+    def ragged_batches(
+        self,
+        lengths: NDArray[np.int64],
+        work: Callable[[NDArray[np.int64]], Result],
+        share: slice = slice(None),
+    ) -> Iterator[Result]:
+        """Yield the results of `work` on batches of examples of different lengths, longest first.
+
+        Args:
+            lengths: how many positions each example has.
+            work: computes the examples with the given numbers; it may run out of memory.
+            share: which of the batches are computed. Processes that each take a share compute every example once,
+                whichever of them runs out of memory: a share is that of the batches as they are before any is reduced.
+
+        Raises:
+            OutOfMemoryError: if a single example does not fit.
+        """
+        batches = deque(cut_slots(lengths, self.largest)[share])
+        if self.most < self.largest:
+            batches = self._cut(lengths, batches)
+        while batches:
+            fits, result = self._try(work, batches[0], len(batches[0]))
+            if fits:
+                batches.popleft()
+                yield result
+            else:
+                self._reduce(reduce_size(int(lengths[batches[0]].sum())))
+                batches = self._cut(lengths, batches)
+
+    def _cut(self, lengths: NDArray[np.int64], batches: deque[NDArray[np.int64]]) -> deque[NDArray[np.int64]]:
+        """Cut the examples of some batches again, by the present bound."""
+        rows = np.concatenate([*batches, np.zeros(0, np.int64)])
+        return deque(rows[part] for part in cut_slots(lengths[rows], self.most) if len(part))
+
+    def _reduce(self, most: int) -> None:
+        """Lower the bound after a batch did not fit in memory."""
+        self.most = most
+        free_memory()
+        self.log(f"a batch did not fit in memory: from now on at most {self.most} positions at once")
+
+    def _try(self, work: Callable[[Any], Any], rows: Any, number: int) -> tuple[bool, Any]:
+        """Return (whether these rows, `number` of them, fit in memory, the result)."""
         try:
             return True, work(rows)
         except MEMORY_ERRORS as error:
             if not ran_out_of_memory(error):
                 raise
-            if rows.stop - rows.start == 1:
+            if number == 1:
                 raise OutOfMemoryError(
                     f"out of memory with a single example ({first_line(error)})",
                     "free memory, or use a device with more memory",
