@@ -7,11 +7,11 @@ resumes from its last checkpoint, with bit-identical results on the same CPU.
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -26,9 +26,10 @@ from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import StopSignals
 from pipeline.time_budget import format_duration
+from pipeline.training.agreement import Agreement
 from pipeline.training.batch_source import BatchSource, next_batch
 from pipeline.training.failed_step import check_weights, explain, save_failure
-from pipeline.training.metrics import Tally, format_metrics, held_out_accuracy, mean_movement
+from pipeline.training.metrics import Tally, choose_held_out, format_metrics, held_out_accuracy, mean_movement
 from pipeline.training.setup import load_start, make_learner
 from pipeline.training.trackers import flat_values
 from solver.data.batch import Batch
@@ -57,16 +58,6 @@ class TrainingWindow:
 NO_WINDOW = TrainingWindow()
 
 
-def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]:
-    """Choose at random the tasks (by number) with a held-out demonstration, among those with 3 or more pairs."""
-    eligible = [task for task in range(len(puzzle_set.tasks)) if len(puzzle_set.training_pairs(task)) >= 3]
-    number = config.train.hold_out
-    if number > len(eligible):
-        raise UserError(f"train.hold_out is {number}, but only {len(eligible)} tasks have 3 or more pairs", "lower it")
-    rng = np.random.Generator(np.random.Philox(key=[config.seed, len(eligible)], counter=[0, 0, 0, 3]))
-    return tuple(sorted(rng.permutation(eligible)[:number].tolist()))
-
-
 class Trainer:
     """One training, from the beginning or the last checkpoint until all steps are done, a signal, or the time limit."""
 
@@ -81,6 +72,7 @@ class Trainer:
         self.tally = Tally(config.model.figures)
         self.accelerator = accelerator
         self.processes = LaunchedProcesses(accelerator)
+        self.agreement = Agreement(self.processes)
         run.log(f"processes: {self.processes.count}")
         _check_slots(config, self.processes.count)
         check_board(puzzle_set, config.model.board_side)
@@ -160,16 +152,23 @@ class Trainer:
 
     def goes_on(self, stop: StopSignals, seconds_left: float) -> bool:
         """Return whether to make another step: the same value in all processes."""
-        ends = self.learner.steps >= self.config.train.steps or stop.received is not None or seconds_left <= 0
-        return not self.processes.any(ends)
+        if self.learner.steps >= self.config.train.steps:
+            return False
+        return not self.agreement.ends(stop.received is not None or seconds_left <= 0)
 
-    def step(self, progress: Progress, seconds_left: float = float("inf")) -> None:
-        """Make one step; measure, plan and save when due. A failed step raises a UserError with reason and fix."""
+    def step(self, progress: Progress, seconds_left: float, ends: Callable[[], bool]) -> None:
+        """Make one step; measure, plan and save when due. A failed step raises a UserError with reason and fix.
+
+        Args:
+            progress: what the user sees of it.
+            seconds_left: until training must end.
+            ends: whether this process would make no further step, asked with several processes.
+        """
         try:
             batch = self.batches.take()
             step = self.learner.steps + 1
             due = step % self.config.train.log_every == 0 or step == self.config.train.steps
-            self.tally.add(self._step_in_memory(batch, due))
+            self.tally.add(self._step_in_memory(batch, due, ends))
             self._fit(due, seconds_left, progress)
             progress.advance(1, self._measure() if due else "")
         except NotFiniteError as error:
@@ -179,14 +178,12 @@ class Trainer:
             if not ran_out_of_memory(error):
                 raise
             raise explain(error, self.keeper.last_step) from error
-        if self.learner.steps % self.config.train.checkpoint_every == 0 or self._save_is_due():
+        if self.learner.steps % self.config.train.checkpoint_every == 0 or self.agreement.saves(self._save_is_due()):
             self._save()
 
     def _save_is_due(self) -> bool:
-        """Return whether the last checkpoint is older than `window.save_every`: the same value in all processes."""
-        if self.window.save_every is None:
-            return False
-        return self.processes.any(time.monotonic() - self._saved_at > self.window.save_every)
+        """Return whether the last checkpoint is older than `window.save_every`, by the clock of this process."""
+        return self.window.save_every is not None and time.monotonic() - self._saved_at > self.window.save_every
 
     def _fit(self, due: bool, seconds_left: float, progress: Progress) -> None:
         """With train.fit, plan as many steps (for the schedules) as fit into the remaining time at the speed so far."""
@@ -204,10 +201,11 @@ class Trainer:
         self.learner.plan_steps(self.processes.smallest(planned))
         progress.expect(self.learner.config.total_steps)
 
-    def _step_in_memory(self, batch: Batch, watched: bool) -> StepResult:
+    def _step_in_memory(self, batch: Batch, watched: bool, ends: Callable[[], bool]) -> StepResult:
         """Make one step, and log if it changed how many positions are computed at once."""
         before = self.learner.limit.most
-        result = self.learner.step(batch, watched)
+        result = self.learner.step(batch, watched, self.agreement.votes(ends, self._save_is_due))
+        self.agreement.record(result.votes)
         if self.learner.limit.most != before:
             self.run.log(self.learner.limit.change)
         return result
