@@ -51,15 +51,11 @@ def train(
     trainer = Trainer(config, puzzle_set, run, accelerator, window)
     steps = config.train.steps
     stop = StopSignals()
-
-    def ends() -> bool:
-        return stop.received is not None or budget.left(reserve) <= 0
-
     with Progress(run, "train", steps, trainer.learner.steps) as progress:
         try:
             with stop.watched(SECONDS_TO_END), explain_compilation():
                 while trainer.goes_on(stop, left := budget.left(reserve)):
-                    trainer.step(progress, left, ends)
+                    trainer.step(progress, left, lambda: stop.received is not None or budget.left(reserve) <= 0)
         except ValueError:
             # Let the writing thread finish the last checkpoint. Not after other errors, such as a lost process: the
             # write would wait for the files of that process.

@@ -22,6 +22,7 @@ from pipeline.checkpoints.manager import CheckpointManager
 from pipeline.checkpoints.training_state import TrainingState, state_errors
 from pipeline.config.run_config import RunConfig
 from pipeline.runtime.distributed import LaunchedProcesses
+from pipeline.runtime.finish_marks import wait_on_disk
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import StopSignals
@@ -216,7 +217,7 @@ class Trainer:
         total = self.config.train.steps
         if learner.steps % self.config.train.checkpoint_every or not learner.steps:
             self._save()
-        self.keeper.wait()
+        self.keeper.wait_for_all()
         if self.processes.any(stop.received is not None) and learner.steps < total:
             self.run.log(f"stopped by a signal at step {learner.steps} of {total}; the same command resumes from there")
             sys.exit(128 + int(stop.received or 15))
@@ -278,9 +279,9 @@ class Trainer:
             learner.model.state_dict(), average.state if average else None, learner.table.weights_PI, self.keys,
             learner.steps, values, self.seen, self.leaks, shared_rows=learner.table.tensors().get("shared"),
         )  # fmt: skip
-        if self.processes.index == 0:
-            save_checkpoint(self.run.final_checkpoint, final)
-        self.processes.wait()
+        with wait_on_disk(self.run.checkpoints, self.processes):
+            if self.processes.index == 0:
+                save_checkpoint(self.run.final_checkpoint, final)
         return final
 
 

@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from solver.training.process_group import ProcessGroup
+
+Result = TypeVar("Result")
 
 
 class Threads(ProcessGroup):
@@ -31,8 +33,8 @@ class Threads(ProcessGroup):
         return tensor.copy_(torch.stack(self.gather(tensor)).sum(0))
 
 
-def in_threads(count: int, work: Callable[[Threads], Any]) -> list[Any]:
+def in_threads(count: int, work: Callable[[Any], Result], kind: type[Threads] = Threads) -> list[Result]:
     """Run the work in as many processes, simulated by threads; return what each of them returns."""
     barrier, shared = threading.Barrier(count), {}
     with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(work, [Threads(index, count, barrier, shared) for index in range(count)]))
+        return list(pool.map(work, [kind(index, count, barrier, shared) for index in range(count)]))
