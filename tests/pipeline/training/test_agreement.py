@@ -52,7 +52,7 @@ from solver.training.learner import Learner
 calls = []
 for name in ("all_reduce", "all_gather"):
     def counted(*given, operation=getattr(distributed, name), name=name, **options):
-        calls.append(name + " under way" * options.get("async_op", False))
+        calls.append(f"{name} under way in {given[0].dtype}" if options.get("async_op") else name)
         return operation(*given, **options)
     setattr(distributed, name, counted)
 
@@ -76,10 +76,12 @@ def test_two_processes_stop_after_the_step_in_which_one_gets_a_signal(tmp_path: 
     """The signal comes in the second process during the backward pass of step 7, before the sum of gradients."""
     build_small_set(tmp_path / "set")
     (tmp_path / "counted.py").write_text(COUNTED)
-    words = ("train", "--puzzles", tmp_path / "set", *TRAIN, *STEPS, "--run-dir", tmp_path / "run")
+    words = ("train", "--puzzles", tmp_path / "set", *TRAIN, *STEPS, "--set", "train.precision=bf16")
+    words = (*words, "--run-dir", tmp_path / "run")
     done = launch_script(2, tmp_path / "counted.py", *words)
     assert "stopped by a signal at step 7 of 17" in done.stdout, done.stderr[-2000:]
     assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == "step_0000007"
     assert not (tmp_path / "run" / "checkpoints" / "final").exists()
     between = sorted(line for line in done.stdout.splitlines() if line.startswith("BETWEEN"))
-    assert between == [f"BETWEEN,{index},all_reduce under way,all_gather,all_gather" for index in range(2)]
+    expected = "all_reduce under way in torch.bfloat16,all_gather,all_gather"
+    assert between == [f"BETWEEN,{index},{expected}" for index in range(2)]
