@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.run_config import SEEDS_APART, RunConfig
-from pipeline.runtime.distributed import LaunchedProcesses, alone, join_process_group
+from pipeline.runtime.distributed import alone, join_process_group
+from pipeline.runtime.finish_marks import FinishMarks
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.time_budget import Budget
 from submissions.prediction_files import read_predictions, write_predictions
@@ -59,7 +60,7 @@ def each_model(config: RunConfig, run: RunFolder, budget: Budget, reserve: float
     # A process that predicts alone takes as many times longer as there are processes.
     reserves = [reserve * processes.count] * rounds + [reserve] * len(shared)
     numbers = [index * processes.count + processes.index for index in range(rounds)]
-    finished = FinishedModels(run.path / "ensemble", processes)
+    finished = FinishMarks(run.path / "ensemble", processes)
     for place, number in enumerate([*numbers, *shared]):
         if place == rounds:
             finished.wait_for_all()
@@ -109,31 +110,6 @@ def run_folders(config: RunConfig, path: Path) -> list[Path]:
 def predictions_folder(path: Path, number: int) -> Path:
     """Return the predictions folder of one of several models."""
     return path / "ensemble" / str(number) / "predictions"
-
-
-class FinishedModels:
-    """Marker files that show which processes have finished the models that they train alone.
-
-    One process may need hours more than another, and a collective operation ends with an error after half an hour.
-    So the processes poll for each other's files instead.
-    """
-
-    def __init__(self, folder: Path, processes: LaunchedProcesses):
-        self.processes = processes
-        self.marks = [folder / f".finished-{index}" for index in range(processes.count)]
-        folder.mkdir(parents=True, exist_ok=True)
-        self._own_mark.unlink(missing_ok=True)
-        processes.wait()  # no process may see a mark that an earlier run left
-
-    @property
-    def _own_mark(self) -> Path:
-        return self.marks[self.processes.index]
-
-    def wait_for_all(self) -> None:
-        """Mark this process as finished, and wait until all others are finished."""
-        self._own_mark.touch()
-        self.processes.wait_until(lambda: all(mark.exists() for mark in self.marks))
-        self._own_mark.unlink(missing_ok=True)
 
 
 def seconds_kept(budget: Budget, reserves: list[float]) -> float:

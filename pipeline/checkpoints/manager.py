@@ -33,6 +33,8 @@ from pipeline.runtime.exit_codes import FULL, CheckpointError, DiskFullError
 
 MARGIN = 1.05
 """Free disk space that is required before writing, in bytes per byte of the checkpoint."""
+POLL_INTERVAL = 0.02
+"""Seconds between two looks for a file of another process."""
 WRITER = "checkpoint writer"
 """The name of the writing thread."""
 
@@ -73,6 +75,7 @@ class CheckpointManager:
         self.patience = patience
         self.labels = encode_labels(keys, seen) if process == 0 else {}
         self._thread: threading.Thread | None = None
+        self._unfinished: Path | None = None
         self._error: Exception | None = None
 
     @property
@@ -85,22 +88,23 @@ class CheckpointManager:
         return _step_of(checkpoints[-1]) if checkpoints else None
 
     def save(self, state: TrainingState) -> None:
-        """Copy the state and write it in the background, after waiting for the previous write.
+        """Copy the state and write it in the background, after waiting for the previous write of all processes.
 
         Raises:
             DiskFullError: if the disk is too full for this checkpoint, or was for the previous one.
         """
-        self.wait()
+        self.wait_for_all()
         tensors = state.tensors if self.process == 0 else {}
         self._check_space([*tensors.values(), *state.slots * self.processes])
         state = replace(
             state, tensors={name: _copy(named) for name, named in tensors.items()}, slots=[_copy(state.slots[0])]
         )
+        self._unfinished = _unfinished_of(self.folder, state.step)
         self._thread = threading.Thread(target=self._write, args=(state,), daemon=True, name=WRITER)
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait until the last save is on disk, and raise its error if it failed."""
+        """Wait until this process's part of the last save is on disk, and raise its error if it failed."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -108,6 +112,17 @@ class CheckpointManager:
             error = self._error
             self._error = None
             raise error
+
+    def wait_for_all(self) -> None:
+        """Wait until the last save of all processes is on disk; raise the error of this process's part if it failed.
+
+        The others look at the disk until the first process has written its files, which may take longer than the
+        timeout of a collective operation. If it fails they return, and it raises the error.
+        """
+        self.wait()
+        # The name goes when the first process has renamed the folder, or has failed.
+        while self.process and self._unfinished is not None and self._unfinished.exists():
+            time.sleep(POLL_INTERVAL)
 
     def tidy(self) -> None:
         """Remove unfinished checkpoints and rename damaged ones; call it in the first process before training.
@@ -173,7 +188,7 @@ class CheckpointManager:
 
     def _write(self, state: TrainingState) -> None:
         """Write a checkpoint (runs in the thread); an error is stored, and the next `save` or `wait` raises it."""
-        unfinished = self.folder / f".step_{state.step:07d}.unfinished"
+        unfinished = _unfinished_of(self.folder, state.step)
         try:
             unfinished.mkdir(parents=True, exist_ok=True)
             self._write_slots(unfinished, state.slots[0])
@@ -218,7 +233,7 @@ class CheckpointManager:
                     f"{self.patience:.0f} s",
                     "all processes must see the same RUN folder",
                 )
-            time.sleep(0.02)
+            time.sleep(POLL_INTERVAL)
 
     def _put_in_place(self, unfinished: Path, place: Path) -> None:
         """Rename the finished folder, unless an intact checkpoint of this step exists.
@@ -249,6 +264,10 @@ def _load_part(folder: Path, name: str) -> dict[str, Tensor]:
     """Load one file of the training state; that of weights must hold finite floats."""
     file = folder / f"{name}.safetensors"
     return load_numbers(file, REMOVE) if name in WEIGHTS else load_tensors(file)
+
+
+def _unfinished_of(folder: Path, step: int) -> Path:
+    return folder / f".step_{step:07d}.unfinished"
 
 
 def _step_of(checkpoint: Path) -> int:

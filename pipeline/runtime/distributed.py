@@ -3,8 +3,9 @@
 The number of processes comes from the environment variables of `accelerate launch` or `torchrun`; without them there
 is one process. `LaunchedProcesses` is the process group that `solver` works with.
 
-Gradients are summed in one collective operation after the backward pass, not by a model wrapper during it. So a
-process may split its slots, or run out of memory and try again, without blocking the others in a reduction.
+Gradients are summed in one collective operation after the backward pass (`solver.training.gradients`), not by a model
+wrapper during it. So a process may split its slots, or run out of memory and try again, without blocking the others in
+a reduction.
 """
 
 import os
@@ -141,6 +142,18 @@ class LaunchedProcesses(ProcessGroup):
             _run_collective(lambda: distributed.all_reduce(moved))
         return moved
 
+    def start_sum(self, tensor: Tensor) -> Callable[[], Tensor]:  # noqa: D102
+        if self.count == 1:
+            return super().start_sum(tensor)
+        moved = tensor.to(self.device)
+        work = _run_collective(lambda: distributed.all_reduce(moved, async_op=True))
+
+        def wait() -> Tensor:
+            _run_collective(work.wait)
+            return moved
+
+        return wait
+
     def gather(self, tensor: Tensor) -> list[Tensor]:  # noqa: D102
         moved = tensor.to(self.device).contiguous()
         parts = [torch.empty_like(moved) for _ in range(self.count)] if self.count > 1 else [moved]
@@ -167,10 +180,10 @@ class LaunchedProcesses(ProcessGroup):
         self.wait()
 
 
-def _run_collective(operation: Callable[[], Any]) -> None:
+def _run_collective(operation: Callable[[], Any]) -> Any:
     """Run a collective operation; ConnectionError if another process is gone. Lack of memory is raised as it is."""
     try:
-        operation()
+        return operation()
     except RuntimeError as error:
         if ran_out_of_memory(error):
             raise

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from augment import PuzzleSet
+from augment.errors import UserError
 from pipeline.config.run_config import RunConfig
 from pipeline.training.batch_size import BatchSize
 from solver.data.batch import Batch
@@ -90,6 +92,16 @@ class Tally:
 def mean_movement(movement: Movement, processes: ProcessGroup) -> dict[str, list[float]]:
     """Return how far each latent moved at each of its updates within a supervision step, relative to its norm."""
     return {latent: relative(processes.sum_(squares)) for latent, squares in movement.squares.items()}
+
+
+def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]:
+    """Choose at random the tasks (by number) with a held-out demonstration, among those with 3 or more pairs."""
+    eligible = [task for task in range(len(puzzle_set.tasks)) if len(puzzle_set.training_pairs(task)) >= 3]
+    number = config.train.hold_out
+    if number > len(eligible):
+        raise UserError(f"train.hold_out is {number}, but only {len(eligible)} tasks have 3 or more pairs", "lower it")
+    rng = np.random.Generator(np.random.Philox(key=[config.seed, len(eligible)], counter=[0, 0, 0, 3]))
+    return tuple(sorted(rng.permutation(eligible)[:number].tolist()))
 
 
 def held_out_accuracy(learner: Learner, examples: PuzzleDataset, steps: int | None, memory: BatchSize) -> float:

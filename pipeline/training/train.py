@@ -55,7 +55,7 @@ def train(
         try:
             with stop.watched(SECONDS_TO_END), explain_compilation():
                 while trainer.goes_on(stop, left := budget.left(reserve)):
-                    trainer.step(progress, left)
+                    trainer.step(progress, left, lambda: stop.received is not None or budget.left(reserve) <= 0)
         except ValueError:
             # Let the writing thread finish the last checkpoint. Not after other errors, such as a lost process: the
             # write would wait for the files of that process.

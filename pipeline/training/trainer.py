@@ -7,11 +7,11 @@ resumes from its last checkpoint, with bit-identical results on the same CPU.
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -22,13 +22,22 @@ from pipeline.checkpoints.manager import CheckpointManager
 from pipeline.checkpoints.training_state import TrainingState, state_errors
 from pipeline.config.run_config import RunConfig
 from pipeline.runtime.distributed import LaunchedProcesses
+from pipeline.runtime.finish_marks import wait_on_disk
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stop_signals import StopSignals
 from pipeline.time_budget import format_duration
+from pipeline.training.agreement import Agreement
 from pipeline.training.batch_source import BatchSource, next_batch
 from pipeline.training.failed_step import check_weights, explain, save_failure
-from pipeline.training.metrics import Tally, format_metrics, held_out_accuracy, held_out_batches, mean_movement
+from pipeline.training.metrics import (
+    Tally,
+    choose_held_out,
+    format_metrics,
+    held_out_accuracy,
+    held_out_batches,
+    mean_movement,
+)
 from pipeline.training.setup import load_start, make_learner
 from pipeline.training.trackers import flat_values
 from solver.data.batch import Batch
@@ -57,16 +66,6 @@ class TrainingWindow:
 NO_WINDOW = TrainingWindow()
 
 
-def choose_held_out(config: RunConfig, puzzle_set: PuzzleSet) -> tuple[int, ...]:
-    """Choose at random the tasks (by number) with a held-out demonstration, among those with 3 or more pairs."""
-    eligible = [task for task in range(len(puzzle_set.tasks)) if len(puzzle_set.training_pairs(task)) >= 3]
-    number = config.train.hold_out
-    if number > len(eligible):
-        raise UserError(f"train.hold_out is {number}, but only {len(eligible)} tasks have 3 or more pairs", "lower it")
-    rng = np.random.Generator(np.random.Philox(key=[config.seed, len(eligible)], counter=[0, 0, 0, 3]))
-    return tuple(sorted(rng.permutation(eligible)[:number].tolist()))
-
-
 class Trainer:
     """One training, from the beginning or the last checkpoint until all steps are done, a signal, or the time limit."""
 
@@ -81,29 +80,26 @@ class Trainer:
         self.tally = Tally(config.model.figures)
         self.accelerator = accelerator
         self.processes = LaunchedProcesses(accelerator)
+        self.agreement = Agreement(self.processes)
         run.log(f"processes: {self.processes.count}")
         _check_slots(config, self.processes.count)
         check_board(puzzle_set, config.model.board_side)
         check_draws(puzzle_set, config.puzzles.ids, config.puzzles.fixed_colours)
         self.examples = self._make_examples()
-        keys = self.examples.row_keys
+        self.keys = self.examples.row_keys
         start = load_start(config, run)
         self.sampler = self.examples.sampler(
             config.seed, config.train.source_weights, config.train.feed == "halted", config.train.visits
         )
-        self.learner = make_learner(config, keys, self.accelerator.device, run, start, self.processes)
+        self.learner = make_learner(config, self.keys, self.accelerator.device, run, start, self.processes)
         self.batches = self._make_batches()
         self.held_out_batches = held_out_batches(config, accelerator.device, run.log)
-        self.seen = puzzle_set.seen
-        self.leaks = puzzle_set.leaks
-        if start:
-            self.seen = start.seen | self.seen
-            self.leaks = tuple(sorted({*start.leaks, *self.leaks}))
-        self.keys = keys
+        self.seen = start.seen | puzzle_set.seen if start else puzzle_set.seen
+        self.leaks = tuple(sorted({*start.leaks, *puzzle_set.leaks})) if start else puzzle_set.leaks
         # Seconds used so far minus the time now: adding a later time gives the seconds used by then (`_used`).
         self._seconds = -time.monotonic()
         self.keeper = CheckpointManager(
-            run.checkpoints, config.model_dump(mode="json"), keys, self.seen, self.leaks,
+            run.checkpoints, config.model_dump(mode="json"), self.keys, self.seen, self.leaks,
             process=self.processes.index, processes=self.processes.count, log=run.warn,
         )  # fmt: skip
         self._resume()
@@ -161,16 +157,23 @@ class Trainer:
 
     def goes_on(self, stop: StopSignals, seconds_left: float) -> bool:
         """Return whether to make another step: the same value in all processes."""
-        ends = self.learner.steps >= self.config.train.steps or stop.received is not None or seconds_left <= 0
-        return not self.processes.any(ends)
+        if self.learner.steps >= self.config.train.steps:
+            return False
+        return not self.agreement.ends(stop.received is not None or seconds_left <= 0)
 
-    def step(self, progress: Progress, seconds_left: float = float("inf")) -> None:
-        """Make one step; measure, plan and save when due. A failed step raises a UserError with reason and fix."""
+    def step(self, progress: Progress, seconds_left: float, ends: Callable[[], bool]) -> None:
+        """Make one step; measure, plan and save when due. A failed step raises a UserError with reason and fix.
+
+        Args:
+            progress: what the user sees of it.
+            seconds_left: until training must end.
+            ends: whether this process would make no further step, asked with several processes.
+        """
         try:
             batch = self.batches.take()
             step = self.learner.steps + 1
             due = step % self.config.train.log_every == 0 or step == self.config.train.steps
-            self.tally.add(self._step_in_memory(batch, due))
+            self.tally.add(self._step_in_memory(batch, due, ends))
             self._fit(due, seconds_left, progress)
             progress.advance(1, self._measure() if due else "")
         except NotFiniteError as error:
@@ -180,14 +183,12 @@ class Trainer:
             if not ran_out_of_memory(error):
                 raise
             raise explain(error, self.keeper.last_step) from error
-        if self.learner.steps % self.config.train.checkpoint_every == 0 or self._save_is_due():
+        if self.learner.steps % self.config.train.checkpoint_every == 0 or self.agreement.saves(self._save_is_due()):
             self._save()
 
     def _save_is_due(self) -> bool:
-        """Return whether the last checkpoint is older than `window.save_every`: the same value in all processes."""
-        if self.window.save_every is None:
-            return False
-        return self.processes.any(time.monotonic() - self._saved_at > self.window.save_every)
+        """Return whether the last checkpoint is older than `window.save_every`, by the clock of this process."""
+        return self.window.save_every is not None and time.monotonic() - self._saved_at > self.window.save_every
 
     def _fit(self, due: bool, seconds_left: float, progress: Progress) -> None:
         """With train.fit, plan as many steps (for the schedules) as fit into the remaining time at the speed so far."""
@@ -205,10 +206,11 @@ class Trainer:
         self.learner.plan_steps(self.processes.smallest(planned))
         progress.expect(self.learner.config.total_steps)
 
-    def _step_in_memory(self, batch: Batch, watched: bool) -> StepResult:
+    def _step_in_memory(self, batch: Batch, watched: bool, ends: Callable[[], bool]) -> StepResult:
         """Make one step, and log if it changed how many positions are computed at once."""
         before = self.learner.limit.most
-        result = self.learner.step(batch, watched)
+        result = self.learner.step(batch, watched, self.agreement.votes(ends, self._save_is_due))
+        self.agreement.record(result.votes)
         if self.learner.limit.most != before:
             self.run.log(self.learner.limit.change)
         return result
@@ -219,7 +221,7 @@ class Trainer:
         total = self.config.train.steps
         if learner.steps % self.config.train.checkpoint_every or not learner.steps:
             self._save()
-        self.keeper.wait()
+        self.keeper.wait_for_all()
         if self.processes.any(stop.received is not None) and learner.steps < total:
             self.run.log(f"stopped by a signal at step {learner.steps} of {total}; the same command resumes from there")
             sys.exit(128 + int(stop.received or 15))
@@ -282,9 +284,9 @@ class Trainer:
             learner.model.state_dict(), average.state if average else None, learner.table.weights_PI, self.keys,
             learner.steps, values, self.seen, self.leaks, shared_rows=learner.table.tensors().get("shared"),
         )  # fmt: skip
-        if self.processes.index == 0:
-            save_checkpoint(self.run.final_checkpoint, final)
-        self.processes.wait()
+        with wait_on_disk(self.run.checkpoints, self.processes):
+            if self.processes.index == 0:
+                save_checkpoint(self.run.final_checkpoint, final)
         return final
 
 

@@ -7,7 +7,7 @@ only by rounding.
 Shape letters: B batch slots of this process, C cells, V vocabulary, I length of an ID vector, T positions in use.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,7 @@ from solver.training.deep_supervision import (
 )
 from solver.training.device_memory import open_memory
 from solver.training.ema import MovingAverage
-from solver.training.gradients import share_gradients
+from solver.training.gradients import GradientSum
 from solver.training.learner_config import LearnerConfig
 from solver.training.loss import LossConfig, losses
 from solver.training.loss_scale import LossScale
@@ -95,12 +95,16 @@ class Learner:
             return self.processes.sizes(batch_size)
         return [int(count) for count in self.processes.gather(self.carry.halted_B.sum()[None])]
 
-    def step(self, offered: Batch, watched: bool = False) -> StepResult:
+    def step(
+        self, offered: Batch, watched: bool = False, votes: Callable[[], Sequence[bool]] | None = None
+    ) -> StepResult:
         """Run one supervision step on this process's slots, refilled from the offered batch, and one optimizer step.
 
         Args:
             offered: examples for the slots: one for each slot, or one for each halted slot (`refill`).
             watched: record the relative changes of the latents in `movement`.
+            votes: called after the backward pass; these flags are sent with the gradients, and those that any process
+                set are in the result. Either all processes vote or none.
 
         Raises:
             NotFiniteError: if the loss or a gradient of any process is not finite. Weights, table and slots are then
@@ -113,20 +117,24 @@ class Learner:
         carry = self._refill(offered)
         step = self.steps + 1
         chunk = self._run(carry, step, self.movement if watched else None)
-        loss_is_finite, finite = share_gradients(self.model, chunk, self.processes, self.scale)
+        gradients = GradientSum(self.model, chunk, self.processes, self.scale, votes() if votes else ())
+        # What needs no sum is done while it is under way.
+        own = own_part(self.sizes, self.processes.index)
+        after = advance(carry, chunk.output, self.model.config, (self.config.seed, step), sum(self.sizes), own)
+        ids = [self.processes.gather_rows(rows, self.sizes) for rows in (carry.batch.puzzles_B, chunk.id_gradients_BI)]
+        outcome = gradients.wait()
         # A gradient that overflows under the loss scale is expected now and then; a loss that is not finite never is.
-        if not loss_is_finite or (not finite and (self.scale is None or not self.scale.can_shrink)):
+        if not outcome.loss_is_finite or (not outcome.finite and (self.scale is None or not self.scale.can_shrink)):
             raise NotFiniteError(step, carry)
-        if finite:
-            self._update(step, carry.batch.puzzles_B, chunk.id_gradients_BI)
+        if outcome.finite:
+            self._update(step, *ids)
         if self.scale is not None:
-            self.scale.update(finite)
+            self.scale.update(outcome.finite)
         self.steps = step
         self.limit.count_step()
-        own = own_part(self.sizes, self.processes.index)
-        self.carry = advance(carry, chunk.output, self.model.config, (self.config.seed, step), sum(self.sizes), own)
-        slots = self.carry.halted_B, self.carry.steps_B, carry.batch.puzzles_B
-        return StepResult(chunk.losses, chunk.output, *slots, chunk.id_gradients_BI)
+        self.carry = after
+        slots = after.halted_B, after.steps_B, carry.batch.puzzles_B
+        return StepResult(chunk.losses, chunk.output, *slots, chunk.id_gradients_BI, outcome.votes)
 
     def _refill(self, offered: Batch) -> Carry:
         """Return the slots of the next step: halted ones get new examples, some of them with a corrupted start."""
@@ -208,7 +216,7 @@ class Learner:
         (loss if self.scale is None else loss * self.scale.value).backward()
 
     def _update(self, step: int, puzzles_B: Tensor, gradients_BI: Tensor) -> None:
-        """Update the ID table, then the weights, then their average; all rates follow the schedule."""
+        """Update the ID rows of the global batch, then the weights, then their average; rates follow the schedule."""
         self._update_ids(step, puzzles_B, gradients_BI)
         if step <= self.config.ids_only * self.config.total_steps:
             return
@@ -221,9 +229,6 @@ class Learner:
             self.average.update(decay)
 
     def _update_ids(self, step: int, puzzles_B: Tensor, gradients_BI: Tensor) -> None:
-        """Update the rows of the global batch in every process; only their gradients are sent, not the table's."""
-        puzzles_B = self.processes.gather_rows(puzzles_B, self.sizes)
-        gradients_BI = self.processes.gather_rows(gradients_BI, self.sizes)
         lr = self._rate(step, self.config.id_lr)
         decay = self.config.id_weight_decay
         if self.id_adam is None:

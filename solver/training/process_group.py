@@ -4,7 +4,7 @@ All processes have the same state, except the batch slots, of which each process
 of a single process; the pipeline has a subclass that communicates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -24,6 +24,15 @@ class ProcessGroup:
     def sum_(self, tensor: Tensor) -> Tensor:
         """Sum a tensor over all processes, in place, and return it."""
         return tensor
+
+    def start_sum(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """Start to sum a tensor over all processes, in place; the function returned waits for the sum and returns it.
+
+        The tensor must not be read or changed before. Here the sum is complete at once; a subclass may communicate
+        while the caller works.
+        """
+        summed = self.sum_(tensor)
+        return lambda: summed
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """Return the tensors of all processes in their order; all must have the same shape."""

@@ -18,6 +18,7 @@ class StepResult:
     halted_B, steps_B: the state of the slots after the step
     puzzles_B: the ID rows of the slots' examples in the step
     id_gradients_BI: gradients of the loss, divided by the global batch size, with respect to the ID vectors
+    votes: for each vote of the step, whether it was set in any process
     """
 
     losses: Losses
@@ -26,6 +27,7 @@ class StepResult:
     steps_B: Tensor
     puzzles_B: Tensor
     id_gradients_BI: Tensor
+    votes: tuple[bool, ...] = ()
 
 
 class NotFiniteError(ArithmeticError):

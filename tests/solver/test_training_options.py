@@ -1,14 +1,12 @@
 """Options of training in complete optimizer steps: random halting, resuming, chunks, several processes."""
 
 import json
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 from solver.data.batch import Batch
@@ -19,6 +17,7 @@ from solver.training.learner import Learner
 from solver.training.learner_config import LearnerConfig
 from solver.training.loss import log_probabilities
 from solver.training.process_group import ProcessGroup, own_part
+from tests.helpers.process_threads import Threads, in_threads
 from tests.helpers.small_model import CONFIG, gradients_of, make_batch, make_learner, make_model
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -69,43 +68,19 @@ def test_a_state_goes_on_bit_for_bit(name: str) -> None:
     assert ("id_optimizer" in straight.tensors()) == ("id_optimizer" in OPTIONS[name])
 
 
-class Threads(ProcessGroup):
-    """One of several processes, simulated by a thread."""
-
-    def __init__(self, index: int, count: int, barrier: threading.Barrier, shared: dict[int, Tensor]):
-        self.index = index
-        self.count = count
-        self.barrier = barrier
-        self.shared = shared
-
-    def gather(self, tensor: Tensor) -> list[Tensor]:
-        self.shared[self.index] = tensor.detach().clone()
-        self.barrier.wait(timeout=30)
-        parts = [self.shared[index] for index in range(self.count)]
-        self.barrier.wait(timeout=30)
-        return parts
-
-    def sum_(self, tensor: Tensor) -> Tensor:
-        return tensor.copy_(torch.stack(self.gather(tensor)).sum(0))
-
-
 def train_in_threads(name: str, sizes: Sequence[int], steps: int) -> list[Learner]:
     """Train one learner per thread; `sizes` are their numbers of slots."""
-    barrier = threading.Barrier(len(sizes))
-    shared = {}
-    learners = [learner_with(name, Threads(index, len(sizes), barrier, shared)) for index in range(len(sizes))]
 
-    def train(learner: Learner) -> None:
-        part = own_part(sizes, learner.processes.index)
+    def train(processes: Threads) -> Learner:
+        learner = learners[processes.index]
+        learner.processes = processes
+        part = own_part(sizes, processes.index)
         for batch in batches(steps):
             learner.step(batch.each(lambda tensor: tensor[part]))
+        return learner
 
-    threads = [threading.Thread(target=train, args=(learner,)) for learner in learners]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return learners
+    learners = [learner_with(name) for _ in sizes]
+    return in_threads(len(sizes), train)
 
 
 @pytest.mark.parametrize("name", OPTIONS)

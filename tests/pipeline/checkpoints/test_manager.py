@@ -256,6 +256,35 @@ def test_a_process_that_does_not_write_is_named(tmp_path: Path) -> None:
     assert newest_step(tmp_path) is None
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_others_wait_on_disk_for_the_first_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """The next save, and the end of training, begin when the first process has written the last checkpoint."""
+    begin, complete = threading.Event(), CheckpointManager._complete
+
+    def late(keeper: CheckpointManager, *given: Any) -> None:
+        begin.wait(10)
+        if fails:
+            raise OSError(errno.EIO, "Input/output error")
+        complete(keeper, *given)
+
+    monkeypatch.setattr(CheckpointManager, "_complete", late)
+    first, other = (make_keeper(tmp_path, process=number, processes=2) for number in range(2))
+    for keeper in (first, other):
+        keeper.save(make_state(5))
+    waits = [threading.Thread(target=work) for work in (other.wait_for_all, lambda: other.save(make_state(9)))]
+    for thread in waits:
+        thread.start()
+    waits[0].join(0.3)
+    assert all(thread.is_alive() for thread in waits)
+    begin.set()
+    for thread in waits:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in waits)
+    assert (tmp_path / "step_0000005").exists() != fails
+
+
 def test_slots_that_a_killed_run_left_are_not_taken_for_new_ones(tmp_path: Path) -> None:
     late = make_keeper(tmp_path, process=1, processes=2)
     saved(late, 5)
