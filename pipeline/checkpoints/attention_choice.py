@@ -208,7 +208,7 @@ def _use_flash_2() -> None:
 
 
 def median_seconds(work: Callable[[], object], seconds: float) -> float:
-    """Return the median time of a call, repeated for `seconds`; the timer waits for the device."""
+    """Return the median time of a call, repeated for `seconds`; the timer waits for the current device."""
     return Timer("work()", globals={"work": work}).blocked_autorange(min_run_time=seconds).median
 
 
