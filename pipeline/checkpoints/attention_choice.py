@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.attention
 from torch import Tensor
-from torch.utils.benchmark import Timer
 
 from augment.errors import UserError
 from pipeline.checkpoints.differences import largest_difference
@@ -209,6 +208,8 @@ def _use_flash_2() -> None:
 
 def median_seconds(work: Callable[[], object], seconds: float) -> float:
     """Return the median time of a call, repeated for `seconds`; the timer waits for the current device."""
+    from torch.utils.benchmark import Timer  # takes a tenth of a second, which is for nothing without a GPU
+
     return Timer("work()", globals={"work": work}).blocked_autorange(min_run_time=seconds).median
 
 
