@@ -5,20 +5,19 @@
 A step is as fast as these at best (`benchmarks.bench_train`). On the CPU, one board shows only that it runs.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-import torch.nn.attention
 import torch.nn.functional as F
 import typer
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.benchmark import Timer
 
+from pipeline.checkpoints.attention_choice import flash_attention_3, median_seconds
 from pipeline.checkpoints.load_model import choose_precision
 from pipeline.runtime.provenance import processor, versions
 from solver.model.config import ModelConfig
@@ -78,11 +77,6 @@ def make_attention(boards: int, device: torch.device, precision: torch.dtype) ->
     return Attention((q, k, v), ends)
 
 
-def median_seconds(work: Callable[[], object]) -> float:
-    """Return the median time of a call; the timer waits for the device."""
-    return Timer("work()", globals={"work": work}).blocked_autorange(min_run_time=SECONDS).median
-
-
 def product_sizes() -> dict[str, tuple[int, int]]:
     """Return the inputs and outputs of a block's matrix products."""
     hidden = PUBLISHED.hidden
@@ -98,23 +92,7 @@ def product_sizes() -> dict[str, tuple[int, int]]:
 def time_product(inputs: int, outputs: int, rows: int, device: torch.device, precision: torch.dtype) -> float:
     """Return the rate of (rows, inputs) @ (inputs, outputs), in operations a second."""
     x, weight = (torch.randn(count, inputs, device=device).to(precision) for count in (rows, outputs))
-    return 2 * rows * inputs * outputs / median_seconds(lambda: F.linear(x, weight))
-
-
-@contextmanager
-def flash_attention_3() -> Iterator[None]:
-    """Use FlashAttention 3 within the block; RuntimeError if torch cannot or it is not installed."""
-    activate = getattr(torch.nn.attention, "activate_flash_attention_impl", None)
-    if activate is None:
-        raise RuntimeError("torch before 2.11")
-    try:
-        activate("FA3")
-    except (ImportError, ValueError) as error:
-        raise RuntimeError(f"not installed ({error})") from error
-    try:
-        yield
-    finally:
-        torch.nn.attention.restore_flash_attention_impl()
+    return 2 * rows * inputs * outputs / median_seconds(lambda: F.linear(x, weight), SECONDS)
 
 
 def list_attention(attention: Attention) -> dict[str, Way]:
@@ -132,9 +110,9 @@ def time_attention(attention: Attention, chosen: AbstractContextManager[Any], at
         with chosen:
             out = attend()
             gradient = torch.randn_like(out)
-            forward = attention.flop / median_seconds(attend)
+            forward = attention.flop / median_seconds(attend, SECONDS)
             repeat = {"retain_graph": True}
-            seconds = median_seconds(lambda: torch.autograd.grad(out, attention.qkv, gradient, **repeat))
+            seconds = median_seconds(lambda: torch.autograd.grad(out, attention.qkv, gradient, **repeat), SECONDS)
     except (RuntimeError, TypeError) as error:
         return f"{str(error).splitlines()[0][:100]} | "
     return f"{forward / 1e12:,.3g} | {BACKWARD * attention.flop / seconds / 1e12:,.3g}"

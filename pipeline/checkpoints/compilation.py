@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.checkpoints.differences import largest_difference
 from pipeline.runtime.exit_codes import CompilationError
 from pipeline.runtime.system_errors import first_line
 from solver.data.batch import Batch
@@ -90,10 +91,11 @@ def _try_block(model: RecursiveModel) -> str | None:
         return f"{type(error).__name__}: {_reason(error)}"
     finally:
         torch.compiler.reset()
-    errors = [float((one - other).abs().max() / one.abs().max()) for one, other in zip(*results, strict=True)]
-    if all(error <= LARGEST_DIFFERENCE for error in errors):  # false for NaN too
+    uncompiled, compiled = results
+    difference = largest_difference(compiled, uncompiled)
+    if difference <= LARGEST_DIFFERENCE:  # false for NaN too
         return None
-    return f"its results differ by {max(errors):.0%} from those of the same block uncompiled"
+    return f"its results differ by {difference:.0%} from those of the same block uncompiled"
 
 
 def _run_block(model: RecursiveModel, block: AnyBlock, run: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ import torch
 
 from augment import PuzzleSet
 from augment.errors import UserError
+from pipeline.checkpoints.attention_choice import choose_attention
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.compilation import find_compile_error
 from pipeline.checkpoints.id_table import match_rows
@@ -14,14 +15,9 @@ from pipeline.config.run_config import TrainSettings
 from pipeline.runtime.console import Console
 from solver.data.puzzle_ids import check_draws, find_rows
 from solver.model.model import RecursiveModel
-from solver.model.packing import make_layout, varlen_attn
 from solver.model.puzzle_embedding import PuzzleEmbedding
-from solver.training.device_memory import ran_out_of_memory
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
-
-VARLEN_ERROR = 0.03
-"""Largest accepted difference of varlen from padded attention in half precision, relative to the largest value."""
 
 
 def load_weights(model: RecursiveModel, checkpoint: Checkpoint, name: str) -> None:
@@ -77,11 +73,7 @@ def prepare_model(
     model.to(device, weights_dtype)
     table.to(device, weights_dtype)
     model.loss = settings.loss
-    model.varlen = choose_varlen(settings.attention, model, device)
-    if run and not model.varlen and settings.attention == "auto" and _should_have_varlen(model, device):
-        run.warn(
-            f"variable-length attention of torch {torch.__version__} does not work here: batches are padded instead"
-        )
+    attention = choose_attention(settings.attention, model, device, run)
     # The implicit gradient of an equilibrium goes through a graph twice, which compiled blocks do not support.
     default = device.type == "cuda" and not model.config.recursion.settles
     compiled = default if settings.compile is None else settings.compile
@@ -91,65 +83,8 @@ def prepare_model(
             run.warn(f"torch.compile does not work here ({reason}): the model runs uncompiled, which is slower")
     if compiled:
         model.compile_blocks()
-    attention = ("varlen" if model.varlen else "padded") + " attention"
     where = "cpu" if device.type == "cpu" else device  # with several processes accelerate adds an index
     return f"{str(model.precision).removeprefix('torch.')} on {where}, {attention}{', compiled' if compiled else ''}"
-
-
-def choose_varlen(name: Literal["auto", "varlen", "padded"], model: RecursiveModel, device: torch.device) -> bool:
-    """Return whether to use torch's varlen attention kernel.
-
-    "auto" uses it if it is available and agrees with padded attention (`varlen_works`).
-
-    Raises:
-        UserError: if "varlen" is requested and does not work here.
-    """
-    if name == "padded" or model.config.mixer == "mlp":
-        return False
-    works = varlen_works(model.config.heads, model.config.hidden // model.config.heads, model.precision, device)
-    if name == "varlen" and not works:
-        raise UserError(
-            f"train.attention=varlen: torch {torch.__version__} does not support it in {model.precision} on {device}",
-            "set train.attention=auto",
-        )
-    return works
-
-
-def _should_have_varlen(model: RecursiveModel, device: torch.device) -> bool:
-    """Return whether torch documents its varlen kernel for such a device and model: half precision from 8.0 on."""
-    if varlen_attn is None or not on_cuda(device) or model.config.mixer == "mlp":
-        return False
-    is_half = model.precision in (torch.bfloat16, torch.float16)
-    head_size = model.config.hidden // model.config.heads
-    return is_half and head_size % 8 == 0 and head_size <= 256 and torch.cuda.get_device_capability(device) >= (8, 0)
-
-
-def on_cuda(device: torch.device) -> bool:
-    """Return whether the device is an NVIDIA (or ROCm) GPU."""
-    return device.type == "cuda"
-
-
-def varlen_works(heads: int, head_size: int, dtype: torch.dtype, device: torch.device) -> bool:
-    """Return whether torch's varlen kernel agrees with padded attention on two short examples, forward and backward."""
-    if varlen_attn is None or not on_cuda(device) or dtype not in (torch.bfloat16, torch.float16):
-        return False
-    positions_BS = torch.tensor([[0, 1, 2, -1, -1], [0, 1, 2, 3, 4]], device=device)
-    angles = torch.ones(5, head_size, device=device)
-    qkv = torch.randn(8, 3, heads, head_size, generator=torch.Generator().manual_seed(0)).to(device, dtype)
-    results = []
-    for varlen in (True, False):
-        layout = make_layout(positions_BS, np.arange(2), angles, angles, varlen)
-        inputs = qkv.clone().requires_grad_()
-        try:
-            mixed = layout.attend(inputs[:, :2], inputs[:, 2])
-            mixed.float().square().sum().backward()
-        except Exception as error:  # of any class, as those of a compiler
-            if ran_out_of_memory(error):
-                raise
-            return False
-        results.append((mixed.detach(), inputs.grad))
-    errors = [float((one - other).abs().max() / other.abs().max()) for one, other in zip(*results, strict=True)]
-    return max(errors) < VARLEN_ERROR
 
 
 def load_model(checkpoint: Checkpoint, puzzle_set: PuzzleSet) -> tuple[RecursiveModel, PuzzleEmbedding]:

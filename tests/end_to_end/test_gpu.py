@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.checkpoints.attention_choice import HOPPER, choose_flash, forget_measurements, varlen_works
 from pipeline.checkpoints.compilation import find_compile_error
 from pipeline.config.run_config import RunConfig
 from pipeline.runtime.launcher import count_gpus
@@ -74,3 +75,16 @@ def test_half_precision_varlen_and_compiled_computes_the_same(name: str) -> None
     _, expected_BCV, expected = make_step(small_recipe(name, **PLAIN), CUDA)
     assert relative(logits_BCV, expected_BCV) < 0.05
     assert relative(gradients, expected) < 0.15
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_flash_attention_that_is_chosen_works(dtype: torch.dtype) -> None:
+    """Whichever it is; on a card from 9.0 on it is named."""
+    if torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("no variable-length attention on this card")
+    said = choose_flash(8, 64, dtype, CUDA)
+    assert bool(said) is (torch.cuda.get_device_capability() >= HOPPER)
+    assert varlen_works(8, 64, dtype, CUDA)
+    forget_measurements()

@@ -1,7 +1,7 @@
 """Kernels for the CPU under torch's variable-length attention, whose own kernels need CUDA.
 
 Importing this module registers them for the whole process, as torch cannot take a kernel back. The project never
-calls the operation on the CPU by itself (`pipeline.checkpoints.load_model.varlen_works`), so other tests do not change.
+calls the operation on the CPU by itself (`pipeline.checkpoints.attention_choice`), so other tests do not change.
 What is tested with them is torch's own: the signature, the shapes that compilation assumes, and the autograd formula.
 
 Shape letters: T rows of all examples, H heads, K head size, L rows of one example.

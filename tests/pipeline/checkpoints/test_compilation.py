@@ -12,8 +12,9 @@ from torch import Tensor
 from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch._inductor.exc import InductorError
 
+from pipeline.checkpoints.attention_choice import varlen_works
 from pipeline.checkpoints.compilation import DISABLE, explain_compilation, find_compile_error, forget_trials
-from pipeline.checkpoints.load_model import prepare_model, varlen_works
+from pipeline.checkpoints.load_model import prepare_model
 from pipeline.config.run_config import TrainSettings
 from pipeline.experiments import worker_pool
 from pipeline.recipes.registry import recipe
@@ -106,7 +107,7 @@ def test_lack_of_memory_is_not_taken_for_a_kernel_or_compiler_that_does_not_work
     with pytest.raises(torch.AcceleratorError):
         find_compile_error(make_model())
     monkeypatch.setattr(Layout, "attend", fail_with(error)(print))
-    monkeypatch.setattr("pipeline.checkpoints.load_model.on_cuda", lambda _: True)
+    monkeypatch.setattr("pipeline.checkpoints.attention_choice.on_cuda", lambda _: True)
     with pytest.raises(torch.AcceleratorError):
         varlen_works(2, 8, torch.bfloat16, CPU)
 

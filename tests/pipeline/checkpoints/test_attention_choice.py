@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from pipeline.checkpoints.load_model import prepare_model, varlen_works
+from pipeline.checkpoints.attention_choice import varlen_works
+from pipeline.checkpoints.load_model import prepare_model
 from pipeline.config.run_config import TrainSettings
 from pipeline.runtime.console import Console
 from solver.model.packing import varlen_attn
@@ -29,7 +30,7 @@ def test_a_kernel_that_gives_something_else_is_not_used(
         return mixed_THK * factor
 
     monkeypatch.setattr("solver.model.packing.varlen_attn", attend)
-    monkeypatch.setattr("pipeline.checkpoints.load_model.on_cuda", lambda _: True)
+    monkeypatch.setattr("pipeline.checkpoints.attention_choice.on_cuda", lambda _: True)
     assert varlen_works(2, 8, torch.bfloat16, CPU) is expected
     assert not varlen_works(2, 8, torch.float32, CPU), "the kernel has half precision only"
 
@@ -42,7 +43,7 @@ def test_a_kernel_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, error:
         raise error
 
     monkeypatch.setattr("solver.model.packing.varlen_attn", fail)
-    monkeypatch.setattr("pipeline.checkpoints.load_model.on_cuda", lambda _: True)
+    monkeypatch.setattr("pipeline.checkpoints.attention_choice.on_cuda", lambda _: True)
     assert not varlen_works(2, 8, torch.bfloat16, CPU)
 
 
@@ -51,8 +52,8 @@ def test_a_card_that_should_have_the_kernel_and_has_not_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], capability: tuple[int, int], warnings: int
 ) -> None:
     """A T4 is known not to have it."""
-    monkeypatch.setattr("pipeline.checkpoints.load_model.varlen_works", lambda *_: False)
-    monkeypatch.setattr("pipeline.checkpoints.load_model.on_cuda", lambda _: True)
+    monkeypatch.setattr("pipeline.checkpoints.attention_choice.varlen_works", lambda *_: False)
+    monkeypatch.setattr("pipeline.checkpoints.attention_choice.on_cuda", lambda _: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     settings = TrainSettings(precision="bf16", compile=False)
     said = prepare_model(make_model(), PuzzleEmbedding(2, 16), settings, CPU, Console())

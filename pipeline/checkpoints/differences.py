@@ -1,0 +1,21 @@
+"""How far the results of code that is tried are from those of code that is known to work."""
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+
+def largest_difference(tried: Iterable[Tensor], reference: Iterable[Tensor]) -> float:
+    """Return the largest difference of any two tensors, relative to the largest value of the reference's tensor.
+
+    Args:
+        tried: tensors that may hold anything.
+        reference: as many, of the same shapes.
+
+    Returns:
+        NaN where a value is NaN, so only `difference < limit` tells that results agree.
+    """
+    pairs = zip(tried, reference, strict=True)
+    differences = [float((one - other).abs().max() / other.abs().max()) for one, other in pairs]
+    # `max` would pass over a NaN that is not the first.
+    return next((each for each in differences if each != each), max(differences))
