@@ -270,10 +270,10 @@ def test_the_others_wait_on_disk_for_the_first_process(
         complete(keeper, *given)
 
     monkeypatch.setattr(CheckpointManager, "_complete", late)
-    first, other = (make_keeper(tmp_path, process=number, processes=2) for number in range(2))
-    for keeper in (first, other):
+    first, second, third = (make_keeper(tmp_path, process=number, processes=3) for number in range(3))
+    for keeper in (first, second, third):
         keeper.save(make_state(5))
-    waits = [threading.Thread(target=work) for work in (other.wait_for_all, lambda: other.save(make_state(9)))]
+    waits = [threading.Thread(target=work) for work in (second.wait_for_all, lambda: third.save(make_state(9)))]
     for thread in waits:
         thread.start()
     waits[0].join(0.3)
