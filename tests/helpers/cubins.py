@@ -1,4 +1,4 @@
-"""Compiles the parts of a block for a card that is not there, and prints the bytes of every cubin as JSON.
+"""Compiles a network for a card that is not there, and prints the bytes of every cubin as JSON.
 
     python -m tests.helpers.cubins 90 bfloat16
 
@@ -6,7 +6,7 @@ It is a process of its own, as it changes torch. Graphs are traced on the CPU an
 shapes but no values; the card has properties only; kernels are compiled but not loaded. What writes the kernels, and
 Triton and ptxas, which compile them, are the real ones. Needs a torch built for CUDA.
 
-Shape letters: T positions in use, D hidden, H heads, K head size.
+Shape letters: T positions in use, D hidden.
 """
 
 import json
@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 from torch._dynamo.device_interface import CudaInterface
@@ -27,42 +28,48 @@ from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from solver.model.config import ModelConfig
-from solver.model.layers import Attention, Block
+from solver.model.layers import Block
+from solver.model.networks import compile_blocks
+from solver.model.packing import Layout, make_layout
+from tests.helpers import varlen_on_cpu  # noqa: F401  registers kernels
 
 CUDA = torch.device("cuda", 0)
 CARDS = {75: (40, 1024), 89: (58, 1536), 90: (132, 2048)}
 """By capability: multiprocessors of a T4, an L4 and an H100, and the threads that each multiprocessor holds."""
-ROWS = 32
-"""Positions in use; the compiled code is for any number."""
+LENGTHS = np.array([20, 12])
+"""Positions of two examples; the compiled code is for any number."""
+VARLEN = 80
+"""Capability from which attention is torch's variable-length kernel, and a network is one graph."""
 
 Cubins = dict[str, int]
 """Bytes of the cubins of a graph, by kernel and configuration."""
 _graphs: list[Cubins] = []
 
 
-def compile_block(dtype: torch.dtype) -> list[Cubins]:
-    """Return the cubins of each graph of a block of the published size.
+def compile_network(dtype: torch.dtype, varlen: bool) -> list[Cubins]:
+    """Return the cubins of each graph of a network of the published size: without gradient, then forward and backward.
 
-    The graphs are those of `project` and `finish` without gradient; then for each of the two, forward and backward.
+    With variable-length attention these are three graphs. Otherwise each of the two parts of a block has three.
     """
     _graphs.clear()
     config = ModelConfig()
-    block = Block(config)
-    block.compile_parts(backend=lambda graph, inputs: compile_fx.compile_fx(graph, inputs, _compile_on_cuda))
-    x_TD = torch.randn(ROWS, config.hidden, dtype=dtype, requires_grad=True)
-    cos, sin = torch.randn(2, ROWS, 1, 1, config.hidden // config.heads)
+    blocks = [Block(config) for _ in range(config.layers)]
+    run = compile_blocks(
+        blocks, varlen, backend=lambda graph, inputs: compile_fx.compile_fx(graph, inputs, _compile_on_cuda)
+    )
+    layout = _make_layout(config, varlen)
+    x_TD = torch.randn(LENGTHS.sum(), config.hidden, dtype=dtype, requires_grad=True)
     with torch.no_grad():
-        _run(block, x_TD, cos, sin)
-    _run(block, x_TD, cos, sin).float().sum().backward()
+        run(blocks, x_TD, layout)
+    run(blocks, x_TD, layout).float().sum().backward()
     return _graphs
 
 
-def _run(block: Block, x_TD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Run the compiled parts of a block, with a sum in place of attention: (T, D)."""
-    assert isinstance(block.mixer, Attention)
-    qk_TNHK, v_THK = block.mixer.project(x_TD, cos, sin)
-    first_T1 = torch.zeros(len(x_TD), 1, dtype=torch.bool)
-    return block.finish(x_TD, qk_TNHK.sum(1) + v_THK, first_T1)
+def _make_layout(config: ModelConfig, varlen: bool) -> Layout:
+    places_S = np.arange(LENGTHS.max())
+    positions_BS = torch.from_numpy(np.where(places_S < LENGTHS[:, None], places_S, -1))
+    cos, sin = torch.randn(2, len(places_S), config.hidden // config.heads)
+    return make_layout(positions_BS, LENGTHS, cos, sin, varlen)
 
 
 @contextmanager
@@ -143,4 +150,5 @@ def _move(each: Any, mode: FakeTensorMode) -> Any:
 
 if __name__ == "__main__":
     with pretend_card(int(sys.argv[1])):
-        print(json.dumps(compile_block(getattr(torch, sys.argv[2])), indent=1))
+        cubins = compile_network(getattr(torch, sys.argv[2]), int(sys.argv[1]) >= VARLEN)
+        print(json.dumps(cubins, indent=1))
