@@ -60,7 +60,7 @@ def compile_network(dtype: torch.dtype, varlen: bool) -> list[Cubins]:
     layout = _make_layout(config, varlen)
     x_TD = torch.randn(LENGTHS.sum(), config.hidden, dtype=dtype, requires_grad=True)
     with torch.no_grad():
-        run(blocks, x_TD, layout)
+        run(blocks, x_TD.detach(), layout)
     run(blocks, x_TD, layout).float().sum().backward()
     return _graphs
 
