@@ -76,7 +76,7 @@ def choose_varlen(name: Literal["auto", "varlen", "padded"], model: RecursiveMod
     Raises:
         UserError: if "varlen" is requested and does not work here.
     """
-    if name == "padded" or model.config.mixer == "mlp":
+    if name == "padded" or not _attends_over_positions(model):
         return False
     works = varlen_works(model.config.heads, _head_size(model), model.precision, device)
     if name == "varlen" and not works:
@@ -87,13 +87,18 @@ def choose_varlen(name: Literal["auto", "varlen", "padded"], model: RecursiveMod
     return works
 
 
+def _attends_over_positions(model: RecursiveModel) -> bool:
+    """Return whether the model has attention over positions: a symbol axis has attention of its own, an MLP none."""
+    return model.config.mixer == "attention" and not model.config.symbols
+
+
 def _head_size(model: RecursiveModel) -> int:
     return model.config.hidden // model.config.heads
 
 
 def _should_have_varlen(model: RecursiveModel, device: torch.device) -> bool:
     """Return whether torch documents its varlen kernel for such a device and model: half precision from 8.0 on."""
-    if varlen_attn is None or not on_cuda(device) or model.config.mixer == "mlp":
+    if varlen_attn is None or not on_cuda(device) or not _attends_over_positions(model):
         return False
     is_half = model.precision in (torch.bfloat16, torch.float16)
     head_size = _head_size(model)

@@ -1,11 +1,11 @@
-"""torch.compile on this machine: tried on a small block, done without where it fails, and explained if it ends a run.
+"""torch.compile on this machine: tried on few positions, done without where it fails, and explained if it ends a run.
 
 Shape letters: C cells, D hidden, T positions in use.
 """
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -18,28 +18,28 @@ from pipeline.runtime.exit_codes import CompilationError
 from pipeline.runtime.system_errors import first_line
 from solver.data.batch import Batch
 from solver.model.model import RecursiveModel
-from solver.model.networks import AnyBlock, compile_blocks, run_blocks
+from solver.model.networks import AnyBlock, cast_weights, compile_blocks, run_blocks
 from solver.training.device_memory import ran_out_of_memory
 
 POSITIONS = 64
-"""Positions of the trial, at most; a block whose mixer is an MLP needs a whole board."""
+"""Positions of the trial, at most; a network whose mixer is an MLP needs a whole board."""
 LARGEST_DIFFERENCE = 0.1
-"""Largest accepted difference of a compiled block from the same block uncompiled, relative to the largest value.
+"""Largest accepted difference of a compiled network from the same network uncompiled, relative to the largest value.
 
-In half precision a compiled block rounds less often than an uncompiled one: in bf16 the difference was 0.01 on a CPU.
+In half precision compiled code rounds less often: in bf16 the difference of a block was 0.01 on a CPU.
 """
 DISABLE = "TORCH_COMPILE_DISABLE"
 """Torch's own environment variable: with 1 nothing is compiled."""
 
 Network = tuple[Any, ...]
-"""What decides the code that is compiled: names and shapes of a block's weights, data type, device and others."""
+"""What decides the code that is compiled: names and shapes of weights, numbers of blocks, data type, device."""
 
 _reasons: dict[Network, str | None] = {}
 _last_network: Network | None = None
 
 
 def find_compile_error(model: RecursiveModel) -> str | None:
-    """Try torch.compile on a block of the model, forward and backward; return why it fails, None if it works.
+    """Try torch.compile on a network of the model, forward and backward; return why it fails, None if it works.
 
     Each network is tried once a process. A network that differs from the one before makes torch forget all compiled
     code: torch counts the graphs of a function over all models, and refuses the ninth. Earlier models can still be
@@ -59,7 +59,7 @@ def find_compile_error(model: RecursiveModel) -> str | None:
         torch.compiler.reset()
     _last_network = network
     if network not in _reasons:
-        _reasons[network] = _try_block(model)
+        _reasons[network] = _try_network(model)
     return _reasons[network]
 
 
@@ -73,17 +73,20 @@ def forget_trials() -> None:
 def _describe(model: RecursiveModel) -> Network:
     shapes = tuple((name, *weight.shape) for name, weight in model.blocks[0].named_parameters())
     config = model.config
-    return (*shapes, config.heads, config.rms_epsilon, model.precision, model.varlen, str(model.device))
+    layers = tuple(config.layers_of(name) for name in config.recursion.networks)
+    kinds = config.heads, config.rms_epsilon, config.dropout > 0, model.precision, model.varlen, str(model.device)
+    return (*shapes, *layers, *kinds)
 
 
-def _try_block(model: RecursiveModel) -> str | None:
-    """Return why a compiled block does not work here, None if it does; nothing stays compiled."""
+def _try_network(model: RecursiveModel) -> str | None:
+    """Return why the compiled first network does not work here, None if it does; nothing stays compiled."""
+    layers = model.config.layers_of(model.config.recursion.networks[0])
     results = []
     try:
         for is_compiled in (False, True):
-            block = deepcopy(model.blocks[0])
-            run = compile_blocks([block], model.varlen) if is_compiled else run_blocks
-            results.append(_run_block(model, block, run))
+            blocks = deepcopy(model.blocks[:layers])
+            run = compile_blocks(blocks, model.varlen) if is_compiled else run_blocks
+            results.append(_run_network(model, blocks, run))
     # Compilers raise any exception: without a C compiler, without Python's headers, for a card that is too old.
     except Exception as error:
         if ran_out_of_memory(error):
@@ -95,11 +98,16 @@ def _try_block(model: RecursiveModel) -> str | None:
     difference = largest_difference(compiled, uncompiled)
     if difference <= LARGEST_DIFFERENCE:  # false for NaN too
         return None
-    return f"its results differ by {difference:.0%} from those of the same block uncompiled"
+    return f"its results differ by {difference:.0%} from those of the same network uncompiled"
 
 
-def _run_block(model: RecursiveModel, block: AnyBlock, run: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
-    """Run a block of the model forward and backward on one example; return its output and its gradient, (T, D)."""
+def _run_network(
+    model: RecursiveModel, blocks: Sequence[AnyBlock], run: Callable[..., Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run blocks of the model on one example, as training does; return three tensors (T, D).
+
+    They are the output without gradient, and the output and the gradient of the input with it.
+    """
     config = model.config
     cells = config.cells if config.mixer == "mlp" else min(config.cells, max(1, POSITIONS - config.id_slots))
     cells_BC = torch.arange(cells)[None]
@@ -108,12 +116,14 @@ def _run_block(model: RecursiveModel, block: AnyBlock, run: Callable[..., Tensor
     # A generator of its own: the trial must not change the random numbers of the run.
     noise_TD = torch.randn(len(layout.cos), config.hidden, generator=torch.Generator().manual_seed(0))
     x_TD = noise_TD.to(model.device, model.precision).requires_grad_()
+    with torch.no_grad(), cast_weights(blocks, model.precision):
+        plain_TD = run(blocks, x_TD.detach(), layout)
     with torch.enable_grad():
-        output_TD = run([block], x_TD, layout)
+        output_TD = run(blocks, x_TD, layout)
         # The sum of squares of the output alone has no gradient: the norm at the end of a block keeps it.
         loss = (output_TD.float() * noise_TD.to(model.device)).square().sum()
         (gradient_TD,) = torch.autograd.grad(loss, x_TD)
-    return output_TD.detach().float(), gradient_TD.float()
+    return plain_TD.float(), output_TD.detach().float(), gradient_TD.float()
 
 
 @contextmanager

@@ -13,9 +13,13 @@ def largest_difference(tried: Iterable[Tensor], reference: Iterable[Tensor]) -> 
         reference: as many, of the same shapes.
 
     Returns:
-        NaN where a value is NaN, so only `difference < limit` tells that results agree.
+        NaN where a value is NaN, so only `difference < limit` tells that results agree. 0 for equal tensors.
     """
-    pairs = zip(tried, reference, strict=True)
-    differences = [float((one - other).abs().max() / other.abs().max()) for one, other in pairs]
+    differences = [_relative(*pair) for pair in zip(tried, reference, strict=True)]
     # `max` would pass over a NaN that is not the first.
     return next((each for each in differences if each != each), max(differences))
+
+
+def _relative(one: Tensor, other: Tensor) -> float:
+    difference = float((one - other).abs().max())
+    return difference / float(other.abs().max()) if difference else 0.0

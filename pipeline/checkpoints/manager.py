@@ -16,8 +16,8 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from augment import Overlap, SeenTasks
 from augment.errors import UserError
 from augment.storage import sync
 from pipeline.checkpoints.checkpoint import ABOUT, encode_labels, seal_checkpoint, unseal_checkpoint
+from pipeline.checkpoints.step_folders import list_checkpoints, remove_checkpoint, set_aside, step_of
 from pipeline.checkpoints.tensor_files import WEIGHTS, load_numbers, load_tensors, save_tensors
 from pipeline.checkpoints.training_state import REMOVE, TrainingState
 from pipeline.runtime.exit_codes import FULL, CheckpointError, DiskFullError
@@ -35,6 +36,8 @@ MARGIN = 1.05
 """Free disk space that is required before writing, in bytes per byte of the checkpoint."""
 POLL_INTERVAL = 0.02
 """Seconds between two looks for a file of another process."""
+FAILED = ".failed"
+"""Suffix of the mark of the first process that a checkpoint will not be written, for other processes that wait."""
 WRITER = "checkpoint writer"
 """The name of the writing thread."""
 
@@ -85,7 +88,7 @@ class CheckpointManager:
         if self._thread not in (None, threading.current_thread()):
             self._thread.join()
         checkpoints = list_checkpoints(self.folder)
-        return _step_of(checkpoints[-1]) if checkpoints else None
+        return step_of(checkpoints[-1]) if checkpoints else None
 
     def save(self, state: TrainingState) -> None:
         """Copy the state and write it in the background, after waiting for the previous write of all processes.
@@ -95,12 +98,17 @@ class CheckpointManager:
         """
         self.wait_for_all()
         tensors = state.tensors if self.process == 0 else {}
-        self._check_space([*tensors.values(), *state.slots * self.processes])
+        unfinished = self.folder / f".step_{state.step:07d}.unfinished"
+        try:
+            self._check_space([*tensors.values(), *state.slots * self.processes])
+        except DiskFullError:
+            self._give_up(unfinished)
+            raise
         state = replace(
             state, tensors={name: _copy(named) for name, named in tensors.items()}, slots=[_copy(state.slots[0])]
         )
-        self._unfinished = _unfinished_of(self.folder, state.step)
-        self._thread = threading.Thread(target=self._write, args=(state,), daemon=True, name=WRITER)
+        self._unfinished = unfinished
+        self._thread = threading.Thread(target=self._write, args=(state, unfinished), daemon=True, name=WRITER)
         self._thread.start()
 
     def wait(self) -> None:
@@ -120,8 +128,10 @@ class CheckpointManager:
         timeout of a collective operation. If it fails they return, and it raises the error.
         """
         self.wait()
-        # The name goes when the first process has renamed the folder, or has failed.
-        while self.process and self._unfinished is not None and self._unfinished.exists():
+        if self.process == 0 or self._unfinished is None:
+            return
+        failed = self._unfinished.with_suffix(FAILED)
+        while self._unfinished.exists() and not failed.exists():
             time.sleep(POLL_INTERVAL)
 
     def tidy(self) -> None:
@@ -134,6 +144,8 @@ class CheckpointManager:
         """
         for path in self.folder.glob(".*.unfinished"):
             shutil.rmtree(path, ignore_errors=True)
+        for path in self.folder.glob(f".*{FAILED}"):
+            path.unlink(missing_ok=True)
         checkpoints = list_checkpoints(self.folder)
         damage = {}
         for path in reversed(checkpoints):
@@ -149,7 +161,7 @@ class CheckpointManager:
                 f"restore a copy, or remove the folder to train from the beginning.\n  {listed}",
             )
         for path, summary in damage.items():
-            renamed = _set_aside(path)
+            renamed = set_aside(path)
             self.log(f"{summary}; the checkpoint before it is used, and the damaged one is kept as {renamed.name}")
 
     def newest(self) -> TrainingState | None:
@@ -186,9 +198,8 @@ class CheckpointManager:
             "free some space and run the same command again, which resumes from it, or set --run-dir to another disk",
         )
 
-    def _write(self, state: TrainingState) -> None:
+    def _write(self, state: TrainingState, unfinished: Path) -> None:
         """Write a checkpoint (runs in the thread); an error is stored, and the next `save` or `wait` raises it."""
-        unfinished = _unfinished_of(self.folder, state.step)
         try:
             unfinished.mkdir(parents=True, exist_ok=True)
             self._write_slots(unfinished, state.slots[0])
@@ -198,8 +209,15 @@ class CheckpointManager:
             self._error = error
             if isinstance(error, OSError) and error.errno in FULL:
                 self._error = self._no_space(os.strerror(error.errno))
-            if self.process == 0:
-                shutil.rmtree(unfinished, ignore_errors=True)
+            self._give_up(unfinished)
+
+    def _give_up(self, unfinished: Path) -> None:
+        """In the first process, remove what was written, and leave a mark for the others that no more will be."""
+        if self.process == 0:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        if self.process == 0 and self.processes > 1:
+            with suppress(OSError):  # the disk may be full
+                unfinished.with_suffix(FAILED).touch()
 
     def _write_slots(self, unfinished: Path, slots: dict[str, Tensor]) -> None:
         # The first process waits for the final name, so the file must be complete when it gets that name.
@@ -221,7 +239,7 @@ class CheckpointManager:
             sync(path)
         self._put_in_place(unfinished, self.folder / f"step_{state.step:07d}")
         for old in list_checkpoints(self.folder)[: -self.keep]:
-            _remove(old)
+            remove_checkpoint(old)
 
     def _wait_for_slots(self, unfinished: Path) -> None:
         """Wait until every process has written its slots; raise a UserError after `patience` seconds."""
@@ -244,20 +262,12 @@ class CheckpointManager:
             try:
                 unseal_checkpoint(place)
             except ValueError:
-                _remove(place)
+                remove_checkpoint(place)
         if place.exists():
             shutil.rmtree(unfinished)
         else:
             unfinished.rename(place)
             sync(place.parent)
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the complete checkpoints that training wrote to RUN/checkpoints, oldest first.
-
-    The exact name is required: copies that a user keeps in the same folder must be neither counted nor pruned.
-    """
-    return sorted((path for path in folder.glob("step_*") if path.name[5:].isdecimal()), key=_step_of)
 
 
 def _load_part(folder: Path, name: str) -> dict[str, Tensor]:
@@ -266,28 +276,6 @@ def _load_part(folder: Path, name: str) -> dict[str, Tensor]:
     return load_numbers(file, REMOVE) if name in WEIGHTS else load_tensors(file)
 
 
-def _unfinished_of(folder: Path, step: int) -> Path:
-    return folder / f".step_{step:07d}.unfinished"
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("step_"))
-
-
 def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     # copy=True: on a CPU, training would otherwise change the tensors while the thread writes them.
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-
-
-def _set_aside(folder: Path) -> Path:
-    """Rename a damaged checkpoint to the first free name; one of the same step may have been renamed earlier."""
-    names = chain([f"damaged_{folder.name}"], (f"damaged_{folder.name}_{number}" for number in count(2)))
-    free_path = next(path for path in map(folder.with_name, names) if not path.exists())
-    return folder.rename(free_path)
-
-
-def _remove(folder: Path) -> None:
-    """Delete a checkpoint. It is renamed first, so that a partial removal is not taken for a damaged checkpoint."""
-    renamed = folder.with_name(f".{folder.name}.old.unfinished")
-    folder.rename(renamed)
-    shutil.rmtree(renamed, ignore_errors=True)

@@ -17,6 +17,7 @@ import torch
 
 from augment import PuzzleSet
 from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.compilation import explain_compilation
 from pipeline.config.run_config import PredictSettings, RunConfig
 from pipeline.prediction.predict import identify, make_predictions, open_batch_size
 from pipeline.prediction.predictor import Predictor
@@ -45,6 +46,7 @@ TIMED_STEPS = 2
 """Training steps that are timed for the estimate."""
 
 
+@explain_compilation()
 def train_and_predict_tasks(
     trained: Checkpoint, puzzle_set: PuzzleSet, settings: PredictSettings, folder: Path, run: Console, **about: str
 ) -> Predictions:

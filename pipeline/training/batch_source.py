@@ -102,4 +102,4 @@ def copy_small(batch: Batch, device: torch.device) -> Batch:
         pinned = small.pin_memory() if device.type == "cuda" else small
         return pinned.to(device, non_blocking=True).to(tensor.dtype)
 
-    return Batch(*map(copy, Batch.__dataclass_fields__))
+    return Batch(*map(copy, Batch.__dataclass_fields__)).with_counts_of(batch)

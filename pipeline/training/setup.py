@@ -11,7 +11,7 @@ from augment.storage import write_json
 from pipeline.checkpoints.checkpoint import Checkpoint, CheckpointHeader, load_checkpoint, read_checkpoint_header
 from pipeline.checkpoints.id_table import match_rows, new_table
 from pipeline.checkpoints.load_model import load_weights, prepare_model
-from pipeline.checkpoints.manager import list_checkpoints
+from pipeline.checkpoints.step_folders import list_checkpoints
 from pipeline.config.run_config import RunConfig, TrainSettings, build_config
 from pipeline.runtime.console import Console
 from pipeline.runtime.run_folder import RunFolder, has_checkpoint, read_start_digest

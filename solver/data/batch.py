@@ -43,9 +43,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on `device`."""
-        moved = self.each(lambda tensor: tensor.to(device))
-        known = self.__dict__.get("_counts")
-        return moved if known is None else moved.with_counts(known)
+        return self.each(lambda tensor: tensor.to(device)).with_counts_of(self)
 
     def padded(self, width: int) -> "Batch":
         """Return the batch with `width` columns: cut, or padded with cell -1."""
@@ -95,6 +93,11 @@ class Batch:
         indices = torch.from_numpy(rows).to(self.cells_BS.device)
         taken = self.each(lambda tensor: tensor[indices]).with_counts(self._counts[:, rows])
         return taken.padded(taken.used_width())
+
+    def with_counts_of(self, batch: "Batch") -> "Batch":
+        """Note what is known in main memory of a batch of the same examples, if anything; return the batch itself."""
+        known = batch.__dict__.get("_counts")
+        return self if known is None else self.with_counts(known)
 
     def with_counts(self, counts: NDArray[np.int64]) -> "Batch":
         """Note what is known of the examples in main memory (2 + V, B), see `_counts`; return the batch itself."""

@@ -46,6 +46,32 @@ class Linear(nn.Linear):
         return F.linear(x, weight.to(x.dtype))
 
 
+class _LookUp(torch.autograd.Function):
+    """Select rows of a small table by number, many times each.
+
+    The gradient is a product with a one-hot matrix, which sums in float32 whatever the precision. Torch's own sums in
+    half precision on the CPU, where one more summand among thousands is rounded away.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, numbers: Tensor, table_VD: Tensor) -> Tensor:
+        ctx.save_for_backward(numbers)
+        ctx.rows = len(table_VD)
+        return F.embedding(numbers, table_VD)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        (numbers,) = ctx.saved_tensors
+        gradient_TD = gradients[0].flatten(0, -2)
+        rows_V1 = torch.arange(ctx.rows, device=numbers.device)[:, None]
+        return None, (rows_V1 == numbers.flatten()).to(gradient_TD.dtype) @ gradient_TD
+
+
+def look_up(numbers: Tensor, table_VD: Tensor) -> Tensor:
+    """Return the rows (..., D) of a small table with these numbers (...)."""
+    return _LookUp.apply(numbers, table_VD)  # pyright: ignore[reportReturnType]
+
+
 def rms_norm(x: Tensor, epsilon: float) -> Tensor:
     """Divide by the root mean square over the last axis, computed in float32 or wider, without learnt weights."""
     x32 = x.to(torch.promote_types(x.dtype, torch.float32))

@@ -16,14 +16,14 @@ from solver.data.batch import Batch
 from solver.model.config import LossName, ModelConfig, PosteriorUse
 from solver.model.dropout import Dropout, make_dropout
 from solver.model.equilibrium import make_settler
-from solver.model.layers import Block, Linear, truncated_normal_
+from solver.model.layers import Block, Linear, look_up, truncated_normal_
 from solver.model.learned_noise import Guidance, LearnedNoise
 from solver.model.networks import cast_weights, compile_blocks, run_blocks
 from solver.model.noise import NoiseSource
 from solver.model.output import Output
 from solver.model.packing import Layout, Padding, mean_over_positions, pick_rows
 from solver.model.parameter_names import guidance_name, module_name, start_name
-from solver.model.positions import layout_of, padding_of, rotary_tables_of, rows_of
+from solver.model.positions import layout_of, rotary_tables_of, rows_of
 from solver.model.probability import least_confidence
 from solver.model.recursion import Latents, Network, Watch, recurse
 from solver.model.symbol_axis import NEVER, SymbolBlock, SymbolEmbedding, SymbolLayout, make_symbol_layout
@@ -36,7 +36,8 @@ class RecursiveModel(nn.Module):
     latents are buffers and are never trained.
 
     Attributes:
-        precision: dtype of the recursion; parameters keep their own dtype and are cast where they are used.
+        precision: dtype of the recursion; parameters keep their own dtype and are cast where they are used, or once a
+            supervision step for cycles without gradient (`cast_weights`).
         varlen: use torch's kernel for examples of different lengths (CUDA, half precision), not padded groups.
         loss: the loss that the logits are trained with; it defines the probabilities that the logits represent.
     """
@@ -222,10 +223,10 @@ class RecursiveModel(nn.Module):
         width = config.noise_width
         return LearnedNoise(parts, padding, chance, target_TD, posterior == "all", config.recursion.answer, width)
 
-    def read_cells(self, z_RD: Tensor, batch: Batch) -> Tensor:
+    def read_cells(self, z_RD: Tensor, batch: Batch, layout: Layout | SymbolLayout) -> Tensor:
         """Return the logits (B, C, V) that the output head reads from any carried latent, answer or reasoning."""
         logits_RV = self.cell_head(z_RD.reshape(-1, self.config.hidden)).view(-1, self.config.vocabulary)
-        return self._at_cells(logits_RV, padding_of(self.config, batch), batch)
+        return self._at_cells(logits_RV, layout.rows, batch)
 
     def _read_rows(self, z_TD: Tensor, layout: Layout | SymbolLayout, batch: Batch) -> Tensor:
         """Return the logits (B, C, V) that the output head reads from a latent of the layers."""
@@ -277,7 +278,7 @@ class RecursiveModel(nn.Module):
         """
         if self.config.symbols:
             return self.symbol_embedding.embed_tokens(tokens).transpose(1, 2).flatten(2)
-        return F.embedding(tokens, (self.config.hidden**0.5 * self.token_embedding.weight).to(self.precision))
+        return look_up(tokens, (self.config.hidden**0.5 * self.token_embedding.weight).to(self.precision))
 
     def _network(self, name: str, layout: Layout | SymbolLayout, dropout: Dropout | None) -> Network:
         """Return the network as a function of its input (T, D)."""

@@ -123,7 +123,8 @@ class TraceRecorder:
         self._rows_E = torch.from_numpy(rows).to(device)
         places_B = torch.full((len(batch),), -1, device=device)
         places_B[self._rows_E] = torch.arange(self._count, device=device)
-        padding = (layout or model.layout(batch)).padding
+        self._layout = layout or model.layout(batch)
+        padding = self._layout.padding
         places_P = padding.pack(places_B.view(-1, *[1] * (len(padding.shape) - 1)).expand(padding.shape))
         self._followed = (places_P >= 0).nonzero()[:, 0]
         self._places_P = places_P[self._followed]
@@ -140,13 +141,14 @@ class TraceRecorder:
         norms_E = squares_E2.index_add_(0, self._places_P, squares_P2).sqrt()
         (self._step.answer if latent == self._answer else self._step.others).append(norms_E[:, 0] / norms_E[:, 1])
 
+    @torch.no_grad()
     def add(self, output: Output) -> None:
         """Finish a supervision step with its output."""
         if not self._count:
             return
         logits = [output.logits_BCV]
         if self._reasoning:
-            logits.append(self._model.read_cells(output.latents[self._reasoning], self._batch))
+            logits.append(self._model.read_cells(output.latents[self._reasoning], self._batch, self._layout))
         tokens = [logits_BCV[self._rows_E].argmax(-1).to(torch.uint8) for logits_BCV in logits]
         tokens += [tokens[0][:, :0]] * (2 - len(tokens))
         empty_E0 = output.halt_B.new_zeros(self._count, 0)

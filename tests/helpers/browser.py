@@ -96,10 +96,18 @@ class Browser(AbstractContextManager):
     def wait_for(self, condition: str) -> None:
         """Return once an expression is true; TimeoutError where it never is."""
         end = time.monotonic() + SECONDS
-        while not self.evaluate(f"!!({condition})"):
+        while not self._holds(condition):
             if time.monotonic() > end:
                 raise TimeoutError(condition)
             time.sleep(0.02)
+
+    def _holds(self, condition: str) -> bool:
+        try:
+            return self.evaluate(f"!!({condition})")
+        except RuntimeError as error:
+            if "navigated or closed" in str(error):  # the page is being replaced by another
+                return False
+            raise
 
     def press(self, key: str) -> None:
         """Press and release a key."""

@@ -82,7 +82,7 @@ def test_the_loss_is_a_bound_on_the_evidence_that_sampling_finds() -> None:
         )
 
         def log_likelihood(e_BSD: Tensor) -> Tensor:
-            logits_BCV = model.read_cells((u_BSD + e_BSD).flatten(0, 1), repeated)
+            logits_BCV = model.read_cells((u_BSD + e_BSD).flatten(0, 1), repeated, model.layout(repeated))
             return log_stablemax(logits_BCV, repeated.labels_BS[..., None])[..., 0].sum(1)
 
         evidence = _log_mean(log_likelihood(from_prior))

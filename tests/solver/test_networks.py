@@ -1,4 +1,4 @@
-"""Weights are cast once for passes without gradient, and the results do not change."""
+"""Half precision: weights are cast once for passes without gradient; gradients of the embedding are exact sums."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from solver.model.layers import look_up
 from solver.model.networks import cast_weights
 from tests.helpers.small_model import CONFIG, gradients_of, make_batch, make_learner, make_model
 
@@ -45,6 +46,18 @@ def test_a_step_casts_a_weight_once_for_all_passes_without_gradient(monkeypatch:
     others, expected = run_step()
     assert others == blocks * 15
     assert_close(results, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_gradients_of_the_embedding_are_summed_in_float32(precision: torch.dtype) -> None:
+    """Thousands of summands for each token: in half precision most of them would be rounded away."""
+    numbers = torch.arange(20_000) % 3
+    gradient_TD = torch.rand(len(numbers), 4, generator=torch.Generator().manual_seed(0)) + 0.5
+    table_VD = torch.zeros(5, 4, requires_grad=True)
+    look_up(numbers, table_VD.to(precision)).backward(gradient_TD.to(precision))
+    expected_VD = torch.zeros(5, 4).index_add_(0, numbers, gradient_TD)
+    assert table_VD.grad is not None
+    assert_close(table_VD.grad, expected_VD, rtol=0.005, atol=0)
 
 
 def test_nothing_is_cast_where_weights_have_the_precision_of_the_model() -> None:

@@ -103,7 +103,7 @@ def test_one_that_is_not_faster_is_taken_back(card: Card, seconds: float, percen
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"factor": 1.5}, "50%"), ({"factor": float("nan")}, "nan%"), ({"gradient_factor": float("nan")}, "nan%")],
+    [({"factor": 2.0}, "100%"), ({"factor": float("nan")}, "nan%"), ({"gradient_factor": float("nan")}, "nan%")],
 )
 def test_one_with_other_results_or_gradients_is_not_used(card: Card, wrong: dict[str, float], said: str) -> None:
     vars(card).update(wrong)
@@ -190,6 +190,7 @@ def test_a_realistic_batch_has_about_fifty_thousand_positions() -> None:
 def test_the_largest_difference_is_relative_and_shows_every_nan() -> None:
     reference = torch.tensor([1.0, -4.0])
     assert largest_difference([reference, reference + 1], [reference, reference]) == 0.25
+    assert largest_difference([reference * 0], [reference * 0]) == 0
     nan = torch.tensor([float("nan"), -4.0])
     for tried in ([reference, nan], [nan, reference]):
         assert not largest_difference(tried, [reference, reference]) < 1e9

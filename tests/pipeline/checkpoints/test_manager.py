@@ -65,7 +65,7 @@ def test_training_goes_on_while_it_is_written(tmp_path: Path, monkeypatch: pytes
     """What is written is the state at the time, however late the file is."""
     begin = threading.Event()
     write = CheckpointManager._write
-    monkeypatch.setattr(CheckpointManager, "_write", lambda keeper, state: begin.wait(10) and write(keeper, state))
+    monkeypatch.setattr(CheckpointManager, "_write", lambda *given: begin.wait(10) and write(*given))
     keeper, state = make_keeper(tmp_path), make_state(3)
     keeper.save(state)
     assert not (tmp_path / "step_0000003").exists()
@@ -283,6 +283,28 @@ def test_the_others_wait_on_disk_for_the_first_process(
         thread.join(10)
     assert not any(thread.is_alive() for thread in waits)
     assert (tmp_path / "step_0000005").exists() != fails
+
+
+def test_the_others_do_not_wait_for_a_checkpoint_that_is_given_up_before_their_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their part makes the folder again that the first process has removed; the next run removes it and the mark."""
+    first, second = (make_keeper(tmp_path, process=number, processes=2) for number in range(2))
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(first, "_complete", fail)
+    first.save(make_state(5))
+    with pytest.raises(OSError, match="Input/output error"):
+        first.wait()
+    second.save(make_state(5))
+    waiting = threading.Thread(target=second.wait_for_all, daemon=True)
+    waiting.start()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    first.tidy()
+    assert not list(tmp_path.iterdir())
 
 
 def test_slots_that_a_killed_run_left_are_not_taken_for_new_ones(tmp_path: Path) -> None:

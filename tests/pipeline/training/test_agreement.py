@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoints.manager import list_checkpoints
+from pipeline.checkpoints.step_folders import list_checkpoints
 from pipeline.training.agreement import Agreement
 from solver.training.process_group import ProcessGroup
 from tests.helpers.commands import launch_script
