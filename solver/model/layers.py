@@ -63,8 +63,8 @@ class _LookUp(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
         (numbers,) = ctx.saved_tensors
         gradient_TD = gradients[0].flatten(0, -2)
-        rows_V1 = torch.arange(ctx.rows, device=numbers.device)[:, None]
-        return None, (rows_V1 == numbers.flatten()).to(gradient_TD.dtype) @ gradient_TD
+        one_hot_TV = gradient_TD.new_zeros(len(gradient_TD), ctx.rows).scatter_(1, numbers.flatten()[:, None], 1.0)
+        return None, one_hot_TV.T @ gradient_TD
 
 
 def look_up(numbers: Tensor, table_VD: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.exc import FailOnRecompileLimitHit
 
 from augment import PuzzleSet, open_puzzle_set, write_puzzle_set
 from pipeline.checkpoints.checkpoint import Checkpoint, save_checkpoint
@@ -21,6 +22,7 @@ from pipeline.prediction.test_time_training import TaskTrainer, one_task_config,
 from pipeline.prediction.time_estimate import estimate_test_time_training
 from pipeline.prediction.workload import Workload
 from pipeline.runtime.distributed import join_process_group
+from pipeline.runtime.exit_codes import CompilationError
 from pipeline.training.batch_size import BatchSize
 from solver.model.model import RecursiveModel
 from solver.training.deep_supervision import last_output, predict_steps
@@ -219,6 +221,17 @@ def test_a_task_whose_training_breaks_is_answered_by_the_shared_weights(
     )
     assert answers_of(made, task)["halt_logit"] == pytest.approx(answers_of(shared, task)["halt_logit"], abs=1e-5)
     assert answers_of(made, other) == answers_of(read_predictions(plain), other)
+
+
+def test_a_failure_of_the_compiler_says_what_to_do(
+    puzzle_set: PuzzleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise FailOnRecompileLimitHit("one graph too many")
+
+    monkeypatch.setattr(Learner, "step", fail)
+    with pytest.raises(CompilationError, match="one graph too many"):
+        train_and_predict_tasks(make_trained(puzzle_set), puzzle_set, ONCE, tmp_path / "out", Notes())
 
 
 # What is kept.
