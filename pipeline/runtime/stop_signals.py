@@ -18,6 +18,7 @@ import psutil
 
 POLL_INTERVAL = 0.5
 """Seconds between two checks whether another process still runs."""
+TRACKER_MODULES = ("multiprocessing.resource_tracker", "joblib.externals.loky.backend.resource_tracker")
 SECONDS_TO_END = 8.0
 """Seconds after SIGTERM or SIGINT in which a stage may save and end by itself."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -50,7 +51,9 @@ def end_children(grace: float = 0.0) -> None:
     Resource trackers of multiprocessing and joblib are not ended. They remove shared memory once this process has
     ended, and then end by themselves.
     """
-    children = [child for child in psutil.Process().children(recursive=True) if not _is_resource_tracker(child)]
+    trackers = _own_trackers()
+    children = psutil.Process().children(recursive=True)
+    children = [child for child in children if child.pid not in trackers and not _is_resource_tracker(child)]
     for send in (psutil.Process.terminate, psutil.Process.kill):
         for child in children:
             try:
@@ -58,6 +61,12 @@ def end_children(grace: float = 0.0) -> None:
             except psutil.NoSuchProcess:
                 continue
         children = psutil.wait_procs(children, timeout=grace)[1]
+
+
+def _own_trackers() -> set[int | None]:
+    """Return the process numbers of this process's trackers: one that has just started has no command line yet."""
+    modules = (sys.modules.get(name) for name in TRACKER_MODULES)
+    return {getattr(getattr(module, "_resource_tracker", None), "_pid", None) for module in modules}
 
 
 def _is_resource_tracker(process: psutil.Process) -> bool:

@@ -53,10 +53,13 @@ def test_a_block_that_ends_in_time_is_left_in_peace() -> None:
 TRACKER = """
 from multiprocessing.resource_tracker import _resource_tracker
 from joblib.externals.loky.backend.resource_tracker import _resource_tracker as joblib_tracker
-from pipeline.runtime.stop_signals import end_children
+from pipeline.runtime import stop_signals
 for tracker in (_resource_tracker, joblib_tracker):
     tracker.ensure_running()
-end_children(grace=0.5)
+stop_signals.end_children(grace=0.5)
+assert _resource_tracker._check_alive() and joblib_tracker._check_alive()
+stop_signals._is_resource_tracker = lambda _: False  # as just after their start, when they have no command line
+stop_signals.end_children(grace=0.5)
 assert _resource_tracker._check_alive() and joblib_tracker._check_alive()
 """
 
